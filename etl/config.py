@@ -1,0 +1,289 @@
+"""Every setting of every job: one frozen model per stage, defaults here and nowhere else.
+
+A config is YAML merged over these defaults, then `--set a.b=c` merged over that. Unknown keys and
+values out of bounds are refused in one line that says where they stand and what was meant.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from udfs.errors import ConfigError, did_you_mean
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+PathList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TablesConfig(Section):
+    root: str = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
+    connector: Literal["auto", "native", "delta-rs"] = "auto"
+
+
+class SourceConfig(Section):
+    path: (
+        PathList  # files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... pass through Spark
+    )
+    format: Literal["jsonl", "parquet", "text", "longattn", "delta"] = "jsonl"
+    text: str = "text"  # field with the document; a dot reaches into an object (meta.title)
+    id: str | None = None  # field with the record's own id; otherwise file name and record number
+    meta: list[str] = []  # further fields kept as JSON in documents.meta
+    name: str | None = None  # documents.source; defaults to the domain
+    license: str | None = None  # copied into export manifests
+    where: dict[str, list[str]] = {}  # field -> accepted values, for example {lang: [en]}
+    include: list[str] = []  # globs on the file path; empty means all
+    exclude: list[str] = []
+    priority: int = 0  # dedup keeps the smallest priority of a cluster of duplicates
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_long_names(cls, value: Any) -> Any:
+        """Read `text_field` and `id_field` as `text` and `id`."""
+        if not isinstance(value, Mapping):
+            return value
+        return {{"text_field": "text", "id_field": "id"}.get(k, k): v for k, v in value.items()}
+
+
+class IngestConfig(Section):
+    min_chars: Annotated[int, Field(ge=1)] = 1  # shorter documents are refused
+    max_bytes: Positive = 256 << 20  # UTF-8 bytes of one document; longer ones are refused by name
+    split_bytes: Positive = 64 << 20  # plain files are cut into tasks of about this size
+    big_file_bytes: Positive = 1 << 30  # a compressed file above this is one task: say so
+
+
+class DedupConfig(Section):
+    enabled: bool = True
+    scope: Literal["domain", "global"] = "domain"  # compare within a domain, or across all
+    ngram: Positive = 5  # words per shingle
+    threshold: Fraction = 0.8  # Jaccard similarity from which two documents are duplicates
+    permutations: Positive = 128
+    verify: Literal["signature", "jaccard"] = "jaccard"
+    max_band_size: Positive = 1000  # documents of one band above which edges form a star
+    seed: int = 0
+    decontaminate: PathList = []  # text files of evaluation sets that no window may overlap
+    decontaminate_ngram: Positive = 13  # words in a row shared with one of them: contaminated
+
+
+class WindowConfig(Section):
+    length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
+    k: Positive | None = None  # minimum distance in tokens; None means length - 3 * (length // 4)
+    strategy: Literal["longattn", "tile", "truncate"] = "longattn"
+    min_tokens: Positive | None = None  # documents below are refused; None means length
+    max_tokens: Positive | None = None
+    bos: bool = False  # count one token of the window for BOS, put before it when scoring
+    chunk_chars: Positive = 1 << 20  # text is tokenised in pieces of about this size
+
+
+class PackConfig(Section):
+    domains: list[str] = []  # short-text domains that are packed and not scored
+    strategy: Literal["concat", "best_fit"] = "best_fit"
+    separator: str | None = None  # token between documents; None means the tokenizer's EOS
+
+
+class ScoreConfig(Section):
+    scorer: str = "longattn"  # a name in udfs.scorers
+    model: str = "data/scorer"  # folder made by `longattn scorer build`
+    batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
+    commit: Positive = 256  # windows per transaction
+    sample_rows: Positive | None = None  # query rows scored of each window; None means all
+    cascade: bool = False  # sampled first, then exact where the interval straddles the cut
+    layers: list[Annotated[int, Field(ge=0)]] = [0]
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive | None = None  # per task slot; None means one where slots share a machine
+    rope_theta: Annotated[float, Field(gt=0)] | None = None  # ABF override; the paper's is 2.5e6
+    bos: bool = False  # prepend BOS, as the published scorer does
+    domains: list[str] = []  # empty means all
+    gpu_per_task: float = 1.0  # used where the cluster has GPUs
+
+
+class SelectConfig(Section):
+    name: str | None = None  # selection id; None means a hash of everything it depends on
+    by: Literal["lds", "random", "length", "ds", "du", "column"] = "lds"
+    column: str | None = None  # with by: column
+    fraction: Fraction | dict[str, Fraction] | None = 0.125  # of each domain's windows
+    tokens: Positive | dict[str, Positive] | None = None  # budget per domain; overrides fraction
+    percentile: list[float] | dict[str, list[float]] | None = None  # [from, to], 100 is the best
+    threshold: float | dict[str, float] | None = None  # smallest score kept
+    alpha: float = 0.5
+    normalize: Literal["zscore", "minmax"] = "zscore"
+    support: Literal["matrix", "block"] = "matrix"
+    heads: list[Annotated[int, Field(ge=0)]] = []  # empty means all
+    compare: list[str] = ["random", "length", "ds", "du"]  # overlap with these is reported
+    ablate_alpha: list[float] = [0.0, 0.5, 1.0]
+
+
+class MixConfig(Section):
+    tokens: Positive | None = None  # total of the mix; None means all that was selected
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}  # per domain; empty means as selected
+    short: Literal["error", "shortfall", "repeat"] = "shortfall"
+    max_copies: Positive = 4  # with short: repeat
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_bare_weights(cls, value: Any) -> Any:
+        """Read `mix: {arxiv: 30, book: 30}` as weights."""
+        if isinstance(value, Mapping) and value and not set(value) & set(cls.model_fields):
+            return {"weights": dict(value)}
+        return value
+
+
+class ExportTarget(Section):
+    path: str
+    compression: Literal["none", "zstd", "gzip"] = "zstd"  # jsonl only
+    shard_tokens: Positive = 64 << 20  # about this many tokens to a file
+    prefix: str = "LongAttn"  # jsonl data_id prefix
+
+
+class ExportConfig(Section):
+    parquet: ExportTarget | None = None
+    jsonl: ExportTarget | None = None
+    megatron: ExportTarget | None = None
+    mds: ExportTarget | None = None
+
+
+class ReportConfig(Section):
+    path: str = "data/report.html"
+    examples: Annotated[int, Field(ge=0)] = 2  # best and worst windows shown per domain
+    excerpt_chars: Positive = 600
+
+
+class SparkConfig(Section):
+    master: str | None = None  # None: what spark-submit or the notebook gives, else local[*]
+    conf: dict[str, str] = {}
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    tables: TablesConfig = TablesConfig()
+    sources: dict[str, list[SourceConfig]] = {}
+    tokenizer: str | None = None  # folder, tokenizer.json or hub id; None means the scorer's own
+    ingest: IngestConfig = IngestConfig()
+    dedup: DedupConfig = DedupConfig()
+    window: WindowConfig = WindowConfig()
+    pack: PackConfig = PackConfig()
+    score: ScoreConfig = ScoreConfig()
+    select: SelectConfig = SelectConfig()
+    mix: MixConfig = MixConfig()
+    export: ExportConfig = ExportConfig()
+    report: ReportConfig = ReportConfig()
+    spark: SparkConfig = SparkConfig()
+    seed: int = 0
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the settings; the ledger names configs by it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def tokenizer_path(self) -> str:
+        """The tokenizer's folder, file or hub id; the scorer's own when none is set."""
+        return self.tokenizer or self.score.model
+
+    def to_json(self) -> str:
+        """The whole config as JSON with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=c` overrides and validate.
+
+    Raises ConfigError, one line, for a file that is missing or no mapping, an unknown key or a bad
+    value.
+    """
+    settings = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply_override(settings, override)
+    return validate(settings)
+
+
+def validate(settings: Mapping[str, Any]) -> Config:
+    """Turn nested dicts into a Config; the first problem becomes a one-line ConfigError."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
+    if settings is not None and not isinstance(settings, dict):
+        raise ConfigError(
+            f"--config {path}: expected a mapping of sections, got a {_kind(settings)}"
+        )
+    return settings or {}
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c` in place; c is read as YAML, so 3, true, [1, 2] and null mean themselves."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: expected key=value, for example window.length=8192")
+    *parents, last = key.strip().split(".")
+    node = settings
+    for parent in parents:
+        child = node.get(parent)
+        node[parent] = node = dict(child) if isinstance(child, Mapping) else {}
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not YAML") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for the first problem pydantic found: where, what, what was meant."""
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = [part for part in problem["loc"] if not _is_type_branch(part)]
+    name = ".".join(str(part) for part in where)
+    if problem["type"] == "extra_forbidden":
+        return f"config: unknown key {name}{did_you_mean(str(where[-1]), _known_keys(where[:-1]))}"
+    got = problem["input"]
+    shown = f", got {got!r}" if not isinstance(got, (dict, list)) else ""
+    return f"config: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"
+
+
+def _is_type_branch(part: int | str) -> bool:
+    """True for the type names pydantic puts into the location of a union's member."""
+    plain = {"float", "int", "str", "list", "dict"}
+    return isinstance(part, str) and (
+        "[" in part or part in plain or part.startswith("constrained")
+    )
+
+
+def _known_keys(where: list[int | str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in where:
+        model = _section_at(model, str(part))
+    return list(model.model_fields)
+
+
+def _section_at(model: type[BaseModel], key: str) -> type[BaseModel]:
+    """The model of a key's value; the same model again for list indices and domain names."""
+    targets: dict[str, type[BaseModel]] = dict.fromkeys(ExportConfig.model_fields, ExportTarget)
+    field = model.model_fields.get(key)
+    annotation = field.annotation if field else None
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return {"sources": SourceConfig, **targets}.get(key, model)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

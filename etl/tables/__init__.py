@@ -1,0 +1,1 @@
+"""Delta tables: their schemas (`schema`) and two connectors behind one interface (`base`)."""

@@ -1,0 +1,82 @@
+"""What a table can do, whichever connector does it; jobs see nothing else of Delta."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from etl.tables.schema import TableSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Txn:
+    """An idempotent append: a second append of the same app_id and version changes nothing."""
+
+    app_id: str
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What a write did: the table's version after it, and the rows and bytes it added."""
+
+    version: int
+    rows: int
+    bytes: int
+    skipped: bool = False  # True when the Txn had been committed before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """Size of a table at one version."""
+
+    version: int
+    rows: int
+    bytes: int
+    files: int
+
+
+class Table(ABC):
+    """One Delta table of a known schema; made on the first write, empty before it."""
+
+    def __init__(self, spark: SparkSession, spec: TableSpec, location: str) -> None:
+        self.spark = spark
+        self.spec = spec
+        self.location = location  # folder, URI or catalog.schema.table
+
+    @abstractmethod
+    def version(self) -> int | None:
+        """Latest version, or None when the table has not been made."""
+
+    @abstractmethod
+    def read(self, version: int | None = None) -> DataFrame:
+        """The rows, at a version if given; no rows, with the right columns, if not yet made."""
+
+    @abstractmethod
+    def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
+        """Add rows atomically. Raises TableError when df's columns are not the table's."""
+
+    @abstractmethod
+    def overwrite(self, df: DataFrame) -> Commit:
+        """Replace all rows atomically."""
+
+    @abstractmethod
+    def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
+        """Replace the rows of one partition atomically; df may hold rows of that partition only."""
+
+    @abstractmethod
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Commits, newest first: version, timestamp, operation and the parameters recorded."""
+
+    @abstractmethod
+    def optimize(self) -> dict[str, Any]:
+        """Merge small files."""
+
+    @abstractmethod
+    def vacuum(self, retention_hours: float = 168, dry_run: bool = False) -> list[str]:
+        """Delete files no longer in the log and older than the retention; return their paths."""
+
+    @abstractmethod
+    def detail(self) -> Detail | None:
+        """Version, rows, bytes and files from the log alone; None when not yet made."""

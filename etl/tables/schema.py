@@ -1,0 +1,251 @@
+"""THE schema: every table's columns, key, partitions and column comments. Nothing else defines one.
+
+Text and token columns stand last and carry no statistics, so that the log stays small
+(delta-io/delta-rs#2427). A change of a schema is a migration, noted in CHANGELOG.md.
+"""
+
+from dataclasses import dataclass, field
+
+from pyspark.sql.types import StructType
+
+_DOC_KEYS = {
+    "doc_id": "SHA-256 prefix of source, source_id and text: stable between runs",
+    "domain": "arxiv, book, code or any name under `sources` in the config",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """A table's name, DDL columns with comments, key and partition columns."""
+
+    name: str
+    columns: dict[str, tuple[str, str]]  # name -> (Spark DDL type, comment)
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...] = ()
+    unindexed: tuple[str, ...] = field(default=())  # long columns without min/max statistics
+
+    @property
+    def ddl(self) -> str:
+        """The columns as Spark DDL, for UDF return types and createDataFrame."""
+        return ", ".join(f"`{name}` {type_}" for name, (type_, _) in self.columns.items())
+
+    @property
+    def schema(self) -> StructType:
+        """The columns as a StructType whose fields carry their comments."""
+        schema = StructType()
+        for name, (type_, comment) in self.columns.items():
+            schema = schema.add(name, type_, nullable=True, metadata={"comment": comment})
+        return schema
+
+
+DOCUMENTS = TableSpec(
+    name="documents",
+    key=("doc_id",),
+    partition_by=("domain",),
+    unindexed=("meta", "text"),
+    columns={
+        "doc_id": ("string", _DOC_KEYS["doc_id"]),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "source": ("string", "name of the source in the config"),
+        "source_uri": ("string", "file the record came from"),
+        "source_row": ("bigint", "1-based line or row of the record in that file"),
+        "source_id": ("string", "the record's own id, or file name and row"),
+        "priority": ("int", "dedup keeps the smallest"),
+        "n_chars": ("bigint", "length of text in Unicode code points"),
+        "meta": ("string", "further fields of the record as JSON"),
+        "text": ("string", "the document, unchanged"),
+    },
+)
+
+SOURCE_FILES = TableSpec(
+    name="source_files",
+    key=("source_uri", "domain", "fingerprint"),
+    columns={
+        "source_uri": ("string", "file that has been read to its end or to its first fault"),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "source": ("string", "name of the source in the config"),
+        "fingerprint": ("string", "hash of size, modification time and the fields mapped"),
+        "n_bytes": ("bigint", "size of the file"),
+        "n_records": ("bigint", "records seen in it, refused ones included"),
+        "read_at": ("timestamp", "when"),
+    },
+)
+
+REJECTS = TableSpec(
+    name="rejects",
+    key=("job", "domain", "source_uri", "source_row", "source_id", "reason"),
+    unindexed=("detail", "excerpt"),
+    columns={
+        "job": ("string", "job that refused the record"),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "source_uri": ("string", "file, or table, the record came from"),
+        "source_row": ("bigint", "1-based line or row in that file; null where it has none"),
+        "source_id": ("string", "id of the record, document or window, where it has one"),
+        "reason": ("string", "short stable word, for counting: broken_json, missing_text, ..."),
+        "detail": ("string", "what exactly was wrong"),
+        "excerpt": ("string", "first 200 characters of what was refused"),
+        "rejected_at": ("timestamp", "when"),
+    },
+)
+
+SIGNATURES = TableSpec(
+    name="signatures",
+    key=("doc_id", "recipe"),
+    partition_by=("domain",),
+    unindexed=("signature",),
+    columns={
+        "doc_id": ("string", _DOC_KEYS["doc_id"]),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "recipe": ("string", "shingling and hashing parameters; recipes never mix"),
+        "text_hash": ("string", "hash of the normalised text, for exact duplicates"),
+        "priority": ("int", "source priority of the document"),
+        "n_chars": ("bigint", "length of the document"),
+        "n_shingles": ("bigint", "distinct shingles; 0 means too short, compared exactly only"),
+        "bands": ("array<bigint>", "one hash per LSH band; empty for a short document"),
+        "signature": ("binary", "MinHash values, uint32 little endian; or as the recipe says"),
+    },
+)
+
+PAIRS = TableSpec(
+    name="pairs",
+    key=("doc_a", "doc_b", "recipe"),
+    columns={
+        "doc_a": ("string", "document with the smaller id"),
+        "doc_b": ("string", "document with the larger id"),
+        "recipe": ("string", "as in signatures"),
+        "method": ("string", "exact or near"),
+        "similarity": ("double", "Jaccard of shingles, true or estimated as the recipe says"),
+    },
+)
+
+DUPLICATES = TableSpec(
+    name="duplicates",
+    key=("doc_id",),
+    columns={
+        "doc_id": ("string", "document that was removed"),
+        "kept_id": ("string", "document of its cluster that was kept"),
+        "method": ("string", "exact or near"),
+        "similarity": ("double", "to the document that removed it, 1.0 for exact"),
+        "domain": ("string", "domain of the removed document"),
+    },
+)
+
+LENGTHS = TableSpec(
+    name="lengths",
+    key=("doc_id", "windowing"),
+    partition_by=("domain",),
+    columns={
+        "doc_id": ("string", _DOC_KEYS["doc_id"]),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "windowing": ("string", "names tokenizer, strategy and length; see windows.windowing"),
+        "n_tokens": ("bigint", "tokens of the whole document"),
+        "n_windows": ("int", "windows cut from it"),
+        "reason": ("string", "why it has none: too_short, too_long, contaminated; null when kept"),
+    },
+)
+
+WINDOWS = TableSpec(
+    name="windows",
+    key=("window_id",),
+    partition_by=("domain",),
+    unindexed=("token_ids", "segments"),
+    columns={
+        "window_id": ("string", "SHA-256 prefix of doc_id, windowing and window_index"),
+        "doc_id": ("string", _DOC_KEYS["doc_id"] + "; null for a packed window"),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "window_index": ("int", "0-based place among the document's windows"),
+        "start_token": ("bigint", "first token, counted in the document"),
+        "end_token": ("bigint", "one past the last token"),
+        "start_char": ("bigint", "text[start_char:end_char] is the window's text, in code points"),
+        "end_char": ("bigint", "one past the last character"),
+        "overlap_tokens": ("bigint", "tokens shared with the document's window before this one"),
+        "n_tokens": ("int", "tokens of the window"),
+        "tokenizer": ("string", "name and content hash of the tokenizer"),
+        "windowing": ("string", "names tokenizer, strategy and length, so that two never mix"),
+        "segments": (
+            "array<struct<doc_id:string,start_token:bigint,n_tokens:int>>",
+            "documents of a packed window in order, for masks across documents; else null",
+        ),
+        "token_ids": ("array<int>", "the window's tokens"),
+    },
+)
+
+SCORES = TableSpec(
+    name="scores",
+    key=("window_id", "scorer"),
+    partition_by=("domain",),
+    unindexed=("head_s1", "head_s2"),
+    columns={
+        "window_id": ("string", "window that was scored"),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "scorer": ("string", "names model, weights hash, rope, k and sampling: never mixed"),
+        "n_tokens": ("int", "L: tokens of the attention matrix, BOS included when configured"),
+        "k": ("int", "minimum distance of the far block, in tokens"),
+        "ds": ("double", "dependency strength: mean over heads of S1 / L (paper eq. 5)"),
+        "du": ("double", "dependency uniformity: mean over heads of -Var, matrix support"),
+        "ds_se": ("double", "standard error of ds; 0 when every row was scored"),
+        "du_se": ("double", "standard error of du; 0 when every row was scored"),
+        "rows_sampled": ("int", "query rows scored, L when exact"),
+        "scored_at": ("timestamp", "when"),
+        "head_s1": ("array<double>", "S1 per layer and head, layers in the scorer's order"),
+        "head_s2": ("array<double>", "S2 per layer and head, layers in the scorer's order"),
+    },
+)
+
+SELECTIONS = TableSpec(
+    name="selections",
+    key=("selection", "window_id"),
+    partition_by=("selection",),
+    columns={
+        "selection": ("string", "name of the selection, or a hash of all it depends on"),
+        "window_id": ("string", "window that was selected"),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "n_tokens": ("int", "tokens of the window"),
+        "ds": ("double", "dependency strength, over the heads selected by"),
+        "du": ("double", "dependency uniformity, over the heads and support selected by"),
+        "lds": ("double", "the score selected by; LDS unless select.by says otherwise"),
+        "percentile": ("double", "of the score within its domain, 100 for the best"),
+        "rank": ("bigint", "1 for the best of its domain"),
+        "copies": ("int", "times the mix takes it; 0 when the mix has no room"),
+        "mix_order": ("bigint", "seeded shuffle key of the mix"),
+    },
+)
+
+RUNS = TableSpec(
+    name="runs",
+    key=("run_id",),
+    unindexed=("config_json", "refused", "versions_read", "versions_written", "metrics"),
+    columns={
+        "run_id": ("string", "one per job started"),
+        "job": ("string", "ingest, dedup, windows, score, select, export or report"),
+        "config": ("string", "hash of the config"),
+        "started": ("timestamp", "when"),
+        "seconds": ("double", "wall clock"),
+        "status": ("string", "done or failed"),
+        "error": ("string", "one line when it failed"),
+        "rows_in": ("bigint", "rows the job had to decide on"),
+        "rows_out": ("bigint", "rows kept"),
+        "refused": ("map<string,bigint>", "rows refused, by reason"),
+        "versions_read": ("map<string,bigint>", "table -> version"),
+        "versions_written": ("map<string,bigint>", "table -> version"),
+        "metrics": ("map<string,double>", "tokens, bytes, windows and other counts of the job"),
+        "config_json": ("string", "the whole config"),
+    },
+)
+
+TABLES: dict[str, TableSpec] = {
+    spec.name: spec
+    for spec in (
+        DOCUMENTS,
+        SOURCE_FILES,
+        REJECTS,
+        SIGNATURES,
+        PAIRS,
+        DUPLICATES,
+        LENGTHS,
+        WINDOWS,
+        SCORES,
+        SELECTIONS,
+        RUNS,
+    )
+}

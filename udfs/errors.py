@@ -1,0 +1,69 @@
+"""The one exception tree; it lives here because both `udfs` and `etl` raise it.
+
+    LongAttnError                  exit 1: the job failed
+    ├── UserError                  exit 2: the arguments or the config are wrong
+    │   ├── ConfigError            a key, a value or a combination of them
+    │   └── SourceError            a path that is not there, a column that is not in the file
+    ├── ModelError                 a checkpoint that cannot be scored, named with the reason
+    ├── TableError                 a table that cannot be read or written as asked
+    │   ├── UnsupportedTableFeature  a Delta feature this connector cannot honour, by name
+    │   └── ConcurrentWriteError   another writer won; the caller may re-read and try again
+    ├── LedgerError                rows in are not rows out plus rows refused
+    └── ExportError                a sample that cannot be written in the format asked for
+
+Messages are one line: what, where, what was meant.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LongAttnError(Exception):
+    """Base of every error this project raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(LongAttnError):
+    """What was asked for is wrong; nothing has been run."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A config key or value is unknown, missing or out of bounds."""
+
+
+class SourceError(UserError):
+    """A source path, format or field does not exist."""
+
+
+class ModelError(LongAttnError):
+    """A model or tokenizer cannot be used for scoring."""
+
+
+class TableError(LongAttnError):
+    """A table cannot be read or written as asked."""
+
+
+class UnsupportedTableFeature(TableError):
+    """The table uses a Delta feature that the connector in use would misread."""
+
+
+class ConcurrentWriteError(TableError):
+    """Another writer committed first and the two changes do not commute."""
+
+
+class LedgerError(LongAttnError):
+    """A job's rows do not balance."""
+
+
+class ExportError(LongAttnError):
+    """A sample cannot be represented in the export format."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' (did you mean X?)' for the closest known word, or the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else f" (there are: {', '.join(names)})"
