@@ -1,4 +1,4 @@
-"""A progress line for long work: what, how much, how fast, how long yet. Quiet when not a terminal."""
+"""A progress bar for long work: what, how much, how long yet; none when not a terminal."""
 
 import sys
 from collections.abc import Iterator

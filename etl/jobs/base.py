@@ -1,7 +1,7 @@
 """What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -76,6 +76,10 @@ class Context:
     config: Config
     tables: TableSet
     progress: Progress
+
+    def fresh(self) -> "Context":
+        """The same context with no versions noted, for the next job."""
+        return replace(self, tables=TableSet(self.tables))
 
     def reject(self, refused: DataFrame) -> int:
         """Append refused records that are not in `rejects` yet; return how many were new.

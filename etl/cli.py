@@ -1,0 +1,223 @@
+"""The command line: one job is one argv, whether typed, submitted, scheduled or run in a notebook.
+
+Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from etl import config as config_module
+from etl.config import Config
+from etl.jobs import JOBS
+from udfs import __version__
+from udfs.errors import LongAttnError, UserError
+
+
+def entry() -> NoReturn:
+    """The console script `longattn`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; errors made on purpose become one line on stderr and an exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.run(arguments) or 0)
+    except LongAttnError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was committed is kept, run again to go on", 130)
+    except Exception as error:
+        if os.environ.get("LONGATTN_TRACEBACK"):
+            raise
+        return _fail(f"{_summary(error)} (LONGATTN_TRACEBACK=1 shows the traceback)", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"longattn: {message}", file=sys.stderr)
+    return code
+
+
+def _summary(error: Exception) -> str:
+    """Type and first line of an error; for a Python worker's, the error that it ended with."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Traceback (most recent call last):" in lines and len(lines) > 1:
+        worker = [line for line in lines if not line.startswith(("at ", "File ", "JVM stack"))]
+        return next((x for x in worker if "Error" in x.split(":")[0]), worker[-1])
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="longattn",
+        description="Score and select long-context training data by self-attention.",
+        epilog="All jobs in order: longattn run --config conf/demo.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"longattn {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    for job, text in JOBS.items():
+        _add_job(commands, job, text)
+    for add in (_add_status, _add_trace, _add_config, _add_scorer, _add_score_window):
+        add(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # type: ignore[type-arg]
+
+
+def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command whose help and description are the same sentence."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    return parser
+
+
+def _configured(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command that takes a config."""
+    parser = _command(commands, name, text)
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML settings")
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting, for example window.length=32768",
+    )
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
+    parser = _configured(commands, "run", f"run all jobs in order: {', '.join(JOBS)}")
+    parser.add_argument("--from", dest="first", choices=JOBS, help="start at this job")
+    parser.add_argument("--to", dest="last", choices=JOBS, help="stop after this job")
+    parser.set_defaults(run=_run)
+
+
+def _add_job(commands: Commands, job: str, text: str) -> None:
+    parser = _configured(commands, job, text)
+    parser.set_defaults(run=_run, first=job, last=job)
+    if job == "report":
+        parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def _add_status(commands: Commands) -> None:
+    parser = _configured(commands, "status", "show tables, last runs and whether they balance")
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    parser.set_defaults(run=_status)
+
+
+def _add_trace(commands: Commands) -> None:
+    parser = _configured(commands, "trace", "follow a window back to its file, line and characters")
+    parser.add_argument("window_id", metavar="WINDOW_ID")
+    parser.set_defaults(run=_trace)
+
+
+def _add_config(commands: Commands) -> None:
+    parser = _configured(commands, "config", "check a config and print all settings as YAML")
+    parser.set_defaults(run=_print_config)
+
+
+def _add_scorer(commands: Commands) -> None:
+    parser = _command(commands, "scorer", "make and look at scorers")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    build = _command(actions, "build", "extract from a checkpoint what scoring needs of it")
+    build.add_argument("--model", required=True, help="folder, .gguf file or hub id")
+    build.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    build.add_argument(
+        "--layers", type=int, nargs="+", default=[0], help="layers that will be scored (default 0)"
+    )
+    build.set_defaults(run=_build_scorer)
+
+
+def _add_score_window(commands: Commands) -> None:
+    parser = _command(
+        commands, "score-window", "score windows given as JSON lines (input_ids or text) on stdin"
+    )
+    parser.add_argument("--model", required=True, metavar="DIR", help="scorer or checkpoint")
+    parser.add_argument(
+        "--k", type=int, metavar="N", help="minimum distance (default L - 3*(L//4))"
+    )
+    parser.add_argument("--layers", type=int, nargs="+", default=[0])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--rope-theta", type=float, help="override the model's rope base (ABF)")
+    parser.add_argument("--bos", action="store_true", help="put BOS before each window")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw where the long attention goes")
+    parser.set_defaults(run=_score_window)
+
+
+def _load(arguments: argparse.Namespace) -> Config:
+    return config_module.load(arguments.config, arguments.set)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from etl.surface import open_report, run_jobs
+
+    config = _load(arguments)
+    run_jobs(config, _between(arguments.first, arguments.last))
+    if getattr(arguments, "open", False):
+        open_report(config)
+    return 0
+
+
+def _between(first: str | None, last: str | None) -> list[str]:
+    """The jobs from `first` to `last`, both included."""
+    jobs = list(JOBS)
+    start = jobs.index(first) if first else 0
+    stop = jobs.index(last) + 1 if last else len(jobs)
+    if start >= stop:
+        raise UserError(f"--from {first} --to {last}: no job lies between; the order is {jobs}")
+    return jobs[start:stop]
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from etl.surface import show_status
+
+    show_status(_load(arguments), as_json=arguments.json)
+    return 0
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    from etl.surface import show_trace
+
+    show_trace(_load(arguments), arguments.window_id)
+    return 0
+
+
+def _print_config(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    print(yaml.safe_dump(_load(arguments).model_dump(mode="json"), sort_keys=False), end="")
+    return 0
+
+
+def _build_scorer(arguments: argparse.Namespace) -> int:
+    from udfs.checkpoint import build_scorer
+
+    print(build_scorer(arguments.model, arguments.out, layers=arguments.layers))
+    return 0
+
+
+def _score_window(arguments: argparse.Namespace) -> int:
+    from udfs.scorers import ScorerSpec
+    from udfs.scoring import score_window_lines
+
+    spec = ScorerSpec(
+        scorer="longattn",
+        model=arguments.model,
+        k=arguments.k,
+        layers=tuple(arguments.layers),
+        dtype=arguments.dtype,
+        rope_theta=arguments.rope_theta,
+        bos=arguments.bos,
+    )
+    for line in score_window_lines(sys.stdin, spec, plot=arguments.plot):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,135 @@
+"""Job score: every pending window scored exactly once, committed batch by batch.
+
+The windows of a batch and its transaction id follow from what is pending, so a run that was killed,
+or two runs at once, commit no window twice: what was committed is no longer pending, and a batch
+committed elsewhere meanwhile carries the same id and is skipped.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+from pyspark.sql import functions as F
+from udfs.scorers import ScorerSpec, scorer_version
+
+from etl import names
+from etl.jobs.base import Context, Outcome
+from etl.progress import Tick
+from etl.stages import score as stage
+from etl.tables.base import Txn
+from etl.tables.schema import SCORES
+
+BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
+COMPACT_AFTER = 8  # commits of one run from which their small files are merged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Windows scored and committed together."""
+
+    window_ids: list[str]
+    files: list[str]
+    n_tokens: int
+
+    def txn(self, scorer: str) -> Txn:
+        """The same id for the same windows and scorer, whichever run commits them."""
+        digest = hashlib.sha256("\n".join([scorer, *self.window_ids]).encode()).hexdigest()
+        return Txn(app_id=f"score-{digest[:32]}", version=1)
+
+
+def run(context: Context) -> Outcome:
+    """Score what this scorer has not seen; rows are windows."""
+    spec = names.scorer_spec(context.config)
+    return score_pending(context, spec, pending(context, scorer_version(spec)))
+
+
+def pending(context: Context, scorer: str) -> pd.DataFrame:
+    """Windows still to be scored (window_id, domain, n_tokens, file), sorted by file."""
+    tables, config = context.tables, context.config
+    windows = stage.pending_windows(
+        tables.read("windows"),
+        tables.read("scores"),
+        tables.read("duplicates"),
+        windowing=names.windowing(config),
+        scorer=scorer,
+    )
+    wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
+    rows = windows.where(F.col("domain").isin(*wanted)).toPandas()
+    return rows.sort_values(["file", "window_id"], ignore_index=True)
+
+
+def score_pending(context: Context, spec: ScorerSpec, windows: pd.DataFrame) -> Outcome:
+    """Score the given windows batch by batch and commit each batch as it is done."""
+    started = time.monotonic()
+    batches = list(batches_of(windows, context.config.score.commit))
+    with context.progress.task("score", total=len(windows), unit="windows") as tick:
+        refused = _score_all(context, spec, batches, tick)
+    if len(batches) > COMPACT_AFTER:
+        context.tables["scores"].optimize()
+    seconds, tokens = time.monotonic() - started, int(windows["n_tokens"].sum())
+    return Outcome(
+        rows_in=len(windows),
+        rows_out=len(windows) - refused.total(),
+        refused=dict(refused),
+        metrics={"tokens": tokens, "tokens_per_second": tokens / seconds, "commits": len(batches)},
+    )
+
+
+def batches_of(windows: pd.DataFrame, size: int) -> Iterator[Batch]:
+    """Cut the list of windows into batches; neighbours share files, so each batch opens few."""
+    for start in range(0, len(windows), size):
+        rows = windows.iloc[start : start + size]
+        yield Batch(
+            window_ids=rows["window_id"].tolist(),
+            files=sorted(set(rows["file"])),
+            n_tokens=int(rows["n_tokens"].sum()),
+        )
+
+
+def _score_all(
+    context: Context, spec: ScorerSpec, batches: list[Batch], tick: Tick
+) -> Counter[str]:
+    """Score all batches, two at a time; counts of refused windows by reason."""
+    refused: Counter[str] = Counter()
+    with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
+        for batch, counts in zip(
+            batches, pool.map(partial(_score_batch, context, spec), batches), strict=True
+        ):
+            refused += counts
+            tick(len(batch.window_ids))
+    return refused
+
+
+def _score_batch(context: Context, spec: ScorerSpec, batch: Batch) -> Counter[str]:
+    """Score one batch and commit its scores and its rejects."""
+    windows = stage.only(context.tables.read("windows"), batch.window_ids, batch.files)
+    profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
+    slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    spread = windows.repartition(min(slots, len(batch.window_ids)))
+    scored = stage.score_windows(spread, spec, profile).toPandas()
+    good = scored["reason"].isna()
+    _commit(context, scored[good], batch.txn(scorer_version(spec)))
+    return _reject(context, scored[~good])
+
+
+def _commit(context: Context, scored: pd.DataFrame, txn: Txn) -> None:
+    """Append statistics; a batch is a few hundred rows, so it passes through the driver."""
+    frame = context.spark.createDataFrame(scored[list(stage.STATISTICS)], stage.STATISTICS_DDL)
+    stamped = frame.withColumn("scored_at", F.current_timestamp()).select(*SCORES.columns)
+    context.tables.append("scores", stamped.coalesce(1), txn)
+
+
+def _reject(context: Context, refused: pd.DataFrame) -> Counter[str]:
+    """Enter windows that could not be scored into `rejects`; count them by reason."""
+    if len(refused):
+        frame = context.spark.createDataFrame(
+            refused[["domain", "window_id", "scorer", "reason", "detail"]],
+            "domain string, window_id string, scorer string, reason string, detail string",
+        )
+        context.reject(stage.as_rejects(frame))
+    return Counter(refused["reason"].tolist())

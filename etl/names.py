@@ -1,0 +1,41 @@
+"""Names that hold a configuration apart from every other: windowing and scorer.
+
+Rows of two windowings, or of two scorers, live in one table and never mix; each job reads the rows
+of the names its config gives.
+"""
+
+from udfs.scorers import ScorerSpec, scorer_version
+from udfs.tokenize import tokenizer_name
+
+from etl.config import Config
+
+
+def windowing(config: Config) -> str:
+    """For example `longattn-8192:SmolLM2-135M@ab12cd34`; `-bos` when BOS is one of the tokens."""
+    window = config.window
+    bos = "-bos" if window.bos else ""
+    return f"{window.strategy}-{window.length}{bos}:{tokenizer_name(config.tokenizer_path)}"
+
+
+def scorer_spec(config: Config) -> ScorerSpec:
+    """The scorer's settings, as the executors take them."""
+    score = config.score
+    return ScorerSpec(
+        scorer=score.scorer,
+        model=score.model,
+        k=config.window.k,
+        sample_rows=score.sample_rows,
+        layers=tuple(score.layers),
+        dtype=score.dtype,
+        device=score.device,
+        rope_theta=score.rope_theta,
+        bos=score.bos,
+        batch_tokens=score.batch,
+        threads=score.threads,
+        seed=config.seed,
+    )
+
+
+def scorer(config: Config) -> str:
+    """The scorer's version: names model, weights hash, rope, k, layers and sampling."""
+    return scorer_version(scorer_spec(config))

@@ -1,0 +1,93 @@
+"""Which windows a scorer has yet to see, and the executor that shows them to it."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from udfs.scorers import ScorerSpec
+from udfs.scoring import score_batches
+
+from etl.tables.schema import SCORES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.resource import ResourceProfile
+
+STATISTICS = {name: type_ for name, (type_, _) in SCORES.columns.items() if name != "scored_at"}
+STATISTICS_DDL = ", ".join(f"{name} {type_}" for name, type_ in STATISTICS.items())
+SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string"
+
+
+def pending_windows(
+    windows: DataFrame, scores: DataFrame, duplicates: DataFrame, *, windowing: str, scorer: str
+) -> DataFrame:
+    """Windows of a windowing whose document was kept and that this scorer has not scored.
+
+    Returns window_id, domain, n_tokens and the file that holds the window.
+    """
+    scored = scores.where(F.col("scorer") == scorer).select("window_id")
+    return (
+        windows.where(F.col("windowing") == windowing)
+        .select("window_id", "doc_id", "domain", "n_tokens", F.input_file_name().alias("file"))
+        .join(duplicates.select("doc_id"), "doc_id", "left_anti")
+        .join(scored, "window_id", "left_anti")
+        .drop("doc_id")
+    )
+
+
+def score_windows(
+    windows: DataFrame, spec: ScorerSpec, profile: "ResourceProfile | None" = None
+) -> DataFrame:
+    """Score rows of (window_id, domain, token_ids) to SCORED_DDL; a reject has a reason."""
+
+    def score(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+        return score_batches(batches, spec, gpu_address=_gpu_address())
+
+    columns = windows.select("window_id", "domain", "token_ids")
+    return columns.mapInPandas(score, SCORED_DDL, profile=profile)
+
+
+def gpu_profile(spark: SparkSession, gpus_per_task: float) -> "ResourceProfile | None":
+    """Ask for a GPU per task where the executors have GPUs; None in local mode, which refuses it.
+
+    Spark: "TaskResourceProfiles are only supported for Standalone, Yarn and Kubernetes".
+    """
+    master = spark.conf.get("spark.master", "") or ""
+    amount = float(spark.conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+    if amount == 0 or master.startswith("local"):
+        return None
+    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+
+    request = TaskResourceRequests().resource("gpu", gpus_per_task)
+    return ResourceProfileBuilder().require(request).build
+
+
+def only(windows: DataFrame, window_ids: Sequence[str], files: Sequence[str]) -> DataFrame:
+    """The given windows; naming their files lets Spark open no other."""
+    return windows.where(F.col("_metadata.file_path").isin(*files)).where(
+        F.col("window_id").isin(*window_ids)
+    )
+
+
+def as_rejects(refused: DataFrame) -> DataFrame:
+    """Refused windows (domain, window_id, scorer, reason, detail) as rows of `rejects`."""
+    return refused.select(
+        F.lit("score").alias("job"),
+        "domain",
+        F.concat(F.lit("scorer "), "scorer").alias("source_uri"),
+        F.lit(None).cast("bigint").alias("source_row"),
+        F.col("window_id").alias("source_id"),
+        "reason",
+        "detail",
+        F.lit(None).cast("string").alias("excerpt"),
+    )
+
+
+def _gpu_address() -> str | None:
+    """The GPU that Spark gave this task; None where it gave none."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    resources = context.resources() if context else {}
+    return resources["gpu"].addresses[0] if "gpu" in resources else None
