@@ -154,10 +154,10 @@ def _load(arguments: argparse.Namespace) -> Config:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    config, jobs = _load(arguments), _between(arguments.first, arguments.last)
     from etl.surface import open_report, run_jobs
 
-    config = _load(arguments)
-    run_jobs(config, _between(arguments.first, arguments.last))
+    run_jobs(config, jobs)
     if getattr(arguments, "open", False):
         open_report(config)
     return 0

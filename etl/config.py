@@ -251,7 +251,7 @@ def _explain(error: ValidationError) -> str:
     """One line for the first problem pydantic found: where, what, what was meant."""
     problems = error.errors(include_url=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    where = [part for part in problem["loc"] if not _is_type_branch(part)]
+    where = [p for i, p in enumerate(problem["loc"]) if i == 0 or not _is_type_branch(p)]
     name = ".".join(str(part) for part in where)
     if problem["type"] == "extra_forbidden":
         return f"config: unknown key {name}{did_you_mean(str(where[-1]), _known_keys(where[:-1]))}"

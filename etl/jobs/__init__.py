@@ -2,9 +2,10 @@
 
 import importlib
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from etl.jobs.base import Context, Outcome
+if TYPE_CHECKING:
+    from etl.jobs.base import Context, Outcome
 
 JOBS: dict[str, str] = {
     "ingest": "read sources into documents; refuse bad records by name",
@@ -17,7 +18,7 @@ JOBS: dict[str, str] = {
 }
 
 
-def load_job(name: str) -> Callable[[Context], Outcome]:
+def load_job(name: str) -> "Callable[[Context], Outcome]":
     """The job's `run`, imported when it is needed and not before."""
     module = importlib.import_module(f"etl.jobs.{name}")
-    return cast(Callable[[Context], Outcome], module.run)
+    return cast("Callable[[Context], Outcome]", module.run)

@@ -1,0 +1,73 @@
+"""The command line without Spark: help, versions, exit codes and one-line errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etl import cli
+from etl.jobs import JOBS
+from udfs import __version__
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "etl.cli", *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_version_and_help_exit_zero() -> None:
+    assert run("--version").stdout == f"longattn {__version__}\n"
+    help_text = run("--help").stdout
+    assert all(job in help_text for job in JOBS)
+
+
+@pytest.mark.parametrize("command", [*JOBS, "run", "status", "trace", "config", "score-window"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"longattn {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["ingest"],
+        ["nonsense"],
+        ["ingest", "--config", "no/such/file.yaml"],
+        ["config", "--config", "{conf}", "--set", "windw.length=3"],
+        ["run", "--config", "{conf}", "--from", "score", "--to", "ingest"],
+    ],
+)
+def test_wrong_arguments_exit_two_with_one_line(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf = tmp_path / "c.yaml"
+    conf.write_text("{}\n")
+    try:
+        code = cli.main([argument.format(conf=conf) for argument in argv])
+    except SystemExit as error:  # argparse's own way out
+        code = error.code
+    assert code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    code = "import sys, etl.cli; print([m for m in ('torch','pyspark','pandas','transformers')"
+    code += " if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "jobs"),
+    [
+        (None, None, list(JOBS)),
+        ("score", "score", ["score"]),
+        ("select", None, ["select", "export", "report"]),
+        (None, "windows", ["ingest", "dedup", "windows"]),
+    ],
+)
+def test_jobs_between(first: str | None, last: str | None, jobs: list[str]) -> None:
+    assert cli._between(first, last) == jobs
