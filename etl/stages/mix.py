@@ -1,0 +1,109 @@
+"""How the selected windows of the domains make one training mix, and in which order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from etl.config import MixConfig
+from udfs.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    """What was selected of a domain."""
+
+    windows: int
+    tokens: int
+    tokens_above: int = 0  # tokens_to of the window just above the first selected one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A domain's part of the mix, in tokens."""
+
+    domain: str
+    supply: Supply
+    planned: int
+    rounds: int  # times every selected window is taken
+    extra: int  # tokens that the best windows are taken for once more
+
+
+def supplies(selected: DataFrame) -> dict[str, Supply]:
+    """Windows and tokens selected per domain."""
+    rows = (
+        selected.groupBy("domain")
+        .agg(
+            F.count("*").alias("windows"),
+            F.sum("window_tokens").alias("tokens"),
+            F.min(F.col("tokens_to") - F.col("window_tokens")).alias("tokens_above"),
+        )
+        .collect()
+    )
+    names = ("windows", "tokens", "tokens_above")
+    return {row["domain"]: Supply(**{n: row[n] for n in names}) for row in sorted(rows)}
+
+
+def plan(supply: Mapping[str, Supply], config: MixConfig) -> list[Share]:
+    """Tokens planned per domain and how often its windows are taken.
+
+    Weights need not sum to 1; without them domains are mixed as selected. Without a total the mix
+    is as large as keeps the weights with what there is (max_copies of it under `repeat`). Raises
+    ConfigError when a domain is short and mix.short is `error`.
+    """
+    weights = dict(config.weights) or {d: float(s.tokens) for d, s in supply.items()}
+    empty = Supply(windows=0, tokens=0)
+    copies = config.max_copies if config.short == "repeat" else 1
+    total = config.tokens or _largest_total(weights, supply, copies)
+    whole = sum(weights.values()) or 1.0
+    return [
+        _share(domain, supply.get(domain, empty), round(total * weight / whole), config)
+        for domain, weight in (weights | {d: 0.0 for d in supply if d not in weights}).items()
+    ]
+
+
+def mix(selected: DataFrame, shares: list[Share], seed: int) -> DataFrame:
+    """Add copies and mix_order, a seeded hash; drops tokens_to.
+
+    The best windows of a domain go first, as long as they fit: the window that would cross the
+    planned tokens is left out. Copy c of a window stands at `copy_order` in the shuffle.
+    """
+    rows = [(s.domain, s.supply.tokens_above, s.rounds, s.extra) for s in shares]
+    ddl = "domain string, tokens_above bigint, rounds int, extra bigint"
+    table = F.broadcast(selected.sparkSession.createDataFrame(rows, ddl))
+    fits = F.col("tokens_to") - F.col("tokens_above") <= F.col("extra")
+    return (
+        selected.join(table, "domain")
+        .withColumn("copies", F.col("rounds") + F.when(fits, 1).otherwise(0))
+        .withColumn("mix_order", F.xxhash64(F.lit(seed), F.lit("mix"), "window_id"))
+        .drop("tokens_above", "rounds", "extra", "tokens_to")
+    )
+
+
+def copy_order(mix_order: Column, copy: Column) -> Column:
+    """Shuffle key of a window's copy (1, 2, ...): mix_order for the first, a hash of it after."""
+    return F.when(copy == 1, mix_order).otherwise(F.xxhash64(mix_order, copy))
+
+
+def _largest_total(weights: Mapping[str, float], supply: Mapping[str, Supply], copies: int) -> int:
+    """The most tokens whose weights all domains can meet; domains with nothing do not count."""
+    whole = sum(weights.values())
+    reach = [
+        supply[domain].tokens * copies * whole / weight
+        for domain, weight in weights.items()
+        if weight and domain in supply
+    ]
+    return int(min(reach, default=0.0))
+
+
+def _share(domain: str, supply: Supply, planned: int, config: MixConfig) -> Share:
+    if planned > supply.tokens and config.short == "error":
+        raise ConfigError(
+            f"mix: {domain} has {supply.tokens:,} tokens selected and the mix asks for {planned:,};"
+            " select more of it, lower mix.tokens, or set mix.short to shortfall or repeat"
+        )
+    copies = config.max_copies if config.short == "repeat" else 1
+    rounds = min(planned // supply.tokens, copies) if supply.tokens else 0
+    extra = planned - rounds * supply.tokens if rounds < copies else 0
+    return Share(domain=domain, supply=supply, planned=planned, rounds=rounds, extra=extra)

@@ -1,0 +1,104 @@
+"""The mix: plans worked out by hand, the rows taken for them, and a shuffle that repeats itself."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.config import MixConfig
+from etl.stages import mix as stage
+from etl.stages.mix import Supply
+from udfs.errors import ConfigError
+
+SUPPLY = {"book": Supply(windows=10, tokens=1000), "code": Supply(windows=5, tokens=500)}
+
+
+def plan(**settings: Any) -> dict[str, tuple[int, int, int]]:
+    shares = stage.plan(SUPPLY, MixConfig(**settings))
+    return {s.domain: (s.planned, s.rounds, s.extra) for s in shares}
+
+
+class TestPlan:
+    def test_without_weights_all_that_was_selected(self) -> None:
+        assert plan() == {"book": (1000, 1, 0), "code": (500, 1, 0)}
+
+    def test_a_total_without_weights_keeps_proportions(self) -> None:
+        assert plan(tokens=300) == {"book": (200, 0, 200), "code": (100, 0, 100)}
+
+    def test_weights_without_a_total_are_kept_exactly(self) -> None:
+        assert plan(weights={"book": 30.0, "code": 30.0}) == {
+            "book": (500, 0, 500),
+            "code": (500, 1, 0),
+        }
+
+    def test_a_domain_without_weight_has_no_part(self) -> None:
+        assert plan(weights={"book": 1.0})["code"] == (0, 0, 0)
+
+    def test_a_short_domain_is_repeated_up_to_max_copies(self) -> None:
+        repeat: dict[str, Any] = {"tokens": 2400, "weights": {"book": 1.0, "code": 1.0}}
+        assert plan(**repeat, short="repeat") == {"book": (1200, 1, 200), "code": (1200, 2, 200)}
+        assert plan(**repeat, short="repeat", max_copies=2)["code"] == (1200, 2, 0)
+
+    def test_a_short_domain_falls_short(self) -> None:
+        assert plan(tokens=2400, weights={"book": 1.0, "code": 1.0})["code"] == (1200, 1, 0)
+
+    def test_a_short_domain_is_an_error(self) -> None:
+        with pytest.raises(ConfigError, match=r"code has 500 tokens selected .* asks for 1,600"):
+            plan(tokens=2400, weights={"book": 1.0, "code": 2.0, "book2": 0.0}, short="error")
+
+    def test_a_domain_that_was_never_selected_is_planned_and_empty(self) -> None:
+        found = plan(tokens=100, weights={"book": 1.0, "wiki": 1.0})
+        assert found["wiki"] == (50, 0, 50)
+
+    @given(
+        weights=st.dictionaries(st.sampled_from(["book", "code"]), st.floats(0.1, 100), min_size=1),
+        short=st.sampled_from(["shortfall", "repeat"]),
+        total=st.none() | st.integers(1, 10_000),
+    )
+    def test_no_domain_gets_more_than_planned(
+        self, weights: dict[str, float], short: Any, total: int | None
+    ) -> None:
+        config = MixConfig(weights=weights, short=short, tokens=total)
+        for share in stage.plan(SUPPLY, config):
+            taken = share.rounds * share.supply.tokens + share.extra
+            copies = config.max_copies if short == "repeat" else 1
+            assert taken <= share.planned
+            assert share.rounds <= copies
+
+
+@pytest.mark.spark
+class TestMix:
+    @pytest.fixture
+    def selected(self, spark: Any) -> Any:
+        """Ten windows of 100 tokens, ranks 3 to 12: a percentile range starts below the best."""
+        data = [(f"w{rank:02}", "book", rank, 100, rank * 100) for rank in range(3, 13)]
+        ddl = "window_id string, domain string, rank bigint, window_tokens int, tokens_to bigint"
+        return spark.createDataFrame(data, ddl)
+
+    def mixed(self, selected: Any, seed: int = 0, **settings: Any) -> list[Any]:
+        shares = stage.plan(stage.supplies(selected), MixConfig(**settings))
+        return list(stage.mix(selected, shares, seed).orderBy("rank").collect())
+
+    def test_the_best_fill_the_share_and_no_window_crosses_it(self, selected: Any) -> None:
+        rows = self.mixed(selected, tokens=350)
+        assert [row["copies"] for row in rows] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+
+    def test_repeats_are_even_and_the_best_come_once_more(self, selected: Any) -> None:
+        rows = self.mixed(selected, tokens=2200, short="repeat")
+        assert [row["copies"] for row in rows] == [3, 3, 2, 2, 2, 2, 2, 2, 2, 2]
+
+    def test_the_shuffle_depends_on_the_seed_alone(self, selected: Any) -> None:
+        keys = [[r["mix_order"] for r in self.mixed(selected, seed)] for seed in (1, 1, 2)]
+        assert keys[0] == keys[1] != keys[2]
+        assert len(set(keys[0])) == 10
+
+    def test_copies_of_a_window_stand_apart(self, selected: Any) -> None:
+        from pyspark.sql import functions as F
+
+        shares = stage.plan(stage.supplies(selected), MixConfig())
+        rows = stage.mix(selected, shares, 0)
+        keys = rows.select(
+            *(stage.copy_order(F.col("mix_order"), F.lit(copy)) for copy in (1, 2, 3))
+        ).collect()
+        assert len({key for row in keys for key in row}) == 30
