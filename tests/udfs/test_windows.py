@@ -1,8 +1,11 @@
 """Windows against cases worked out by hand and against properties of Algorithm 1."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from udfs.windows import STRATEGIES, Span, longattn_windows, overlaps
 
 LENGTHS = st.integers(1, 60)
@@ -57,7 +60,9 @@ def test_longattn_is_the_recursion_of_the_paper(n_tokens: int, length: int) -> N
 
 
 @given(TOKENS, LENGTHS)
-def test_longattn_takes_no_more_windows_than_one_above_the_least(n_tokens: int, length: int) -> None:
+def test_longattn_takes_no_more_windows_than_one_above_the_least(
+    n_tokens: int, length: int
+) -> None:
     if n_tokens >= length:
         assert len(longattn_windows(n_tokens, length)) - -(-n_tokens // length) in (0, 1)
 
@@ -66,7 +71,7 @@ def test_longattn_takes_no_more_windows_than_one_above_the_least(n_tokens: int, 
 @given(n_tokens=TOKENS, length=LENGTHS)
 def test_windows_are_full_ordered_and_inside(strategy: str, n_tokens: int, length: int) -> None:
     spans = STRATEGIES[strategy](n_tokens, length)
-    assert all(end - start == length and 0 <= start and end <= n_tokens for start, end in spans)
+    assert all(end - start == length and start >= 0 and end <= n_tokens for start, end in spans)
     assert spans == sorted(set(spans))
     assert bool(spans) == (n_tokens >= length)
 
@@ -86,10 +91,7 @@ def test_truncate_keeps_the_first_tile(n_tokens: int, length: int) -> None:
 @given(TOKENS, LENGTHS)
 def test_overlap_is_the_tokens_shared_with_the_window_before(n_tokens: int, length: int) -> None:
     spans = longattn_windows(n_tokens, length)
-    shared = [
-        len(set(range(*before)) & set(range(*span)))
-        for before, span in zip(spans, spans[1:], strict=False)
-    ]
+    shared = [len(set(range(*before)) & set(range(*span))) for before, span in pairwise(spans)]
     assert overlaps(spans) == [0, *shared][: len(spans)]
     assert len(spans) * length - sum(overlaps(spans)) in (n_tokens, 0)
 
