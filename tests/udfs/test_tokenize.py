@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import (
+    Regex,
     Tokenizer,
     decoders,
     models,
