@@ -79,16 +79,19 @@ class WindowConfig(Section):
     length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
     k: Positive | None = None  # minimum distance in tokens; None means length - 3 * (length // 4)
     strategy: Literal["longattn", "tile", "truncate"] = "longattn"
-    min_tokens: Positive | None = None  # documents below are refused; None means length
-    max_tokens: Positive | None = None
+    # documents below min_tokens or above max_tokens are refused: one number for all domains that are
+    # not packed, or one per domain; below a window's length min_tokens says nothing more
+    min_tokens: Positive | dict[str, Positive] | None = None
+    max_tokens: Positive | dict[str, Positive] | None = None
     bos: bool = False  # count one token of the window for BOS, put before it when scoring
-    chunk_chars: Positive = 1 << 20  # text is tokenised in pieces of about this size
+    chunk_chars: Annotated[int, Field(ge=64)] = 1 << 18  # text is tokenised in pieces of this size
 
 
 class PackConfig(Section):
     domains: list[str] = []  # short-text domains that are packed and not scored
     strategy: Literal["concat", "best_fit"] = "best_fit"
     separator: str | None = None  # token between documents; None means the tokenizer's EOS
+    group_tokens: Positive = 1 << 24  # about this many tokens are packed together, in one task
 
 
 class ScoreConfig(Section):

@@ -17,6 +17,18 @@ def windowing(config: Config) -> str:
     return f"{window.strategy}-{window.length}{bos}:{tokenizer_name(config.tokenizer_path)}"
 
 
+def packing(config: Config) -> str:
+    """As windowing, for the domains that are packed: for example `best_fit-8192:SmolLM2@ab12cd34`.
+
+    The separator and the seed are part of it where they are not the defaults.
+    """
+    window, pack = config.window, config.pack
+    marks = "-bos" if window.bos else ""
+    marks += f"-sep({pack.separator})" if pack.separator else ""
+    marks += f"-seed{config.seed}" if config.seed else ""
+    return f"{pack.strategy}-{window.length}{marks}:{tokenizer_name(config.tokenizer_path)}"
+
+
 def scorer_spec(config: Config) -> ScorerSpec:
     """The scorer's settings, as the executors take them."""
     score = config.score

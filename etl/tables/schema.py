@@ -139,8 +139,9 @@ LENGTHS = TableSpec(
         "domain": ("string", _DOC_KEYS["domain"]),
         "windowing": ("string", "names tokenizer, strategy and length; see windows.windowing"),
         "n_tokens": ("bigint", "tokens of the whole document"),
-        "n_windows": ("int", "windows cut from it"),
+        "n_windows": ("int", "windows cut from it; null where it was packed with others"),
         "reason": ("string", "why it has none: too_short, too_long, contaminated; null when kept"),
+        "soft_cuts": ("int", "cuts inside one word: if not 0, ids may differ from one go's"),
     },
 )
 
