@@ -79,8 +79,8 @@ class WindowConfig(Section):
     length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
     k: Positive | None = None  # minimum distance in tokens; None means length - 3 * (length // 4)
     strategy: Literal["longattn", "tile", "truncate"] = "longattn"
-    # documents below min_tokens or above max_tokens are refused: one number for all domains that are
-    # not packed, or one per domain; below a window's length min_tokens says nothing more
+    # documents below min_tokens or above max_tokens are refused: one number for all domains that
+    # are not packed, or one per domain; below the window's length min_tokens changes nothing
     min_tokens: Positive | dict[str, Positive] | None = None
     max_tokens: Positive | dict[str, Positive] | None = None
     bos: bool = False  # count one token of the window for BOS, put before it when scoring

@@ -5,9 +5,9 @@ of the names its config gives.
 """
 
 from udfs.scorers import ScorerSpec, scorer_version
-from udfs.tokenize import tokenizer_name
 
 from etl.config import Config
+from udfs.tokenize import tokenizer_name
 
 
 def windowing(config: Config) -> str:
