@@ -1,0 +1,11 @@
+"""The main file of spark-submit: its arguments are the command line's, for example `score --config F`.
+
+It stands in a folder of its own, because spark-submit puts the main file's folder first on sys.path:
+next to etl/jobs/select.py, Python's own `select` would be shadowed.
+"""
+
+import sys
+
+from etl.cli import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""LongAttn as Spark jobs: config, tables, stages, jobs and the command line."""
