@@ -159,9 +159,9 @@ def keep_best(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
 
 
 def select(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
-    """The windows kept of `candidates`, with ds, du, lds, rank, percentile and tokens_to."""
+    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`)."""
     cuts = {domain: cut_of(domain, n, config) for domain, n in sizes(rows).items()}
-    return keep_best(score_by(dependency(rows, config), config, seed), cuts)
+    return keep_best(score_by(rows, config, seed), cuts)
 
 
 def overlaps(main: DataFrame, others: Mapping[str, DataFrame]) -> DataFrame:

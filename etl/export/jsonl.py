@@ -1,0 +1,66 @@
+"""JSON lines as LongABC-32K is published: {"content": text, "data_id": "LongAttn_0000001"}."""
+
+import gzip
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from etl.export.formats import Format, Options, Part, no_extras, numbered, part
+from udfs.tokenize import load_tokenizer
+
+SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
+
+
+class JsonlWriter:
+    """One file of lines, compressed as it is written."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.staged, self.file = options.folder.new_file()
+        self.stream = _compressed(self.file, options.compression)
+        self.samples = self.tokens = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for row in batch.to_pylist():
+            text = row["text"] if row["text"] is not None else self._decoded(row["packed_ids"])
+            record = {"content": text, "data_id": data_id(self.options.prefix, row["sample"])}
+            self.stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self.samples += 1
+            self.tokens += row["n_tokens"]
+
+    def close(self) -> list[Part]:
+        if self.stream is not self.file:
+            self.stream.close()
+        self.file.close()
+        suffix = SUFFIXES[self.options.compression]
+        return [part(self.staged, self.file, suffix, self.samples, self.tokens)]
+
+    def _decoded(self, token_ids: list[int]) -> str:
+        """The text of a packed window, which is no stretch of one document."""
+        tokenizer = load_tokenizer(self.options.tokenizer).tokenizer
+        text: str = tokenizer.decode(token_ids, skip_special_tokens=False)
+        return text
+
+
+def data_id(prefix: str, sample: int) -> str:
+    """The published id of a sample: numbered from 1, with seven digits or more."""
+    return f"{prefix}_{sample + 1:07d}"
+
+
+def _compressed(file: Any, compression: str) -> Any:
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=file, mode="wb", mtime=0)  # no clock in the bytes
+    if compression == "zstd":
+        import zstandard
+
+        return zstandard.ZstdCompressor().stream_writer(file, closefd=False)
+    return file
+
+
+JSONL = Format(
+    columns=("n_tokens", "text", "packed_ids"),
+    writer=JsonlWriter,
+    file_name=numbered,
+    extras=no_extras,
+)

@@ -1,0 +1,65 @@
+"""Parquet that `datasets` loads: tokens, text and where each window came from."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.export.formats import Format, Options, Part, no_extras, numbered, part
+
+SEGMENTS = pa.struct(
+    [("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())]
+)
+SCHEMA = pa.schema(
+    [
+        ("sample", pa.int64()),
+        ("window_id", pa.string()),
+        ("domain", pa.string()),
+        ("source", pa.string()),
+        ("doc_id", pa.string()),
+        ("start_char", pa.int64()),
+        ("end_char", pa.int64()),
+        ("lds", pa.float64()),
+        ("percentile", pa.float64()),
+        ("copy", pa.int32()),
+        ("n_tokens", pa.int32()),
+        ("segments", pa.list_(SEGMENTS)),  # documents of a packed window
+        ("text", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+    ]
+)
+
+
+class ParquetWriter:
+    """One Parquet file; a row group per Arrow batch, so memory is bounded by a batch."""
+
+    def __init__(self, options: Options) -> None:
+        self.staged, self.file = options.folder.new_file()
+        # ids rarely repeat within a page: a dictionary of them costs time and saves little
+        codes = [name for name in ("domain", "source") if name in SCHEMA.names]
+        self.writer = pq.ParquetWriter(
+            self.file, SCHEMA, compression="zstd", use_dictionary=codes, write_page_index=False
+        )
+        self.samples = self.tokens = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        columns = {"input_ids": "token_ids"}
+        arrays = [batch.column(columns.get(f.name, f.name)).cast(f.type) for f in SCHEMA]
+        self.writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        self.samples += batch.num_rows
+        self.tokens += sum(batch.column("n_tokens").to_pylist())
+
+    def close(self) -> list[Part]:
+        self.writer.close()
+        self.file.close()
+        return [part(self.staged, self.file, ".parquet", self.samples, self.tokens)]
+
+
+def _name(prefix: str, suffix: str, number: int, count: int) -> str:
+    return numbered("train", suffix, number, count)  # datasets takes the split from the name
+
+
+PARQUET = Format(
+    columns=tuple("token_ids" if n == "input_ids" else n for n in SCHEMA.names if n != "sample"),
+    writer=ParquetWriter,
+    file_name=_name,
+    extras=no_extras,
+)

@@ -1,0 +1,96 @@
+"""The samples of a selection: every copy of every window, in the order of the mix, by shard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from etl.stages.mix import copy_order
+
+ORDERS = 2.0**64  # how many shuffle keys there are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a selection falls into shards; sample numbers count through them in mix order."""
+
+    n_shards: int  # shards the keys are divided into; some may get no sample
+    first_sample: dict[int, int]  # of each shard that has samples
+    samples: int
+    tokens: int
+    domains: dict[str, dict[str, int]]  # samples and tokens of each
+
+
+def copies(selection: DataFrame) -> DataFrame:
+    """A row per copy that the mix takes: adds `copy` (1, 2, ...) and `order`, its shuffle key."""
+    taken = selection.where("copies > 0")
+    each = taken.withColumn("copy", F.explode(F.sequence(F.lit(1), F.col("copies"))))
+    return each.withColumn("order", copy_order(F.col("mix_order"), F.col("copy")))
+
+
+def plan(selection: DataFrame, shard_tokens: int) -> Plan:
+    """Divide a selection into shards of about shard_tokens tokens.
+
+    Shards are equal ranges of the shuffle key, a hash, so they are about equal and no sort of the
+    whole is needed to know which samples a shard holds.
+    """
+    whole = selection.agg(F.sum(F.col("copies") * F.col("n_tokens"))).first()
+    n_shards = max(1, -(-((whole and whole[0]) or 0) // shard_tokens))
+    counted = copies(selection).groupBy(shard_of(n_shards).alias("shard"), "domain")
+    rows = counted.agg(F.count("*").alias("samples"), F.sum("n_tokens").alias("tokens")).toPandas()
+    in_shards = rows.groupby("shard")["samples"].sum()  # sorted by shard
+    in_domains = rows.groupby("domain")[["samples", "tokens"]].sum()
+    return Plan(
+        n_shards=n_shards,
+        first_sample=(in_shards.cumsum() - in_shards).to_dict(),
+        samples=int(in_shards.sum()),
+        tokens=int(rows["tokens"].sum()),
+        domains=in_domains.to_dict("index"),
+    )
+
+
+def largest_id(selection: DataFrame, windows: DataFrame) -> int:
+    """The largest token id of the mix; it decides how wide a token is stored."""
+    taken = windows.join(selection.where("copies > 0").select("window_id"), "window_id")
+    row = taken.agg(F.max(F.array_max("token_ids"))).first()
+    return int(row[0] or 0) if row else 0
+
+
+def samples(
+    selection: DataFrame,
+    windows: DataFrame,
+    documents: DataFrame,
+    *,
+    columns: Sequence[str],
+    n_shards: int,
+) -> DataFrame:
+    """The mix with `shard`, `order` and the columns asked for, each shard sorted in one task.
+
+    text is documents.text[start_char:end_char] in code points, null for a packed window, whose
+    tokens are then in packed_ids. Columns not asked for are not read.
+    """
+    found = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
+    # texts of documents that no sample is of never meet the shuffle of the join
+    sources = documents.select("doc_id", "source", "text").join(
+        found.select("doc_id").distinct(), "doc_id", "left_semi"
+    )
+    length = F.col("end_char") - F.col("start_char")
+    derived = {
+        "shard": shard_of(n_shards),
+        "text": F.substring("text", (F.col("start_char") + 1).cast("int"), length.cast("int")),
+        "packed_ids": F.when(F.col("segments").isNotNull(), F.col("token_ids")),
+    }
+    rows = (
+        found.join(sources, "doc_id", "left")
+        .withColumns(derived)
+        .select("shard", "order", *columns)
+    )
+    return rows.repartition(n_shards, "shard").sortWithinPartitions("shard", "order")
+
+
+def shard_of(n_shards: int) -> Column:
+    """The shard of a sample: its `order`, seen as a share of all orders, times n_shards."""
+    share = F.col("order").cast("double") / ORDERS + 0.5
+    # the largest orders round to 1.0
+    return F.least(F.floor(share * n_shards), F.lit(n_shards - 1)).cast("int")

@@ -1,0 +1,118 @@
+"""Job export: the current selection in each format the config names; rows are samples."""
+
+import hashlib
+import json
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+import udfs
+from etl import names
+from etl.config import ExportTarget
+from etl.export import FORMATS
+from etl.export import samples as stage
+from etl.export.files import MANIFEST, Folder
+from etl.export.formats import Format, Options
+from etl.export.write import Written, write_shards
+from etl.jobs.base import Context, Outcome
+from etl.jobs.select import current_selection
+from etl.stages.select import fingerprint
+from udfs.errors import ExportError
+
+
+def run(context: Context) -> Outcome:
+    """Export to every target configured; one that is there already is left as it is."""
+    targets = targets_of(context)
+    if not targets:
+        context.progress.say("export: no format is configured; set export.parquet.path, for one")
+        return Outcome(rows_in=0, rows_out=0)
+    name, selection = current_selection(context)
+    counts: dict[str, float] = {}
+    for format_name, target in targets.items():
+        manifest = export(context, name, selection, format_name, target)
+        counts |= {f"{format_name}/{key}": manifest[key] for key in ("samples", "tokens", "bytes")}
+    total = int(sum(count for key, count in counts.items() if key.endswith("/samples")))
+    return Outcome(rows_in=total, rows_out=total, metrics=counts)
+
+
+def targets_of(context: Context) -> dict[str, ExportTarget]:
+    """Format name -> target, for those that are configured."""
+    targets = {name: getattr(context.config.export, name) for name in FORMATS}
+    return {name: target for name, target in targets.items() if target}
+
+
+def export(
+    context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
+) -> dict[str, Any]:
+    """Write one format and return its manifest; the same selection again is not rewritten."""
+    folder = Folder(path=target.path)
+    identity = _identity(selection, format_name, target)
+    present = folder.manifest()
+    if present and present["identity"] == identity:
+        context.progress.say(f"export: {format_name} in {target.path} is up to date")
+        return present
+    plan = stage.plan(selection, target.shard_tokens)
+    folder.begin()
+    written = _write(context, selection, plan, FORMATS[format_name], target)
+    if written.samples != plan.samples:
+        raise ExportError(
+            f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
+            " are windows of the selection missing?"
+        )
+    head = {"format": format_name, "identity": identity, "selection": name}
+    manifest = head | _manifest(context, plan, written)
+    extras = FORMATS[format_name].extras(target.path, written.files)
+    folder.publish(written.names, extras | {MANIFEST: json.dumps(manifest, indent=2)})
+    return manifest
+
+
+def _write(
+    context: Context,
+    selection: DataFrame,
+    plan: stage.Plan,
+    format_: Format,
+    target: ExportTarget,
+) -> Written:
+    windows = context.tables.read("windows")
+    options = Options(
+        folder=Folder(path=target.path),
+        compression=target.compression,
+        prefix=target.prefix,
+        tokenizer=context.config.tokenizer_path,
+        largest_id=stage.largest_id(selection, windows) if format_.needs_largest_id else 0,
+    )
+    rows = stage.samples(
+        selection,
+        windows,
+        context.tables.read("documents"),
+        columns=format_.columns,
+        n_shards=plan.n_shards,
+    )
+    return write_shards(rows, plan, format_, options)
+
+
+def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:
+    """A hash of everything that the bytes of an export depend on."""
+    rows = list(fingerprint(selection).first() or ())
+    depends = [udfs.__version__, format_name, target.model_dump(exclude={"path"}), rows]
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str, Any]:
+    config = context.config
+    sources = {
+        domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in found]
+        for domain, found in config.sources.items()
+    }
+    return {
+        "longattn": udfs.__version__,
+        "config": config.hash,
+        "scorer": names.scorer(config),
+        "windowing": names.windowing(config),
+        "tables": dict(context.tables.versions_read),
+        "samples": written.samples,
+        "tokens": written.tokens,
+        "bytes": sum(file["bytes"] for file in written.files),
+        "domains": {d: n | {"sources": sources.get(d, [])} for d, n in plan.domains.items()},
+        "files": written.files,
+    }

@@ -1,0 +1,157 @@
+"""Job select: the best windows of each domain, mixed, as one selection; no model is needed."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from etl import names
+from etl.config import Config, SelectConfig
+from etl.jobs.base import Context, Outcome
+from etl.stages import mix as mixing
+from etl.stages import select as stage
+from etl.tables.schema import SELECTIONS
+from udfs.errors import TableError
+
+
+def run(context: Context) -> Outcome:
+    """Write one selection; rows are windows scored by the config's scorer."""
+    config = context.config
+    with _cached(considered(context)) as rows:
+        name = selection_name(config, rows)
+        kept = stage.select(rows, config.select, config.seed)
+        shares = mixing.plan(mixing.supplies(kept), config.mix)
+        mixed = mixing.mix(kept, shares, config.seed)
+        context.tables.replace_where("selections", _as_table(mixed, name), {"selection": name})
+        selection = context.tables["selections"].read().where(F.col("selection") == name)
+        return _outcome(stage.sizes(rows), selection, shares, _overlaps(context, rows, selection))
+
+
+def considered(context: Context) -> DataFrame:
+    """All windows to select from, ds and du as configured, without the statistics per head."""
+    tables, config = context.tables, context.config
+    rows = stage.candidates(
+        *(tables.read(name) for name in ("scores", "windows", "duplicates", "lengths")),
+        scorer=names.scorer(config),
+        windowing=names.windowing(config),
+    )
+    return stage.dependency(rows, config.select).drop("head_s1", "head_s2")
+
+
+def selection_name(config: Config, rows: DataFrame) -> str:
+    """select.name, or a hash of all the selection depends on: settings, seed, names and scores."""
+    if config.select.name:
+        return config.select.name
+    print_ = stage.fingerprint(rows).first()
+    depends = {
+        "select": config.select.model_dump(exclude={"name", "compare", "ablate_alpha"}),
+        "mix": config.mix.model_dump(),
+        "seed": config.seed,
+        "scorer": names.scorer(config),
+        "windowing": names.windowing(config),
+        "scores": list(print_ or ()),
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def current_selection(context: Context) -> tuple[str, DataFrame]:
+    """Name and rows of the selection that the config and the scores of now give.
+
+    Raises TableError when it has not been made.
+    """
+    name = selection_name(context.config, considered(context))
+    rows = context.tables.read("selections").where(F.col("selection") == name)
+    if rows.isEmpty():
+        raise TableError(
+            f"selections: none named {name} for this config and these scores: run `longattn select`"
+        )
+    return name, rows
+
+
+def selection_summary(context: Context) -> list[dict[str, Any]]:
+    """Per domain: windows, scored (of how many), tokens, lds_min, lds_max, best (window_id)."""
+    scored = stage.sizes(considered(context))
+    _, selection = current_selection(context)
+    found = selection.groupBy("domain").agg(
+        F.count("*").alias("windows"),
+        F.sum(F.col("n_tokens").cast("bigint")).alias("tokens"),
+        F.min("lds").alias("lds_min"),
+        F.max("lds").alias("lds_max"),
+        F.min_by("window_id", "rank").alias("best"),
+    )
+    return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(found.collect())]
+
+
+@contextmanager
+def _cached(rows: DataFrame) -> Iterator[DataFrame]:
+    """Keep rows in memory while the block reads them again and again, where that is allowed."""
+    try:
+        rows.persist()
+    except PySparkException:  # Databricks serverless has no cache; the passes then read the tables
+        yield rows
+        return
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
+
+
+def _as_table(mixed: DataFrame, name: str) -> DataFrame:
+    named = mixed.withColumns({"selection": F.lit(name), "n_tokens": F.col("window_tokens")})
+    return named.select(
+        *(F.col(c).cast(kind).alias(c) for c, (kind, _) in SELECTIONS.columns.items())
+    )
+
+
+def _overlaps(context: Context, rows: DataFrame, selection: DataFrame) -> dict[str, float]:
+    """`overlap/NAME/DOMAIN`: share of the selection that the compared one has too."""
+    config = context.config
+    others = {
+        name: stage.select(rows, settings, config.seed)
+        for name, settings in stage.variants(_comparable(config.select)).items()
+    }
+    shares = stage.overlaps(selection, others).collect()
+    return {f"overlap/{row['name']}/{row['domain']}": row["share"] for row in shares}
+
+
+def _comparable(config: SelectConfig) -> SelectConfig:
+    """A threshold belongs to one score and means nothing for another."""
+    return config.model_copy(update={"threshold": None})
+
+
+def _outcome(
+    scored: dict[str, int],
+    selection: DataFrame,
+    shares: list[mixing.Share],
+    overlaps: dict[str, float],
+) -> Outcome:
+    made = {row["domain"]: row for row in _made(selection).collect()}
+    selected = sum(row["selected"] for row in made.values())
+    mixed = sum(row["mixed"] for row in made.values())
+    metrics: dict[str, float] = {"tokens": sum(row["tokens"] for row in made.values())}
+    for domain, n in scored.items():
+        metrics |= {f"scored/{domain}": n}
+    for share in shares:
+        tokens = made[share.domain]["tokens"] if share.domain in made else 0
+        metrics |= {f"planned/{share.domain}": share.planned, f"made/{share.domain}": tokens}
+    for domain, row in made.items():
+        metrics |= {f"cut/{domain}": row["cut"], f"selected/{domain}": row["selected"]}
+    refused = {"below_cut": sum(scored.values()) - selected, "no_room_in_mix": selected - mixed}
+    return Outcome(
+        rows_in=sum(scored.values()), rows_out=mixed, refused=refused, metrics=metrics | overlaps
+    )
+
+
+def _made(selection: DataFrame) -> DataFrame:
+    taken = F.col("copies") > 0
+    return selection.groupBy("domain").agg(
+        F.count("*").alias("selected"),
+        F.count_if(taken).alias("mixed"),
+        F.sum(F.col("copies") * F.col("n_tokens").cast("bigint")).alias("tokens"),
+        F.min("lds").alias("cut"),
+    )

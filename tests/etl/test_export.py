@@ -1,0 +1,340 @@
+"""Exports read back by the libraries they are for, and what a reader sees while one is written."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etl.export import FORMATS, megatron
+from etl.export import samples as stage
+from etl.export.files import MANIFEST, Folder
+from etl.export.formats import Options
+from etl.export.write import Written, write_shards
+from etl.tables.schema import SELECTIONS, WINDOWS
+from udfs.errors import ExportError
+
+N_WINDOWS, LENGTH = 30, 16
+TEXT = "A\u00e9\U0001d4b3\u4e2d. " * 200  # one to four bytes a character
+SHARD_TOKENS = 10 * LENGTH
+
+
+def token_ids(number: int, top: int = 60_000) -> list[int]:
+    return np.random.default_rng(number).integers(0, top, LENGTH).tolist()
+
+
+@pytest.fixture(scope="module")
+def corpus(spark: Any) -> dict[str, Any]:
+    """Windows of one document each, the last packed of two; a third of them twice, some not."""
+    windows, selection = [], []
+    for i in range(N_WINDOWS):
+        packed = i == N_WINDOWS - 1
+        domain = ("book", "code")[i % 2]
+        row = dict.fromkeys(WINDOWS.columns) | {"window_id": f"w{i:02}", "domain": domain}
+        row |= {"n_tokens": LENGTH, "token_ids": token_ids(i)}
+        if packed:
+            row["segments"] = [("d0", 0, 10), ("d1", 0, 6)]
+        else:
+            row |= {"doc_id": f"d{i}", "start_char": i, "end_char": i + 7}
+        windows.append(tuple(row[c] for c in WINDOWS.columns))
+        order = int(np.random.default_rng(i).integers(-(1 << 63), 1 << 63))
+        chosen = ("s", f"w{i:02}", domain, LENGTH, 0.1, -0.1, 1.0 - i, 50.0, i + 1)
+        selection.append((*chosen, (0, 1, 2)[i % 3], order))
+    documents = [(f"d{i}", "src", TEXT) for i in range(N_WINDOWS)]
+    return {
+        "windows": spark.createDataFrame(windows, WINDOWS.ddl),
+        "selection": spark.createDataFrame(selection, SELECTIONS.ddl),
+        "documents": spark.createDataFrame(documents, "doc_id string, source string, text string"),
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: dict[str, Any]) -> list[str]:
+    """Window ids in mix order, every copy, worked out from the selection row by row."""
+    rows = stage.copies(corpus["selection"]).collect()
+    return [row["window_id"] for row in sorted(rows, key=lambda row: row["order"])]
+
+
+def stage_export(corpus: dict[str, Any], name: str, folder: Folder, **changes: Any) -> Written:
+    """Begin an export and write its shards, without showing them."""
+    plan = stage.plan(corpus["selection"], SHARD_TOKENS)
+    options = Options(
+        folder=folder, compression="zstd", prefix="LongAttn", tokenizer="", largest_id=60_000
+    )
+    folder.begin()
+    rows = stage.samples(
+        corpus["selection"],
+        corpus["windows"],
+        corpus["documents"],
+        columns=FORMATS[name].columns,
+        n_shards=plan.n_shards,
+    )
+    return write_shards(rows, plan, FORMATS[name], replace(options, **changes))
+
+
+def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> list[dict[str, Any]]:
+    folder = Folder(path=str(path))
+    written = stage_export(corpus, name, folder, **changes)
+    extras = FORMATS[name].extras(str(path), written.files)
+    folder.publish(written.names, extras | {MANIFEST: json.dumps({"files": written.files})})
+    return written.files
+
+
+def number_of(window_id: str) -> int:
+    return int(window_id[1:])
+
+
+@pytest.mark.spark
+class TestSamples:
+    def test_numbers_follow_the_mix_order_and_copies(
+        self, corpus: dict[str, Any], expected: list[str]
+    ) -> None:
+        plan = stage.plan(corpus["selection"], SHARD_TOKENS)
+        assert plan.samples == len(expected) == 30
+        assert plan.n_shards == 3
+        assert plan.domains["book"]["samples"] == sum(number_of(w) % 2 == 0 for w in expected)
+
+    def test_the_largest_id_counts_only_what_is_taken(self, corpus: dict[str, Any]) -> None:
+        taken = [i for i in range(N_WINDOWS) if i % 3]
+        largest = max(max(token_ids(i)) for i in taken)
+        assert stage.largest_id(corpus["selection"], corpus["windows"]) == largest
+
+
+@pytest.mark.spark
+class TestParquet:
+    def test_datasets_loads_it(
+        self, corpus: dict[str, Any], expected: list[str], tmp_path: Path
+    ) -> None:
+        datasets = pytest.importorskip("datasets")
+        files = export(corpus, "parquet", tmp_path / "out")
+        found = datasets.load_dataset(
+            "parquet", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")
+        )["train"]
+        assert len(files) == 3
+        assert found["window_id"][:] == expected
+        assert found["sample"][:] == list(range(30))
+        assert found["input_ids"][:] == [token_ids(number_of(w)) for w in expected]
+        for row in found:
+            i = number_of(row["window_id"])
+            packed = i == N_WINDOWS - 1
+            assert row["text"] == (None if packed else TEXT[i : i + 7])
+            assert bool(row["segments"]) == packed
+
+
+@pytest.mark.spark
+class TestJsonl:
+    @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+    def test_datasets_loads_the_published_form(
+        self,
+        corpus: dict[str, Any],
+        expected: list[str],
+        tmp_path: Path,
+        compression: str,
+    ) -> None:
+        datasets = pytest.importorskip("datasets")
+        whole = corpus | {"windows": corpus["windows"].where("segments is null")}
+        whole["selection"] = corpus["selection"].where("window_id != 'w29'")
+        expected = [w for w in expected if w != "w29"]
+        export(whole, "jsonl", tmp_path / "out", compression=compression)
+        found = datasets.load_dataset(
+            "json", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")
+        )["train"]
+        assert sorted(found.column_names) == ["content", "data_id"]
+        assert found["data_id"][:] == [f"LongAttn_{n:07d}" for n in range(1, len(expected) + 1)]
+        texts = [TEXT[number_of(w) : number_of(w) + 7] for w in expected]
+        assert found["content"][:] == texts
+
+    def test_a_packed_window_is_decoded(self, corpus: dict[str, Any], tmp_path: Path) -> None:
+        tokenizer = word_tokenizer(tmp_path / "tokenizer.json")
+        packed = corpus | {"selection": corpus["selection"].where("window_id = 'w29'")}
+        (file,) = export(
+            packed, "jsonl", tmp_path / "out", compression="none", tokenizer=str(tokenizer)
+        )
+        lines = (tmp_path / "out" / file["name"]).read_text().splitlines()
+        words = " ".join(f"t{i}" for i in token_ids(29))
+        assert [json.loads(line)["content"] for line in lines] == [words] * 2
+
+
+def word_tokenizer(path: Path) -> Path:
+    """A tokenizer whose token i reads `ti`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = models.WordLevel({f"t{i}": i for i in range(60_000)}, unk_token="t0")
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.mark.spark
+class TestMegatron:
+    @pytest.mark.parametrize(("largest", "dtype"), [(65_499, "uint16"), (65_500, "int32")])
+    def test_megatron_reads_it(
+        self,
+        corpus: dict[str, Any],
+        expected: list[str],
+        tmp_path: Path,
+        largest: int,
+        dtype: str,
+    ) -> None:
+        indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+        export(corpus, "megatron", tmp_path / "out", largest_id=largest)
+        found = []
+        for weight, prefix in blend(tmp_path / "out"):
+            dataset = indexed.IndexedDataset(prefix)
+            assert dataset.index.dtype.__name__ == dtype
+            assert int(weight) == dataset.sequence_lengths.sum()
+            assert dataset.document_indices.tolist() == list(range(len(dataset) + 1))
+            found += [dataset[i].tolist() for i in range(len(dataset))]
+        assert found == [token_ids(number_of(w)) for w in expected]
+
+
+def blend(folder: Path) -> list[list[str]]:
+    return [line.split() for line in (folder / "blend.txt").read_text().splitlines()]
+
+
+class TestMegatronIndex:
+    def test_bytes_equal_megatrons_own_writer(self, tmp_path: Path) -> None:
+        indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+        for dtype in (np.uint16, np.int32):
+            builder = indexed.IndexedDatasetBuilder(str(tmp_path / "d.bin"), dtype=dtype)
+            for length in (5, 1, 300):
+                builder.add_document(np.ones(length, dtype), [length])
+            builder.finalize(str(tmp_path / "d.idx"))
+            own = megatron.index_bytes([5, 1, 300], np.dtype(dtype))
+            assert own == (tmp_path / "d.idx").read_bytes()
+
+    def test_offsets_past_two_to_the_31(self) -> None:
+        """131,072 sequences of 32,768 tokens: 2^32 tokens, the last at byte 2^34 - 131,072."""
+        index = megatron.index_bytes([32_768] * 131_072, np.dtype("int32"))
+        offsets = np.frombuffer(index, "<i8", 131_072, offset=34 + 4 * 131_072)
+        assert offsets[-1] == 2**34 - 131_072
+        assert (np.diff(offsets) == 131_072).all()
+
+    def test_a_sequence_that_no_int32_holds_is_refused(self) -> None:
+        with pytest.raises(ExportError, match="a sequence of 2,147,483,648 tokens"):
+            megatron.index_bytes([1 << 31], np.dtype("int32"))
+
+
+READ_MDS = """
+import json, sys, types
+import transformers  # before the stubs: it looks for the real torchvision
+for name in ("", ".datasets", ".transforms", ".transforms.functional"):
+    stub = types.ModuleType("torchvision" + name)  # only its sets of images need it
+    stub.VisionDataset, stub.to_tensor = object, None
+    sys.modules["torchvision" + name] = stub
+from streaming import LocalDataset, MDSWriter
+theirs, ours = sys.argv[1:]
+samples = [s | {"tokens": s["tokens"].tolist()} for s in LocalDataset(ours)]
+columns = {"domain": "str", "sample": "int", "tokens": "ndarray:int32", "window_id": "str"}
+with MDSWriter(columns=columns, out=theirs) as writer:
+    for sample in LocalDataset(ours):
+        writer.write(sample)
+print(json.dumps(samples))
+"""
+
+
+@pytest.mark.spark
+class TestMds:
+    def test_streaming_reads_it_and_would_write_the_same(
+        self, corpus: dict[str, Any], expected: list[str], tmp_path: Path
+    ) -> None:
+        pytest.importorskip("brotli")  # which streaming needs and nothing else here does
+        files = export(corpus, "mds", tmp_path / "ours")
+        command = [sys.executable, "-W", "ignore", "-c", READ_MDS]
+        command += [str(tmp_path / "theirs"), str(tmp_path / "ours")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "No module named 'streaming'" in done.stderr:
+            pytest.skip("mosaicml-streaming is not installed")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert [s["window_id"] for s in found] == expected
+        assert [s["tokens"] for s in found] == [token_ids(number_of(w)) for w in expected]
+        assert len(files) == 3
+        one = Path(tmp_path / "theirs" / "shard.00000.mds").read_bytes()
+        assert one == merged_shard(tmp_path / "ours")
+        index = json.loads((tmp_path / "ours" / "index.json").read_text())
+        shard = json.loads((tmp_path / "theirs" / "index.json").read_text())["shards"][0]
+        assert set(index["shards"][0]) == set(shard)
+
+
+def merged_shard(folder: Path) -> bytes:
+    """All samples of an export in one shard, by our encoder."""
+    from etl.export import mds
+
+    samples = []
+    for path in sorted(folder.glob("*.mds")):
+        data = path.read_bytes()
+        count = int.from_bytes(data[:4], "little")
+        ends = np.frombuffer(data, "<u4", count + 1, offset=4)
+        samples += [data[a:b] for a, b in pairwise(ends)]
+    return mds.encode_shard(samples)
+
+
+class TestMdsLimits:
+    def test_a_shard_that_uint32_offsets_cannot_reach_is_refused(self) -> None:
+        from etl.export import mds
+
+        class Huge(bytes):
+            def __len__(self) -> int:
+                return 1 << 32
+
+        with pytest.raises(ExportError, match="offsets must fit 32 bits"):
+            mds.encode_shard([Huge()])
+
+
+@pytest.mark.spark
+class TestAtomic:
+    def test_checksums_and_places_are_in_the_manifest(
+        self, corpus: dict[str, Any], tmp_path: Path
+    ) -> None:
+        files = export(corpus, "parquet", tmp_path / "out")
+        assert [f["name"] for f in files] == [f"train-0000{i}-of-00003.parquet" for i in range(3)]
+        assert [f["first_sample"] for f in files] == np.cumsum(
+            [0, *(f["samples"] for f in files[:-1])]
+        ).tolist()
+        for file in files:
+            data = (tmp_path / "out" / file["name"]).read_bytes()
+            assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+
+    def test_until_it_is_published_readers_see_the_old_export(
+        self, corpus: dict[str, Any], tmp_path: Path
+    ) -> None:
+        export(corpus, "parquet", tmp_path / "out")
+        before = sorted((tmp_path / "out").iterdir())
+        folder = Folder(path=str(tmp_path / "out"))
+        stage_export(corpus, "parquet", folder)
+        assert sorted((tmp_path / "out").iterdir()) == before
+        export(corpus, "parquet", tmp_path / "out")
+        assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
+
+    def test_what_failed_attempts_wrote_is_not_published(
+        self, corpus: dict[str, Any], tmp_path: Path
+    ) -> None:
+        folder = Folder(path=str(tmp_path / "out"))
+        written = stage_export(corpus, "megatron", folder)
+        _, orphan = folder.new_file()
+        orphan.write(b"half a shard")
+        orphan.close()
+        folder.publish(written.names, {MANIFEST: "{}"})
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {f["name"] for f in written.files} | {MANIFEST}
+
+    def test_a_run_killed_between_two_renames_is_repaired(self, tmp_path: Path) -> None:
+        before = tmp_path / "out.before"
+        before.mkdir()
+        (before / MANIFEST).write_text("{}")
+        Folder(path=str(tmp_path / "out")).begin()
+        assert (tmp_path / "out" / MANIFEST).exists()
+
+    def test_a_folder_of_other_files_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").write_text("years of work")
+        with pytest.raises(ExportError, match="holds other files"):
+            Folder(path=str(tmp_path)).begin()
+        assert (tmp_path / "thesis.tex").exists()
