@@ -31,10 +31,10 @@ class TableSpec:
 
     @property
     def schema(self) -> StructType:
-        """The columns as a StructType whose fields carry their comments."""
-        schema = StructType()
-        for name, (type_, comment) in self.columns.items():
-            schema = schema.add(name, type_, nullable=True, metadata={"comment": comment})
+        """The columns as a StructType whose fields carry their comments; needs a session."""
+        schema = StructType.fromDDL(self.ddl)
+        for column in schema.fields:
+            column.metadata = {"comment": self.columns[column.name][1]}
         return schema
 
 
