@@ -1,0 +1,176 @@
+"""Job windows: every kept document measured once, and cut into windows or packed with others.
+
+Windows are committed before lengths, and a document is done when it has a length: a run that was
+killed between the two is taken up where it stood, and commits no window twice.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from etl.stages.dedup import kept_documents
+from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from etl import names
+from etl.config import Config
+from etl.jobs.base import Context, Outcome
+from etl.stages import pack
+from etl.stages import windows as stage
+from udfs.tokenize import separator_id
+from udfs.windowing import PackSpec, WindowSpec
+
+Tally = Counter[str]
+Commit = Callable[[Context, DataFrame, WindowSpec], Tally]
+
+
+def run(context: Context) -> Outcome:
+    """Window and pack what has no length yet; rows are documents."""
+    config, started = context.config, time.monotonic()
+    duplicates = F.broadcast(context.tables.read("duplicates"))  # a shuffle would carry the text
+    documents = kept_documents(context.tables.read("documents"), duplicates)
+    packed = F.col("domain").isin(*config.pack.domains)
+    with context.progress.task("windows", unit="documents"):
+        parts = [_measure(context, documents.where(~packed), window_spec(config), _cut)]
+        if config.pack.domains:
+            parts += [_measure(context, documents.where(packed), packed_spec(config), _pack)]
+    return _outcome(parts, content_length(config), time.monotonic() - started)
+
+
+def content_length(config: Config) -> int:
+    """Tokens of text in a window: one less than its length where BOS is one of the tokens."""
+    return config.window.length - config.window.bos
+
+
+def window_spec(config: Config) -> WindowSpec:
+    """How the domains that are not packed are cut."""
+    window = config.window
+    least, most = window.min_tokens, window.max_tokens
+    return WindowSpec(
+        windowing=names.windowing(config),
+        tokenizer=config.tokenizer_path,
+        length=content_length(config),
+        strategy=window.strategy,
+        chunk_chars=window.chunk_chars,
+        default_min=least if isinstance(least, int) else 1,
+        default_max=most if isinstance(most, int) else None,
+        min_tokens=least if isinstance(least, dict) else {},
+        max_tokens=most if isinstance(most, dict) else {},
+    )
+
+
+def packed_spec(config: Config) -> WindowSpec:
+    """How the packed domains are tokenised; only limits given by domain hold for them."""
+    window = config.window
+    return WindowSpec(
+        windowing=names.packing(config),
+        tokenizer=config.tokenizer_path,
+        length=content_length(config),
+        strategy=None,
+        chunk_chars=window.chunk_chars,
+        min_tokens=window.min_tokens if isinstance(window.min_tokens, dict) else {},
+        max_tokens=window.max_tokens if isinstance(window.max_tokens, dict) else {},
+    )
+
+
+def _measure(context: Context, documents: DataFrame, spec: WindowSpec, commit: Commit) -> Tally:
+    """Tokenise the documents without a length; commit their windows, then their lengths."""
+    lengths = context.tables.read("lengths")
+    pending = stage.pending_documents(documents, lengths, spec.windowing)
+    tally = Counter(rows_in=pending.select("doc_id").count())
+    if not tally["rows_in"]:
+        return tally
+    done = stage.half_done(context.tables.read("windows"), lengths, spec.windowing)
+    with _on_disk(context, stage.cut_documents(pending, spec)) as cut:
+        tally += commit(context, cut.join(F.broadcast(done), "doc_id", "left_anti"), spec)
+        measured = stage.as_lengths(cut, spec)
+        context.tables.append("lengths", measured)
+        tally += _tally(stage.summary(measured))
+    return tally
+
+
+def _cut(context: Context, cut: DataFrame, spec: WindowSpec) -> Tally:
+    windows = cut.where(stage.is_window())
+    context.tables.append("windows", stage.as_windows(windows, spec))
+    return _sums(windows, windows="1", window_tokens="n_tokens", overlap_tokens="overlap_tokens")
+
+
+def _pack(context: Context, cut: DataFrame, spec: WindowSpec) -> Tally:
+    config, kept = context.config.pack, cut.where(F.col("token_ids").isNotNull())
+    recipe = PackSpec(
+        windowing=spec.windowing,
+        strategy=config.strategy,
+        length=spec.length,
+        separator=separator_id(spec.tokenizer, config.separator),
+        seed=context.config.seed,
+    )
+    totals = kept.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()
+    tokens = {row.domain: row.tokens for row in totals}
+    groups = pack.group_counts(tokens, config.group_tokens, spec.length)
+    with _on_disk(context, pack.pack_documents(kept, recipe, groups)) as windows:
+        context.tables.append("windows", stage.as_windows(windows, spec))
+        return _sums(windows, packed_windows="1", packed_tokens="n_tokens")
+
+
+@contextmanager
+def _on_disk(context: Context, rows: DataFrame) -> Iterator[DataFrame]:
+    """Keep rows on the executors' disks while the block runs, as each is read several times.
+
+    Databricks serverless has no such store: there the rows are worked out again for each reading.
+    """
+    try:
+        kept = rows.persist(StorageLevel.DISK_ONLY)
+    except AnalysisException:
+        context.progress.say("windows: this session keeps no rows on disk; text is read again")
+        yield rows
+        return
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
+
+
+def _sums(rows: DataFrame, **columns: str) -> Tally:
+    """Sums of columns or constants over all rows, by the names given."""
+    sums = rows.agg(*(F.sum(F.expr(column)).alias(name) for name, column in columns.items()))
+    return Counter({name: total or 0 for name, total in sums.collect()[0].asDict().items()})
+
+
+def _tally(summary: DataFrame) -> Tally:
+    """Documents refused by reason, tokens of those kept and of all."""
+    tally: Tally = Counter()
+    for row in summary.collect():
+        tally["kept" if row.reason is None else f"refused {row.reason}"] += row.documents
+        tally["tokens"] += row.tokens
+        tally["kept_tokens"] += row.tokens if row.reason is None else 0
+        tally["soft_cuts"] += row.soft_cuts
+    return tally
+
+
+def _outcome(parts: list[Tally], length: int, seconds: float) -> Outcome:
+    counts = sum(parts, Counter())
+    metrics = {
+        "windows": counts["windows"],
+        "tokens": counts["tokens"],
+        "tokens_per_second": counts["tokens"] / seconds,
+        "overlap_tokens": counts["overlap_tokens"],
+        "left_over_tokens": parts[0]["kept_tokens"]
+        - parts[0]["window_tokens"]
+        + parts[0]["overlap_tokens"],
+        "soft_cuts": counts["soft_cuts"],
+    }
+    if counts["packed_windows"]:
+        room = counts["packed_windows"] * length
+        metrics["packed_windows"] = counts["packed_windows"]
+        metrics["packed_waste"] = 1 - counts["packed_tokens"] / room
+    return Outcome(
+        rows_in=counts["rows_in"],
+        rows_out=counts["kept"],
+        refused={
+            k.removeprefix("refused "): n for k, n in counts.items() if k.startswith("refused ")
+        },
+        metrics=metrics,
+    )

@@ -1,0 +1,49 @@
+"""Short documents packed into windows, group by group, each group in one task."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from udfs.windowing import PackSpec, pack_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PACKED_DDL = """window_id string, domain string, window_index int, n_tokens int,
+    segments array<struct<doc_id:string,start_token:bigint,n_tokens:int>>, token_ids array<int>"""
+
+
+def group_counts(tokens: Mapping[str, int], group_tokens: int, length: int) -> dict[str, int]:
+    """Groups per domain: of about `group_tokens`, and of 64 windows or more while there are such.
+
+    A group's last window is the one that stays part empty, so small groups would waste room.
+    """
+    size = max(group_tokens, 64 * length)
+    return {domain: max(1, math.ceil(total / size)) for domain, total in tokens.items()}
+
+
+def pack_documents(documents: DataFrame, spec: PackSpec, groups: Mapping[str, int]) -> DataFrame:
+    """Pack documents (doc_id, domain, token_ids) within groups drawn by a hash of their id.
+
+    What is packed together follows from the documents and the seed, not from partitions or slots.
+    """
+
+    def pack(group: "pa.Table") -> "pa.Table":
+        return pack_table(group, spec)
+
+    return (
+        documents.select("doc_id", "domain", "token_ids")
+        .withColumn("group", _group(groups, spec.seed))
+        .groupBy("domain", "group")
+        .applyInArrow(pack, PACKED_DDL)
+    )
+
+
+def _group(groups: Mapping[str, int], seed: int) -> Column:
+    n_groups = F.lit(1)
+    for domain, count in groups.items():
+        n_groups = F.when(F.col("domain") == domain, count).otherwise(n_groups)
+    return F.pmod(F.xxhash64("doc_id", F.lit(seed)), n_groups)
