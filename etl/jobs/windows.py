@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from etl.stages.dedup import kept_documents
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
@@ -20,6 +19,7 @@ from etl.config import Config
 from etl.jobs.base import Context, Outcome
 from etl.stages import pack
 from etl.stages import windows as stage
+from etl.stages.dedup import kept_documents
 from udfs.tokenize import separator_id
 from udfs.windowing import PackSpec, WindowSpec
 
