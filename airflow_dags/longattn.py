@@ -1,0 +1,66 @@
+"""Two thin DAGs: the whole chain, and one that selects again whenever scores arrive.
+
+Every task runs one argv, `longattn JOB --config FILE [--set key=value ...]`. The jobs are idempotent,
+so a retry, or a run repeated by hand, adds nothing twice.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, chain, task
+from longattn_tasks import MACROS, SETTINGS, form, job, job_per_domain, requests_per_domain
+
+SCORES = Asset("longattn_scores")
+COMMON: dict[str, Any] = {
+    "catchup": False,
+    "max_active_runs": 1,
+    "render_template_as_native_obj": True,  # lists and dicts reach the operators as such
+    "user_defined_macros": MACROS,
+    "tags": ["longattn"],
+    "default_args": {
+        "retries": SETTINGS["retries"],
+        "retry_delay": timedelta(minutes=SETTINGS["retry_delay_minutes"]),
+        "execution_timeout": timedelta(minutes=SETTINGS["timeout_minutes"]["default"]),
+    },
+}
+
+
+@task
+def inputs(params: dict[str, Any], triggering_asset_events: Any = None) -> dict[str, Any]:
+    """What this run works on: the form's values, laid over those of the run that scored."""
+    events = [e for found in (triggering_asset_events or {}).values() for e in found]
+    scored = dict(events[-1].extra) if events else {}
+    overrides = [*scored.get("overrides", []), *params["overrides"]]
+    return {**params, **scored, "overrides": overrides}
+
+
+with DAG("longattn_pipeline", schedule=None, params=form([]), doc_md=__doc__, **COMMON):
+
+    @task
+    def domains(inputs: dict[str, Any]) -> list[Any]:
+        """One request a domain, for the mapped score task."""
+        return requests_per_domain("score", inputs)
+
+    @task(outlets=[SCORES])
+    def publish(inputs: dict[str, Any], outlet_events: Any) -> None:
+        """Say that scores have changed, of which domains, and under which settings."""
+        outlet_events[SCORES].extra = inputs
+
+    resolved = inputs()
+    requests = domains(resolved)
+    chain(
+        resolved,
+        *(job(name) for name in ("ingest", "dedup", "windows")),
+        job_per_domain("score", requests),
+        publish(resolved),
+        *(job(name) for name in ("select", "export", "report")),
+    )
+
+with DAG(
+    "longattn_reselect",
+    schedule=[SCORES],
+    params=form(SETTINGS["reselect"]),
+    doc_md=__doc__,
+    **COMMON,
+):
+    chain(inputs(), *(job(name) for name in ("select", "export", "report")))

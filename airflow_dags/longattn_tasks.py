@@ -1,0 +1,207 @@
+"""A job as an Airflow task: settings from longattn.yaml, one operator of three, one argv.
+
+An engine is an operator and the one field of it that carries the job's arguments; that field is
+rendered when the task runs, from the inputs that the run's first task has resolved.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow.sdk import BaseOperator, Param
+
+FOLDER = Path(__file__).resolve().parent
+SETTINGS: dict[str, Any] = yaml.safe_load(
+    Path(os.environ.get("LONGATTN_AIRFLOW_CONFIG", FOLDER / "longattn.yaml")).read_text()
+)
+HOME = Path(SETTINGS["home"] or os.environ.get("LONGATTN_HOME", FOLDER.parent))
+
+Inputs = Mapping[str, Any]  # config, domains, overrides, profile
+
+
+def form(overrides: list[str]) -> dict[str, Param]:
+    """The trigger form's fields; Airflow checks what is typed, or posted, against these schemas."""
+    domains, profiles = SETTINGS["domains"], list(SETTINGS["profiles"])
+    return {
+        "config": Param(
+            SETTINGS["config"], type="string", minLength=1, description="YAML settings"
+        ),
+        "domains": Param(
+            domains,
+            type="array",
+            items={"type": "string", "enum": domains},
+            minItems=1,
+            uniqueItems=True,
+            examples=domains,
+            description="domains to score",
+        ),
+        "overrides": Param(
+            overrides,
+            type="array",
+            items={"type": "string", "pattern": r"^[\w.]+=.*"},
+            description="key=value, one a line, for example select.alpha=0.5",
+        ),
+        "profile": Param(SETTINGS["profile"], type="string", enum=profiles),
+    }
+
+
+def job(name: str) -> BaseOperator:
+    """One job as one task."""
+    engine = _engine()
+    field = {engine.field: f"{{{{ request('{name}', {INPUTS}) }}}}"}
+    return engine.operator(**_common(name), **engine.fixed(name), **field)
+
+
+def job_per_domain(name: str, requests: Any) -> Any:
+    """One job as a mapped task; requests is what `requests_per_domain` gave."""
+    engine = _engine()
+    partial = engine.operator.partial(
+        **_common(name),
+        **engine.fixed(name),
+        max_active_tis_per_dagrun=SETTINGS["parallel_scores"],
+        map_index_template=f"{{{{ {INPUTS}['domains'][ti.map_index] }}}}",
+    )
+    return partial.expand(**{engine.field: requests})
+
+
+def requests_per_domain(name: str, inputs: Inputs) -> list[Any]:
+    """What each mapped task is asked: the same job, one domain each."""
+    return [request(name, {**inputs, "domains": [domain]}, True) for domain in inputs["domains"]]
+
+
+def request(name: str, inputs: Inputs, only_domains: bool = False) -> Any:
+    """The operator's templated field for one job."""
+    return _engine().request(name, inputs, only_domains)
+
+
+def spark_conf(name: str, inputs: Inputs) -> dict[str, str]:
+    """The profile's Spark conf for one job."""
+    return _profile("conf", name, inputs)
+
+
+INPUTS = "ti.xcom_pull(task_ids='inputs')"
+MACROS = {"request": request, "spark_conf": spark_conf}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a job is run: the operator, its arguments that never change, its field that does."""
+
+    operator: type[BaseOperator]
+    field: str
+    fixed: Callable[[str], dict[str, Any]]
+    request: Callable[[str, Inputs, bool], Any]
+
+
+def _engine() -> Engine:
+    """The engine that the setting names; each operator is imported only where it is used."""
+    engines = {
+        "spark-submit": _spark_submit,
+        "databricks": _databricks,
+        "databricks-job": _databricks_job,
+    }
+    name = os.environ.get("LONGATTN_AIRFLOW_OPERATOR", SETTINGS["operator"])
+    if name not in engines:
+        raise ValueError(f"operator: {name!r} is none of {', '.join(engines)}")
+    return engines[name]()
+
+
+def _spark_submit() -> Engine:
+    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+    def fixed(name: str) -> dict[str, Any]:
+        return {
+            "conn_id": SETTINGS["spark"]["conn_id"],
+            "application": str(HOME / "dist" / "submit.py"),
+            "py_files": str(HOME / "dist" / "longattn.zip"),
+            "name": f"longattn-{name}",
+            "conf": f"{{{{ spark_conf('{name}', {INPUTS}) }}}}",
+            **SETTINGS["spark"]["options"],
+        }
+
+    return Engine(SparkSubmitOperator, "application_args", fixed, _argv)
+
+
+def _databricks() -> Engine:
+    from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+
+    return Engine(DatabricksSubmitRunOperator, "json", lambda _: _databricks_common(), _run)
+
+
+def _databricks_job() -> Engine:
+    from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator
+
+    fixed = {"job_name": SETTINGS["databricks"]["job_name"], **_databricks_common()}
+    return Engine(DatabricksRunNowOperator, "json", lambda _: fixed, _run_now)
+
+
+def _argv(name: str, inputs: Inputs, only_domains: bool) -> list[str]:
+    """The command line's arguments, the same for every way to run a job."""
+    config = inputs["config"]
+    local = HOME / config
+    sets = list(inputs["overrides"])
+    if only_domains:
+        sets.append(f"score.domains=[{', '.join(inputs['domains'])}]")
+    return [
+        name,
+        "--config",
+        str(local) if local.exists() else config,
+        *(word for override in sets for word in ("--set", override)),
+    ]
+
+
+def _run(name: str, inputs: Inputs, only_domains: bool) -> dict[str, Any]:
+    """A one-time run of one task on a cluster of its own.
+
+    It is a Python task and not a wheel task: the operator would put the DAG's params into the named
+    parameters of a wheel task, beside its arguments, and Databricks refuses to have both.
+    """
+    volume = SETTINGS["databricks"]["volume"]
+    domain = f"-{inputs['domains'][0]}" if only_domains else ""
+    script = {
+        "python_file": f"{volume}/submit.py",
+        "parameters": _argv(name, inputs, only_domains),
+    }
+    task = {
+        "task_key": name,
+        "spark_python_task": script,
+        "new_cluster": _profile("cluster", name, inputs),
+        "libraries": [{"whl": f"{volume}/longattn.whl"}],
+    }
+    return {"run_name": f"longattn-{name}{domain}", "tasks": [task]}
+
+
+def _run_now(name: str, inputs: Inputs, only_domains: bool) -> dict[str, Any]:
+    """A run of the bundle's job that stops at one of its tasks' doors and does only that one."""
+    overrides = inputs["overrides"]
+    if len(overrides) > 1:
+        raise ValueError(f"a bundle's job takes one override, got {overrides}: use the config")
+    parameters = {"config": inputs["config"], "domains": json.dumps(inputs["domains"])}
+    if overrides:
+        parameters["override"] = overrides[0]
+    return {"only": [name], "job_parameters": parameters}
+
+
+def _databricks_common() -> dict[str, Any]:
+    settings = SETTINGS["databricks"]
+    return {
+        "databricks_conn_id": settings["conn_id"],
+        "polling_period_seconds": settings["poll_seconds"],
+    }
+
+
+def _common(name: str) -> dict[str, Any]:
+    limits = SETTINGS["timeout_minutes"]
+    minutes = limits.get(name, limits["default"])
+    return {"task_id": name, "execution_timeout": timedelta(minutes=minutes)}
+
+
+def _profile(kind: str, name: str, inputs: Inputs) -> dict[str, Any]:
+    """A profile's `conf` or `cluster`: its default, with the job's own on top."""
+    section = SETTINGS["profiles"][inputs["profile"]][kind]
+    return {**section["default"], **section.get(name, {})}

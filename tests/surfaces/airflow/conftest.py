@@ -1,0 +1,148 @@
+"""An Airflow of the test's own: home, database and settings under a tmp folder, no network."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPO = Path(__file__).resolve().parents[3]
+SPARK_VENV = REPO / ".venv"
+BIN = Path(sys.executable).parent
+DOMAINS = ["book", "code"]
+Airflow = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="session")
+def settings(root: Path) -> dict[str, Any]:
+    """The repository's settings, cut down to two small domains and a JVM that starts fast."""
+    found: dict[str, Any] = yaml.safe_load((REPO / "airflow_dags/longattn.yaml").read_text())
+    fast = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    found |= {"config": str(root / "config.yaml"), "domains": DOMAINS, "retries": 1}
+    found["retry_delay_minutes"] = 0.02
+    found["reselect"] = [
+        "select.name=reselected",
+        "select.alpha=0.0",
+        f"export={{parquet: {{path: {root}/reselected}}}}",
+        f"report.path={root}/reselected.html",
+    ]
+    found["profiles"]["cpu"]["conf"]["default"] = {
+        "spark.driver.memory": "1g",
+        "spark.driver.extraJavaOptions": fast,
+        "spark.ui.enabled": "false",
+    }
+    found["databricks"]["poll_seconds"] = 1
+    return found
+
+
+@pytest.fixture(scope="session")
+def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """The environment of docs/airflow.md; every secret is made here."""
+    (root / "longattn.yaml").write_text(yaml.safe_dump(settings))
+    pyspark = next((SPARK_VENV / "lib").glob("python3*/site-packages/pyspark"))
+    port = free_port()
+    spark = {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
+    api = f"http://127.0.0.1:{port}"
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")},
+        "PATH": f"{BIN}:{SPARK_VENV / 'bin'}:{os.environ['PATH']}",
+        "SPARK_HOME": str(pyspark),
+        "PYSPARK_PYTHON": str(SPARK_VENV / "bin" / "python"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "LONGATTN_AIRFLOW_CONFIG": str(root / "longattn.yaml"),
+        "AIRFLOW_HOME": str(root / "home"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "airflow_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{api}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__BASE_URL": api,
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(spark),
+    }
+
+
+@pytest.fixture(scope="session")
+def airflow(root: Path, env: dict[str, str]) -> Airflow:
+    """`airflow ARGS`, after the database has been made."""
+
+    def run(*args: str, timeout: int = 400, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "airflow"), *args]
+        return subprocess.run(
+            command,
+            env={**env, **more},
+            cwd=root,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+        )
+
+    made = run("db", "migrate")
+    assert made.returncode == 0, made.stdout[-3000:]
+    return run
+
+
+@pytest.fixture(scope="session")
+def corpus(root: Path) -> Path:
+    """A config over two domains of a few real documents each; returns its path."""
+    scorer = REPO / "data" / "scorer"
+    assert (scorer / "scorer.json").exists(), "no demo model: run `make demo-data` first"
+    sources = {domain: [{"path": str(_documents(root, domain))}] for domain in DOMAINS}
+    config = {
+        "tables": {"root": str(root / "tables")},
+        "sources": sources,
+        "window": {"length": 256},
+        "score": {"model": str(scorer)},
+        "select": {"fraction": 0.5},
+        "export": {"parquet": {"path": str(root / "selected")}},
+        "report": {"path": str(root / "report.html")},
+    }
+    path = root / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def longattn(*args: str) -> str:
+    """`longattn ARGS` in the project's own venv."""
+    command = [str(SPARK_VENV / "bin" / "longattn"), *args]
+    made = subprocess.run(command, text=True, capture_output=True, timeout=200)
+    assert made.returncode == 0, made.stderr[-3000:]
+    return made.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _documents(root: Path, domain: str) -> Path:
+    """Text that every machine with this project has: its own code, and its own prose."""
+    pattern = {"book": "*.md", "code": "etl/**/*.py"}[domain]
+    files = [path for path in sorted(REPO.glob(pattern)) if path.stat().st_size > 2000][:6]
+    folder = root / "sources"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{domain}.jsonl"
+    lines = [json.dumps({"text": f.read_text(), "id": f.name}) for f in files]
+    path.write_text("\n".join(lines) + "\n")
+    return path
