@@ -100,7 +100,7 @@ SIGNATURES = TableSpec(
         "text_hash": ("string", "hash of the normalised text, for exact duplicates"),
         "priority": ("int", "source priority of the document"),
         "n_chars": ("bigint", "length of the document"),
-        "n_shingles": ("bigint", "distinct shingles; 0 means too short, compared exactly only"),
+        "n_shingles": ("bigint", "shingles with repeats; 0 means too short, compared exactly only"),
         "bands": ("array<bigint>", "one hash per LSH band; empty for a short document"),
         "signature": ("binary", "MinHash values, uint32 little endian; or as the recipe says"),
     },
@@ -112,8 +112,8 @@ PAIRS = TableSpec(
     columns={
         "doc_a": ("string", "document with the smaller id"),
         "doc_b": ("string", "document with the larger id"),
-        "recipe": ("string", "as in signatures"),
-        "method": ("string", "exact or near"),
+        "recipe": ("string", "that of signatures, with scope, threshold and verification"),
+        "method": ("string", "near; self, with doc_a = doc_b: compared with all before it"),
         "similarity": ("double", "Jaccard of shingles, true or estimated as the recipe says"),
     },
 )
