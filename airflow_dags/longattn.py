@@ -1,7 +1,7 @@
 """Two thin DAGs: the whole chain, and one that selects again whenever scores arrive.
 
-Every task runs one argv, `longattn JOB --config FILE [--set key=value ...]`. The jobs are idempotent,
-so a retry, or a run repeated by hand, adds nothing twice.
+Every task runs one argv, `longattn JOB --config FILE [--set key=value ...]`. The jobs are
+idempotent, so a retry, or a run repeated by hand, adds nothing twice.
 """
 
 from datetime import timedelta

@@ -161,17 +161,17 @@ def _run(name: str, inputs: Inputs, only_domains: bool) -> dict[str, Any]:
     It is a Python task and not a wheel task: the operator would put the DAG's params into the named
     parameters of a wheel task, beside its arguments, and Databricks refuses to have both.
     """
-    volume = SETTINGS["databricks"]["volume"]
+    settings = SETTINGS["databricks"]
     domain = f"-{inputs['domains'][0]}" if only_domains else ""
     script = {
-        "python_file": f"{volume}/submit.py",
+        "python_file": settings["main"],
         "parameters": _argv(name, inputs, only_domains),
     }
     task = {
         "task_key": name,
         "spark_python_task": script,
         "new_cluster": _profile("cluster", name, inputs),
-        "libraries": [{"whl": f"{volume}/longattn.whl"}],
+        "libraries": [{"whl": settings["wheel"]}],
     }
     return {"run_name": f"longattn-{name}{domain}", "tasks": [task]}
 

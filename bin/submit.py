@@ -1,7 +1,7 @@
-"""The main file of spark-submit: its arguments are the command line's, for example `score --config F`.
+"""The main file of spark-submit: its arguments are the command line's, `score --config FILE`.
 
-It stands in a folder of its own, because spark-submit puts the main file's folder first on sys.path:
-next to etl/jobs/select.py, Python's own `select` would be shadowed.
+It stands in a folder of its own: spark-submit puts the main file's folder first on sys.path, and
+beside etl/jobs/select.py Python's own `select` would be shadowed.
 """
 
 import sys
