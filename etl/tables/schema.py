@@ -25,6 +25,12 @@ class TableSpec:
     unindexed: tuple[str, ...] = field(default=())  # long columns without min/max statistics
 
     @property
+    def indexed(self) -> list[str]:
+        """Columns with min/max statistics in the log: not the long ones, not the partitions."""
+        skipped = {*self.unindexed, *self.partition_by}
+        return [column for column in self.columns if column not in skipped]
+
+    @property
     def ddl(self) -> str:
         """The columns as Spark DDL, for UDF return types and createDataFrame."""
         return ", ".join(f"`{name}` {type_}" for name, (type_, _) in self.columns.items())
