@@ -8,4 +8,5 @@ import sys
 
 from etl.cli import main
 
-sys.exit(main(sys.argv[1:]))
+if code := main(sys.argv[1:]):  # no SystemExit(0): Databricks runs this file inside a REPL
+    sys.exit(code)

