@@ -23,7 +23,8 @@ def open_context(config: Config, quiet: bool = False) -> Context:
     """A session and the config's tables; says which connector is used, and why, unless quiet."""
     spark, progress = get_spark(config.spark), Progress()
     if not quiet:
-        progress.say(f"tables: {config.tables.root} ({choose_connector(spark, config.tables)})")
+        connector, why = choose_connector(spark, config.tables)
+        progress.say(f"tables: {config.tables.root}, connector {connector}: {why}")
     tables = TableSet(open_tables(spark, config.tables))
     return Context(spark=spark, config=config, tables=tables, progress=progress)
 
