@@ -1,0 +1,114 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # Tune the selection
+# MAGIC
+# MAGIC How many windows to keep of each domain, and how to mix them. Scores stay as they are; a
+# MAGIC selection is a few thousand rows with a name, so make as many as you like and train on the
+# MAGIC one you want.
+# MAGIC
+# MAGIC The paper keeps 1.5 of 12 billion tokens of each domain, one eighth, and mixes 30 % ArXiv,
+# MAGIC 30 % books and 30 % code with 10 % of short text.
+# MAGIC
+# MAGIC | widget | meaning |
+# MAGIC |---|---|
+# MAGIC | config, tables, overrides | as in 01_run_pipeline |
+# MAGIC | fractions | kept of each domain, to compare, separated by commas |
+# MAGIC | fraction | the one to write |
+# MAGIC | weights | of the mix, `arxiv=30, book=30`; empty: as selected |
+# MAGIC | name | of the selection; empty: nothing is written |
+
+# COMMAND ----------
+
+# MAGIC %pip install --quiet ../dist/longattn_spark-0.1.0-py3-none-any.whl
+
+# COMMAND ----------
+
+dbutils.library.restartPython()
+
+# COMMAND ----------
+
+import pandas as pd
+
+from etl.config import load
+from etl.jobs.select import considered
+from etl.report import figures
+from etl.stages import mix as mixing
+from etl.stages import select as stage
+from etl.surface import open_context, run_jobs
+
+dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
+dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
+dbutils.widgets.text("overrides", "", "Overrides: key=value; key=value")
+dbutils.widgets.text("fractions", "0.05, 0.125, 0.25, 0.5", "Fractions to compare")
+dbutils.widgets.text("fraction", "0.125", "Fraction to write")
+dbutils.widgets.text("weights", "", "Weights of the mix")
+dbutils.widgets.text("name", "", "Name of the selection")
+
+# COMMAND ----------
+
+weights = ", ".join(w.replace("=", ": ") for w in dbutils.widgets.get("weights").split(","))
+overrides = [part.strip() for part in dbutils.widgets.get("overrides").split(";") if part.strip()]
+overrides += [f"mix.weights={{{weights}}}"] if weights.strip() else []
+overrides += [f"select.fraction={dbutils.widgets.get('fraction')}"]
+if tables := dbutils.widgets.get("tables"):
+    overrides.append(f"tables.root={tables}")
+if name := dbutils.widgets.get("name"):
+    overrides.append(f"select.name={name}")
+config = load(dbutils.widgets.get("config"), overrides)
+context = open_context(config)
+scored = considered(context).cache()
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## What each fraction would keep
+# MAGIC Windows, tokens and the lowest score kept. Where the lowest score of a larger fraction falls
+# MAGIC below 0, it takes windows that are worse than their domain's average.
+
+# COMMAND ----------
+
+
+def kept(fraction: float) -> pd.DataFrame:
+    """One row a domain: what this fraction keeps."""
+    settings = config.select.model_copy(update={"fraction": fraction, "tokens": None})
+    rows = stage.select(scored, settings, config.seed)
+    table = rows.groupBy("domain").agg({"window_id": "count", "window_tokens": "sum", "lds": "min"})
+    table = table.toDF("domain", *(column.split("(")[0] for column in table.columns[1:]))
+    return table.toPandas().assign(fraction=fraction)
+
+
+choices = pd.concat(kept(float(part)) for part in dbutils.widgets.get("fractions").split(","))
+choices = choices.rename(columns={"count": "windows", "sum": "tokens", "min": "lowest LDS"})
+display(choices.set_index(["domain", "fraction"]).sort_index())
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## What the mix would be
+# MAGIC Outlines are planned tokens. A domain that has too little sets the size of the whole, unless
+# MAGIC `mix.tokens` sets it, and then `mix.short` says what becomes of the gap.
+
+# COMMAND ----------
+
+selected = stage.select(scored, config.select, config.seed)
+shares = mixing.plan(mixing.supplies(selected), config.mix)
+taken = mixing.mix(selected, shares, config.seed).selectExpr(
+    "domain", "copies * window_tokens AS made"
+)
+made = taken.groupBy("domain").sum("made").toPandas().set_index("domain")["sum(made)"]
+plan = pd.DataFrame([{"domain": share.domain, "planned": share.planned} for share in shares])
+plan["made"] = plan["domain"].map(made).fillna(0)
+figures.mix(plan).show()
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Write it
+# MAGIC The same job as `longattn select`, and as entered into `runs`.
+
+# COMMAND ----------
+
+import json
+
+runs = run_jobs(config, ["select"]) if name else []
+dbutils.notebook.exit(json.dumps({"name": name, "windows": sum(r.outcome.rows_out for r in runs)}))
