@@ -7,13 +7,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from etl import config as config_module
 from etl.config import Config
 from etl.jobs import JOBS
 from udfs import __version__
 from udfs.errors import LongAttnError, UserError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def entry() -> NoReturn:
@@ -66,16 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # type: ignore[type-arg]
-
-
-def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+def _command(commands: "Commands", name: str, text: str) -> argparse.ArgumentParser:
     """A command whose help and description are the same sentence."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     return parser
 
 
-def _configured(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+def _configured(commands: "Commands", name: str, text: str) -> argparse.ArgumentParser:
     """A command that takes a config."""
     parser = _command(commands, name, text)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML settings")
@@ -90,38 +90,38 @@ def _configured(commands: Commands, name: str, text: str) -> argparse.ArgumentPa
     return parser
 
 
-def _add_run(commands: Commands) -> None:
+def _add_run(commands: "Commands") -> None:
     parser = _configured(commands, "run", f"run all jobs in order: {', '.join(JOBS)}")
     parser.add_argument("--from", dest="first", choices=JOBS, help="start at this job")
     parser.add_argument("--to", dest="last", choices=JOBS, help="stop after this job")
     parser.set_defaults(run=_run)
 
 
-def _add_job(commands: Commands, job: str, text: str) -> None:
+def _add_job(commands: "Commands", job: str, text: str) -> None:
     parser = _configured(commands, job, text)
     parser.set_defaults(run=_run, first=job, last=job)
     if job == "report":
         parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
-def _add_status(commands: Commands) -> None:
+def _add_status(commands: "Commands") -> None:
     parser = _configured(commands, "status", "show tables, last runs and whether they balance")
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     parser.set_defaults(run=_status)
 
 
-def _add_trace(commands: Commands) -> None:
+def _add_trace(commands: "Commands") -> None:
     parser = _configured(commands, "trace", "follow a window back to its file, line and characters")
     parser.add_argument("window_id", metavar="WINDOW_ID")
     parser.set_defaults(run=_trace)
 
 
-def _add_config(commands: Commands) -> None:
+def _add_config(commands: "Commands") -> None:
     parser = _configured(commands, "config", "check a config and print all settings as YAML")
     parser.set_defaults(run=_print_config)
 
 
-def _add_scorer(commands: Commands) -> None:
+def _add_scorer(commands: "Commands") -> None:
     parser = _command(commands, "scorer", "make and look at scorers")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     build = _command(actions, "build", "extract from a checkpoint what scoring needs of it")
@@ -133,7 +133,7 @@ def _add_scorer(commands: Commands) -> None:
     build.set_defaults(run=_build_scorer)
 
 
-def _add_score_window(commands: Commands) -> None:
+def _add_score_window(commands: "Commands") -> None:
     parser = _command(
         commands, "score-window", "score windows given as JSON lines (input_ids or text) on stdin"
     )
