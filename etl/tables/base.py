@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from etl.tables.schema import TableSpec
+from udfs.errors import TableError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,18 @@ class Table(ABC):
         self.spec = spec
         self.location = location  # folder, URI or catalog.schema.table
 
+    def empty(self) -> DataFrame:
+        """No rows, with the table's columns."""
+        return self.spark.createDataFrame([], self.spec.schema)
+
+    def check_columns(self, df: DataFrame) -> None:
+        """Raise TableError, naming them, for columns missing, unknown or of another type."""
+        known = set(self.spec.columns)
+        problems = column_problems(self.spec.schema, df.schema)
+        problems += [f"{name} is unknown" for name in df.columns if name not in known]
+        if problems:
+            raise TableError(f"table {self.location}: {'; '.join(problems)}")
+
     @abstractmethod
     def version(self) -> int | None:
         """Latest version, or None when the table has not been made."""
@@ -67,11 +81,11 @@ class Table(ABC):
 
     @abstractmethod
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Commits, newest first: version, timestamp, operation and the parameters recorded."""
+        """Commits, newest first: version, timestamp (UTC), operation and its parameters."""
 
     @abstractmethod
     def optimize(self) -> dict[str, Any]:
-        """Merge small files."""
+        """Merge small files; return files_added and files_removed."""
 
     @abstractmethod
     def vacuum(self, retention_hours: float = 168, dry_run: bool = False) -> list[str]:
@@ -80,3 +94,16 @@ class Table(ABC):
     @abstractmethod
     def detail(self) -> Detail | None:
         """Version, rows, bytes and files from the log alone; None when not yet made."""
+
+
+def column_problems(expected: StructType, found: StructType) -> list[str]:
+    """What of `expected` is missing or of another type in `found`; nullability does not count."""
+    types = {field.name: field.dataType.simpleString() for field in found.fields}
+    problems = []
+    for field in expected.fields:
+        have, want = types.get(field.name), field.dataType.simpleString()
+        if have is None:
+            problems.append(f"{field.name} is missing")
+        elif have != want:
+            problems.append(f"{field.name} is {have}, not {want}")
+    return problems

@@ -1,7 +1,8 @@
 """Statistics of a Parquet file, as Delta's log keeps them: row count, null counts, bounds."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,63 +14,74 @@ MAX_STRING = 32  # characters of a bound; longer ones would fill the log (delta-
 AFTER_ANY_CHARACTER = "\U0010ffff"  # makes a shortened maximum an upper bound again
 
 
+@dataclass(frozen=True)
+class ColumnStats:
+    """Nulls of a column, and its least and greatest value where the file knows them."""
+
+    nulls: int
+    low: Any = None
+    high: Any = None
+
+
 def file_stats(fs: pafs.FileSystem, path: str, skip: Collection[str] = ()) -> dict[str, Any]:
     """numRecords, nullCount, minValues and maxValues from the file's footer.
 
-    Nested columns and those in `skip` have none.
+    Nested columns and those in `skip` have none; nor has a bound that JSON cannot hold.
     """
     footer = pq.read_metadata(path, filesystem=fs)
-    bounds: dict[str, tuple[Any, Any]] = {}
-    nulls: dict[str, int] = {}
-    unknown: set[str] = set()
-    for name, column in _columns(footer, skip):
-        known = column.statistics
-        if known is None or not known.has_null_count:
-            unknown.add(name)
-            continue
-        nulls[name] = nulls.get(name, 0) + known.null_count
-        if known.has_min_max:
-            bounds[name] = _wider(bounds.get(name), (known.min, known.max))
-        elif known.num_values:
-            unknown.add(name)
+    columns = {name: _merge(chunks) for name, chunks in _chunks(footer, skip).items()}
+    known = {name: stats for name, stats in columns.items() if stats}
     return {
         "numRecords": footer.num_rows,
-        "nullCount": {name: count for name, count in nulls.items() if name not in unknown},
-        "minValues": _known(((n, _low(b[0])) for n, b in bounds.items()), unknown),
-        "maxValues": _known(((n, _high(b[1])) for n, b in bounds.items()), unknown),
+        "nullCount": {name: stats.nulls for name, stats in known.items()},
+        "minValues": _present({name: _lower_bound(stats.low) for name, stats in known.items()}),
+        "maxValues": _present({name: _upper_bound(stats.high) for name, stats in known.items()}),
     }
 
 
-def _columns(footer: pq.FileMetaData, skip: Collection[str]) -> Iterator[tuple[str, Any]]:
-    for group in range(footer.num_row_groups):
-        for index in range(footer.num_columns):
-            column = footer.row_group(group).column(index)
-            if "." not in column.path_in_schema and column.path_in_schema not in skip:
-                yield column.path_in_schema, column
+def _chunks(footer: pq.FileMetaData, skip: Collection[str]) -> dict[str, list[Any]]:
+    """Statistics of every flat column, one per row group; None where a group has none."""
+    found: dict[str, list[Any]] = {}
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        for column in map(group.column, range(footer.num_columns)):
+            name = column.path_in_schema
+            if "." not in name and name not in skip:
+                found.setdefault(name, []).append(column.statistics)
+    return found
 
 
-def _wider(one: tuple[Any, Any] | None, other: tuple[Any, Any]) -> tuple[Any, Any]:
-    return other if one is None else (min(one[0], other[0]), max(one[1], other[1]))
+def _merge(chunks: Sequence[Any]) -> ColumnStats | None:
+    """One column over all row groups; None when a group does not know its nulls."""
+    if any(chunk is None or not chunk.has_null_count for chunk in chunks):
+        return None
+    nulls = sum(chunk.null_count for chunk in chunks)
+    filled = [chunk for chunk in chunks if chunk.num_values]
+    if not filled or not all(chunk.has_min_max for chunk in filled):
+        return ColumnStats(nulls)
+    return ColumnStats(nulls, min(c.min for c in filled), max(c.max for c in filled))
 
 
-def _known(values: Any, unknown: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in values if value is not None and name not in unknown}
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _low(value: Any) -> Any:
+def _lower_bound(value: Any) -> Any:
     return value[:MAX_STRING] if isinstance(value, str) else _json(value)
 
 
-def _high(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_STRING:
-        return value[:MAX_STRING] + AFTER_ANY_CHARACTER
-    return value if isinstance(value, str) else _json(value)
+def _upper_bound(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _json(value)
+    if len(value) <= MAX_STRING:
+        return value
+    bound = value[:MAX_STRING] + AFTER_ANY_CHARACTER
+    return bound if bound >= value else None  # the next character may be U+10FFFF itself
 
 
 def _json(value: Any) -> Any:
     """A bound as JSON; None where JSON has no such value."""
     if isinstance(value, datetime):
-        return None  # the log keeps milliseconds: a bound cut to them would be none
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # cut to ms, a maximum would be no bound
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,0 +1,117 @@
+"""Parquet files of a table as Spark writes them and as Delta's log lists them.
+
+A write has a folder of its own, `<table>/<random>/domain=.../part-....parquet`, and its files never
+move: the log names them where they are, with the partition values beside. So folders and object
+stores, which have no rename, work alike, and what a job that died has left is in nobody's way.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow.fs as pafs
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction, RemoveAction
+from pyspark.sql import DataFrame
+
+from etl.tables.stats import file_stats
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+FOOTER_READERS = 8  # threads; a footer is one small read, slow only over a network
+
+
+@dataclass(frozen=True)
+class NewFiles:
+    """Files that are in place and that no reader sees until their actions are committed."""
+
+    actions: list[AddAction | RemoveAction]  # a write adds only; the wider type is deltalake's
+    rows: int
+    bytes: int
+
+
+def write_files(
+    df: DataFrame, location: str, partition_by: Sequence[str], unindexed: Collection[str]
+) -> NewFiles:
+    """Write the rows with Spark into a new folder of the table; evaluates `df` once."""
+    folder = uuid.uuid4().hex
+    writer = df.write.partitionBy(*partition_by).option("compression", "zstd")
+    writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+    writer.parquet(f"{location}/{folder}")
+    return _describe(location, folder, unindexed)
+
+
+def partitions(table: DeltaTable, location: str) -> list[tuple[dict[str, Any], list[str]]]:
+    """The table's partition values, each with the paths of its files, spelt as Spark reads them.
+
+    Values come from the log and not from folder names, which other writers choose otherwise.
+    """
+    actions = table.get_add_actions(flatten=False)
+    columns = table.metadata().partition_columns
+    paths = actions["path"].to_pylist()
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for path, key in zip(paths, _partition_keys(actions, columns), strict=True):
+        found.setdefault(key, []).append(_spark_path(location, path))
+    return [(dict(zip(columns, key, strict=True)), files) for key, files in found.items()]
+
+
+def _partition_keys(actions: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    if not columns:
+        return [()] * actions.num_rows
+    return [tuple(v[column] for column in columns) for v in actions["partition"].to_pylist()]
+
+
+def _describe(location: str, folder: str, unindexed: Collection[str]) -> NewFiles:
+    filesystem, root = _filesystem(location)
+    infos = list(_parquet_files(filesystem, f"{root}/{folder}"))
+    with ThreadPoolExecutor(FOOTER_READERS) as pool:
+        stats = list(pool.map(lambda info: file_stats(filesystem, info.path, unindexed), infos))
+    added = [
+        _add_action(info, info.path[len(root) + 1 :], known)
+        for info, known in zip(infos, stats, strict=True)
+        if known["numRecords"]
+    ]
+    rows = sum(known["numRecords"] for known in stats)
+    return NewFiles(actions=[*added], rows=rows, bytes=sum(action.size for action in added))
+
+
+def _add_action(info: pafs.FileInfo, relative: str, stats: dict[str, Any]) -> AddAction:
+    return AddAction(
+        path=relative,
+        size=info.size,
+        partition_values=_partition_values(relative),
+        modification_time=info.mtime_ns // 1_000_000,
+        data_change=True,
+        stats=json.dumps(stats),
+    )
+
+
+def _partition_values(relative: str) -> dict[str, str | None]:
+    """`4f2a/domain=a%2Fb/part-0.parquet` -> {domain: 'a/b'}; Hive's word for null is null."""
+    parts = [part.partition("=") for part in relative.split("/")[1:-1]]
+    return {name: None if value == HIVE_NULL else unquote(value) for name, _, value in parts}
+
+
+def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> Iterator[pafs.FileInfo]:
+    for info in filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)):
+        if info.type == pafs.FileType.File and info.extension == "parquet":
+            yield info
+
+
+def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
+    """The file system and the path in it of a folder or a URI."""
+    if "://" not in location:
+        return pafs.LocalFileSystem(), location
+    scheme = re.sub("^s3[an]:", "s3:", location)  # Hadoop's names for S3
+    return pafs.FileSystem.from_uri(scheme)  # type: ignore[no-any-return]
+
+
+def _spark_path(location: str, path: str) -> str:
+    """A path of the log, which is URL-encoded, as Spark reads it: a pattern, so quote its marks."""
+    found = unquote(path)
+    absolute = found if "://" in path else f"{location}/{found}"
+    return re.sub(r"([{}\[\]*?\\])", r"\\\1", absolute)
