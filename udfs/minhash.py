@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from udfs import ngrams
 from udfs.errors import ConfigError
 
-RECALL = 0.98  # of pairs exactly at the threshold, that share at least one band
+RECALL = 0.99  # of pairs exactly at the threshold, that share at least one band
 SKETCH = 1 << 16  # smallest hashes kept for a true Jaccard: exact for texts up to about 400 kB
 
 Signature = NDArray[np.uint32]  # [permutations]

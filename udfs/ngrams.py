@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
@@ -92,10 +93,25 @@ def ngrams(pieces: Iterable[str], n: int) -> Iterator[Hashes]:
         tail = run[max(0, len(run) - n + 1) :]
 
 
-def distinct_ngrams(text: str, n: int) -> Hashes:
-    """Sorted distinct n-gram hashes of a text; uint64 [distinct n-grams]."""
-    blocks = [np.unique(block) for block in ngrams(normalised(text), n)]
-    return np.unique(np.concatenate(blocks)) if blocks else np.empty(0, np.uint64)
+def distinct_ngrams(texts: Iterable[str], n: int) -> Hashes:
+    """Sorted distinct n-gram hashes of some texts; uint64 [distinct n-grams]."""
+    blocks = [np.unique(block) for text in texts for block in ngrams(normalised(text), n)]
+    return np.unique(np.concatenate([*blocks, np.empty(0, np.uint64)]))
+
+
+def overlaps(text: str, known: Hashes, n: int) -> bool:
+    """True when the text has an n-gram whose hash is in `known`, sorted."""
+    return any(_contains(known, block) for block in ngrams(normalised(text), n))
+
+
+def overlapping_batches(
+    batches: Iterator[pa.RecordBatch], known: Hashes, n: int
+) -> Iterator[pa.RecordBatch]:
+    """Keep the rows whose text has an n-gram in `known`; drop the column `text`."""
+    for batch in batches:
+        hits = [overlaps(text.as_py(), known, n) for text in batch.column("text")]
+        kept = [name for name in batch.schema.names if name != "text"]
+        yield batch.select(kept).filter(pa.array(hits, pa.bool_()))
 
 
 def mix(values: Hashes) -> Hashes:
@@ -103,6 +119,12 @@ def mix(values: Hashes) -> Hashes:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+def _contains(known: Hashes, hashes: Hashes) -> bool:
+    """True when one of the hashes is among the known ones, which are sorted."""
+    place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return len(known) > 0 and bool((known[place] == hashes).any())
 
 
 def _pieces(text: str, size: int) -> Iterator[str]:

@@ -23,9 +23,11 @@ def components(edges: DataFrame, max_rounds: int = MAX_ROUNDS) -> DataFrame:
     """Label every node of edges (a, b) with the smallest node it is connected to.
 
     Returns (node, component), one row per node. Nodes are strings; order and direction of edges and
-    repeated edges make no difference. Raises LongAttnError when it has not converged after
-    `max_rounds` or when an edge's two ends have different labels.
+    repeated edges make no difference, and an edge from a node to itself is none. Raises
+    LongAttnError when it has not converged after `max_rounds` or when an edge's two ends have
+    different labels.
     """
+    edges = edges.where(F.col("a") != F.col("b"))
     stars = cut_lineage(_downward(edges))
     seen = _checksum(stars)
     for _ in range(max_rounds):
@@ -56,9 +58,10 @@ def check_labels(edges: DataFrame, labels: DataFrame) -> None:
 
 
 def _downward(edges: DataFrame) -> DataFrame:
-    """Distinct edges (high, low) with high > low; loops fall away."""
-    ordered = edges.select(F.greatest("a", "b").alias("high"), F.least("a", "b").alias("low"))
-    return ordered.where(F.col("high") != F.col("low")).distinct()
+    """Distinct edges (high, low) with high > low."""
+    return edges.select(
+        F.greatest("a", "b").alias("high"), F.least("a", "b").alias("low")
+    ).distinct()
 
 
 def _large_star(edges: DataFrame) -> DataFrame:

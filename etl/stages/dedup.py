@@ -9,6 +9,7 @@ from functools import partial
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from etl.tables.schema import PAIRS
 from udfs.minhash import MinHash, fingerprint_batches
 
 FINGERPRINT_DDL = (
@@ -43,9 +44,18 @@ def named_texts(signatures: DataFrame, scope: str) -> DataFrame:
 
 
 def undecided(documents: DataFrame, pairs: DataFrame) -> DataFrame:
-    """The doc_id of documents that no row of `pairs` says have been compared."""
+    """Documents (doc_id, n_chars) that no row of `pairs` says have been compared."""
     seen = pairs.where(F.col("method") == SELF).select(F.col("doc_a").alias("doc_id"))
-    return documents.select("doc_id").join(seen, "doc_id", "left_anti")
+    return documents.select("doc_id", "n_chars").join(seen, "doc_id", "left_anti")
+
+
+def pair_rows(near: DataFrame, new: DataFrame, recipe: str) -> DataFrame:
+    """Rows of `pairs`: near pairs, and each new document with itself: it has been compared."""
+    itself = new.select(F.col("doc_id").alias("doc_a"), F.col("doc_id").alias("doc_b"))
+    rows = near.withColumn("method", F.lit(NEAR)).unionByName(
+        itself.withColumns({"similarity": F.lit(1.0), "method": F.lit(SELF)})
+    )
+    return rows.withColumn("recipe", F.lit(recipe)).select(*PAIRS.columns)
 
 
 def distinct_texts(documents: DataFrame, new: DataFrame) -> DataFrame:

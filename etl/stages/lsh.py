@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType
 
 from etl.stages.lineage import cut_lineage
 from udfs.minhash import estimate, measure, sketch_batches
@@ -42,11 +43,16 @@ def verified(pairs: DataFrame, documents: DataFrame, ngram: int, at_least: float
     half a megabyte each (see udfs.minhash.jaccard for what that means for books).
     """
     wanted = pairs.select(F.explode(F.array("doc_a", "doc_b")).alias("doc_id")).distinct()
-    texts = documents.join(F.broadcast(wanted), "doc_id", "left_semi").select("doc_id", "text")
+    texts = only(documents, wanted).select("doc_id", "text")
     sketch = partial(sketch_batches, ngram=ngram)
     # Read by both sides of a join: without the cut every text would be worked through twice.
     sketches = cut_lineage(texts.mapInArrow(sketch, "doc_id string, sketch binary"))
     return _compare(pairs, sketches, "sketch", _measure, at_least)
+
+
+def only(documents: DataFrame, ids: DataFrame) -> DataFrame:
+    """The documents with these ids, which are broadcast so that no text is shuffled."""
+    return documents.join(F.broadcast(ids.select("doc_id")), "doc_id", "left_semi")
 
 
 def _shared_bands(rows: DataFrame) -> DataFrame:
@@ -88,11 +94,11 @@ def _compare(
     return alike.where(F.col("similarity") >= at_least)
 
 
-@F.pandas_udf("double")  # type: ignore[untyped-decorator]
+@F.pandas_udf(DoubleType())  # type: ignore[untyped-decorator]
 def _estimate(a: pd.Series, b: pd.Series) -> pd.Series:
     return pd.Series(estimate(list(a), list(b)))
 
 
-@F.pandas_udf("double")  # type: ignore[untyped-decorator]
+@F.pandas_udf(DoubleType())  # type: ignore[untyped-decorator]
 def _measure(a: pd.Series, b: pd.Series) -> pd.Series:
     return pd.Series(measure(list(a), list(b)))

@@ -57,7 +57,7 @@ def test_pairs_share_a_band_as_often_as_the_s_curve_says():
     rng = np.random.default_rng(5)
     found, expected, trials = 0, 0.0, 150
     for _ in range(trials):
-        a, b, truth = pair_of_texts(rng, edits=80)
+        a, b, truth = pair_of_texts(rng, edits=110)
         bands = [set(m.fingerprint(text, MINHASH).bands.tolist()) for text in (a, b)]
         found += bool(bands[0] & bands[1])
         expected += m.s_curve(truth, BANDS, ROWS)

@@ -102,7 +102,7 @@ def test_ngrams_run_across_pieces(size):
 def test_an_edit_in_a_text_without_spaces_moves_few_ngrams():
     letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz0123456789"), 200_000)
     one, other = "".join(letters), "".join(np.insert(letters, [50_000, 150_000], "x"))
-    a, b = (set(ngrams.distinct_ngrams(text, 5).tolist()) for text in (one, other))
+    a, b = (set(ngrams.distinct_ngrams([text], 5).tolist()) for text in (one, other))
     assert 20_000 < len(a) < 30_000  # a word of eight letters on average
     assert len(a & b) / len(a | b) > 0.99
 
@@ -131,3 +131,13 @@ def test_memory_does_not_grow_with_a_document_of_one_line(unit):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20 << 20
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd")))
+def test_overlap_is_a_run_of_n_words_in_both(evaluation, words):
+    n = 3
+    known = ngrams.distinct_ngrams([" ".join(evaluation)], n)
+    runs = {tuple(evaluation[i : i + n]) for i in range(len(evaluation) - n + 1)}
+    expected = any(tuple(words[i : i + n]) in runs for i in range(len(words) - n + 1))
+    assert ngrams.overlaps(" ".join(words), known, n) == expected

@@ -1,0 +1,353 @@
+"""The dedup job against brute force: who is found, who is kept, and what makes no difference."""
+
+import ast
+import random
+import subprocess
+import sys
+from itertools import combinations
+from types import SimpleNamespace
+
+import pytest
+
+from etl import config as config_module
+from etl.jobs import dedup
+from etl.jobs.base import Context, TableSet
+from etl.progress import Progress
+from etl.stages import lsh
+from etl.stages.decontaminate import contaminated, evaluation_ngrams
+from etl.stages.dedup import kept_documents
+from etl.tables.base import Commit
+from etl.tables.schema import DOCUMENTS, TABLES
+from udfs.errors import ConfigError
+
+pytestmark = pytest.mark.spark
+
+VOCABULARY = [f"word{i}" for i in range(3000)]
+
+
+class MemoryTable:
+    """A table held by the session: the same reads and writes, without Delta's time."""
+
+    def __init__(self, spark, spec):
+        self.spec, self.commits, self.txns = spec, [], set()
+        self.empty = spark.createDataFrame([], spec.schema)
+
+    def version(self):
+        return len(self.commits) - 1 if self.commits else None
+
+    def read(self, version=None):
+        return self.commits[version] if self.commits and version is not None else self.empty
+
+    def append(self, df, txn=None):
+        if txn in self.txns:
+            return Commit(version=self.version(), rows=0, bytes=0, skipped=True)
+        self.txns |= {txn} - {None}
+        added = df.localCheckpoint()
+        return self._commit(self.read(self.version()).unionByName(added), added.count())
+
+    def overwrite(self, df):
+        return self._commit(df, df.count())
+
+    def _commit(self, df, rows):
+        assert df.columns == list(self.spec.columns)
+        self.commits.append(df.coalesce(4).localCheckpoint())
+        return Commit(version=self.version(), rows=rows, bytes=0)
+
+
+class Pipeline:
+    """The dedup job on tables in memory."""
+
+    def __init__(self, spark, **settings):
+        self.spark = spark
+        self.context = Context(
+            spark=spark,
+            config=config_module.validate({"dedup": settings}),
+            tables=TableSet({name: MemoryTable(spark, spec) for name, spec in TABLES.items()}),
+            progress=Progress(),
+        )
+
+    def add(self, documents, partitions=2):
+        rows = [(*d[:2], "", "", 0, "", d[2], len(d[3]), None, d[3]) for d in documents]
+        frame = self.spark.createDataFrame(rows, DOCUMENTS.schema)
+        self.context.tables.append("documents", frame.repartition(partitions))
+
+    def run(self):
+        return dedup.run(self.context)
+
+    def duplicates(self):
+        rows = self.context.tables.read("duplicates").collect()
+        result = {r["doc_id"]: (r["kept_id"], r["method"], r["similarity"]) for r in rows}
+        assert len(result) == len(rows)
+        return result
+
+
+def words(rng, count):
+    return [rng.choice(VOCABULARY) for _ in range(count)]
+
+
+def edited(rng, text, count):
+    parts = text.split(" ")
+    for i in rng.sample(range(len(parts)), count):
+        parts[i] = f"edit{rng.randrange(1 << 30)}"
+    return " ".join(parts)
+
+
+def shingles(text, n=5):
+    parts = text.lower().split()
+    return {tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)}
+
+
+def jaccard(a, b):
+    return len(a & b) / len(a | b) if a and b else 0.0
+
+
+def corpus(seed, families=30):
+    """Documents (doc_id, domain, priority, text): originals, copies, edits and short ones."""
+    rng = random.Random(seed)
+    documents = []
+    for f in range(families):
+        text = " ".join(words(rng, rng.randrange(100, 400)))
+        versions = [text]
+        versions += [edited(rng, text, rng.choice([1, 2, 4, 6, 9, 14])) for _ in range(f % 4)]
+        versions += [text.upper().replace(" ", "\n")] * (f % 3 == 0)
+        for v, version in enumerate(versions):
+            domain, priority = rng.choice(["book", "code"]), rng.randrange(2)
+            documents.append((f"{rng.randrange(1 << 32):08x}-{f}-{v}", domain, priority, version))
+    short = ["a b c", "a b c d", "", "x", "a b c", " A  b C"]
+    documents += [(f"short{i}", "book", 0, text) for i, text in enumerate(short)]
+    rng.shuffle(documents)
+    return documents
+
+
+def brute_force(documents, threshold=0.8, scope="domain"):
+    """Clusters by union of all pairs that are equal or alike; the kept one by survivor order."""
+    sets = {d[0]: shingles(d[3]) for d in documents}
+    normal = {d[0]: " ".join(d[3].lower().split()) for d in documents}
+    cluster = {d[0]: {d[0]} for d in documents}
+    for a, b in combinations(documents, 2):
+        alike = (normal[a[0]] == normal[b[0]] or jaccard(sets[a[0]], sets[b[0]]) >= threshold) and (
+            scope == "global" or a[1] == b[1]
+        )
+        if alike and cluster[a[0]] is not cluster[b[0]]:
+            cluster[a[0]] |= cluster[b[0]]
+            for member in cluster[a[0]]:
+                cluster[member] = cluster[a[0]]
+    order = {d[0]: (d[2], -len(d[3]), d[0]) for d in documents}
+    kept = {doc_id: min(members, key=order.get) for doc_id, members in cluster.items()}
+    return {doc_id: winner for doc_id, winner in kept.items() if winner != doc_id}
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return corpus(seed=1)
+
+
+@pytest.fixture(scope="module")
+def domain_run(spark, documents):
+    pipeline = Pipeline(spark)
+    pipeline.add(documents)
+    return SimpleNamespace(outcome=pipeline.run(), pipeline=pipeline)
+
+
+def test_duplicates_are_those_of_brute_force(domain_run, documents):
+    """Bands miss one pair in five hundred at the very threshold; this corpus has none of those."""
+    found = {doc_id: row[0] for doc_id, row in domain_run.pipeline.duplicates().items()}
+    assert found == brute_force(documents)
+
+
+def test_global_scope_compares_across_domains(spark, documents):
+    pipeline = Pipeline(spark, scope="global")
+    pipeline.add(documents)
+    pipeline.run()
+    found = {doc_id: row[0] for doc_id, row in pipeline.duplicates().items()}
+    assert found == brute_force(documents, scope="global")
+    assert len(found) > len(brute_force(documents))
+
+
+def test_each_row_says_how_alike_the_two_are(domain_run, documents):
+    texts = {d[0]: d[3] for d in documents}
+    for doc_id, (kept, method, similarity) in domain_run.pipeline.duplicates().items():
+        same = texts[doc_id].lower().split() == texts[kept].lower().split()
+        assert method == ("exact" if same else "near")
+        truth = 1.0 if same else jaccard(shingles(texts[doc_id]), shingles(texts[kept]))
+        assert similarity == pytest.approx(truth) or truth < 0.8 <= similarity
+
+
+def test_the_ledger_balances_and_counts_by_method(domain_run, documents):
+    outcome, found = domain_run.outcome, domain_run.pipeline.duplicates()
+    assert outcome.balances
+    assert outcome.rows_in == len(documents)
+    assert outcome.refused == {
+        method: sum(row[1] == method for row in found.values()) for method in ("exact", "near")
+    }
+    assert outcome.metrics["chars"] == sum(len(d[3]) for d in documents)
+    assert outcome.metrics["displaced"] == 0
+
+
+def test_kept_documents_are_the_others(domain_run, documents):
+    tables = domain_run.pipeline.context.tables
+    kept = kept_documents(tables.read("documents"), tables.read("duplicates"))
+    found = {row["doc_id"] for row in kept.select("doc_id").collect()}
+    assert found == {d[0] for d in documents} - set(domain_run.pipeline.duplicates())
+
+
+def test_a_second_run_hashes_nothing_and_writes_nothing(domain_run):
+    tables = domain_run.pipeline.context.tables
+    versions = {name: table.version() for name, table in tables.items()}
+    outcome = domain_run.pipeline.run()
+    assert (outcome.rows_in, outcome.rows_out, outcome.refused) == (0, 0, {})
+    assert {name: table.version() for name, table in tables.items()} == versions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [2, 5])
+def test_incremental_runs_end_where_one_run_ends(spark, documents, domain_run, parts):
+    shuffled = random.Random(parts).sample(documents, len(documents))
+    pipeline = Pipeline(spark)
+    outcomes = []
+    for part in range(parts):
+        pipeline.add(shuffled[part::parts], partitions=1 + part)
+        outcomes.append(pipeline.run())
+    assert pipeline.duplicates() == domain_run.pipeline.duplicates()
+    assert sum(outcome.rows_in for outcome in outcomes) == len(documents)
+    removed = sum(sum(o.refused.values()) + o.metrics["displaced"] for o in outcomes)
+    assert removed >= len(pipeline.duplicates())
+
+
+def test_row_order_and_partitions_do_not_matter(spark, documents, domain_run):
+    pipeline = Pipeline(spark)
+    pipeline.add(sorted(documents), partitions=7)
+    pipeline.run()
+    assert pipeline.duplicates() == domain_run.pipeline.duplicates()
+
+
+def test_a_run_cut_off_before_its_pairs_is_finished_by_the_next(spark, documents, domain_run):
+    pipeline = Pipeline(spark)
+    pipeline.add(documents)
+    recipe = dedup.Recipe(pipeline.context.config.dedup)
+    dedup._hash_new(pipeline.context, recipe)
+    outcome = pipeline.run()
+    assert outcome.rows_in == len(documents)
+    assert pipeline.duplicates() == domain_run.pipeline.duplicates()
+
+
+@pytest.mark.slow
+def test_signatures_alone_can_verify(spark, documents):
+    pipeline = Pipeline(spark, verify="signature", permutations=256)
+    pipeline.add(documents)
+    pipeline.run()
+    surely = brute_force(documents, threshold=0.93)
+    assert set(surely) <= set(pipeline.duplicates()) <= set(brute_force(documents, threshold=0.67))
+
+
+def test_a_document_that_is_gone_is_not_kept(spark):
+    text = " ".join(words(random.Random(3), 200))
+    pipeline = Pipeline(spark)
+    pipeline.add([(name, "book", 0, text) for name in "abc"])
+    pipeline.run()
+    assert pipeline.duplicates() == {"b": ("a", "exact", 1.0), "c": ("a", "exact", 1.0)}
+    tables = pipeline.context.tables
+    tables.overwrite("documents", tables.read("documents").where("doc_id != 'a'"))
+    pipeline.run()
+    assert pipeline.duplicates() == {"c": ("b", "exact", 1.0)}
+
+
+def test_survivors_by_priority_then_length_then_id(spark):
+    text = " ".join(words(random.Random(4), 200))
+    pipeline = Pipeline(spark)
+    pipeline.add([("b", "book", 1, text + " tail"), ("d", "book", 0, text), ("c", "book", 0, text)])
+    pipeline.run()
+    assert {k: v[0] for k, v in pipeline.duplicates().items()} == {"b": "c", "d": "c"}
+    pipeline.add([("e", "book", 0, text + " a longer tail")])
+    outcome = pipeline.run()
+    assert {k: v[0] for k, v in pipeline.duplicates().items()} == dict.fromkeys("bcd", "e")
+    assert (outcome.rows_in, outcome.rows_out, outcome.metrics["displaced"]) == (1, 1, 1)
+
+
+def test_switched_off_removes_nothing(spark, domain_run):
+    pipeline = domain_run.pipeline
+    off = Pipeline(spark, enabled=False)
+    off.context.tables.append("duplicates", pipeline.context.tables.read("duplicates"))
+    assert off.run().rows_in == 0
+    assert off.duplicates() == {}
+
+
+def test_a_large_band_gives_a_star_and_a_small_one_all_pairs(spark):
+    """Ten texts share one band and three share another; edges go to the first in order."""
+    rows = [(f"d{i}", "", (0, -i, f"d{i}"), True, [7] if i else [7, 8]) for i in range(10)]
+    rows += [("d10", "", (0, 0, "d10"), True, [8]), ("d11", "", (0, 0, "d11"), True, [8])]
+    schema = (
+        "doc_id string, scope string, first struct<priority int, minus_chars int, doc_id string>,"
+        " is_new boolean, bands array<bigint>"
+    )
+    texts = spark.createDataFrame(rows, schema)
+    found = {(r["doc_a"], r["doc_b"]) for r in lsh.candidates(texts, max_band_size=9).collect()}
+    star = {("d9", f"d{i}") if i > 9 else (f"d{i}", "d9") for i in range(9)}
+    assert found == star | set(combinations(sorted(["d0", "d10", "d11"]), 2))
+
+
+def test_pairs_of_known_texts_are_not_made_again(spark):
+    rows = [(f"d{i}", "", (0, 0, f"d{i}"), i == 3, [7]) for i in range(4)]
+    schema = (
+        "doc_id string, scope string, first struct<priority int, minus_chars int, doc_id string>,"
+        " is_new boolean, bands array<bigint>"
+    )
+    texts = spark.createDataFrame(rows, schema)
+    for cap in (100, 2):
+        found = {(r["doc_a"], r["doc_b"]) for r in lsh.candidates(texts, cap).collect()}
+        assert found == ({("d0", "d3"), ("d1", "d3"), ("d2", "d3")} if cap > 4 else {("d0", "d3")})
+
+
+def test_the_first_line_shows_the_s_curve():
+    line = dedup.Recipe(config_module.validate({}).dedup).describe()
+    assert line.startswith("dedup: 21 bands of 6 rows")
+    assert "0.80: 99.8%" in line
+
+
+def test_impossible_settings_are_refused_before_anything_runs(spark):
+    with pytest.raises(ConfigError, match="give more"):
+        Pipeline(spark, threshold=0.5, permutations=4).run()
+
+
+def test_windows_that_share_a_run_of_words_with_an_evaluation_are_contaminated(spark):
+    evaluation = spark.createDataFrame(
+        [("the quick brown fox jumps",), ("too short",)], "text string"
+    )
+    windows = spark.createDataFrame(
+        [("w1", "See: THE quick,\nbrown fox!"), ("w2", "the quick brown dog"), ("w3", "too short")],
+        "window_id string, text string",
+    )
+    known = evaluation_ngrams(evaluation, 4)
+    assert [r["window_id"] for r in contaminated(windows, known, 4).collect()] == ["w1"]
+
+
+def test_the_job_on_delta_tables(make_context, documents, domain_run):
+    context = make_context()
+    pipeline = Pipeline(context.spark)
+    pipeline.context = context
+    pipeline.add(documents)
+    assert pipeline.run().balances
+    assert pipeline.duplicates() == domain_run.pipeline.duplicates()
+    versions = {name: table.version() for name, table in context.tables.items()}
+    assert pipeline.run().rows_in == 0
+    assert {name: table.version() for name, table in context.tables.items()} == versions
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_same_as_one(documents, domain_run):
+    """Two executors of a cluster on this machine, in a process of its own."""
+    code = (
+        "from tests.etl.test_dedup import Pipeline, corpus\n"
+        "from etl.config import SparkConfig\n"
+        "from etl.session import get_spark\n"
+        "conf = {'spark.sql.shuffle.partitions': '4', 'spark.executor.memory': '1g'}\n"
+        "spark = get_spark(SparkConfig(master='local-cluster[2,1,1024]', conf=conf))\n"
+        "pipeline = Pipeline(spark)\n"
+        "pipeline.add(corpus(seed=1), partitions=4)\n"
+        "pipeline.run()\n"
+        "print('DUPLICATES', pipeline.duplicates())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    (line,) = [x for x in ran.stdout.splitlines() if x.startswith("DUPLICATES ")]
+    assert ast.literal_eval(line.partition(" ")[2]) == domain_run.pipeline.duplicates()
