@@ -15,7 +15,6 @@ from functools import partial
 
 import pandas as pd
 from pyspark.sql import functions as F
-from udfs.scorers import ScorerSpec, scorer_version
 
 from etl import names
 from etl.jobs.base import Context, Outcome
@@ -23,6 +22,7 @@ from etl.progress import Tick
 from etl.stages import score as stage
 from etl.tables.base import Txn
 from etl.tables.schema import SCORES
+from udfs.scorers import ScorerSpec, scorer_version
 
 BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
 COMPACT_AFTER = 8  # commits of one run from which their small files are merged
@@ -59,7 +59,7 @@ def pending(context: Context, scorer: str) -> pd.DataFrame:
         scorer=scorer,
     )
     wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
-    rows = windows.where(F.col("domain").isin(*wanted)).toPandas()
+    rows: pd.DataFrame = windows.where(F.col("domain").isin(*wanted)).toPandas()
     return rows.sort_values(["file", "window_id"], ignore_index=True)
 
 
@@ -107,7 +107,9 @@ def _score_all(
 
 def _score_batch(context: Context, spec: ScorerSpec, batch: Batch) -> Counter[str]:
     """Score one batch and commit its scores and its rejects."""
-    windows = stage.only(context.tables.read("windows"), batch.window_ids, batch.files)
+    pinned = context.tables.versions_read.get("windows")  # the version that named the files
+    windows = context.tables["windows"].read(pinned, batch.files)
+    windows = windows.where(F.col("window_id").isin(*batch.window_ids))
     profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
     slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
     spread = windows.repartition(min(slots, len(batch.window_ids)))

@@ -1,9 +1,9 @@
 """Which windows a scorer has yet to see, and the executor that shows them to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from udfs.scorers import ScorerSpec
 from udfs.scoring import score_batches
@@ -24,12 +24,12 @@ def pending_windows(
 ) -> DataFrame:
     """Windows of a windowing whose document was kept and that this scorer has not scored.
 
-    Returns window_id, domain, n_tokens and the file that holds the window.
+    Returns window_id, domain, n_tokens and the name of the file that holds the window.
     """
     scored = scores.where(F.col("scorer") == scorer).select("window_id")
     return (
         windows.where(F.col("windowing") == windowing)
-        .select("window_id", "doc_id", "domain", "n_tokens", F.input_file_name().alias("file"))
+        .select("window_id", "doc_id", "domain", "n_tokens", _file_name().alias("file"))
         .join(duplicates.select("doc_id"), "doc_id", "left_anti")
         .join(scored, "window_id", "left_anti")
         .drop("doc_id")
@@ -63,13 +63,6 @@ def gpu_profile(spark: SparkSession, gpus_per_task: float) -> "ResourceProfile |
     return ResourceProfileBuilder().require(request).build
 
 
-def only(windows: DataFrame, window_ids: Sequence[str], files: Sequence[str]) -> DataFrame:
-    """The given windows; naming their files lets Spark open no other."""
-    return windows.where(F.col("_metadata.file_path").isin(*files)).where(
-        F.col("window_id").isin(*window_ids)
-    )
-
-
 def as_rejects(refused: DataFrame) -> DataFrame:
     """Refused windows (domain, window_id, scorer, reason, detail) as rows of `rejects`."""
     return refused.select(
@@ -82,6 +75,11 @@ def as_rejects(refused: DataFrame) -> DataFrame:
         "detail",
         F.lit(None).cast("string").alias("excerpt"),
     )
+
+
+def _file_name() -> Column:
+    """The last part of the path that a row was read from."""
+    return F.substring_index(F.input_file_name(), "/", -1)
 
 
 def _gpu_address() -> str | None:

@@ -1,6 +1,7 @@
 """What a table can do, whichever connector does it; jobs see nothing else of Delta."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +65,14 @@ class Table(ABC):
         """Latest version, or None when the table has not been made."""
 
     @abstractmethod
-    def read(self, version: int | None = None) -> DataFrame:
-        """The rows, at a version if given; no rows, with the right columns, if not yet made."""
+    def read(
+        self, version: int | None = None, file_names: Collection[str] | None = None
+    ) -> DataFrame:
+        """The rows, at a version if given; no rows, with the right columns, if not yet made.
+
+        `file_names` keeps the rows of those data files and opens no other: last parts of paths, as
+        input_file_name() ends in.
+        """
 
     @abstractmethod
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:

@@ -10,7 +10,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, TypeVar
@@ -43,12 +43,15 @@ class DeltaRsTable(Table):
         table = self._open()
         return None if table is None else table.version()
 
-    def read(self, version: int | None = None) -> DataFrame:
+    def read(
+        self, version: int | None = None, file_names: Collection[str] | None = None
+    ) -> DataFrame:
         table = self._open(version)
         if table is None:
             return self.empty()
         self._check_schema(table)
-        frames = [self._read_files(*part) for part in partitions(table, self.location)]
+        parts = partitions(table, self.location, file_names)
+        frames = [self._read_files(*part) for part in parts]
         return reduce(DataFrame.unionAll, frames) if frames else self.empty()
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:

@@ -45,8 +45,12 @@ def write_files(
     return _describe(location, folder, unindexed)
 
 
-def partitions(table: DeltaTable, location: str) -> list[tuple[dict[str, Any], list[str]]]:
+def partitions(
+    table: DeltaTable, location: str, file_names: Collection[str] | None = None
+) -> list[tuple[dict[str, Any], list[str]]]:
     """The table's partition values, each with the paths of its files, spelt as Spark reads them.
+
+    `file_names` keeps the files whose paths end in one of them.
 
     Values come from the log and not from folder names, which other writers choose otherwise.
     """
@@ -55,7 +59,8 @@ def partitions(table: DeltaTable, location: str) -> list[tuple[dict[str, Any], l
     paths = actions["path"].to_pylist()
     found: dict[tuple[Any, ...], list[str]] = {}
     for path, key in zip(paths, _partition_keys(actions, columns), strict=True):
-        found.setdefault(key, []).append(_spark_path(location, path))
+        if file_names is None or path.rsplit("/", 1)[-1] in file_names:
+            found.setdefault(key, []).append(_spark_path(location, path))
     return [(dict(zip(columns, key, strict=True)), files) for key, files in found.items()]
 
 

@@ -1,5 +1,6 @@
 """The native connector: Delta's own JVM library, by format("delta") and the delta-spark API."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
@@ -21,13 +22,17 @@ class NativeTable(Table):
         commits = self.history(limit=1)
         return commits[0]["version"] if commits else None
 
-    def read(self, version: int | None = None) -> DataFrame:
+    def read(
+        self, version: int | None = None, file_names: Collection[str] | None = None
+    ) -> DataFrame:
         if not self._exists():
             return self.spark.createDataFrame([], self.spec.schema)
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
         frame = reader.load(self.location) if self.by_path else reader.table(self.location)
+        if file_names is not None:
+            frame = frame.where(F.col("_metadata.file_name").isin(*file_names))
         return frame.select(*self.spec.columns)
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:

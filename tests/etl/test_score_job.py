@@ -1,0 +1,123 @@
+"""Job score: each pending window once, whatever happens between commits."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl import names
+from etl.jobs import score
+from etl.jobs.base import Context
+from etl.tables.schema import WINDOWS
+
+pytestmark = pytest.mark.spark
+
+MakeContext = Callable[..., Context]
+WINDOW = 16
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    path = tmp_path_factory.mktemp("tok") / "tokenizer.json"
+    Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def context(make_context: MakeContext, tokenizer: str) -> Context:
+    made = make_context(
+        tokenizer=tokenizer,
+        sources={"book": [], "code": []},
+        window={"length": WINDOW},
+        score={"scorer": "random", "commit": 4},
+    )
+    made.tables.append("windows", windows(made, range(10)))
+    return made
+
+
+def windows(context: Context, numbers: Any, domain: str = "book", windowing: str = "") -> Any:
+    rows = [
+        {
+            "window_id": f"w{n:03}",
+            "doc_id": f"d{n:03}",
+            "domain": domain,
+            "window_index": 0,
+            "n_tokens": WINDOW,
+            "windowing": windowing or names.windowing(context.config),
+            "token_ids": [n] * WINDOW,
+        }
+        for n in numbers
+    ]
+    return context.spark.createDataFrame(rows, WINDOWS.schema)
+
+
+def scored(context: Context) -> list[str]:
+    return sorted(r["window_id"] for r in context.tables["scores"].read().collect())
+
+
+def test_every_window_is_scored_once_and_a_second_run_does_nothing(context: Context) -> None:
+    first = score.run(context.fresh())
+    assert (first.rows_in, first.rows_out, first.metrics["commits"]) == (10, 10, 3)
+    again = score.run(context.fresh())
+    assert (again.rows_in, again.rows_out) == (0, 0)
+    assert scored(context) == [f"w{n:03}" for n in range(10)]
+
+
+def test_only_new_windows_of_this_windowing_and_kept_documents_are_scored(context: Context) -> None:
+    score.run(context.fresh())
+    context.tables.append("windows", windows(context, [20], windowing="tile-16:other"))
+    context.tables.append("windows", windows(context, [21, 22], domain="code"))
+    lost = [("d021", "d001", "exact", 1.0, "code")]
+    columns = context.tables["duplicates"].spec.schema
+    context.tables.append("duplicates", context.spark.createDataFrame(lost, columns))
+    assert score.run(context.fresh()).rows_in == 1
+    assert scored(context) == [f"w{n:03}" for n in range(10)] + ["w022"]
+
+
+def test_two_runs_at_once_commit_a_batch_once(context: Context) -> None:
+    spec = names.scorer_spec(context.config)
+    pending = score.pending(context.fresh(), names.scorer(context.config))
+    for _ in range(2):  # both saw the same windows pending
+        score.score_pending(context.fresh(), spec, pending)
+    assert scored(context) == [f"w{n:03}" for n in range(10)]
+
+
+def test_batches_cover_the_windows_in_order(context: Context) -> None:
+    pending = score.pending(context.fresh(), names.scorer(context.config))
+    batches = list(score.batches_of(pending, 4))
+    assert [len(batch.window_ids) for batch in batches] == [4, 4, 2]
+    assert [w for batch in batches for w in batch.window_ids] == pending["window_id"].tolist()
+    assert len({batch.txn("s").app_id for batch in batches}) == 3
+
+
+@pytest.mark.slow
+def test_kill_9_between_commits_loses_and_doubles_nothing(
+    context: Context, tmp_path: Path, tokenizer: str
+) -> None:
+    """A process scores the windows and is killed after its first commit; a rerun ends the work."""
+    code = f"""
+        import os, signal
+        from etl import config, surface
+        from etl.jobs import score
+        settings = config.validate({context.config.model_dump()!r})
+        commit = score._commit
+        def die_after_the_first(*arguments):
+            commit(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+        score._commit = die_after_the_first
+        score.run(surface.open_context(settings, quiet=True))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert killed.returncode == -9, killed.stderr[-2000:]
+    done = scored(context)
+    assert 0 < len(done) < 10 and len(set(done)) == len(done)
+    score.run(context.fresh())
+    assert scored(context) == [f"w{n:03}" for n in range(10)]
