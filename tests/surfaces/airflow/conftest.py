@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-REPO = Path(__file__).resolve().parents[3]
+from tests.surfaces.corpus import DOMAINS, REPO, SCORER, make_config
+
 SPARK_VENV = REPO / ".venv"
 BIN = Path(sys.executable).parent
-DOMAINS = ["book", "code"]
 Airflow = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -30,7 +30,7 @@ def settings(root: Path) -> dict[str, Any]:
     """The repository's settings, cut down to two small domains and a JVM that starts fast."""
     found: dict[str, Any] = yaml.safe_load((REPO / "airflow_dags/longattn.yaml").read_text())
     fast = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-    found |= {"config": str(root / "config.yaml"), "domains": DOMAINS, "retries": 1}
+    found |= {"config": str(root / "config.yaml"), "domains": list(DOMAINS), "retries": 1}
     found["retry_delay_minutes"] = 0.02
     found["reselect"] = [
         "select.name=reselected",
@@ -105,21 +105,8 @@ def airflow(root: Path, env: dict[str, str]) -> Airflow:
 @pytest.fixture(scope="session")
 def corpus(root: Path) -> Path:
     """A config over two domains of a few real documents each; returns its path."""
-    scorer = REPO / "data" / "scorer"
-    assert (scorer / "scorer.json").exists(), "no demo model: run `make demo-data` first"
-    sources = {domain: [{"path": str(_documents(root, domain))}] for domain in DOMAINS}
-    config = {
-        "tables": {"root": str(root / "tables")},
-        "sources": sources,
-        "window": {"length": 256},
-        "score": {"model": str(scorer)},
-        "select": {"fraction": 0.5},
-        "export": {"parquet": {"path": str(root / "selected")}},
-        "report": {"path": str(root / "report.html")},
-    }
-    path = root / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+    assert (SCORER / "scorer.json").exists(), "no demo model: run `make demo-data` first"
+    return make_config(root)
 
 
 def longattn(*args: str) -> str:
@@ -134,15 +121,3 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def _documents(root: Path, domain: str) -> Path:
-    """Text that every machine with this project has: its own code, and its own prose."""
-    pattern = {"book": "*.md", "code": "etl/**/*.py"}[domain]
-    files = [path for path in sorted(REPO.glob(pattern)) if path.stat().st_size > 2000][:6]
-    folder = root / "sources"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{domain}.jsonl"
-    lines = [json.dumps({"text": f.read_text(), "id": f.name}) for f in files]
-    path.write_text("\n".join(lines) + "\n")
-    return path

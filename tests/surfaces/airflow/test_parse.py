@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.surfaces.airflow.conftest import DOMAINS, REPO, Airflow
+from tests.surfaces.airflow.conftest import Airflow
+from tests.surfaces.corpus import DOMAINS, REPO
 
 JOBS = ["ingest", "dedup", "windows", "score", "publish", "select", "export", "report"]
 
@@ -56,7 +57,7 @@ def test_every_param_has_a_schema(parsed: dict[str, Any], dag_id: str) -> None:
         "overrides": "array",
         "profile": "string",
     }
-    assert schemas["domains"]["items"]["enum"] == DOMAINS
+    assert schemas["domains"]["items"]["enum"] == list(DOMAINS)
     assert schemas["profile"]["enum"] == ["cpu", "gpu"]
 
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.surfaces.airflow.conftest import DOMAINS, Airflow, longattn
+from tests.surfaces.airflow.conftest import Airflow, longattn
+from tests.surfaces.corpus import DOMAINS
 
 
 def test_the_chain_runs_and_balances(airflow: Airflow, corpus: Path) -> None:

@@ -1,0 +1,113 @@
+"""The Databricks notebooks: well formed, and run in a real Jupyter kernel over a small corpus."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.jobs import JOBS
+from tests.surfaces.corpus import DOMAINS, REPO, make_config
+from tests.surfaces.dbutils import NotebookExit, install
+
+nbrun = pytest.importorskip("tests.surfaces.nbrun", reason="install the extra `notebooks`")
+NOTEBOOKS = sorted((REPO / "notebooks").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("notebooks")
+    spark = {"master": "local[2]", "conf": {"spark.driver.memory": "1g"}}
+    return make_config(root, spark=spark)
+
+
+@pytest.fixture(scope="module")
+def pipeline(config: Path) -> dict[str, int]:
+    """What 01_run_pipeline gives back: rows out of each job. The others read its tables."""
+    return run("01_run_pipeline", config=str(config))
+
+
+def run(name: str, **widgets: str) -> Any:
+    executed, value = nbrun.run(REPO / "notebooks" / f"{name}.py", widgets)
+    run.outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    return json.loads(value)
+
+
+def figures() -> int:
+    """Plotly figures among the outputs of the notebook that ran last."""
+    shown = (output.get("data", {}) for output in run.outputs)
+    return sum("application/vnd.plotly.v1+json" in data for data in shown)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_is_text_or_python(path: Path) -> None:
+    notebook = nbrun.to_notebook(path.read_text())
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds[0] == "markdown"
+    assert kinds.count("markdown") >= 3
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            ast.parse(cell.source)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_explains_every_widget(path: Path) -> None:
+    source = path.read_text()
+    widgets = set(re.findall(r'dbutils\.widgets\.\w+\(\s*"(\w+)",', source))
+    header = nbrun.to_notebook(source).cells[0].source
+    rows = re.findall(r"(?m)^\| ([\w, ]+) \|", header.split("| widget |")[1])
+    explained = {name.strip() for row in rows for name in row.split(",")}
+    assert widgets == explained
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_wheel_installed_is_the_one_that_dist_builds(path: Path) -> None:
+    import udfs
+
+    wheel = f"../dist/longattn_spark-{udfs.__version__}-py3-none-any.whl"
+    assert f"# MAGIC %pip install --quiet {wheel}\n" in path.read_text()
+
+
+def test_other_sources_are_no_notebooks() -> None:
+    with pytest.raises(ValueError, match="not a Databricks notebook"):
+        nbrun.to_notebook("print(1)\n")
+
+
+def test_the_stand_in_refuses_what_databricks_would() -> None:
+    notebook: dict[str, Any] = {}
+    install(notebook, {"job": "scoer", "lost": "1"})
+    widgets = notebook["dbutils"].widgets
+    with pytest.raises(ValueError, match="'scoer' is none of"):
+        widgets.dropdown("job", "score", ["score", "select"])
+    with pytest.raises(NotebookExit, match="no such widgets: \\['lost'\\]"):
+        notebook["dbutils"].notebook.exit("done")
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.demo
+class TestForReal:
+    def test_the_pipeline_runs(self, pipeline: dict[str, int]) -> None:
+        assert list(pipeline) == list(JOBS)
+        assert pipeline["score"] >= pipeline["select"] > 0
+
+    def test_scores_are_explored(self, config: Path, pipeline: dict[str, int]) -> None:
+        found = run("02_explore_scores", config=str(config), alpha="0", percentile="50")
+        assert found["alpha"] == 0
+        assert found["scored"] == pipeline["score"]
+        # above the 50th percentile lie n - floor(n / 2) windows of each domain
+        assert found["kept"] * 2 - found["scored"] in range(len(DOMAINS) + 1)
+        assert figures() == 3
+
+    def test_a_selection_is_tuned_and_written(self, config: Path, pipeline: dict[str, int]) -> None:
+        widgets = {"fraction": "0.25", "weights": "book=1, code=3", "name": "tuned"}
+        found = run("03_tune_selection", config=str(config), **widgets)
+        assert found["name"] == "tuned"
+        assert 0 < found["windows"] < pipeline["score"]
+        assert figures() == 1
+
+    def test_a_misspelt_override_stops_with_the_name_that_was_meant(self, config: Path) -> None:
+        with pytest.raises(Exception, match="did you mean 'length'"):
+            run("01_run_pipeline", config=str(config), overrides="window.lenght=8")

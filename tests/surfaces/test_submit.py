@@ -1,0 +1,335 @@
+"""spark-submit, for real: every command of docs/cluster.md, with hosts and paths replaced."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from zipfile import ZipFile
+
+import pyspark
+import pytest
+from delta import configure_spark_with_delta_pip
+from pyspark.sql import SparkSession
+
+from etl.session import DELTA_CONF, packaged_java
+from tests.surfaces.corpus import REPO, make_config
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+Submit = Callable[..., subprocess.CompletedProcess[str]]
+SPARK_HOME = Path(pyspark.__file__).parent
+JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # starts fast
+PROBE = """
+import json
+
+from pyspark import TaskContext
+from pyspark.sql import functions as F
+
+from etl.config import SparkConfig
+from etl.session import get_spark
+
+spark = get_spark(SparkConfig())
+
+@F.udf("string")
+def seen(_):
+    import etl
+    gpu = TaskContext.get().resources().get("gpu")
+    return json.dumps({"gpu": gpu and gpu.addresses, "etl": etl.__file__})
+
+rows = spark.range(0, 8, 1, 8).select(seen("id").alias("seen"))
+for row in rows.distinct().collect():
+    print("PROBE", row.seen)
+"""
+
+
+@pytest.fixture(scope="module")
+def dist() -> Path:
+    subprocess.run([REPO / "bin" / "dist.sh", sys.prefix], check=True, timeout=200)
+    return REPO / "dist"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("submit")
+
+
+@pytest.fixture(scope="module")
+def env(folder: Path) -> dict[str, str]:
+    """Workers and driver run a Python that has every package but this project's own.
+
+    The venv of the tests has the project installed, which would hide what the zip lacks. A .pth
+    file adds its packages, and not the .pth file among them that leads to the checkout.
+    """
+    venv.create(folder / "python", with_pip=False, symlinks=True)
+    (site,) = (folder / "python" / "lib").glob("python3*/site-packages")
+    (site / "packages.pth").write_text(str(SPARK_HOME.parent) + "\n")
+    made = {
+        **os.environ,
+        "SPARK_HOME": str(SPARK_HOME),
+        "PYSPARK_PYTHON": str(folder / "python" / "bin" / "python"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_SUBMIT_OPTS": JVM,
+    }
+    if not shutil.which("java") and "JAVA_HOME" not in made:
+        made["JAVA_HOME"] = str(packaged_java())
+    return made
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> Path:
+    return make_config(folder)
+
+
+@pytest.fixture(scope="module")
+def submit(dist: Path, folder: Path, env: dict[str, str]) -> Submit:
+    """Run a command of docs/cluster.md, by name; `replaced` maps its words to this machine's."""
+
+    def run(
+        name: str, replaced: dict[str, str], *more: str, timeout: int = 240, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        here = {**replaced, "dist/": f"{dist}/", "bin/": f"{REPO}/bin/"}
+        words = command(name)[1:] + list(more)
+        for old, new in here.items():
+            words = [re.sub(rf"(?<![\w/]){re.escape(old)}", new, word) for word in words]
+        quiet = ["--conf", "spark.ui.enabled=false", "--conf", "spark.driver.memory=1g"]
+        return subprocess.run(
+            [str(SPARK_HOME / "bin" / "spark-submit"), *quiet, *words],
+            env={**env, **variables},
+            cwd=folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def standalone(folder: Path, env: dict[str, str]) -> Iterator[str]:
+    """A master and two workers with one invented GPU each, 3 and 5; yields the master's URL."""
+    port, script = free_port(), REPO / "bin" / "gpu_discovery.sh"
+    gpu = "-Dspark.worker.resource.gpu"
+    options = f"{JVM} {gpu}.amount=1 {gpu}.discoveryScript={script}"
+    master = ["master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]
+    url = f"spark://127.0.0.1:{port}"
+    worker = ["worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory", "2g"]
+    started = [start(master, env, folder / "master.log")]
+    try:
+        wait_for(folder / "master.log", "I have been elected leader", started)
+        for address in ("3", "5"):
+            mine = {"LONGATTN_GPUS": address, "SPARK_WORKER_OPTS": options}
+            room = ["--webui-port", "0", "--work-dir", str(folder / f"work{address}"), url]
+            log = folder / f"worker{address}.log"
+            started.append(start([*worker, *room], {**env, **mine}, log))
+        for address in ("3", "5"):
+            wait_for(folder / f"worker{address}.log", "Successfully registered", started)
+        yield url
+    finally:
+        stop(started)
+
+
+def command(name: str) -> list[str]:
+    """The words of the block that docs/cluster.md marks `<!-- command: name -->`."""
+    page = (REPO / "docs" / "cluster.md").read_text()
+    found = re.search(rf"<!-- command: {name} -->\n```bash\n(.*?)```", page, re.DOTALL)
+    assert found, name
+    words = shlex.split(found[1].replace("\\\n", " "))
+    assert words[0] == "spark-submit"
+    return words
+
+
+def test_the_zip_holds_every_module_and_resource(dist: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "etl", "udfs"], cwd=REPO, text=True, capture_output=True, check=True
+    ).stdout.split()
+    held = set(ZipFile(dist / "longattn.zip").namelist())
+    assert set(tracked) - held == set()
+    assert "tests/conftest.py" not in held
+
+
+@pytest.mark.demo
+def test_one_machine_runs_every_job(submit: Submit, config: Path) -> None:
+    made = submit("local", {"conf/demo.yaml": str(config)})
+    assert made.returncode == 0, made.stdout[-5000:]
+    assert (config.parent / "report.html").exists()
+    assert (config.parent / "selected" / "manifest.json").exists()
+
+
+@pytest.mark.demo
+def test_standalone_workers_score_from_the_zip_alone(
+    submit: Submit, standalone: str, config: Path
+) -> None:
+    again = ("--set", "score.sample_rows=64", "select.name=sampled")  # all else is there already
+    here = {"spark://master:7077": standalone, "conf/demo.yaml": str(config)}
+    made = submit("standalone", here, *again)
+    assert made.returncode == 0, made.stdout[-5000:]
+    score = next(line for line in made.stdout.splitlines() if line.startswith("score "))
+    assert not score.split()[1].startswith("0"), score
+
+
+@pytest.mark.demo
+def test_standalone_gpu_tasks_score(submit: Submit, standalone: str, config: Path) -> None:
+    here = {"spark://master:7077": standalone, "conf/demo.yaml": str(config)}
+    made = submit("standalone-gpu", here, "--set", "score.sample_rows=32", "score.device=cpu")
+    assert made.returncode == 0, made.stdout[-5000:]
+
+
+def test_a_gpu_task_gets_the_address_its_worker_announced(
+    submit: Submit, standalone: str, folder: Path
+) -> None:
+    (folder / "probe.py").write_text(PROBE)
+    here = {"dist/submit.py": str(folder / "probe.py"), "spark://master:7077": standalone}
+    made = submit("standalone-gpu", here)
+    found = [json.loads(line) for line in re.findall("PROBE (.*)", made.stdout)]
+    assert found, made.stdout[-5000:]
+    assert {tuple(row["gpu"]) for row in found} <= {("3",), ("5",)}
+    assert all("longattn.zip" in row["etl"] for row in found)
+
+
+def test_gpu_settings_with_a_local_master_are_refused_in_a_sentence(
+    submit: Submit, config: Path
+) -> None:
+    here = {"spark://master:7077": "local[2]", "conf/demo.yaml": str(config)}
+    made = submit("standalone-gpu", here)
+    assert made.returncode == 2
+    assert "a local master never offers a GPU" in made.stdout
+
+
+def test_wrong_arguments_exit_with_2(submit: Submit, config: Path) -> None:
+    made = submit("local", {"conf/demo.yaml": str(config)}, "--set", "window.lenght=8")
+    assert made.returncode == 2
+    assert "did you mean 'length'" in made.stdout
+
+
+def test_yarn_takes_the_command_up_to_the_resource_manager(submit: Submit, folder: Path) -> None:
+    closed = {
+        "yarn.resourcemanager.address": f"127.0.0.1:{free_port()}",
+        "yarn.resourcemanager.connect.max-wait.ms": "1000",
+        "yarn.resourcemanager.connect.retry-interval.ms": "500",
+        "ipc.client.connect.max.retries": "0",
+    }
+    pairs = (f"<name>{name}</name><value>{value}</value>" for name, value in closed.items())
+    text = "".join(f"<property>{pair}</property>" for pair in pairs)
+    (folder / "yarn-site.xml").write_text(f"<configuration>{text}</configuration>")
+    made = submit("yarn", {"conf/": f"{REPO}/conf/"}, HADOOP_CONF_DIR=str(folder), timeout=120)
+    assert "failed on connection exception" in made.stdout, made.stdout[-3000:]
+    assert "getNewApplication" in made.stdout
+
+
+def test_kubernetes_is_asked_for_the_drivers_pod(submit: Submit) -> None:
+    with kubernetes_stand_in() as (url, made):
+        done = submit(
+            "kubernetes", {"k8s://https://kubernetes:6443": f"k8s://{url}"}, KUBECONFIG=os.devnull
+        )
+    assert done.returncode == 0, done.stdout[-3000:]
+    (pod,) = (body for body in made if body["kind"] == "Pod")
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == "longattn:cuda"
+    main = "local:///opt/longattn/bin/submit.py"
+    assert container["args"][-4:] == [main, "score", "--config", "/data/longattn.yaml"]
+    (settings,) = (b["data"] for b in made if "spark.properties" in b.get("data", {}))
+    properties = dict(re.findall(r"(?m)^([\w.]+)=(.*)$", settings["spark.properties"]))
+    assert properties["spark.executor.instances"] == "4"
+    assert properties["spark.executor.resource.gpu.vendor"] == "nvidia.com"
+    assert properties["spark.task.resource.gpu.amount"] == "1"
+
+
+def test_the_native_connectors_coordinates_are_delta_sparks_own() -> None:
+    words = command("native")
+    builder = configure_spark_with_delta_pip(SparkSession.builder)
+    packages = builder._options["spark.jars.packages"]
+    builder._options.pop("spark.jars.packages")  # options outlive a builder; other tests share it
+    assert words[words.index("--packages") + 1] == packages
+    assert {f"{key}={value}" for key, value in DELTA_CONF.items()} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "addresses"), [("0,1", ["0", "1"]), ("7", ["7"]), ("", [])], ids=repr
+)
+def test_the_discovery_script_speaks_sparks_json(gpus: str, addresses: list[str]) -> None:
+    script = REPO / "bin" / "gpu_discovery.sh"
+    variables = {**os.environ, "LONGATTN_GPUS": gpus}
+    made = subprocess.run([script], env=variables, capture_output=True, text=True, check=True)
+    assert json.loads(made.stdout) == {"name": "gpu", "addresses": addresses}
+
+
+class kubernetes_stand_in:
+    """As much of an API server as a submission talks to: what is made or applied is kept."""
+
+    def __enter__(self) -> tuple[str, list[dict[str, Any]]]:
+        made: list[dict[str, Any]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body.setdefault("metadata", {})["uid"] = "1"
+                made.append(body)
+                data = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_PATCH = do_POST
+
+            def log_message(self, *args: Any) -> None:
+                """Keep the test's output readable."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_address[1]}", made
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def start(words: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A Spark daemon at the head of a process group of its own."""
+    command = [str(SPARK_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{words[0]}"]
+    return subprocess.Popen(
+        [*command, *words[1:]],
+        env=env,
+        stdout=log.open("wb"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def stop(started: list[subprocess.Popen[bytes]]) -> None:
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in started:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(log: Path, text: str, started: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + 60
+    while text not in log.read_text(errors="replace"):
+        alive = all(process.poll() is None for process in started)
+        assert alive and time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
