@@ -1,0 +1,195 @@
+"""Job ingest: read every source file once, refuse bad records by name, add only new documents.
+
+One pass over the data: what executors make of the files is staged, and documents, rejects and the
+list of finished files are appended from there, in that order. A run that is killed in between loses
+and doubles nothing: files are finished last, and documents that are there already are not added.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from etl.jobs.base import Context, Outcome
+from etl.jobs.listing import check_columns, is_table_name, list_files, specs_of
+from etl.jobs.staging import Save, staging
+from etl.stages import ingest as stage
+from etl.stages.ingest import SourceFile
+from etl.stages.spark_readers import read_table, read_with_spark
+from etl.tables.base import Txn
+from etl.tables.schema import SOURCE_FILES
+from udfs.errors import ConfigError
+from udfs.sources import SourceSpec, Split, compression, local_path
+
+NEW = "new"  # beside the reasons of refused records
+
+Counted = dict[tuple[str, str, str], Counter[str]]  # (domain, source, uri) -> reason -> records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What there is to read."""
+
+    specs: list[SourceSpec]
+    pending: list[SourceFile]
+    n_finished: int
+
+    @property
+    def key(self) -> str:
+        """Names the pending files as they are now."""
+        named = "\n".join(f"{file.uri} {file.fingerprint}" for file in self.pending)
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def run(context: Context) -> Outcome:
+    """Read what has not been read; rows are records of the files read in this run."""
+    plan = make_plan(context)
+    metrics = {
+        "files": float(len(plan.pending)),
+        "skipped_files": float(plan.n_finished),
+        "bytes": float(sum(file.n_bytes for file in plan.pending)),
+    }
+    if not plan.pending:
+        return Outcome(rows_in=0, rows_out=0, metrics=metrics)
+    with context.progress.task("ingest", unit="files"), staging(context, "ingest") as save:
+        counted = commit(context, plan, save)
+    refused = total(counted)
+    n_new = refused.pop(NEW, 0)
+    n_records = n_new + refused.total()
+    return Outcome(rows_in=n_records, rows_out=n_new, refused=dict(refused), metrics=metrics)
+
+
+def make_plan(context: Context) -> Plan:
+    """List the sources' files and leave out those that were read; all that can be wrong is said.
+
+    Raises ConfigError without sources, SourceError for a path or a column that is not there.
+    """
+    if not context.config.sources:
+        raise ConfigError("sources: none given; for example sources.book: [{path: books/*.jsonl}]")
+    numbered = list(enumerate(specs_of(context.config)))
+    specs = [spec for _, (spec, _) in numbered]
+    files = [
+        file
+        for number, (spec, source) in numbered
+        for file in list_files(context.spark, number, spec, source)
+    ]
+    pending = not_finished(context, files, specs)
+    check_columns(context.spark, pending, specs)
+    warn_of_big_files(context, pending)
+    return Plan(specs=specs, pending=pending, n_finished=len(files) - len(pending))
+
+
+def not_finished(
+    context: Context, files: list[SourceFile], specs: list[SourceSpec]
+) -> list[SourceFile]:
+    """Files that `source_files` does not have as they are now; two equal sources read them once."""
+    rows = context.tables.read("source_files").select("source_uri", "domain", "fingerprint")
+    finished = {tuple(row) for row in rows.collect()}
+    pending: dict[tuple[str, str, str], SourceFile] = {}
+    for file in files:
+        key = (file.uri, specs[file.spec].domain, file.fingerprint)
+        if key not in finished:
+            pending.setdefault(key, file)
+    return list(pending.values())
+
+
+def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
+    """Say which compressed files hold one task each for long, and the way out."""
+    limit = context.config.ingest.big_file_bytes
+    for file in files:
+        if compression(file.uri) and file.n_bytes > limit:
+            context.progress.say(
+                f"ingest: {file.uri} is {file.n_bytes / 1e9:.1f} GB compressed in one piece, which "
+                "one task reads alone; decompress it, or split it into several files"
+            )
+
+
+def commit(context: Context, plan: Plan, save: Save) -> Counted:
+    """Stage, then append documents, rejects and finished files; return what became of records."""
+    staged_id = F.monotonically_increasing_id()
+    staged = save("rows", read_all(context, plan).withColumn("staged_id", staged_id))
+    refused = save("refused", stage.refusals(staged, context.tables.read("documents")))
+    counted = count(stage.counts(staged, refused))
+    txn = Txn(app_id=f"ingest-{plan.key}-{context.tables['documents'].version()}", version=1)
+    if NEW in total(counted):
+        context.tables.append("documents", stage.new_documents(staged, refused), txn)
+    if set(total(counted)) - {NEW, "filtered", "already_ingested"}:
+        context.reject(stage.rejects(staged, refused))
+    context.tables.append("source_files", finished_files(context, plan, counted), txn)
+    return counted
+
+
+def count(counts: DataFrame) -> Counted:
+    """Collect how many records of each file were new or refused, and why."""
+    counted: Counted = {}
+    for row in counts.collect():
+        place = counted.setdefault((row.domain, row.source, row.source_uri), Counter())
+        place[row.reason or NEW] = row.n
+    return counted
+
+
+def total(counted: Counted) -> Counter[str]:
+    """The counts of all files together."""
+    return sum(counted.values(), Counter[str]())
+
+
+def read_all(context: Context, plan: Plan) -> DataFrame:
+    """All pending files as staged rows: in Python where it can open them, else through Spark."""
+    by_python = [file for file in plan.pending if local_path(file.uri) and not is_table(file, plan)]
+    frames = [read_locally(context, by_python, plan.specs)] if by_python else []
+    for number, spec in enumerate(plan.specs):
+        files = [f for f in plan.pending if f.spec == number and f not in by_python]
+        tables = [file for file in files if is_table(file, plan)]
+        frames += [read_table(context.spark.read.table(t.uri), t.uri, spec) for t in tables]
+        others = [file for file in files if file not in tables]
+        if others:
+            whole_bytes = context.config.ingest.split_bytes
+            frames.append(read_with_spark(context.spark, others, spec, whole_bytes))
+    return stage.union(frames)
+
+
+def is_table(file: SourceFile, plan: Plan) -> bool:
+    return plan.specs[file.spec].format == "delta" and is_table_name(file.uri)
+
+
+def read_locally(
+    context: Context, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
+) -> DataFrame:
+    """Files that Python can open, in tasks of about ingest.split_bytes."""
+    split_bytes = context.config.ingest.split_bytes
+    splits = [
+        (file.spec, split)
+        for file in files
+        for split in stage.splits_of(file, specs[file.spec], split_bytes)
+    ]
+    cut = [split for spec, split in splits if is_cut_in_lines(split, specs[spec])]
+    firsts = stage.first_rows(context.spark, cut) if cut else {}
+    numbered = [
+        (spec, split._replace(first_row=firsts.get((split.uri, split.start), 1)))
+        for spec, split in splits
+    ]
+    slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    share = sum(file.n_bytes for file in files) // slots
+    tasks = stage.pack(numbered, min(split_bytes, max(share, 1 << 20)))
+    return stage.read_splits(context.spark, tasks, specs)
+
+
+def is_cut_in_lines(split: Split, spec: SourceSpec) -> bool:
+    """True for a part of a plain line file, whose lines must be counted to be numbered."""
+    return spec.format in ("jsonl", "longattn") and split.end - split.start < split.size
+
+
+def finished_files(context: Context, plan: Plan, counted: Counted) -> DataFrame:
+    """Rows of `source_files` for all pending files."""
+    rows = []
+    for file in plan.pending:
+        spec = plan.specs[file.spec]
+        seen = counted.get((spec.domain, spec.source, file.uri), Counter())
+        fields = (spec.domain, spec.source, file.fingerprint, file.n_bytes, seen.total())
+        rows.append((file.uri, *fields))
+    types = [f"{name} {type_}" for name, (type_, _) in SOURCE_FILES.columns.items()]
+    frame = context.spark.createDataFrame(rows, ", ".join(types[:-1]))
+    return frame.withColumn("read_at", F.current_timestamp()).coalesce(1)

@@ -1,0 +1,185 @@
+"""Source files into staged rows, and staged rows into documents, rejects and finished files."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from etl.tables.schema import DOCUMENTS, REJECTS
+from udfs import sources
+from udfs.records import STAGED_DDL, to_batches, to_row
+from udfs.sources import SourceSpec, Split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPLITTABLE = ("jsonl", "longattn", "parquet", "delta")
+WORK_DDL = (
+    "task bigint, spec int, uri string, start bigint, end bigint, size bigint, first_row bigint, "
+    "name string, constants string"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file to read, and by which of the sources' specs."""
+
+    uri: str
+    n_bytes: int
+    spec: int
+    name: str  # path below the folder or glob that the config names
+    fingerprint: str
+    constants: str | None = None
+
+    def split(self, start: int, end: int) -> Split:
+        """Its bytes [start, end), whose first row is not known yet."""
+        return Split(self.uri, start, end, self.n_bytes, 1, self.name, self.constants)
+
+
+def splits_of(file: SourceFile, spec: SourceSpec, split_bytes: int) -> list[Split]:
+    """Cut a file at multiples of split_bytes; compressed and whole-document files stay one."""
+    whole = spec.format not in SPLITTABLE or sources.compression(file.uri)
+    step = file.n_bytes if whole else split_bytes
+    ends = [*range(step, file.n_bytes, max(1, step)), file.n_bytes]
+    return [file.split(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def first_rows(spark: SparkSession, splits: Iterable[Split]) -> dict[tuple[str, int], int]:
+    """Number of the first line of each split of plain line files: counts newlines in executors."""
+    work = _work(spark, [[(0, split)] for split in splits])
+    counts = work.mapInArrow(_count, "uri string, start bigint, n bigint").distinct().collect()
+    firsts, row = {}, 1
+    for uri, start, n in sorted(counts):
+        row = 1 if start == 0 else row
+        firsts[uri, start] = row
+        row += n
+    return firsts
+
+
+def pack(splits: Iterable[tuple[int, Split]], task_bytes: int) -> list[list[tuple[int, Split]]]:
+    """Group (spec, split) pairs, in order, into tasks of about task_bytes."""
+    tasks: list[list[tuple[int, Split]]] = []
+    room = 0
+    for pair in splits:
+        n_bytes = pair[1].end - pair[1].start
+        if not tasks or n_bytes > room:
+            tasks.append([])
+            room = task_bytes
+        tasks[-1].append(pair)
+        room -= n_bytes
+    return tasks
+
+
+def read_splits(
+    spark: SparkSession, tasks: list[list[tuple[int, Split]]], specs: Sequence[SourceSpec]
+) -> DataFrame:
+    """Read local or mounted files in Python, a task per group of splits; rows of STAGED_DDL."""
+    return _work(spark, tasks).mapInArrow(partial(_read, specs), STAGED_DDL)
+
+
+def _work(spark: SparkSession, tasks: list[list[tuple[int, Split]]]) -> DataFrame:
+    """The splits, each task's in a partition of its own.
+
+    A range has one id in each partition, which a broadcast join keeps; a shuffle by hash would put
+    some tasks together and leave slots idle.
+    """
+    rows = [
+        (task, spec, *split[: split._fields.index("content")])
+        for task, pairs in enumerate(tasks)
+        for spec, split in pairs
+    ]
+    work = F.broadcast(spark.createDataFrame(rows, WORK_DDL))
+    ids = spark.range(0, len(tasks), 1, len(tasks))
+    return ids.join(work, ids["id"] == work["task"]).drop("id")
+
+
+def _splits_in(batches: "Iterator[pa.RecordBatch]") -> Iterator[tuple[int, Split]]:
+    for batch in batches:
+        for row in batch.to_pylist():
+            _, spec, *fields = row.values()
+            yield spec, Split(*fields)
+
+
+def _count(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa
+
+    for _, split in _splits_in(batches):
+        row = {"uri": split.uri, "start": split.start, "n": sources.count_lines(split)}
+        yield pa.RecordBatch.from_pylist([row])
+
+
+def _read(
+    specs: Sequence[SourceSpec], batches: "Iterator[pa.RecordBatch]"
+) -> "Iterator[pa.RecordBatch]":
+    return to_batches(
+        to_row(item, split.uri, split.name, specs[spec])
+        for spec, split in _splits_in(batches)
+        for item in sources.read(split, specs[spec])
+    )
+
+
+def union(frames: Sequence[DataFrame]) -> DataFrame:
+    """All rows of frames with the same columns."""
+    first, *rest = frames
+    for frame in rest:
+        first = first.unionByName(frame)
+    return first
+
+
+# --- staged rows, which carry a staged_id, into the tables' rows
+
+
+def refusals(staged: DataFrame, documents: DataFrame) -> DataFrame:
+    """Documents that are there already, or came twice: staged_id, file and reason.
+
+    Texts stay where they are: only ids are shuffled.
+    """
+    order = Window.partitionBy("doc_id").orderBy("domain", "source_uri", "source_row", "staged_id")
+    ids = (
+        staged.where(F.col("reason").isNull())
+        .select("staged_id", "doc_id", "domain", "source", "source_uri", "source_row")
+        .withColumn("copy", F.row_number().over(order))
+    )
+    known = documents.select("doc_id").distinct().withColumn("known", F.lit(True))
+    reason = F.when(F.col("known"), "already_ingested").when(F.col("copy") > 1, "repeated")
+    judged = ids.join(known, "doc_id", "left").withColumn("reason", reason)
+    return judged.where(F.col("reason").isNotNull()).drop("known", "copy")
+
+
+def new_documents(staged: DataFrame, refused: DataFrame) -> DataFrame:
+    """Rows of `documents`."""
+    good = staged.where(F.col("reason").isNull())
+    return good.join(refused.select("staged_id"), "staged_id", "left_anti").select(
+        *DOCUMENTS.columns
+    )
+
+
+def rejects(staged: DataFrame, refused: DataFrame) -> DataFrame:
+    """Rows of `rejects`: bad input and repeated documents.
+
+    What was filtered or is there already was not wrong, is counted, and has no row.
+    """
+    bad = staged.where(F.col("reason").isNotNull() & (F.col("reason") != "filtered"))
+    again = refused.where(F.col("reason") == "repeated").select("staged_id", "reason")
+    detail = F.concat(F.lit("the same document as another record: "), "doc_id")
+    repeated = (
+        staged.drop("reason")
+        .join(again, "staged_id")
+        .withColumn("detail", detail)
+        .withColumn("excerpt", F.substring("text", 1, sources.EXCERPT))
+    )
+    columns = [name for name in REJECTS.columns if name not in ("job", "rejected_at")]
+    both = bad.select(*columns).unionByName(repeated.select(*columns))
+    return both.select(F.lit("ingest").alias("job"), *columns)
+
+
+def counts(staged: DataFrame, refused: DataFrame) -> DataFrame:
+    """Records by domain, source, file and reason; a new document has none."""
+    key = ["domain", "source", "source_uri", "reason"]
+    late = refused.select("staged_id", F.col("reason").alias("late"))
+    columns = staged.select("staged_id", *key).join(late, "staged_id", "left")
+    columns = columns.withColumn("reason", F.coalesce("reason", "late"))
+    return columns.groupBy(*key).agg(F.count(F.lit(1)).alias("n"))
