@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from etl.session import get_spark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.config import MixConfig, SelectConfig, SparkConfig
+from etl.session import get_spark
 from etl.stages import mix, select
 
 DOMAINS = ("arxiv", "book", "code")
@@ -48,7 +48,8 @@ def synthetic(spark: SparkSession, rows: int, heads: int) -> DataFrame:
 def selected(scores: DataFrame, **settings: Any) -> DataFrame:
     """Selection and mix, as the job runs them."""
     config = SelectConfig(**settings)
-    kept = select.select(select.dependency(scores, config), config, seed=0)
+    rows = select.dependency(scores, config).drop("head_s1", "head_s2")
+    kept = select.select(rows, config, seed=0).persist()
     shares = mix.plan(mix.supplies(kept), MixConfig(weights=dict.fromkeys(DOMAINS, 1.0)))
     return mix.mix(kept, shares, seed=0)
 

@@ -11,7 +11,7 @@ from pyarrow import fs
 
 from udfs.errors import ExportError
 
-MANIFEST = "_MANIFEST"  # JSON; Spark skips names with _, `datasets` those without an extension
+MANIFEST = "_manifest.json"  # Spark skips names with _
 
 
 class HashedFile:

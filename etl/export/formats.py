@@ -69,6 +69,11 @@ def numbered(prefix: str, suffix: str, number: int, count: int) -> str:
     return f"{prefix}-{number:05d}-of-{count:05d}{suffix}"
 
 
+def as_split(prefix: str, suffix: str, number: int, count: int) -> str:
+    """Names that `datasets` takes for its train split; it then reads no other file beside them."""
+    return numbered("train", suffix, number, count)
+
+
 def no_extras(path: str, files: Sequence[dict[str, Any]]) -> dict[str, str]:
     """For formats whose data files are all there is."""
     return {}

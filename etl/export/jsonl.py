@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from etl.export.formats import Format, Options, Part, no_extras, numbered, part
+from etl.export.formats import Format, Options, Part, as_split, no_extras, part
 from udfs.tokenize import load_tokenizer
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
@@ -61,6 +61,6 @@ def _compressed(file: Any, compression: str) -> Any:
 JSONL = Format(
     columns=("n_tokens", "text", "packed_ids"),
     writer=JsonlWriter,
-    file_name=numbered,
+    file_name=as_split,
     extras=no_extras,
 )

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.export.formats import Format, Options, Part, no_extras, numbered, part
+from etl.export.formats import Format, Options, Part, as_split, no_extras, part
 
 SEGMENTS = pa.struct(
     [("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())]
@@ -53,13 +53,9 @@ class ParquetWriter:
         return [part(self.staged, self.file, ".parquet", self.samples, self.tokens)]
 
 
-def _name(prefix: str, suffix: str, number: int, count: int) -> str:
-    return numbered("train", suffix, number, count)  # datasets takes the split from the name
-
-
 PARQUET = Format(
     columns=tuple("token_ids" if n == "input_ids" else n for n in SCHEMA.names if n != "sample"),
     writer=ParquetWriter,
-    file_name=_name,
+    file_name=as_split,
     extras=no_extras,
 )

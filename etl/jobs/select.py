@@ -22,9 +22,8 @@ from udfs.errors import TableError
 def run(context: Context) -> Outcome:
     """Write one selection; rows are windows scored by the config's scorer."""
     config = context.config
-    with _cached(considered(context)) as rows:
+    with _cached(considered(context)) as rows, _cached(_kept(config, rows)) as kept:
         name = selection_name(config, rows)
-        kept = stage.select(rows, config.select, config.seed)
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = mixing.mix(kept, shares, config.seed)
         context.tables.replace_where("selections", _as_table(mixed, name), {"selection": name})
@@ -99,6 +98,10 @@ def _cached(rows: DataFrame) -> Iterator[DataFrame]:
         yield rows
     finally:
         rows.unpersist()
+
+
+def _kept(config: Config, rows: DataFrame) -> DataFrame:
+    return stage.select(rows, config.select, config.seed)
 
 
 def _as_table(mixed: DataFrame, name: str) -> DataFrame:

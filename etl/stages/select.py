@@ -152,8 +152,7 @@ def keep_best(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
     keyed = rows.withColumn("sort_key", F.struct((-F.col("lds")).alias("down"), "window_id"))
     bounded = keyed.join(F.broadcast(_cut_table(rows, cuts)), "domain")
     splits = F.broadcast(_splits(bounded))
-    bucket = _position(F.col("splits"), F.col("sort_key"))
-    placed = bounded.join(splits, "domain").withColumn("bucket", bucket).drop("splits")
+    placed = _placed(bounded.join(splits, "domain"))
     reached = placed.join(F.broadcast(_before(placed)), ["domain", "bucket"]).where(_reached())
     return _ranked(reached).where(_inside()).drop(*_WORKING_COLUMNS)
 
@@ -262,15 +261,17 @@ def _splits(rows: DataFrame) -> DataFrame:
     return rows.where(drawn).groupBy("domain").agg(keys).select("domain", every.alias("splits"))
 
 
-def _position(splits: Column, key: Column) -> Column:
-    """How many splits are at or before the key: a binary search, as a fold over step sizes."""
-    steps = F.array(*(F.lit(1 << bit) for bit in reversed(range(8))))
+def _placed(rows: DataFrame) -> DataFrame:
+    """Add `bucket`, how many splits are at or before the sort key, by binary search.
 
-    def step(found: Column, size: Column) -> Column:
+    A projection per step, because Spark compiles those and interprets higher-order functions.
+    """
+    found = rows.withColumn("bucket", F.lit(0))
+    for step in reversed([1 << bit for bit in range(8)]):
         # get() is null past the end, which is no reason to step
-        return F.when(F.get(splits, found + size - 1) <= key, found + size).otherwise(found)
-
-    return F.aggregate(steps, F.lit(0), step)
+        passed = F.get("splits", F.col("bucket") + (step - 1)) <= F.col("sort_key")
+        found = found.withColumn("bucket", F.col("bucket") + F.when(passed, step).otherwise(0))
+    return found.drop("splits")
 
 
 def _before(placed: DataFrame) -> DataFrame:

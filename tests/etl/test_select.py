@@ -124,10 +124,8 @@ class TestAgainstPandas:
 
         equal = rows.where("domain = 'arxiv'").withColumn("lds", F.lit(1.0))
         keyed = equal.withColumn("sort_key", F.struct((-F.col("lds")).alias("down"), "window_id"))
-        placed = keyed.withColumn("n_scored", F.lit(DOMAINS["arxiv"])).transform(
-            lambda df: df.join(stage._splits(df), "domain")
-        )
-        sizes = placed.groupBy(stage._position(F.col("splits"), F.col("sort_key"))).count()
+        sized = keyed.withColumn("n_scored", F.lit(DOMAINS["arxiv"]))
+        sizes = stage._placed(sized.join(stage._splits(sized), "domain")).groupBy("bucket").count()
         assert sizes.agg(F.max("count")).first()[0] < 3 * DOMAINS["arxiv"] / 128
 
 

@@ -1,0 +1,260 @@
+"""Job report: one HTML page of what the jobs did and what was chosen; rows are windows shown."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from etl import names
+from etl.jobs import JOBS
+from etl.jobs.base import Context, Outcome
+from etl.jobs.select import considered, current_selection
+from etl.report import figures
+from etl.report.page import Example, Page, render
+from etl.stages import select as stage
+
+MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
+BINS_PER_OCTAVE = 4  # of document lengths
+
+# window_id and token ids -> far attention [queries, keys], coarse
+AttentionMap = Callable[[str, list[int]], npt.NDArray[Any]]
+
+
+def run(context: Context) -> Outcome:
+    """Write the page to report.path."""
+    page = make_page(context, attention_map(context))
+    path = Path(context.config.report.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(render(page), encoding="utf-8")
+    part.replace(path)
+    shown = len(page.best) + len(page.worst)
+    return Outcome(rows_in=shown, rows_out=shown, metrics={"bytes": path.stat().st_size})
+
+
+def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
+    """Read the tables and draw all there is."""
+    name, selection = current_selection(context)
+    windows, total = window_points(context, selection)
+    runs, metrics = last_runs(context), _selection_metrics(context)
+    cuts = {d: float(v) for d, v in _group(metrics, "cut").items()}
+    versions = dict(context.tables.versions_read)
+    sampled = f"{len(windows):,} of {total:,} windows, sampled." if len(windows) < total else ""
+    ends = examples(context, selection, attention)
+    return Page(
+        title="What was selected, and why",
+        subtitle=f"Selection {name} by {names.scorer(context.config)},"
+        f" windows {names.windowing(context.config)}",
+        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        key_figures=key_figures(context, runs, metrics, selection),
+        domains=figures.colours(windows["domain"]),
+        figures=_figures(context, windows, cuts, runs, metrics),
+        best=ends["best"],
+        worst=ends["worst"],
+        runs=[_ledger_row(row) for row in _records(runs)],
+        notes={"lds": sampled, "scatter": sampled} if sampled else {},
+        versions=versions,
+        config=json.dumps(context.config.model_dump(mode="json"), indent=2),
+    )
+
+
+def last_runs(context: Context) -> pd.DataFrame:
+    """The last finished run of each job, in the jobs' order, as columns of `runs`."""
+    done = context.tables.read("runs").where("status = 'done'")
+    columns = ("job", "started", "seconds", "rows_in", "rows_out", "refused", "metrics")
+    latest = done.groupBy("job").agg(F.max_by(F.struct(*columns), "started").alias("run"))
+    rows = [row["run"].asDict() for row in latest.collect()]
+    frame = pd.DataFrame(rows, columns=list(columns))
+    order = {job: i for i, job in enumerate(JOBS)}
+    known = frame[frame["job"].isin(order) & (frame["job"] != "report")]
+    return known.sort_values("job", key=lambda job: job.map(order), ignore_index=True)
+
+
+def window_points(context: Context, selection: DataFrame) -> tuple[pd.DataFrame, int]:
+    """domain, ds, du, lds, selected of all windows or an even sample; and how many there are."""
+    config = context.config
+    rows = considered(context)
+    total = sum(stage.sizes(rows).values())
+    scored = stage.score_by(rows, config.select, config.seed)
+    if total > MAX_WINDOWS:
+        scored = scored.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
+    chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
+    points = scored.join(chosen, "window_id", "left").select(
+        "domain", "ds", "du", "lds", F.coalesce("selected", F.lit(False)).alias("selected")
+    )
+    return points.orderBy(F.xxhash64("ds", "du")).toPandas(), total
+
+
+def document_lengths(context: Context) -> pd.DataFrame:
+    """Documents per domain and bin of length: domain, n_tokens (lower edge), documents."""
+    lengths = context.tables.read("lengths")
+    mine = lengths.where(
+        (F.col("windowing") == names.windowing(context.config)) & (F.col("n_tokens") > 0)
+    )
+    octave = F.floor(F.log2("n_tokens") * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
+    binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
+    counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
+    return counts
+
+
+def examples(
+    context: Context, selection: DataFrame, attention: AttentionMap | None
+) -> dict[str, list[Example]]:
+    """The best and the worst windows of each domain with text and attention maps."""
+    config = context.config
+    rows = considered(context)
+    scored = stage.score_by(rows, config.select, config.seed)
+    sizes, n = stage.sizes(rows), config.report.examples
+    ends = {"best": F.desc("lds"), "worst": F.asc("lds")}
+    found: dict[str, list[Example]] = {"best": [], "worst": []}
+    for end, order in ends.items():
+        for domain in sizes:
+            mine = scored.where(F.col("domain") == domain).orderBy(order, "window_id").limit(n)
+            found[end] += [_example(row, sizes, attention) for row in _texts(context, mine, order)]
+    return found
+
+
+def attention_map(context: Context) -> AttentionMap | None:
+    """How to draw a window's attention with the config's scorer; None where it has no model."""
+    return None
+
+
+def key_figures(
+    context: Context, runs: pd.DataFrame, metrics: Mapping[str, float], selection: DataFrame
+) -> list[tuple[str, str, str]]:
+    """The numbers at the top of the page: value, what it counts, a word beside it."""
+    by_job = {row["job"]: row for row in _records(runs)}
+    scored = sum(_group(metrics, "scored").values())
+    copies = F.col("copies").cast("bigint")
+    samples, mixed = tuple(selection.agg(F.sum(copies), F.count_if(copies > 0)).first() or (0, 0))
+    planned, made = (sum(_group(metrics, key).values()) for key in ("planned", "made"))
+    shown = []
+    if "ingest" in by_job:
+        run = by_job["ingest"]
+        shown.append((_short(run["rows_out"]), "documents", f"of {run['rows_in']:,} records"))
+    if "dedup" in by_job:
+        run = by_job["dedup"]
+        removed = run["rows_in"] - run["rows_out"]
+        shown.append((_short(run["rows_out"]), "after dedup", f"{removed:,} removed"))
+    length = f"{context.config.window.length:,} tokens each"
+    shown.append((_short(scored), "windows scored", length))
+    share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
+    shown.append((_short(mixed), "windows selected", f"{share}, {samples:,} samples"))
+    shown.append((_short(made), "tokens in the mix", f"of {_short(planned)} planned"))
+    seconds = runs["seconds"].sum()
+    shown.append((_duration(seconds), "of work", f"{len(runs)} jobs"))
+    return shown
+
+
+def _figures(
+    context: Context,
+    windows: pd.DataFrame,
+    cuts: Mapping[str, float],
+    runs: pd.DataFrame,
+    metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    drawn = {
+        "funnel": figures.funnel(runs),
+        "lds": figures.distribution(windows, "lds", cuts),
+        "ds": figures.distribution(windows, "ds"),
+        "du": figures.distribution(windows, "du"),
+        "scatter": figures.scatter(windows),
+        "timing": figures.timing(runs),
+    }
+    documents = document_lengths(context)
+    if len(documents):
+        drawn["lengths"] = figures.lengths(documents, context.config.window.length)
+    shares = [
+        (*key.removeprefix("overlap/").rsplit("/", 1), value)
+        for key, value in metrics.items()
+        if key.startswith("overlap/")
+    ]
+    if shares:
+        ordered = pd.DataFrame(shares, columns=["name", "domain", "share"])
+        drawn["overlap"] = figures.overlap(_as_configured(ordered, context))
+    planned, made = _group(metrics, "planned"), _group(metrics, "made")
+    if planned:
+        rows = [(domain, planned[domain], made.get(domain, 0)) for domain in sorted(planned)]
+        drawn["mix"] = figures.mix(pd.DataFrame(rows, columns=["domain", "planned", "made"]))
+    return drawn
+
+
+def _as_configured(shares: pd.DataFrame, context: Context) -> pd.DataFrame:
+    """Rows in the order in which the config names the comparisons."""
+    order = {name: i for i, name in enumerate(stage.variants(context.config.select))}
+    place = shares["name"].map(order).fillna(len(order))
+    return shares.assign(place=place).sort_values(["place", "domain"]).drop(columns="place")
+
+
+def _selection_metrics(context: Context) -> dict[str, float]:
+    """Metrics of the last select run of this config; else of the last one."""
+    done = context.tables.read("runs").where("status = 'done' and job = 'select'")
+    mine = F.col("config") == context.config.hash
+    row = done.orderBy(F.desc(mine), F.desc("started")).select("metrics").first()
+    return dict(row["metrics"]) if row else {}
+
+
+def _group(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """Values of the metrics `prefix/NAME`, by name."""
+    return {
+        key.removeprefix(f"{prefix}/"): value
+        for key, value in metrics.items()
+        if key.startswith(f"{prefix}/")
+    }
+
+
+def _texts(context: Context, rows: DataFrame, order: Column) -> list[Any]:
+    """The rows with source, place and the beginning of their text, in the same order."""
+    tables, config = context.tables, context.config
+    windows = tables.read("windows").select("window_id", "start_char", "token_ids")
+    documents = tables.read("documents").select("doc_id", "source_uri", "source_row", "text")
+    begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
+    excerpt = F.substring("text", begin, F.lit(config.report.excerpt_chars))
+    found = rows.join(windows, "window_id").join(documents, "doc_id", "left")
+    return list(found.withColumn("text", excerpt).orderBy(order, "window_id").collect())
+
+
+def _example(row: Any, sizes: Mapping[str, int], attention: AttentionMap | None) -> Example:
+    drawn = None
+    if attention is not None:
+        far = attention(row["window_id"], row["token_ids"])
+        drawn = figures.attention_map(far, row["n_tokens"])
+    return Example(
+        window_id=row["window_id"],
+        domain=row["domain"],
+        lds=row["lds"],
+        ds=row["ds"],
+        du=row["du"],
+        source=f"{row['source_uri']}, record {row['source_row']}",
+        text=row["text"] or "",
+        map_figure=drawn,
+    )
+
+
+def _ledger_row(run: dict[str, Any]) -> dict[str, Any]:
+    refused = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in run["refused"].items() if n)
+    return run | {"refused_text": refused, "started": f"{run['started']:%Y-%m-%d %H:%M}"}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _short(n: float) -> str:
+    """For example 12,345 or 7.6 M."""
+    for unit, size in (("B", 1e9), ("M", 1e6)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,216 @@
+"""From scores to the page: select, export, trace and report on one small set of tables."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etl import config as config_module
+from etl import names
+from etl.jobs import export as export_job
+from etl.jobs import report as report_job
+from etl.jobs import select as select_job
+from etl.jobs.base import Context
+from etl.jobs.ledger import run_job
+from etl.jobs.trace import trace
+from etl.tables.schema import TABLES
+from udfs.errors import ConfigError, TableError, UserError
+
+pytestmark = pytest.mark.spark
+LENGTH, N_DOCS = 32, 24
+TEXT = "The long road went on past the mill, \u4e2d\u6587 and \U0001f33e, to the sea. " * 5
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: Any) -> Path:
+    return tmp_path_factory.mktemp("chosen")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(root: Path) -> str:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({f"t{i}": i for i in range(99)}, unk_token="t0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(root / "tokenizer.json"))
+    return str(root / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def settings(root: Path, tokenizer: str) -> dict[str, Any]:
+    return {
+        "tables": {"root": str(root / "tables")},
+        "tokenizer": tokenizer,
+        "window": {"length": LENGTH},
+        "score": {"scorer": "random"},
+        "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
+        "mix": {"weights": {"book": 2.0, "code": 1.0}},
+        "sources": {"book": [{"path": "books.jsonl", "license": "CC0"}]},
+        "export": {
+            "jsonl": {"path": str(root / "jsonl"), "shard_tokens": 4 * LENGTH},
+            "mds": {"path": str(root / "mds")},
+        },
+        "report": {"path": str(root / "report.html"), "examples": 1},
+    }
+
+
+@pytest.fixture(scope="module")
+def context(spark: Any, settings: dict[str, Any]) -> Context:
+    """Two windows of each document in two domains; one document is a duplicate."""
+    from etl.jobs.base import TableSet
+    from etl.progress import Progress
+    from etl.tables.open import open_tables
+
+    config = config_module.validate(settings)
+    tables = TableSet(open_tables(spark, config.tables))
+    context = Context(spark=spark, config=config, tables=tables, progress=Progress())
+    for name, rows in corpus(config).items():
+        full = [tuple(row.get(c) for c in TABLES[name].columns) for row in rows]
+        tables.append(name, spark.createDataFrame(full, TABLES[name].ddl))
+    run_job("select", context)
+    return context
+
+
+def corpus(config: Any) -> dict[str, list[dict[str, Any]]]:
+    rng = np.random.default_rng(0)
+    windowing, scorer = names.windowing(config), names.scorer(config)
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("documents", "windows", "lengths", "scores", "duplicates")
+    }
+    for i in range(N_DOCS):
+        domain = ("book", "code")[i % 2]
+        doc = {"doc_id": f"d{i:02}", "domain": domain}
+        record = {"source": domain, "source_uri": f"{domain}s.jsonl", "source_row": i + 1}
+        text = {"n_chars": len(TEXT), "text": TEXT, "source_id": f"{domain}s:{i + 1}"}
+        tables["documents"].append(doc | record | text)
+        tables["lengths"].append(doc | {"windowing": windowing, "n_tokens": 50 + i, "n_windows": 2})
+        for index in range(2):
+            window = {"window_id": f"w{i:02}{index}", "domain": domain, "n_tokens": LENGTH}
+            place = {"window_index": index, "start_char": 7 * index, "end_char": 7 * index + 60}
+            place |= {"start_token": index, "end_token": index + LENGTH, "windowing": windowing}
+            ids = {"token_ids": rng.integers(0, 99, LENGTH).tolist(), "overlap_tokens": 0}
+            tables["windows"].append(window | place | ids | {"doc_id": doc["doc_id"]})
+            ds, du = float(rng.gamma(5, 0.02)), -float(rng.lognormal(-9, 0.5))
+            tables["scores"].append(window | {"scorer": scorer, "k": 8, "ds": ds, "du": du})
+    tables["duplicates"].append({"doc_id": "d00", "kept_id": "d02", "domain": "book"})
+    return tables
+
+
+def changed(context: Context, settings: dict[str, Any], **sections: Any) -> Context:
+    return replace(context, config=config_module.validate(settings | sections))
+
+
+class TestSelectJob:
+    def test_the_ledger_balances_and_no_duplicate_is_chosen(self, context: Context) -> None:
+        run = context.tables["runs"].read().where("job = 'select'").first()
+        assert run["rows_in"] == 2 * N_DOCS - 2
+        assert run["rows_out"] + sum(run["refused"].values()) == run["rows_in"]
+        chosen = context.tables["selections"].read().toPandas()
+        assert not chosen["window_id"].str.startswith("w00").any()
+        assert sorted(chosen.groupby("domain").size()) == [11, 12]
+        taken = chosen.groupby("domain")["copies"].sum()
+        assert dict(taken) == {"book": 11, "code": 5}  # 2 : 1, and no window is cut in two
+
+    def test_the_same_inputs_give_the_same_selection(self, context: Context) -> None:
+        name, rows = select_job.current_selection(context)
+        first = rows.toPandas().sort_values("window_id", ignore_index=True)
+        select_job.run(context)
+        again, rows = select_job.current_selection(context)
+        second = rows.toPandas().sort_values("window_id", ignore_index=True)
+        assert name == again
+        assert first.equals(second)
+        assert context.tables["selections"].read().select("selection").distinct().count() == 1
+
+    def test_other_settings_are_another_selection(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        other = changed(context, settings, seed=5)
+        with pytest.raises(TableError, match="run `longattn select`"):
+            select_job.current_selection(other)
+
+    def test_a_short_domain_stops_it_before_anything_is_written(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        mix = {"tokens": 10_000, "weights": {"book": 1.0}, "short": "error"}
+        version = context.tables["selections"].version()
+        with pytest.raises(ConfigError, match="book has"):
+            select_job.run(changed(context, settings, mix=mix))
+        assert context.tables["selections"].version() == version
+
+    def test_the_summary_counts_what_was_scored(self, context: Context) -> None:
+        book, code = select_job.selection_summary(context)
+        assert (book["windows"], book["scored"], book["tokens"]) == (11, 22, 11 * LENGTH)
+        assert (code["windows"], code["scored"]) == (12, 24)
+        assert book["lds_min"] < book["lds_max"]
+
+
+class TestExportAndTrace:
+    @pytest.fixture(scope="class")
+    def manifest(self, context: Context, root: Path) -> dict[str, Any]:
+        export_job.run(context)
+        found: dict[str, Any] = json.loads((root / "jsonl" / "_manifest.json").read_text())
+        return found
+
+    def test_the_manifest_tells_where_it_came_from(
+        self, context: Context, manifest: dict[str, Any]
+    ) -> None:
+        name, _ = select_job.current_selection(context)
+        assert (manifest["selection"], manifest["samples"]) == (name, 16)
+        assert manifest["config"] == context.config.hash
+        assert manifest["domains"]["book"]["sources"][0]["license"] == "CC0"
+        assert {"windows", "documents", "selections"} <= set(manifest["tables"])
+
+    def test_exporting_again_changes_nothing(
+        self, context: Context, root: Path, manifest: dict[str, Any]
+    ) -> None:
+        before = {p: p.stat().st_mtime_ns for p in (root / "jsonl").iterdir()}
+        assert export_job.run(context).balances
+        assert {p: p.stat().st_mtime_ns for p in (root / "jsonl").iterdir()} == before
+
+    def test_a_trace_leads_from_the_source_to_the_line_exported(
+        self, context: Context, root: Path, manifest: dict[str, Any]
+    ) -> None:
+        import zstandard
+
+        _, rows = select_job.current_selection(context)
+        window_id = rows.where("copies = 1").orderBy("window_id").first()["window_id"]
+        lines = trace(context, window_id)
+        (exported,) = [line for line in lines if "jsonl" in line and line.startswith("exported")]
+        _, _, file, _, _, data_id = exported.split()
+        records = zstandard.open(root / "jsonl" / Path(file).name, "rt").read().splitlines()
+        index = int(window_id[-1])
+        content = {r["data_id"]: r["content"] for r in map(json.loads, records)}
+        assert content[data_id.strip("()")] == TEXT[7 * index : 7 * index + 60]
+        number = int(window_id[1:3]) + 1
+        assert any(line.endswith(f"s.jsonl, record {number}") for line in lines)
+
+    def test_an_unknown_window_is_named(self, context: Context) -> None:
+        with pytest.raises(UserError, match="trace nosuch: no window"):
+            trace(context, "nosuch")
+
+
+class TestReport:
+    def test_the_page_shows_the_selection(self, context: Context, root: Path) -> None:
+        drawn: list[str] = []
+
+        def attention(window_id: str, token_ids: list[int]) -> Any:
+            drawn.append(window_id)
+            return np.tril(np.ones((4, 4))) * len(token_ids)
+
+        page = report_job.make_page(context, attention)
+        name, rows = select_job.current_selection(context)
+        assert name in page.subtitle
+        best = [e.window_id for e in page.best]
+        top = [r["window_id"] for r in rows.where("rank = 1").orderBy("domain").collect()]
+        assert best == top
+        assert all(e.text in TEXT * 2 for e in page.best + page.worst)
+        assert set(drawn) == {e.window_id for e in [*page.best, *page.worst]}
+        assert {"funnel", "lengths", "lds", "overlap", "mix"} <= set(page.figures)
+
+    def test_the_job_writes_one_file(self, context: Context, root: Path) -> None:
+        assert run_job("report", context).outcome is not None
+        assert "<title>What was selected, and why</title>" in (root / "report.html").read_text()
+        assert not list(root.glob("*.part"))
