@@ -40,9 +40,9 @@ def to_row(item: Item, uri: str, name: str, spec: SourceSpec) -> Row:
     """
     row: Row = {"domain": spec.domain, "source": spec.source, "source_uri": uri}
     row |= {"source_row": item.row, "priority": spec.priority}
-    row["source_id"] = item.id and _printable(item.id)
+    row["source_id"] = _own_id(item, spec)
     try:
-        return row | _document(item, name, spec)
+        return row | _document(item, row["source_id"], name, spec)
     except Refused as refused:
         excerpt = item.excerpt if item.excerpt is not None else _excerpt(item.record)
         return row | {
@@ -52,14 +52,14 @@ def to_row(item: Item, uri: str, name: str, spec: SourceSpec) -> Row:
         }
 
 
-def _document(item: Item, name: str, spec: SourceSpec) -> Row:
+def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Row:
     if item.record is None:
         raise Refused(item.reason or "unreadable", item.detail or "")
     _check_where(item.record, spec)
     text = _text(item.record, spec)
     data = _utf8(text)
     _check_size(text, data, spec)
-    source_id = _source_id(item, name, spec) or f"{name}#{item.row or _digest(data)[:16]}"
+    source_id = own_id or f"{name}#{item.row or _digest(data)[:16]}"
     return {
         "source_id": source_id,
         "doc_id": doc_id(spec.source, source_id, data),
@@ -149,7 +149,8 @@ def _check_size(text: str, data: bytes, spec: SourceSpec) -> None:
         raise Refused("too_long", f"{len(data):,} bytes, more than {spec.max_bytes:,}")
 
 
-def _source_id(item: Item, name: str, spec: SourceSpec) -> str | None:
+def _own_id(item: Item, spec: SourceSpec) -> str | None:
+    """The record's own id: a string or an integer; None when it has none to go by."""
     value = lookup(item.record or {}, spec.id) if spec.id else item.id
     is_name = isinstance(value, str | int) and not isinstance(value, bool)
     return (_printable(str(value)) or None) if is_name else None

@@ -374,6 +374,8 @@ def _decompress(decoder: Decoder, chunk: bytes) -> bytes:
 
 def _plain(file: IO[bytes], split: Split) -> Iterator[bytes]:
     begin = _line_start(file, split.start, split.end)
+    if begin >= split.end:
+        return  # it lies within one line, which starts before it
     end = split.size if split.end >= split.size else _line_start(file, split.end, split.size)
     file.seek(begin)
     while begin < end and (chunk := file.read(min(CHUNK, end - begin))):
