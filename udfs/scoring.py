@@ -1,0 +1,225 @@
+"""Scores for many windows inside one Python worker: batches, prefetch, out of memory, refusals.
+
+A window that cannot be scored leaves with a reason and no statistics, never with a zero.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from udfs.errors import UserError
+from udfs.scorers import Score, Scorer, ScorerSpec, TokenIds, load_scorer
+
+Item = TypeVar("Item")
+Refusal = tuple[str, str]  # reason, detail
+
+STATISTICS = tuple(Score.__annotations__)
+COLUMNS = ("window_id", "domain", "scorer", *STATISTICS, "reason", "detail")
+LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Meter:
+    """How busy the device was kept: seconds with windows in hand, of all seconds."""
+
+    started: float = field(default_factory=time.perf_counter)
+    busy_seconds: float = 0.0
+    windows: int = 0
+    tokens: int = 0
+
+    @property
+    def busy_share(self) -> float:
+        return self.busy_seconds / (time.perf_counter() - self.started)
+
+    def __str__(self) -> str:
+        rate = self.tokens / max(self.busy_seconds, 1e-9)
+        return f"{self.windows} windows, {rate:,.0f} tokens/s, busy {self.busy_share:.0%}"
+
+
+def score_batches(
+    batches: Iterator[pd.DataFrame],
+    spec: ScorerSpec,
+    gpu_address: str | None = None,
+    meter: Meter | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Score frames of (window_id, domain, token_ids) to frames of COLUMNS, row for row.
+
+    Statistics are null where `reason` is set: empty, too_short, too_long, bad_token_id, not_finite,
+    out_of_memory. The model is loaded once per process; the next frame is fetched while one is
+    scored. Raises ModelError when the model or the settings, not the window, are at fault.
+    """
+    scorer = _loaded(_on_device(spec, gpu_address))
+    meter = meter or Meter()
+    for frame in prefetched(batches):
+        windows = [np.asarray(ids, dtype=np.int64) for ids in frame["token_ids"]]
+        results = score_windows(windows, scorer, spec.batch_tokens, meter)
+        yield _as_frame(frame, results, scorer.version)
+    LOG.info("%s: %s", scorer.version, meter)
+
+
+def score_windows(
+    windows: list[TokenIds], scorer: Scorer, batch_tokens: int, meter: Meter
+) -> list[Score | Refusal]:
+    """Score windows of any lengths in their order, neighbours of one length together."""
+    results: list[Score | Refusal | None] = [scorer.refusal(window) for window in windows]
+    good = [i for i, refused in enumerate(results) if refused is None]
+    for batch in _batches(good, windows, batch_tokens):
+        scored = _score_halving([windows[i] for i in batch], scorer, meter)
+        for index, result in zip(batch, scored, strict=True):
+            results[index] = result
+    return [result for result in results if result is not None]
+
+
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the same items, each fetched in a thread while the one before it is worked on."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+def score_window_lines(
+    lines: Iterator[str], spec: ScorerSpec, plot: str | None = None
+) -> Iterator[str]:
+    """Score JSON lines with `input_ids` or `text`; for each a JSON line of its statistics.
+
+    ds, du, ds_per_head, var_per_head (matrix support), n_tokens, k. ids are scored as given; BOS is
+    put before them only when the spec says so. `plot` names a PNG drawn of the first window. Raises
+    UserError with the number of a line that cannot be scored.
+    """
+    scorer = load_scorer(spec)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        token_ids = _parse_window(line, number, spec)
+        (result,) = score_windows([token_ids], scorer, spec.batch_tokens, Meter())
+        if isinstance(result, tuple):
+            raise UserError(f"line {number}: {result[0]}: {result[1]}")
+        if plot:
+            from udfs.plot import draw_window
+
+            draw_window(scorer, token_ids, Path(plot))
+            plot = None
+        yield json.dumps(_per_head(result))
+
+
+def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
+    """The spec with the GPU that this task was given."""
+    if gpu_address is None or spec.device == "cpu":
+        return spec
+    return replace(spec, device=f"cuda:{gpu_address}")
+
+
+@cache
+def _loaded(spec: ScorerSpec) -> Scorer:
+    """Load a scorer once per worker process, its threads those of one task slot."""
+    import torch
+
+    torch.set_num_threads(spec.threads or 1)
+    return load_scorer(spec)
+
+
+def _batches(order: list[int], windows: list[TokenIds], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of windows of one length, at most `batch_tokens` together, at least one window."""
+    by_length: dict[int, list[int]] = {}
+    for index in order:
+        by_length.setdefault(len(windows[index]), []).append(index)
+    for length, indices in by_length.items():
+        size = max(1, batch_tokens // length)
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
+
+
+def _score_halving(windows: list[TokenIds], scorer: Scorer, meter: Meter) -> list[Score | Refusal]:
+    """Score together; where the device's memory is too small, one half after the other."""
+    import torch
+
+    started = time.perf_counter()
+    try:
+        scored = scorer.score(windows)
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+    else:
+        meter.busy_seconds += time.perf_counter() - started
+        meter.windows += len(windows)
+        meter.tokens += sum(map(len, windows))
+        return [_finite(score) for score in scored]
+    torch.cuda.empty_cache()
+    if len(windows) == 1:
+        return [("out_of_memory", f"{len(windows[0])} tokens: {reason}")]
+    half = len(windows) // 2
+    return [
+        *_score_halving(windows[:half], scorer, meter),
+        *_score_halving(windows[half:], scorer, meter),
+    ]
+
+
+def _finite(score: Score) -> Score | Refusal:
+    if math.isfinite(score["ds"]) and math.isfinite(score["du"]):
+        return score
+    return "not_finite", f"ds {score['ds']}, du {score['du']}: try a wider dtype"
+
+
+def _as_frame(frame: pd.DataFrame, results: list[Score | Refusal], version: str) -> pd.DataFrame:
+    """Rows of COLUMNS in the frame's order."""
+    rows = [_as_row(result) for result in results]
+    scored = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    scored["window_id"] = frame["window_id"].to_numpy()
+    scored["domain"] = frame["domain"].to_numpy()
+    scored["scorer"] = version
+    return scored
+
+
+def _as_row(result: Score | Refusal) -> dict[str, Any]:
+    if isinstance(result, tuple):
+        return {"reason": result[0], "detail": result[1]}
+    return dict(result)
+
+
+def _parse_window(line: str, number: int, spec: ScorerSpec) -> TokenIds:
+    """Token ids of one JSON line; raises UserError naming the line."""
+    try:
+        fields = json.loads(line)
+        if not isinstance(fields, dict) or not {"input_ids", "text"} & fields.keys():
+            raise ValueError('expected {"input_ids": [...]} or {"text": "..."}')
+        ids = fields["input_ids"] if "input_ids" in fields else _tokenised(fields["text"], spec)
+        token_ids = np.asarray(ids)
+        if token_ids.ndim != 1 or not (token_ids.size == 0 or token_ids.dtype.kind in "iu"):
+            raise ValueError("input_ids must be a list of whole numbers")
+    except (ValueError, TypeError) as error:
+        raise UserError(f"line {number}: {error}") from None
+    return token_ids.astype(np.int64)
+
+
+def _tokenised(text: str, spec: ScorerSpec) -> list[int]:
+    from udfs.checkpoint import scorer_folder
+    from udfs.tokenize import load_tokenizer
+
+    tokenizer = load_tokenizer(str(scorer_folder(spec.model, spec.layers)))
+    ids: list[int] = tokenizer.encode(text).ids
+    return ids
+
+
+def _per_head(score: Score) -> dict[str, Any]:
+    length, entries = score["n_tokens"], score["n_tokens"] ** 2
+    s1_H, s2_H = np.array(score["head_s1"]), np.array(score["head_s2"])
+    return {
+        "ds": score["ds"],
+        "du": score["du"],
+        "ds_per_head": (s1_H / length).tolist(),
+        "var_per_head": ((s2_H - s1_H**2 / entries) / (entries - 1)).tolist(),
+        "n_tokens": length,
+        "k": score["k"],
+    }
