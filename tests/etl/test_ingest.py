@@ -1,0 +1,324 @@
+"""Job ingest: every format of its true shape, bad input refused by name, nothing read twice."""
+
+import gzip
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from deltalake import write_deltalake
+
+from etl.jobs import ingest
+from etl.jobs.base import Context, Outcome
+from etl.jobs.listing import list_files, specs_of
+from etl.stages import ingest as stage
+from etl.stages.spark_readers import read_with_spark
+from udfs.errors import ConfigError, SourceError, UserError
+
+pytestmark = pytest.mark.spark
+
+Make = Callable[..., Context]
+
+
+def write(path: Path, data: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return str(path)
+
+
+def jsonl(*records: Any) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def stack(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def ingest_all(context: Context) -> Outcome:
+    outcome = ingest.run(context.fresh())
+    assert outcome.balances
+    return outcome
+
+
+def texts(context: Context, domain: str) -> dict[str, str]:
+    rows = context.tables.read("documents").where(f"domain = '{domain}'").collect()
+    assert len({row.doc_id for row in rows}) == len(rows)
+    assert all(row.n_chars == len(row.text) for row in rows)
+    return {row.source_id: row.text for row in rows}
+
+
+def refused(context: Context) -> dict[tuple[str, int | None], str]:
+    rows = context.tables.read("rejects").collect()
+    return {(os.path.basename(row.source_uri), row.source_row): row.reason for row in rows}
+
+
+def test_all_formats_as_users_have_them(make_context: Make, tmp_path: Path) -> None:
+    meta = {"arxiv_id": "1", "language": "en"}
+    dolma = {"source": "s", "added": "2024-01-01", "created": "2023-01-01", "metadata": {"u": "v"}}
+    write(
+        tmp_path / "rp.jsonl",
+        jsonl({"text": "a", "meta": meta}, {"text": "b", "meta": str(meta | {"arxiv_id": "2"})}),
+    )
+    write(tmp_path / "d/0.json.gz", gzip.compress(jsonl({"id": "g", "text": "c", **dolma})))
+    zstd = zstandard.ZstdCompressor().compress(jsonl({"id": "z", "text": "d", **dolma}))
+    write(tmp_path / "d/1.json.zst", zstd)
+    stack(tmp_path / "stack.parquet", [{"content": "e", "max_stars_repo_path": "x.py", "id": "s"}])
+    stack(tmp_path / "hf.parquet", [{"text": "f", "label": 1}])
+    write(tmp_path / "tree/pkg/a b.py", b"g")
+    write(tmp_path / "tree/c.txt", b"h")
+    write(tmp_path / "la.txt", b'Code_0000001\t{"content": "i"}\n')
+    table = pa.table({"key": [1, 2], "body": ["j", "k"], "lang": ["en", "fr"]})
+    write_deltalake(tmp_path / "delta", table, partition_by=["lang"])
+
+    at = lambda name, **more: [{"path": str(tmp_path / name), **more}]  # noqa: E731
+    context = make_context(
+        sources={
+            "arxiv": at("rp.jsonl", id="meta.arxiv_id", meta=["meta.language"]),
+            "dolma": at("d/*.json*", id="id", meta=["metadata"]),
+            "stack": at("stack.parquet", format="parquet", text="content", id="id"),
+            "hf": at("hf.parquet", format="parquet"),
+            "tree": at("tree", format="text"),
+            "published": at("la.txt", format="longattn"),
+            "delta": at("delta", format="delta", text="body", id="key", where={"lang": ["fr"]}),
+        }
+    )
+    outcome = ingest_all(context)
+    assert texts(context, "arxiv") == {"1": "a", "2": "b"}
+    assert texts(context, "dolma") == {"g": "c", "z": "d"}
+    assert texts(context, "stack") == {"s": "e"}
+    assert texts(context, "hf") == {"hf.parquet#1": "f"}
+    assert texts(context, "tree") == {"pkg/a b.py": "g", "c.txt": "h"}
+    assert texts(context, "published") == {"Code_0000001": "i"}
+    assert texts(context, "delta") == {"2": "k"}
+    assert outcome.refused == {"filtered": 1}
+    assert (outcome.rows_in, outcome.metrics["files"]) == (11, 10)
+    stored = context.tables.read("documents").where("domain = 'arxiv'").first()
+    assert json.loads(stored.meta) == {"meta.language": "en"}
+    assert ingest_all(context).metrics == {"files": 0, "skipped_files": 10, "bytes": 0}
+
+
+def test_bad_input_is_refused_with_file_and_line_and_the_run_goes_on(
+    make_context: Make, tmp_path: Path
+) -> None:
+    good = {"text": "good"}
+    lines = [b'{"text": "cut', b"\xff\xfe", b"[]", *map(bytes.strip, bad_texts())]
+    write(tmp_path / "bad.jsonl", jsonl(good) + b"\n".join(lines) + b"\n" + jsonl({"text": "end"}))
+    rng = random.Random(1)
+    noise = [{"text": "".join(rng.choices("abcdefgh", k=2000))} for _ in range(100)]
+    cut = gzip.compress(jsonl(*noise))[:-3000]
+    write(tmp_path / "cut.jsonl.gz", cut)
+    write(tmp_path / "not.parquet", b"this is not parquet")
+    stack(tmp_path / "fine.parquet", [{"text": "fine"}, {"text": None}])
+    context = make_context(
+        sources={
+            "lines": [{"path": str(tmp_path / "*.jsonl*")}],
+            "tables": [{"path": str(tmp_path / "*.parquet"), "format": "parquet"}],
+        }
+    )
+    outcome = ingest_all(context)
+    found = refused(context)
+    kept = len(texts(context, "lines")) - 2
+    assert 50 < kept < 100
+    assert found == {
+        ("bad.jsonl", 2): "broken_json",
+        ("bad.jsonl", 3): "invalid_utf8",
+        ("bad.jsonl", 4): "not_an_object",
+        ("bad.jsonl", 5): "missing_text",
+        ("bad.jsonl", 6): "null_text",
+        ("bad.jsonl", 7): "text_not_string",
+        ("bad.jsonl", 8): "empty_text",
+        ("cut.jsonl.gz", kept + 1): "truncated_file",
+        ("not.parquet", 1): "corrupt_file",
+        ("fine.parquet", 2): "null_text",
+    }
+    assert outcome.refused == Counter(found.values())
+    assert outcome.rows_in == 2 + 7 + kept + 1 + 1 + 2
+    files = context.tables.read("source_files").collect()
+    assert sum(row.n_records for row in files) == outcome.rows_in
+
+    again = ingest_all(context)
+    assert (again.rows_in, again.metrics["files"]) == (0, 0)
+    assert refused(context) == found
+
+
+def bad_texts() -> list[bytes]:
+    return [jsonl(record) for record in ({"x": 1}, {"text": None}, {"text": 3}, {"text": " \n"})]
+
+
+def test_a_changed_file_adds_only_what_is_new(make_context: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    first = jsonl({"id": 1, "text": "one"}, {"id": 2, "text": None}, {"id": 3, "text": "three"})
+    write(path, first)
+    context = make_context(sources={"book": [{"path": str(path), "id": "id"}]})
+    assert ingest_all(context).rows_out == 2
+    write(path, first + jsonl({"id": 4, "text": "four"}, {"id": 4, "text": "four"}))
+    outcome = ingest_all(context)
+    assert (outcome.rows_in, outcome.rows_out) == (5, 1)
+    assert outcome.refused == {"null_text": 1, "already_ingested": 2, "repeated": 1}
+    assert texts(context, "book") == {"1": "one", "3": "three", "4": "four"}
+    assert refused(context) == {("a.jsonl", 2): "null_text", ("a.jsonl", 5): "repeated"}
+
+
+def test_finished_files_are_not_opened_again(make_context: Make, tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", jsonl({"text": "a"}))
+    context = make_context(sources={"book": [{"path": str(tmp_path / "*.jsonl")}]})
+    ingest_all(context)
+    before = {name: context.tables[name].version() for name in context.tables}
+    stat = (tmp_path / "a.jsonl").stat()
+    write(tmp_path / "a.jsonl", b"x" * stat.st_size)  # would be refused if it were read
+    os.utime(tmp_path / "a.jsonl", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert ingest_all(context).rows_in == 0
+    assert {name: context.tables[name].version() for name in context.tables} == before
+    assert not list((tmp_path / "tables" / "_staging").glob("*"))
+
+
+@pytest.mark.parametrize("dies_at", ["documents", "rejects", "source_files"])
+def test_a_run_that_dies_between_appends_loses_and_doubles_nothing(
+    make_context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    write(tmp_path / "a.jsonl", jsonl({"text": "a"}, {"text": None}, {"text": "b"}))
+    context = make_context(sources={"book": [{"path": str(tmp_path / "a.jsonl")}]})
+    append = type(context.tables).append
+
+    def dying(self: Any, name: str, *arguments: Any) -> Any:
+        if name == dies_at:
+            raise KeyboardInterrupt
+        return append(self, name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(context.tables), "append", dying)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.run(context.fresh())
+    outcome = ingest_all(context)
+    assert outcome.rows_in == 3
+    assert texts(context, "book") == {"a.jsonl#1": "a", "a.jsonl#3": "b"}
+    assert refused(context) == {("a.jsonl", 2): "null_text"}
+    assert context.tables.read("rejects").count() == 1
+    assert context.tables.read("source_files").count() == 1
+
+
+def test_rows_are_the_same_whatever_the_splits(make_context: Make, tmp_path: Path) -> None:
+    rng = random.Random(3)
+    records = [{"text": "x" * rng.randrange(1, 400) + f" {i}"} for i in range(120)]
+    lines = [json.dumps(record).encode() for record in records]
+    lines[7] = lines[60] = b""
+    lines[40] = b"{broken"
+    lines[80] = json.dumps({"text": "y" * 5000}).encode()  # longer than several splits
+    write(tmp_path / "a.jsonl", b"\n".join(lines))
+    rows = {}
+    for split_bytes in (10**9, 333):
+        context = make_context(
+            tables={"root": str(tmp_path / f"tables{split_bytes}")},
+            sources={"book": [{"path": str(tmp_path / "a.jsonl")}]},
+            ingest={"split_bytes": split_bytes},
+        )
+        ingest_all(context)
+        found = context.tables.read("documents").select("doc_id", "source_row", "n_chars")
+        rows[split_bytes] = sorted(map(tuple, found.collect()))
+        assert refused(context) == {("a.jsonl", 41): "broken_json"}
+    assert rows[10**9] == rows[333]
+    expected = {i for i, line in enumerate(lines, 1) if line and i != 41}
+    assert {row for _, row, _ in rows[10**9]} == expected
+
+
+def test_what_is_wrong_with_a_source_is_said_before_any_work(
+    make_context: Make, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.jsonl", jsonl({"text": "a"}))
+    parquet = stack(tmp_path / "b.parquet", [{"content": "x", "path": "y"}])
+    fine = {"path": str(tmp_path / "a.jsonl")}
+
+    def told(**book: Any) -> str:
+        context = make_context(sources={"arxiv": [fine], "book": [{"format": "jsonl", **book}]})
+        with pytest.raises(UserError) as caught:
+            ingest.run(context)
+        assert isinstance(caught.value, SourceError) and caught.value.exit_code == 2
+        assert all(context.tables[name].version() is None for name in context.tables)
+        return str(caught.value)
+
+    gone = str(tmp_path / "gone" / "*.jsonl")
+    assert "sources.book" in told(path=gone) and gone in told(path=gone)
+    message = told(path=parquet, format="parquet", text="text")
+    assert "'text'" in message and "content, path" in message and "b.parquet" in message
+    assert "'lang'" in told(path=parquet, format="parquet", text="content", where={"lang": ["en"]})
+    assert "include" in told(path=str(tmp_path), include=["*.txt"])
+    assert "Delta" in told(path=str(tmp_path / "nothing"), format="delta", id="id")
+    assert "set id" in told(path=str(tmp_path / "nothing"), format="delta")
+    with pytest.raises(ConfigError, match="sources"):
+        ingest.run(make_context())
+
+
+def test_a_file_in_two_domains_and_twice_in_one(make_context: Make, tmp_path: Path) -> None:
+    write(tmp_path / "x/a.jsonl", jsonl({"text": "a", "lang": "en"}, {"text": "b", "lang": "fr"}))
+    write(tmp_path / "x/b.jsonl", jsonl({"text": "c", "lang": "en"}))
+    folder = str(tmp_path / "x")
+    context = make_context(
+        sources={
+            "english": [{"path": [folder, f"{folder}/a.jsonl"], "where": {"lang": ["en"]}}],
+            "french": [{"path": folder, "where": {"lang": ["fr"]}, "exclude": ["b.*"]}],
+        }
+    )
+    outcome = ingest_all(context)
+    assert texts(context, "english") == {"a.jsonl#1": "a", "b.jsonl#1": "c"}
+    assert texts(context, "french") == {"a.jsonl#2": "b"}
+    assert outcome.refused == {"filtered": 2}
+    assert context.tables.read("rejects").count() == 0
+
+
+def test_a_big_compressed_file_is_named_with_the_way_out(
+    make_context: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a.jsonl.gz", gzip.compress(jsonl({"text": "a"})))
+    path = str(tmp_path / "a.jsonl.gz")
+    ingest_all(make_context(sources={"b": [{"path": path}]}, ingest={"big_file_bytes": 10}))
+    assert "a.jsonl.gz" in (said := capsys.readouterr().err) and "split it" in said
+
+
+@pytest.mark.parametrize("whole_bytes", [1 << 20, 1])
+def test_spark_readers_give_what_the_python_readers_give(
+    make_context: Make, tmp_path: Path, whole_bytes: int
+) -> None:
+    lines = jsonl({"id": 1, "text": "a"}, {"text": None}) + b'\n\xff\n{"id": 2, "text": "b"}\n'
+    write(tmp_path / "l/a [1].jsonl", lines)
+    write(tmp_path / "l/b.jsonl.gz", gzip.compress(lines))
+    write(tmp_path / "l/c.jsonl.zst", zstandard.ZstdCompressor().compress(lines))
+    stack(tmp_path / "p/x y.parquet", [{"text": "c", "id": 1, "m": {"k": i}} for i in range(3)])
+    write(tmp_path / "t/sub/d.txt", b"d")
+    context = make_context(
+        sources={
+            "lines": [{"path": str(tmp_path / "l"), "id": "id"}],
+            "rows": [{"path": str(tmp_path / "p"), "format": "parquet", "meta": ["m.k"]}],
+            "files": [{"path": str(tmp_path / "t"), "format": "text"}],
+        }
+    )
+    numbered = list(enumerate(specs_of(context.config)))
+    specs = [spec for _, (spec, _) in numbered]
+    for number, (spec, source) in numbered:
+        files = list_files(context.spark, number, spec, source)
+        splits = [(number, split) for f in files for split in stage.splits_of(f, spec, 1 << 20)]
+        by_python = stage.read_splits(context.spark, stage.pack(splits, 1 << 20), specs)
+        by_spark = read_with_spark(context.spark, files, spec, whole_bytes)
+        numberless = spec.format == "jsonl" and whole_bytes == 1
+        columns = [c for c in by_python.columns if not numberless or c != "source_row"]
+        expected = {tuple(row) for row in by_python.select(*columns).collect()}
+        found = {tuple(row) for row in by_spark.select(*columns).collect()}
+        assert found == expected and expected
+
+
+def test_a_line_of_64_megabytes_goes_through(make_context: Make, tmp_path: Path) -> None:
+    text = "0123456789abcdef" * (1 << 22)
+    write(tmp_path / "a.jsonl", jsonl({"text": "a"}, {"text": text}, {"text": "b"}))
+    path = str(tmp_path / "a.jsonl")
+    context = make_context(sources={"b": [{"path": path}]}, ingest={"max_bytes": 1 << 26})
+    assert ingest_all(context).rows_out == 3
+    lengths = context.tables.read("documents").selectExpr("n_chars", "length(text)").collect()
+    assert sorted(map(tuple, lengths)) == [(1, 1), (1, 1), (1 << 26, 1 << 26)]
