@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +23,8 @@ import pytest
 from delta import configure_spark_with_delta_pip
 from pyspark.sql import SparkSession
 
-from etl.session import DELTA_CONF, packaged_java
+from etl.java import ensure_java
+from etl.session import DELTA_CONF
 from tests.surfaces.corpus import REPO, make_config
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -72,19 +72,17 @@ def env(folder: Path) -> dict[str, str]:
     The venv of the tests has the project installed, which would hide what the zip lacks. A .pth
     file adds its packages, and not the .pth file among them that leads to the checkout.
     """
+    ensure_java()
     venv.create(folder / "python", with_pip=False, symlinks=True)
     (site,) = (folder / "python" / "lib").glob("python3*/site-packages")
     (site / "packages.pth").write_text(str(SPARK_HOME.parent) + "\n")
-    made = {
+    return {
         **os.environ,
         "SPARK_HOME": str(SPARK_HOME),
         "PYSPARK_PYTHON": str(folder / "python" / "bin" / "python"),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_SUBMIT_OPTS": JVM,
     }
-    if not shutil.which("java") and "JAVA_HOME" not in made:
-        made["JAVA_HOME"] = str(packaged_java())
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,7 @@ def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
         "SPARK_HOME": str(pyspark),
         "PYSPARK_PYTHON": str(SPARK_VENV / "bin" / "python"),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        **java_home(),
         "LONGATTN_AIRFLOW_CONFIG": str(root / "longattn.yaml"),
         "AIRFLOW_HOME": str(root / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "airflow_dags"),
@@ -115,6 +116,14 @@ def longattn(*args: str) -> str:
     made = subprocess.run(command, text=True, capture_output=True, timeout=200)
     assert made.returncode == 0, made.stderr[-3000:]
     return made.stdout
+
+
+def java_home() -> dict[str, str]:
+    """JAVA_HOME as the project finds it; empty where the machine's own java is good."""
+    find = "import os, etl.java as j; j.ensure_java(); print(os.environ.get('JAVA_HOME', ''))"
+    command = [str(SPARK_VENV / "bin" / "python"), "-c", find]
+    found = subprocess.run(command, text=True, capture_output=True, check=True).stdout.strip()
+    return {"JAVA_HOME": found} if found else {}
 
 
 def free_port() -> int:
