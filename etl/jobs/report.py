@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pyspark.sql import Column, DataFrame
@@ -22,13 +23,13 @@ from etl.stages import select as stage
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 4  # of document lengths
 
-# window_id and token ids -> far attention [queries, keys], coarse
-AttentionMap = Callable[[str, list[int]], npt.NDArray[Any]]
+# a window's token ids -> its far attention [queries, keys], coarse
+AttentionMap = Callable[[list[int]], npt.NDArray[Any]]
 
 
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
-    page = make_page(context, attention_map(context))
+    page = make_page(context, attention_maps(context))
     path = Path(context.config.report.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -120,9 +121,14 @@ def examples(
     return found
 
 
-def attention_map(context: Context) -> AttentionMap | None:
-    """How to draw a window's attention with the config's scorer; None where it has no model."""
-    return None
+def attention_maps(context: Context) -> AttentionMap | None:
+    """Draws a window's attention with the config's scorer; None where that looks at none."""
+    if context.config.score.scorer != "longattn":
+        return None
+    from udfs.attention_map import attention_map
+
+    spec = names.scorer_spec(context.config)
+    return lambda token_ids: attention_map(np.array(token_ids), spec)
 
 
 def key_figures(
@@ -223,7 +229,7 @@ def _texts(context: Context, rows: DataFrame, order: Column) -> list[Any]:
 def _example(row: Any, sizes: Mapping[str, int], attention: AttentionMap | None) -> Example:
     drawn = None
     if attention is not None:
-        far = attention(row["window_id"], row["token_ids"])
+        far = attention(row["token_ids"])
         drawn = figures.attention_map(far, row["n_tokens"])
     return Example(
         window_id=row["window_id"],

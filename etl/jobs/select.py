@@ -20,15 +20,18 @@ from udfs.errors import TableError
 
 
 def run(context: Context) -> Outcome:
-    """Write one selection; rows are windows scored by the config's scorer."""
+    """Write one selection; rows are windows scored by the config's scorer, and packed ones."""
     config = context.config
-    with _cached(considered(context)) as rows, _cached(_kept(config, rows)) as kept:
+    with _cached(considered(context)) as rows, _cached(_kept(context, rows)) as kept:
         name = selection_name(config, rows)
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = mixing.mix(kept, shares, config.seed)
         context.tables.replace_where("selections", _as_table(mixed, name), {"selection": name})
         selection = context.tables["selections"].read().where(F.col("selection") == name)
-        return _outcome(stage.sizes(rows), selection, shares, _overlaps(context, rows, selection))
+        scored = stage.sizes(rows)
+        packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
+        overlaps = _overlaps(context, rows, selection.where(F.col("lds").isNotNull()))
+        return _outcome(scored | packed, selection, shares, overlaps)
 
 
 def considered(context: Context) -> DataFrame:
@@ -73,15 +76,19 @@ def current_selection(context: Context) -> tuple[str, DataFrame]:
 
 
 def selection_summary(context: Context) -> list[dict[str, Any]]:
-    """Per domain: windows, scored (of how many), tokens, lds_min, lds_max, best (window_id)."""
+    """Per scored domain: windows, scored (of how many), tokens, lds_min, lds_max, best (its id)."""
     scored = stage.sizes(considered(context))
     _, selection = current_selection(context)
-    found = selection.groupBy("domain").agg(
-        F.count("*").alias("windows"),
-        F.sum(F.col("n_tokens").cast("bigint")).alias("tokens"),
-        F.min("lds").alias("lds_min"),
-        F.max("lds").alias("lds_max"),
-        F.min_by("window_id", "rank").alias("best"),
+    found = (
+        selection.where(F.col("domain").isin(*scored))
+        .groupBy("domain")
+        .agg(
+            F.count("*").alias("windows"),
+            F.sum(F.col("n_tokens").cast("bigint")).alias("tokens"),
+            F.min("lds").alias("lds_min"),
+            F.max("lds").alias("lds_max"),
+            F.min_by("window_id", "rank").alias("best"),
+        )
     )
     return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(found.collect())]
 
@@ -100,8 +107,15 @@ def _cached(rows: DataFrame) -> Iterator[DataFrame]:
         rows.unpersist()
 
 
-def _kept(config: Config, rows: DataFrame) -> DataFrame:
-    return stage.select(rows, config.select, config.seed)
+def _kept(context: Context, rows: DataFrame) -> DataFrame:
+    """The windows inside the cut, and all windows of the packed domains."""
+    config = context.config
+    kept = stage.select(rows, config.select, config.seed)
+    if not config.pack.domains:
+        return kept
+    windows = context.tables.read("windows").where(F.col("domain").isin(*config.pack.domains))
+    packed = stage.packed_windows(windows, config.seed, packing=names.packing(config))
+    return kept.unionByName(packed, allowMissingColumns=True)
 
 
 def _as_table(mixed: DataFrame, name: str) -> DataFrame:
@@ -137,13 +151,14 @@ def _outcome(
     selected = sum(row["selected"] for row in made.values())
     mixed = sum(row["mixed"] for row in made.values())
     metrics: dict[str, float] = {"tokens": sum(row["tokens"] for row in made.values())}
-    for domain, n in scored.items():
-        metrics |= {f"scored/{domain}": n}
+    metrics |= {f"scored/{domain}": n for domain, n in scored.items()}
     for share in shares:
         tokens = made[share.domain]["tokens"] if share.domain in made else 0
         metrics |= {f"planned/{share.domain}": share.planned, f"made/{share.domain}": tokens}
     for domain, row in made.items():
-        metrics |= {f"cut/{domain}": row["cut"], f"selected/{domain}": row["selected"]}
+        metrics |= {f"selected/{domain}": row["selected"]}
+        if row["cut"] is not None:
+            metrics |= {f"cut/{domain}": row["cut"]}
     refused = {"below_cut": sum(scored.values()) - selected, "no_room_in_mix": selected - mixed}
     return Outcome(
         rows_in=sum(scored.values()), rows_out=mixed, refused=refused, metrics=metrics | overlaps

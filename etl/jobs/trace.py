@@ -107,5 +107,7 @@ def _score_line(row: Row) -> str:
 
 
 def _selection_line(row: Row) -> str:
+    if row["lds"] is None:
+        return f"selection  {row['selection']}: packed, {row['copies']} copies"
     place = f"rank {row['rank']:,}, percentile {row['percentile']:.2f}, {row['copies']} copies"
     return f"selection  {row['selection']}: LDS {row['lds']:.4f}, {place}"

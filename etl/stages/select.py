@@ -62,6 +62,19 @@ def candidates(
     )
 
 
+def packed_windows(windows: DataFrame, seed: int, *, packing: str) -> DataFrame:
+    """Windows of short text, packed and not scored, all kept in a seeded random order.
+
+    They have the columns of `select`'s result; ds, du, lds and percentile are null.
+    """
+    rows = windows.where(F.col("windowing") == packing).select(
+        "window_id", "domain", F.col("n_tokens").alias("window_tokens")
+    )
+    every = select(rows, SelectConfig(by="random", fraction=1.0), seed)
+    absent = F.lit(None).cast("double")
+    return every.withColumns(dict.fromkeys(("ds", "du", "lds", "percentile"), absent))
+
+
 def dependency(rows: DataFrame, config: SelectConfig) -> DataFrame:
     """Set ds and du as configured: means over heads of S1 / L and of -(S2 - S1^2/N) / (N - 1).
 

@@ -47,7 +47,8 @@ def settings(root: Path, tokenizer: str) -> dict[str, Any]:
         "window": {"length": LENGTH},
         "score": {"scorer": "random"},
         "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
-        "mix": {"weights": {"book": 2.0, "code": 1.0}},
+        "pack": {"domains": ["wiki"]},
+        "mix": {"weights": {"book": 4.0, "code": 2.0, "wiki": 1.0}},
         "sources": {"book": [{"path": "books.jsonl", "license": "CC0"}]},
         "export": {
             "jsonl": {"path": str(root / "jsonl"), "shard_tokens": 4 * LENGTH},
@@ -95,6 +96,11 @@ def corpus(config: Any) -> dict[str, list[dict[str, Any]]]:
             tables["windows"].append(window | place | ids | {"doc_id": doc["doc_id"]})
             ds, du = float(rng.gamma(5, 0.02)), -float(rng.lognormal(-9, 0.5))
             tables["scores"].append(window | {"scorer": scorer, "k": 8, "ds": ds, "du": du})
+    for i in range(3):
+        packed = {"window_id": f"p{i}", "domain": "wiki", "n_tokens": LENGTH}
+        packed |= {"windowing": names.packing(config), "token_ids": [i] * LENGTH}
+        packed["segments"] = [("d01", 0, 20), ("d03", 0, 12)]
+        tables["windows"].append(packed)
     tables["duplicates"].append({"doc_id": "d00", "kept_id": "d02", "domain": "book"})
     return tables
 
@@ -106,13 +112,14 @@ def changed(context: Context, settings: dict[str, Any], **sections: Any) -> Cont
 class TestSelectJob:
     def test_the_ledger_balances_and_no_duplicate_is_chosen(self, context: Context) -> None:
         run = context.tables["runs"].read().where("job = 'select'").first()
-        assert run["rows_in"] == 2 * N_DOCS - 2
+        assert run["rows_in"] == 2 * N_DOCS - 2 + 3
         assert run["rows_out"] + sum(run["refused"].values()) == run["rows_in"]
         chosen = context.tables["selections"].read().toPandas()
         assert not chosen["window_id"].str.startswith("w00").any()
-        assert sorted(chosen.groupby("domain").size()) == [11, 12]
+        assert sorted(chosen.groupby("domain").size()) == [3, 11, 12]
         taken = chosen.groupby("domain")["copies"].sum()
-        assert dict(taken) == {"book": 11, "code": 5}  # 2 : 1, and no window is cut in two
+        # 4 : 2 : 1, and no window is cut in two
+        assert dict(taken) == {"book": 11, "code": 5, "wiki": 2}
 
     def test_the_same_inputs_give_the_same_selection(self, context: Context) -> None:
         name, rows = select_job.current_selection(context)
@@ -158,7 +165,7 @@ class TestExportAndTrace:
         self, context: Context, manifest: dict[str, Any]
     ) -> None:
         name, _ = select_job.current_selection(context)
-        assert (manifest["selection"], manifest["samples"]) == (name, 16)
+        assert (manifest["selection"], manifest["samples"]) == (name, 18)
         assert manifest["config"] == context.config.hash
         assert manifest["domains"]["book"]["sources"][0]["license"] == "CC0"
         assert {"windows", "documents", "selections"} <= set(manifest["tables"])
@@ -176,7 +183,7 @@ class TestExportAndTrace:
         import zstandard
 
         _, rows = select_job.current_selection(context)
-        window_id = rows.where("copies = 1").orderBy("window_id").first()["window_id"]
+        window_id = rows.where("copies = 1 and domain = 'book'").orderBy("window_id").first()["window_id"]
         lines = trace(context, window_id)
         (exported,) = [line for line in lines if "jsonl" in line and line.startswith("exported")]
         _, _, file, _, _, data_id = exported.split()
@@ -194,11 +201,11 @@ class TestExportAndTrace:
 
 class TestReport:
     def test_the_page_shows_the_selection(self, context: Context, root: Path) -> None:
-        drawn: list[str] = []
+        drawn: list[int] = []
 
-        def attention(window_id: str, token_ids: list[int]) -> Any:
-            drawn.append(window_id)
-            return np.tril(np.ones((4, 4))) * len(token_ids)
+        def attention(token_ids: list[int]) -> Any:
+            drawn.append(len(token_ids))
+            return np.tril(np.ones((4, 4)))
 
         page = report_job.make_page(context, attention)
         name, rows = select_job.current_selection(context)
@@ -207,7 +214,7 @@ class TestReport:
         top = [r["window_id"] for r in rows.where("rank = 1").orderBy("domain").collect()]
         assert best == top
         assert all(e.text in TEXT * 2 for e in page.best + page.worst)
-        assert set(drawn) == {e.window_id for e in [*page.best, *page.worst]}
+        assert drawn == [LENGTH] * 4
         assert {"funnel", "lengths", "lds", "overlap", "mix"} <= set(page.figures)
 
     def test_the_job_writes_one_file(self, context: Context, root: Path) -> None:
