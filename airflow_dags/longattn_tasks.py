@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = yaml.safe_load(
 )
 HOME = Path(SETTINGS["home"] or os.environ.get("LONGATTN_HOME", FOLDER.parent))
 
-Inputs = Mapping[str, Any]  # config, domains, overrides, profile
+Inputs = Mapping[str, Any]  # config, domains, overrides, profile; for a mapped task also domain
 
 
 def form(overrides: list[str]) -> dict[str, Param]:
@@ -71,12 +71,12 @@ def job_per_domain(name: str, requests: Any) -> Any:
 
 def requests_per_domain(name: str, inputs: Inputs) -> list[Any]:
     """What each mapped task is asked: the same job, one domain each."""
-    return [request(name, {**inputs, "domains": [domain]}, True) for domain in inputs["domains"]]
+    return [request(name, {**inputs, "domain": domain}) for domain in inputs["domains"]]
 
 
-def request(name: str, inputs: Inputs, only_domains: bool = False) -> Any:
+def request(name: str, inputs: Inputs) -> Any:
     """The operator's templated field for one job."""
-    return _engine().request(name, inputs, only_domains)
+    return _engine().request(name, inputs)
 
 
 def spark_conf(name: str, inputs: Inputs) -> dict[str, str]:
@@ -95,7 +95,7 @@ class Engine:
     operator: type[BaseOperator]
     field: str
     fixed: Callable[[str], dict[str, Any]]
-    request: Callable[[str, Inputs, bool], Any]
+    request: Callable[[str, Inputs], Any]
 
 
 def _engine() -> Engine:
@@ -140,13 +140,13 @@ def _databricks_job() -> Engine:
     return Engine(DatabricksRunNowOperator, "json", lambda _: fixed, _run_now)
 
 
-def _argv(name: str, inputs: Inputs, only_domains: bool) -> list[str]:
+def _argv(name: str, inputs: Inputs) -> list[str]:
     """The command line's arguments, the same for every way to run a job."""
     config = inputs["config"]
     local = HOME / config
     sets = list(inputs["overrides"])
-    if only_domains:
-        sets.append(f"score.domains=[{', '.join(inputs['domains'])}]")
+    if "domain" in inputs:
+        sets.append(f"score.domains=[{inputs['domain']}]")
     return [
         name,
         "--config",
@@ -155,33 +155,31 @@ def _argv(name: str, inputs: Inputs, only_domains: bool) -> list[str]:
     ]
 
 
-def _run(name: str, inputs: Inputs, only_domains: bool) -> dict[str, Any]:
+def _run(name: str, inputs: Inputs) -> dict[str, Any]:
     """A one-time run of one task on a cluster of its own.
 
     It is a Python task and not a wheel task: the operator would put the DAG's params into the named
     parameters of a wheel task, beside its arguments, and Databricks refuses to have both.
     """
     settings = SETTINGS["databricks"]
-    domain = f"-{inputs['domains'][0]}" if only_domains else ""
-    script = {
-        "python_file": settings["main"],
-        "parameters": _argv(name, inputs, only_domains),
-    }
+    script = {"python_file": settings["main"], "parameters": _argv(name, inputs)}
     task = {
         "task_key": name,
         "spark_python_task": script,
         "new_cluster": _profile("cluster", name, inputs),
         "libraries": [{"whl": settings["wheel"]}],
     }
-    return {"run_name": f"longattn-{name}{domain}", "tasks": [task]}
+    run_name = "-".join(["longattn", name, *([inputs["domain"]] if "domain" in inputs else [])])
+    return {"run_name": run_name, "tasks": [task]}
 
 
-def _run_now(name: str, inputs: Inputs, only_domains: bool) -> dict[str, Any]:
-    """A run of the bundle's job that stops at one of its tasks' doors and does only that one."""
+def _run_now(name: str, inputs: Inputs) -> dict[str, Any]:
+    """A run of one task of the bundle's job."""
     overrides = inputs["overrides"]
     if len(overrides) > 1:
         raise ValueError(f"a bundle's job takes one override, got {overrides}: use the config")
-    parameters = {"config": inputs["config"], "domains": json.dumps(inputs["domains"])}
+    domains = [inputs["domain"]] if "domain" in inputs else inputs["domains"]
+    parameters = {"config": inputs["config"], "domains": json.dumps(domains)}
     if overrides:
         parameters["override"] = overrides[0]
     return {"only": [name], "job_parameters": parameters}
