@@ -1,9 +1,10 @@
 """Far attention statistics: the definition, and a blocked one-pass twin with the same signature.
 
-Shapes: B windows, H query heads, G key heads (H % G == 0), L tokens, D head dimension, R query rows.
+Shapes: B windows, H query heads, G key heads (H % G == 0), L tokens, D head dimension, R query
+rows.
 
-The far block of a causal L x L attention matrix M at minimum distance k holds M[n, i] with i <= n - k.
-For L = 6 and k = 3 (F far, . near, blank masked):
+The far block of a causal L x L attention matrix M at minimum distance k holds M[n, i] with
+i <= n - k. For L = 6 and k = 3 (F far, . near, blank masked):
 
         i 0 1 2 3 4 5
     n 0   .
@@ -13,8 +14,8 @@ For L = 6 and k = 3 (F far, . near, blank masked):
       4   F F . . .
       5   F F F . . .
 
-S1 is the sum of the far block and S2 the sum of its squares, per head. Every published variant of the
-score follows from the two (LongAttn, arXiv 2502.16860, eq. 5-7).
+S1 is the sum of the far block and S2 the sum of its squares, per head. Every published variant of
+the score follows from the two (LongAttn, arXiv 2502.16860, eq. 5-7).
 """
 
 import math
@@ -80,17 +81,22 @@ def far_statistics_reference(
     `sliding_window` masks keys w or more back, as Mistral does; `rows` (int64, sorted) keeps those
     query rows only.
     """
-    position_R, key_L = _rows(q_BHLD, rows), torch.arange(q_BHLD.shape[2], device=q_BHLD.device)
+    position_R, key_L = (
+        query_rows(q_BHLD, rows),
+        torch.arange(q_BHLD.shape[2], device=q_BHLD.device),
+    )
     distance_RL = position_R[:, None] - key_L[None, :]
     masked_RL = _masked(distance_RL, sliding_window)
     far_RL = distance_RL >= k
     keys_BHLD = k_BGLD.repeat_interleave(q_BHLD.shape[1] // k_BGLD.shape[1], dim=1)
-    scores_BHRL = q_BHLD[:, :, position_R] @ keys_BHLD.transpose(-1, -2) * _scale(q_BHLD, scale)
+    scores_BHRL = (
+        q_BHLD[:, :, position_R] @ keys_BHLD.transpose(-1, -2) * score_scale(q_BHLD, scale)
+    )
     if softcap is not None:
         scores_BHRL = softcap * torch.tanh(scores_BHRL / softcap)
     attention_BHRL = scores_BHRL.masked_fill(masked_RL, -math.inf).softmax(dim=-1)
     far_BHRL = attention_BHRL.masked_fill(~far_RL, 0.0).double()
-    return _sums(far_BHRL.sum(-1), far_BHRL.square().sum(-1), keep_rows)
+    return sums(far_BHRL.sum(-1), far_BHRL.square().sum(-1), keep_rows)
 
 
 def far_statistics(
@@ -106,14 +112,28 @@ def far_statistics(
 ) -> FarStatistics:
     """The definition in one pass over tiles: no L x L buffer, memory linear in L.
 
-    Per row it keeps the running maximum m, l = sum exp(s - m), a = the far part of l and b = the far
-    part of sum exp(2(s - m)); then the row's far mass is a / l and its sum of squares b / l^2. A tile
-    of keys serves all query heads of its group. Runs in float32, or float64 for float64 inputs.
+    Per row it keeps the running maximum m, l = sum exp(s - m), a = the far part of l and b = the
+    far part of sum exp(2(s - m)); then the row's far mass is a / l and its sum of squares b / l^2.
+    A tile of keys serves all query heads of its group. Runs in float32, or float64 for float64
+    inputs; on a GPU the Triton twin runs instead.
     """
+    if q_BHLD.is_cuda and q_BHLD.dtype != torch.float64:
+        from udfs.attention_triton import far_statistics_triton
+
+        return far_statistics_triton(
+            q_BHLD,
+            k_BGLD,
+            k=k,
+            scale=scale,
+            softcap=softcap,
+            sliding_window=sliding_window,
+            rows=rows,
+            keep_rows=keep_rows,
+        )
     dtype = torch.float64 if q_BHLD.dtype == torch.float64 else torch.float32
-    position_R = _rows(q_BHLD, rows)
+    position_R = query_rows(q_BHLD, rows)
     queries_BHRD = (q_BHLD if rows is None else q_BHLD[:, :, position_R]).to(dtype)
-    queries_BHRD = queries_BHRD * _scale(q_BHLD, scale)
+    queries_BHRD = queries_BHRD * score_scale(q_BHLD, scale)
     keys_BGLD = k_BGLD.to(dtype)
     mass_BHR = torch.empty(queries_BHRD.shape[:3], dtype=dtype, device=q_BHLD.device)
     square_BHR = torch.empty_like(mass_BHR)
@@ -131,7 +151,7 @@ def far_statistics(
                     softcap=softcap,
                     sliding_window=sliding_window,
                 )
-    return _sums(mass_BHR.double(), square_BHR.double(), keep_rows)
+    return sums(mass_BHR.double(), square_BHR.double(), keep_rows)
 
 
 def _row_statistics(
@@ -190,7 +210,8 @@ def _spans(stop: int, size: int, start: int = 0) -> Iterator[slice]:
         yield slice(begin, min(begin + size, stop))
 
 
-def _rows(q_BHLD: Tensor, rows: Tensor | None) -> Tensor:
+def query_rows(q_BHLD: Tensor, rows: Tensor | None) -> Tensor:
+    """Positions of the query rows asked for; all of them when none are named."""
     if rows is not None:
         return rows.to(q_BHLD.device)
     return torch.arange(q_BHLD.shape[2], device=q_BHLD.device)
@@ -201,10 +222,12 @@ def _masked(distance: Tensor, sliding_window: int | None) -> Tensor:
     return future if sliding_window is None else future | (distance >= sliding_window)
 
 
-def _scale(q_BHLD: Tensor, scale: float | None) -> float:
+def score_scale(q_BHLD: Tensor, scale: float | None) -> float:
+    """What scores are multiplied by: the model's scale, else one over the root of D."""
     return float(q_BHLD.shape[-1] ** -0.5) if scale is None else scale
 
 
-def _sums(mass_BHR: Tensor, square_BHR: Tensor, keep_rows: bool) -> FarStatistics:
+def sums(mass_BHR: Tensor, square_BHR: Tensor, keep_rows: bool) -> FarStatistics:
+    """Add up the rows, and keep them when asked to."""
     rows = (mass_BHR, square_BHR) if keep_rows else (None, None)
     return FarStatistics(mass_BHR.sum(-1), square_BHR.sum(-1), *rows)

@@ -1,0 +1,114 @@
+"""Far statistics: the definition by hand, and the blocked twin against it."""
+
+import math
+
+import pytest
+import torch
+from attention_cases import CASES, assert_within_budget
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udfs.attention import (
+    default_k,
+    dependency,
+    far_statistics,
+    far_statistics_reference,
+)
+
+KERNELS = [far_statistics_reference, far_statistics]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_window_worked_out_by_hand(kernel: object) -> None:
+    # one head, D = 1, scale 1: scores are q_n * k_i = log 1, log 2, log 3 along the keys
+    q_BHLD = torch.ones(1, 1, 3, 1, dtype=torch.float64)
+    k_BGLD = torch.log(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)).view(1, 1, 3, 1)
+    # rows: (1), (1/3, 2/3), (1/6, 2/6, 3/6); far at k = 1: (), (1/3), (1/6, 2/6)
+    found = kernel(q_BHLD, k_BGLD, k=1, scale=1.0, keep_rows=True)  # type: ignore[operator]
+    assert found.row_mass_BHR[0, 0].tolist() == pytest.approx([0, 1 / 3, 1 / 2])
+    assert found.s1_BH.item() == pytest.approx(5 / 6)
+    assert found.s2_BH.item() == pytest.approx(1 / 9 + 1 / 36 + 4 / 36)
+
+
+def test_dependency_by_hand_in_both_supports() -> None:
+    s1_H, s2_H = torch.tensor([0.5]), torch.tensor([0.25])
+    ds, du = dependency(s1_H, s2_H, length=3, k=1)
+    assert ds.item() == pytest.approx(1 / 6)
+    assert du.item() == pytest.approx(-(0.25 - 0.25 / 9) / 8)
+    _, du_block = dependency(s1_H, s2_H, length=3, k=1, support="block")
+    assert du_block.item() == pytest.approx(-(0.25 - 0.25 / 4) / 3)
+
+
+def test_dependency_is_torch_mean_and_variance_of_the_zero_filled_matrix() -> None:
+    torch.manual_seed(0)
+    q_BHLD, k_BGLD = torch.randn(2, 1, 2, 64, 8, dtype=torch.float64)
+    attention = (q_BHLD @ k_BGLD.transpose(-1, -2) / math.sqrt(8)).masked_fill(
+        torch.ones(64, 64).triu(1).bool(), -math.inf
+    )
+    far = attention.softmax(-1).tril(-16)
+    found = far_statistics(q_BHLD, k_BGLD, k=16)
+    ds_H, du_H = dependency(found.s1_BH[0], found.s2_BH[0], 64, 16)
+    assert torch.allclose(ds_H, far.sum((-1, -2))[0] / 64)
+    assert torch.allclose(du_H, -far[0].flatten(1).var(dim=1))
+
+
+@pytest.mark.parametrize(("length", "k"), [(8192, 2048), (8, 2), (9, 3), (10, 4), (11, 5), (4, 1)])
+def test_default_k(length: int, k: int) -> None:
+    assert default_k(length) == k
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_blocked_twin_errs_no_more_than_plain_torch(case: tuple, dtype: torch.dtype) -> None:
+    assert_within_budget(far_statistics, case, dtype)
+
+
+def test_tiles_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    q_BHLD, k_BGLD = torch.randn(1, 4, 201, 16), torch.randn(1, 2, 201, 16)
+    whole = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), k=50)
+    for rows, keys in ((64, 32), (128, 200), (512, 7)):
+        monkeypatch.setattr("udfs.attention.TILE_ROWS", rows)
+        monkeypatch.setattr("udfs.attention.TILE_KEYS", keys)
+        found = far_statistics(q_BHLD, k_BGLD, k=50)
+        assert torch.allclose(found.s1_BH, whole.s1_BH, rtol=1e-5)
+        assert torch.allclose(found.s2_BH, whole.s2_BH, rtol=1e-5)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([(1, 1), (2, 1), (3, 3), (6, 2)]))
+@settings(max_examples=40, deadline=None)
+def test_uniform_attention_has_a_closed_form(length: int, k: int, heads: tuple[int, int]) -> None:
+    """All scores equal: row n spreads 1 / (n + 1) on each key, n - k + 1 of them far."""
+    q_BHLD = torch.zeros(1, heads[0], length, 4)
+    found = far_statistics(q_BHLD, torch.randn(1, heads[1], length, 4), k=k)
+    rows = range(k, length)
+    s1 = sum((n - k + 1) / (n + 1) for n in rows)
+    s2 = sum((n - k + 1) / (n + 1) ** 2 for n in rows)
+    assert found.s1_BH.flatten().tolist() == pytest.approx([s1] * heads[0], rel=1e-5)
+    assert found.s2_BH.flatten().tolist() == pytest.approx([s2] * heads[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_huge_scores_do_not_overflow(size: float) -> None:
+    torch.manual_seed(2)
+    q_BHLD, k_BGLD = torch.randn(1, 2, 80, 8) * size, torch.randn(1, 1, 80, 8) * size
+    found = far_statistics(q_BHLD, k_BGLD, k=20)
+    truth = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), k=20)
+    assert torch.isfinite(found.s1_BH).all()
+    assert torch.allclose(found.s1_BH, truth.s1_BH, atol=0.05)
+
+
+def test_two_log_sum_exps_say_the_same() -> None:
+    """S1 row = exp(lse_far - lse), S2 row = exp(lse_far(2 s) - 2 lse), as flash attention gives."""
+    torch.manual_seed(3)
+    length, k = 120, 30
+    q_BHLD, k_BGLD = torch.randn(2, 1, 2, length, 16, dtype=torch.float64)
+    scores = q_BHLD @ k_BGLD.transpose(-1, -2) / 4
+    seen = torch.ones(length, length).tril().bool()
+    far = torch.ones(length, length).tril(-k).bool()
+    lse = scores.masked_fill(~seen, -math.inf).logsumexp(-1)
+    lse_far = scores.masked_fill(~far, -math.inf).logsumexp(-1)
+    lse_far_2 = (2 * scores).masked_fill(~far, -math.inf).logsumexp(-1)
+    found = far_statistics(q_BHLD, k_BGLD, k=k)
+    assert torch.allclose(found.s1_BH, (lse_far - lse).exp().sum(-1))
+    assert torch.allclose(found.s2_BH, (lse_far_2 - 2 * lse).exp().sum(-1))
