@@ -202,7 +202,7 @@ def _row_statistics(
 
 def _straddles(keys: slice, first: int, last: int, k: int) -> bool:
     """True when some pair of the tile is far and some pair is near."""
-    return keys.start <= last - k and keys.stop - 1 > first - k
+    return bool(keys.start <= last - k and keys.stop - 1 > first - k)
 
 
 def _spans(stop: int, size: int, start: int = 0) -> Iterator[slice]:
