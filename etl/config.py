@@ -280,12 +280,13 @@ def _known_keys(where: list[int | str]) -> list[str]:
 
 def _section_at(model: type[BaseModel], key: str) -> type[BaseModel]:
     """The model of a key's value; the same model again for list indices and domain names."""
-    targets: dict[str, type[BaseModel]] = dict.fromkeys(ExportConfig.model_fields, ExportTarget)
+    nested: dict[str, type[BaseModel]] = dict.fromkeys(ExportConfig.model_fields, ExportTarget)
+    nested["sources"] = SourceConfig
     field = model.model_fields.get(key)
     annotation = field.annotation if field else None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return {"sources": SourceConfig, **targets}.get(key, model)
+    return nested.get(key, model)
 
 
 def _kind(value: object) -> str:

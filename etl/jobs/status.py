@@ -63,7 +63,7 @@ def _last_runs(context: Context) -> dict[str, dict[str, Any]]:
 
 
 def _run(row: Row) -> dict[str, Any]:
-    run = row.asDict(recursive=True)
+    run: dict[str, Any] = row.asDict(recursive=True)
     del run["config_json"]
     run["started"] = run["started"].isoformat(sep=" ", timespec="seconds")
     refused = sum(run["refused"].values())
