@@ -1,6 +1,6 @@
 """Near-duplicate removal: this project, datatrove 0.10 and text-dedup 0.4 on the same documents.
 
-`python -m benchmarks.dedup [--families 400] [--only ours]` prints the tables of
+`python -m benchmarks.dedup [--families 500] [--only ours]` prints the tables of
 docs/performance/dedup.md. The documents are modules of two releases of sympy and edited copies with
 similarities from 0.5 to 0.95. Peers get environments of their own under --cache, made with pip.
 Needs scipy, for the exact similarity of all pairs.
@@ -18,7 +18,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ REQUIREMENTS = {
     "datatrove": ["datatrove[io,processing]==0.10.1", "spacy", "orjson"],
     "text-dedup": ["text-dedup==0.4.0"],
 }
-THRESHOLD, NGRAM, BANDS, ROWS = 0.8, 5, 21, 6
+THRESHOLD, NGRAM, PERMUTATIONS = 0.8, 5, 128
 SCALES = (1, 2, 4, 8)
 CORES = 2
 HERE = Path(__file__).resolve()
@@ -50,12 +50,20 @@ class Truth:
     """Exact similarities of all pairs that share a shingle."""
 
     similar: Pairs
-    clusters: list[set[str]] = field(default_factory=list)
+    clusters: list[set[str]]
 
     def of_removed(self, removed: set[str]) -> tuple[float, float]:
         """Recall and precision of a set of removed documents; any survivor of a cluster will do."""
         right = sum(min(len(c & removed), len(c) - 1) for c in self.clusters)
         return right / sum(len(c) - 1 for c in self.clusters), right / max(1, len(removed))
+
+    def scaled(self, times: int) -> "Truth":
+        """The truth about `scaled` documents: each copy has the pairs and clusters of the first."""
+        copies = [f"{copy}-" for copy in range(times)]
+        pairs = {(c + a, c + b) for c in copies for a, b in self.similar}
+        return Truth(
+            pairs, [{c + name for name in names} for c in copies for names in self.clusters]
+        )
 
     def of_pairs(self, found: Pairs) -> tuple[float, float]:
         """Recall and precision of pairs."""
@@ -76,14 +84,14 @@ def main() -> None:
         f"{len(documents)} documents, {size:.1f} MB, {len(truth.similar)} pairs of similarity "
         f"{THRESHOLD} or more in {len(truth.clusters)} clusters; {CORES} cores\n"
     )
-    ours = scaling(given.cache, documents)
+    usage = scaling(given.cache, documents)
     print()
-    comparison(given.cache, documents, truth, ours, given.only)
+    comparison(given.cache, documents, truth, usage, given.only)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--families", type=int, default=400, help="modules taken of each release")
+    parser.add_argument("--families", type=int, default=500, help="modules taken of each release")
     parser.add_argument("--cache", type=Path, default=Path("data/bench-dedup"))
     parser.add_argument("--only", choices=["ours"], help="leave the peers out")
     parser.add_argument("--contestant", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
@@ -179,7 +187,7 @@ def megabytes(documents: dict[str, str]) -> float:
 
 
 def scaling(cache: Path, documents: dict[str, str]) -> Usage:
-    """Run ours on growing copies of the corpus; return the first run's usage."""
+    """Run ours on growing copies of the corpus; return the last run's usage."""
     print("| documents | MB | wall s | CPU s | MB per CPU s | hashing MB/s per core | peak MB |")
     print("|---|---|---|---|---|---|---|")
     usages, sizes = [], []
@@ -196,21 +204,23 @@ def scaling(cache: Path, documents: dict[str, str]) -> Usage:
         )
     marginal = (sizes[-1] - sizes[0]) / (usages[-1].cpu - usages[0].cpu)
     print(f"\nBeyond start-up: {marginal:.1f} MB per CPU second (from the first to the last row).")
-    return usages[0]
+    return usages[-1]
 
 
 def comparison(
     cache: Path, documents: dict[str, str], truth: Truth, ours: Usage, only: str | None
 ) -> None:
-    """Print usage and quality of each contestant on the corpus taken once."""
+    """Print usage and quality of each contestant on the largest corpus."""
     print("| | wall s | CPU s | MB per CPU s | peak MB | removed | recall | precision |")
     print("|---|---|---|---|---|---|---|---|")
-    size, ids = megabytes(documents), set(documents)
-    show("ours", ours, size, removed(cache / "ours-1", ids), truth)
+    times = SCALES[-1]
+    size, path = megabytes(documents) * times, cache / f"corpus-{times}.jsonl"
+    ids, whole = {name for name, _ in scaled(documents, times)}, truth.scaled(times)
+    show("ours", ours, size, removed(cache / f"ours-{times}", ids), whole)
     for name in () if only else REQUIREMENTS:
-        usage, out = contest(environment(cache, name), name, cache / "corpus-1.jsonl", cache / name)
-        show(name, usage, size, removed(out, ids), truth)
-    recall, precision = truth.of_pairs(pairs_found(cache / "ours-1"))
+        usage, out = contest(environment(cache, name), name, path, cache / name)
+        show(name, usage, size, removed(out, ids), whole)
+    recall, precision = whole.of_pairs(pairs_found(cache / f"ours-{times}"))
     print(f"\nPairs of ours against brute force: recall {recall:.4f}, precision {precision:.4f}.")
 
 
@@ -224,8 +234,7 @@ def show(name: str, usage: Usage, size: float, gone: set[str], truth: Truth) -> 
 
 
 def removed(out: Path, ids: set[str]) -> set[str]:
-    kept = {line.partition("-")[2] for line in (out / "kept.txt").read_text().splitlines()}
-    return ids - kept
+    return ids - set((out / "kept.txt").read_text().splitlines())
 
 
 def pairs_found(out: Path) -> Pairs:
@@ -233,7 +242,7 @@ def pairs_found(out: Path) -> Pairs:
     text_of = json.loads((out / "texts.json").read_text())
     carriers: dict[str, list[str]] = {}
     for doc, text in text_of.items():
-        carriers.setdefault(text, []).append(doc.partition("-")[2])
+        carriers.setdefault(text, []).append(doc)
     found = {ordered(a, b) for docs in carriers.values() for a, b in combinations(docs, 2)}
     for doc_a, doc_b in json.loads((out / "pairs.json").read_text()):
         sides = carriers[text_of[doc_a]], carriers[text_of[doc_b]]
@@ -369,7 +378,7 @@ def run_ours(path: Path, out: Path) -> None:
 
 
 def run_datatrove(path: Path, out: Path) -> None:
-    """Its four stages with its own defaults but for n-grams, buckets and hashes."""
+    """Its four stages with its own defaults (14 buckets of 8 hashes)."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (
         MinhashDedupBuckets,
@@ -381,7 +390,7 @@ def run_datatrove(path: Path, out: Path) -> None:
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers import JsonlWriter
 
-    config = MinhashConfig(n_grams=NGRAM, num_buckets=BANDS, hashes_per_bucket=ROWS)
+    config = MinhashConfig(n_grams=NGRAM)
     work, shards = out / "work", out / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines(keepends=True)
@@ -389,9 +398,10 @@ def run_datatrove(path: Path, out: Path) -> None:
         (shards / f"{shard}.jsonl").write_text("".join(lines[shard::CORES]))
     read = JsonlReader(str(shards))
     folder = {name: str(work / name) for name in ("signatures", "buckets", "removed", "kept")}
+    buckets = MinhashDedupBuckets(folder["signatures"], folder["buckets"], config=config)
     stages: list[tuple[int, list[Any]]] = [
         (CORES, [read, MinhashDedupSignature(folder["signatures"], config=config)]),
-        (BANDS, [MinhashDedupBuckets(folder["signatures"], folder["buckets"], config=config)]),
+        (config.num_buckets, [buckets]),
         (1, [MinhashDedupCluster(folder["buckets"], folder["removed"], config=config)]),
         (
             CORES,
@@ -415,7 +425,7 @@ def run_datatrove(path: Path, out: Path) -> None:
 
 
 def run_text_dedup(path: Path, out: Path) -> None:
-    """Its one-process MinHash with its own defaults but for n-grams, bands and rows."""
+    """Its one-process MinHash with its own defaults; bands and rows follow from the threshold."""
     import datasets
     from text_dedup.minhash import main as text_dedup
 
@@ -427,10 +437,8 @@ def run_text_dedup(path: Path, out: Path) -> None:
         "cache_dir": str(out / "cache"),
         "output": str(out / "kept"),
         "ngram": NGRAM,
-        "num_perm": BANDS * ROWS,
+        "num_perm": PERMUTATIONS,
         "threshold": THRESHOLD,
-        "b": BANDS,
-        "r": ROWS,
         "num_proc": CORES,
     }
     text_dedup([f"--{k}={v}" for k, v in options.items()], standalone_mode=False)

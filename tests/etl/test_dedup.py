@@ -155,6 +155,7 @@ def test_duplicates_are_those_of_brute_force(domain_run, documents):
     assert found == brute_force(documents)
 
 
+@pytest.mark.slow
 def test_global_scope_compares_across_domains(spark, documents):
     pipeline = Pipeline(spark, scope="global")
     pipeline.add(documents)
@@ -221,6 +222,7 @@ def test_row_order_and_partitions_do_not_matter(spark, documents, domain_run):
     assert pipeline.duplicates() == domain_run.pipeline.duplicates()
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_before_its_pairs_is_finished_by_the_next(spark, documents, domain_run):
     pipeline = Pipeline(spark)
     pipeline.add(documents)
@@ -240,6 +242,7 @@ def test_signatures_alone_can_verify(spark, documents):
     assert set(surely) <= set(pipeline.duplicates()) <= set(brute_force(documents, threshold=0.67))
 
 
+@pytest.mark.slow
 def test_a_document_that_is_gone_is_not_kept(spark):
     text = " ".join(words(random.Random(3), 200))
     pipeline = Pipeline(spark)
@@ -321,6 +324,7 @@ def test_windows_that_share_a_run_of_words_with_an_evaluation_are_contaminated(s
     assert [r["window_id"] for r in contaminated(windows, known, 4).collect()] == ["w1"]
 
 
+@pytest.mark.slow
 def test_the_job_on_delta_tables(make_context, documents, domain_run):
     context = make_context()
     pipeline = Pipeline(context.spark)
