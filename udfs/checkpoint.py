@@ -10,6 +10,7 @@ A scorer artefact is a folder:
 `python -m udfs.checkpoint MODEL OUT` makes one.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -261,6 +262,10 @@ class GgufCheckpoint:
             )
 
     def config(self) -> Any:
+        return copy.deepcopy(self._config)
+
+    @functools.cached_property
+    def _config(self) -> Any:
         from transformers import AutoConfig
 
         try:
@@ -278,7 +283,7 @@ class GgufCheckpoint:
 
         from udfs.model import causal_skeleton
 
-        pairs = get_gguf_hf_weights_map(causal_skeleton(self.config()), self._processor)
+        pairs = get_gguf_hf_weights_map(causal_skeleton(self._config), self._processor)
         return {theirs: ours for ours, theirs in pairs.items() if ours in self.stored}
 
     @functools.cached_property
@@ -286,7 +291,7 @@ class GgufCheckpoint:
         from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
         make = TENSOR_PROCESSORS.get(self._field("general.architecture"), TensorProcessor)
-        return make(config=self.config().to_dict())
+        return make(config=self._config.to_dict())
 
     def read(self, name: str) -> "Tensor":
         """float16 where that holds every value exactly, else float32."""
@@ -465,13 +470,14 @@ def _local(folder: Path, name: str) -> Path | None:
 def _from_hub(repo: str, name: str) -> Path | None:
     """A file of a hub repository; None where the repository has none of that name."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(repo, name))
-    except EntryNotFoundError:
-        return None
     except Exception as error:  # one class per way to miss a network or a permission
+        unreachable = isinstance(error, LocalEntryNotFoundError)  # offline, not "no such file"
+        if isinstance(error, EntryNotFoundError) and not unreachable:
+            return None
         reason = str(error).splitlines()[0]
         raise ModelError(f"--model {repo}: no such folder, and the hub says: {reason}") from None
 

