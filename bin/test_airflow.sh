@@ -17,4 +17,4 @@ fi
 bin/dist.sh .venv
 # The conftest above these tests needs the project's packages, which this venv has not.
 exec timeout 1500 "$venv/bin/python" -m pytest -p no:cacheprovider -o addopts= \
-    --confcutdir tests/surfaces/airflow tests/surfaces/airflow --durations=0 "$@"
+    --confcutdir tests/surfaces/airflow --durations=0 "${@:-tests/surfaces/airflow}"

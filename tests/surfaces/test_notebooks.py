@@ -29,8 +29,8 @@ def pipeline(config: Path) -> dict[str, int]:
     return run("01_run_pipeline", config=str(config))
 
 
-def run(name: str, **widgets: str) -> Any:
-    executed, value = nbrun.run(REPO / "notebooks" / f"{name}.py", widgets)
+def run(notebook: str, /, **widgets: str) -> Any:
+    executed, value = nbrun.run(REPO / "notebooks" / f"{notebook}.py", widgets)
     run.outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     return json.loads(value)
 
