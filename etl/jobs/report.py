@@ -44,8 +44,8 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
     name, selection = current_selection(context)
     windows, total = window_points(context, selection)
     runs, metrics = last_runs(context), _selection_metrics(context)
-    cuts = {d: float(v) for d, v in _group(metrics, "cut").items()}
     versions = dict(context.tables.versions_read)
+    palette = figures.colours([*windows["domain"], *_group(metrics, "planned")])
     sampled = f"{len(windows):,} of {total:,} windows, sampled." if len(windows) < total else ""
     ends = examples(context, selection, attention)
     return Page(
@@ -54,8 +54,8 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
         f" windows {names.windowing(context.config)}",
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         key_figures=key_figures(context, runs, metrics, selection),
-        domains=figures.colours(windows["domain"]),
-        figures=_figures(context, windows, cuts, runs, metrics),
+        domains=palette,
+        figures=_figures(context, windows, runs, metrics, palette),
         best=ends["best"],
         worst=ends["worst"],
         runs=[_ledger_row(row) for row in _records(runs)],
@@ -161,21 +161,21 @@ def key_figures(
 def _figures(
     context: Context,
     windows: pd.DataFrame,
-    cuts: Mapping[str, float],
     runs: pd.DataFrame,
     metrics: Mapping[str, float],
+    palette: figures.Palette,
 ) -> dict[str, Any]:
     drawn = {
         "funnel": figures.funnel(runs),
-        "lds": figures.distribution(windows, "lds", cuts),
-        "ds": figures.distribution(windows, "ds"),
-        "du": figures.distribution(windows, "du"),
-        "scatter": figures.scatter(windows),
+        "lds": figures.distribution(windows, "lds", _group(metrics, "cut"), palette),
+        "ds": figures.distribution(windows, "ds", palette=palette),
+        "du": figures.distribution(windows, "du", palette=palette),
+        "scatter": figures.scatter(windows, palette),
         "timing": figures.timing(runs),
     }
     documents = document_lengths(context)
     if len(documents):
-        drawn["lengths"] = figures.lengths(documents, context.config.window.length)
+        drawn["lengths"] = figures.lengths(documents, context.config.window.length, palette)
     shares = [
         (*key.removeprefix("overlap/").rsplit("/", 1), value)
         for key, value in metrics.items()
@@ -183,11 +183,13 @@ def _figures(
     ]
     if shares:
         ordered = pd.DataFrame(shares, columns=["name", "domain", "share"])
-        drawn["overlap"] = figures.overlap(_as_configured(ordered, context))
+        drawn["overlap"] = figures.overlap(_as_configured(ordered, context), palette)
     planned, made = _group(metrics, "planned"), _group(metrics, "made")
     if planned:
         rows = [(domain, planned[domain], made.get(domain, 0)) for domain in sorted(planned)]
-        drawn["mix"] = figures.mix(pd.DataFrame(rows, columns=["domain", "planned", "made"]))
+        drawn["mix"] = figures.mix(
+            pd.DataFrame(rows, columns=["domain", "planned", "made"]), palette
+        )
     return drawn
 
 

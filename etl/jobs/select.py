@@ -31,7 +31,7 @@ def run(context: Context) -> Outcome:
         scored = stage.sizes(rows)
         packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
         overlaps = _overlaps(context, rows, selection.where(F.col("lds").isNotNull()))
-        return _outcome(scored | packed, selection, shares, overlaps)
+        return _outcome(scored, packed, selection, shares, overlaps)
 
 
 def considered(context: Context) -> DataFrame:
@@ -143,6 +143,7 @@ def _comparable(config: SelectConfig) -> SelectConfig:
 
 def _outcome(
     scored: dict[str, int],
+    packed: dict[str, int],
     selection: DataFrame,
     shares: list[mixing.Share],
     overlaps: dict[str, float],
@@ -159,10 +160,9 @@ def _outcome(
         metrics |= {f"selected/{domain}": row["selected"]}
         if row["cut"] is not None:
             metrics |= {f"cut/{domain}": row["cut"]}
-    refused = {"below_cut": sum(scored.values()) - selected, "no_room_in_mix": selected - mixed}
-    return Outcome(
-        rows_in=sum(scored.values()), rows_out=mixed, refused=refused, metrics=metrics | overlaps
-    )
+    rows_in = sum(scored.values()) + sum(packed.values())
+    refused = {"below_cut": rows_in - selected, "no_room_in_mix": selected - mixed}
+    return Outcome(rows_in=rows_in, rows_out=mixed, refused=refused, metrics=metrics | overlaps)
 
 
 def _made(selection: DataFrame) -> DataFrame:

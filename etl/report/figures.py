@@ -1,7 +1,7 @@
 """The report's figures: functions from a DataFrame to a plotly figure; notebooks use them too.
 
-A domain has one colour everywhere. Backgrounds are clear and inks middle grey, so that a figure
-reads on a light page and on a dark one.
+A domain has one colour everywhere: give all figures of a page one palette, made by `colours`.
+Backgrounds are clear and inks middle grey, so that a figure reads on a light and on a dark page.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,6 +27,7 @@ AXIS_NAMES = {
     "du": "dependency uniformity (DU)",
     "lds": "long-dependency score (LDS)",
 }
+Palette = Mapping[str, str]  # domain -> colour
 MAX_POINTS = 5_000  # of a scatter; more only slow the page down
 MARK = {"color": INK, "width": 1.5, "dash": "dot"}
 ROW = 92  # pixels of a small multiple
@@ -69,13 +70,13 @@ def funnel(runs: pd.DataFrame) -> go.Figure:
     return _styled(figure, 90 + 46 * len(runs))
 
 
-def lengths(documents: pd.DataFrame, window: int) -> go.Figure:
+def lengths(documents: pd.DataFrame, window: int, palette: Palette | None = None) -> go.Figure:
     """Document lengths per domain on a log scale, with the window length marked.
 
     `documents`: domain, n_tokens (lower edge of a bin) and documents (how many).
     """
     figure = go.Figure()
-    palette = colours(documents["domain"])
+    palette = palette or colours(documents["domain"])
     for domain, rows in documents.sort_values("n_tokens").groupby("domain"):
         figure.add_scatter(
             x=rows["n_tokens"],
@@ -98,16 +99,20 @@ def lengths(documents: pd.DataFrame, window: int) -> go.Figure:
 
 
 def distribution(
-    windows: pd.DataFrame, column: str, cuts: Mapping[str, float] | None = None
+    windows: pd.DataFrame,
+    column: str,
+    cuts: Mapping[str, float] | None = None,
+    palette: Palette | None = None,
 ) -> go.Figure:
     """All windows (faint) and the selected ones (full), a row per domain, with the cut marked.
 
     `windows`: domain, selected and the column. `cuts`: lowest selected value of each domain.
     """
-    palette = colours(windows["domain"])
-    figure = make_subplots(rows=len(palette), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    palette, domains = palette or colours(windows["domain"]), sorted(set(windows["domain"]))
+    figure = make_subplots(rows=len(domains), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     edges = _edges(windows[column])
-    for row, (domain, colour) in enumerate(palette.items(), start=1):
+    for row, domain in enumerate(domains, start=1):
+        colour = palette[domain]
         mine = windows[windows["domain"] == domain]
         parts = {"all": (mine, 0.28), "selected": (mine[mine["selected"]], 1.0)}
         for name, (part, strength) in parts.items():
@@ -121,15 +126,16 @@ def distribution(
     figure.update_layout(barmode="overlay", bargap=0.04, showlegend=False)
     figure.update_yaxes(showticklabels=False, showgrid=False, rangemode="tozero")
     title = AXIS_NAMES.get(column, column)
-    figure.update_xaxes(title=title, nticks=6, exponentformat="power", row=len(palette), col=1)
-    return _styled(figure, 60 + ROW * len(palette), top=16)
+    figure.update_xaxes(title=title, nticks=6, exponentformat="power", row=len(domains), col=1)
+    return _styled(figure, 60 + ROW * len(domains), top=16)
 
 
-def scatter(windows: pd.DataFrame) -> go.Figure:
+def scatter(windows: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
     """DS against DU; selected windows stand out. More than 5,000 windows are sampled evenly."""
     figure = go.Figure()
     shown = windows.iloc[:: max(1, -(-len(windows) // MAX_POINTS))]
-    for domain, colour in colours(windows["domain"]).items():
+    palette = palette or colours(windows["domain"])
+    for domain in sorted(set(windows["domain"])):
         for selected, strength, size in ((False, 0.3, 5), (True, 0.95, 7)):
             part = shown[(shown["domain"] == domain) & (shown["selected"] == selected)]
             figure.add_scatter(
@@ -139,7 +145,7 @@ def scatter(windows: pd.DataFrame) -> go.Figure:
                 name=domain,
                 legendgroup=domain,
                 showlegend=selected,
-                marker={"color": colour, "opacity": strength, "size": size},
+                marker={"color": palette[domain], "opacity": strength, "size": size},
                 customdata=part["lds"],
                 hovertemplate=f"{domain}<br>DS %{{y:.4g}}, DU %{{x:.3g}}"
                 "<br>LDS %{customdata:.3f}<extra></extra>",
@@ -149,11 +155,11 @@ def scatter(windows: pd.DataFrame) -> go.Figure:
     return _styled(figure, 430)
 
 
-def overlap(shares: pd.DataFrame) -> go.Figure:
+def overlap(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
     """How much of the selection each compared selection has too: name, domain, share."""
     figure = go.Figure()
     names = list(dict.fromkeys(shares["name"]))
-    palette = colours(shares["domain"])
+    palette = palette or colours(shares["domain"])
     for name in names:
         mine = shares.loc[shares["name"] == name, "share"] * 100
         figure.add_scatter(
@@ -164,14 +170,13 @@ def overlap(shares: pd.DataFrame) -> go.Figure:
             showlegend=False,
             hoverinfo="skip",
         )
-    for domain, colour in palette.items():
-        mine = shares[shares["domain"] == domain]
+    for domain, mine in shares.groupby("domain"):
         figure.add_scatter(
             x=mine["share"] * 100,
             y=mine["name"],
             mode="markers",
             name=domain,
-            marker={"color": colour, "size": 12, "line": {"width": 0}},
+            marker={"color": palette[str(domain)], "size": 12, "line": {"width": 0}},
             hovertemplate=f"{domain}: %{{x:.1f}} % in common with %{{y}}<extra></extra>",
         )
     figure.update_xaxes(range=[-2, 102], ticksuffix=" %", title="of the selection in common")
@@ -179,9 +184,9 @@ def overlap(shares: pd.DataFrame) -> go.Figure:
     return _styled(figure, 130 + 30 * len(names))
 
 
-def mix(shares: pd.DataFrame) -> go.Figure:
+def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
     """Tokens planned (outline) and made (solid) of each domain: domain, planned, made."""
-    palette = colours(shares["domain"])
+    palette = palette or colours(shares["domain"])
     figure = go.Figure()
     rows = shares.sort_values("domain")
     tints = [palette[domain] for domain in rows["domain"]]
