@@ -139,7 +139,7 @@ def split_lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
         for piece in ended:
             pieces.append(piece)
             yield _line(pieces, n_bytes + len(piece), limit)
-            pieces, n_bytes = [], 0
+            n_bytes = 0
         pieces.append(rest)
         n_bytes += len(rest)
         if n_bytes > limit:
@@ -149,7 +149,9 @@ def split_lines(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
 
 
 def _line(pieces: list[bytes], n_bytes: int, limit: int) -> Line:
-    return Line(b"".join(pieces) if n_bytes <= limit else _beginning(pieces), n_bytes)
+    data = b"".join(pieces) if n_bytes <= limit else _beginning(pieces)
+    pieces.clear()  # the reader of a long line should hold it once
+    return Line(data, n_bytes)
 
 
 def _beginning(pieces: list[bytes]) -> bytes:
@@ -165,6 +167,7 @@ def _read_lines(split: Split, spec: SourceSpec) -> Iterator[Item]:
         for line in split_lines(_chunks(split), spec.line_limit):
             row += 1
             item = line_item(row, line, parse)
+            del line  # while its document is made, which is as long
             if item:
                 yield item
     except BrokenStream as error:

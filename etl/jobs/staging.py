@@ -12,7 +12,11 @@ from etl.tables.open import is_catalog_name
 from udfs.sources import local_path
 
 # A Parquet writer looks at its memory every so many rows; 100, its default, may be 100 books.
-OPTIONS = {"parquet.page.size.row.check.min": "2", "compression": "snappy"}
+OPTIONS = {
+    "parquet.page.size.row.check.min": "2",
+    "parquet.enable.dictionary": "false",
+    "compression": "snappy",
+}
 
 Save = Callable[[str, DataFrame], DataFrame]
 
