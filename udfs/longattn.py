@@ -1,5 +1,7 @@
 """The LongAttn scorer: a loaded model prefix, and statistics of its attention."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,6 +10,8 @@ from udfs.attention import FarStatistics, default_k, dependency, far_statistics
 from udfs.checkpoint import read_artefact, scorer_folder, version_of
 from udfs.errors import ModelError
 from udfs.model import AttentionCall, Prefix, load_prefix, override_rope
+from udfs.sampling import RowSample, estimate, sample_rows
+from udfs.sampling import RowSample, estimate, sample_rows
 from udfs.scorers import Score, ScorerSpec, TokenIds
 
 SHORTEST = 4  # tokens: below, a quarter of a window is less than one
@@ -51,30 +55,23 @@ class LongAttn:
         ids_BL = self.with_bos(token_ids)
         length = ids_BL.shape[1]
         k = self.k_of(length)
-        rows = self._rows(length, k)
-        found = self._statistics(ids_BL, k, rows)
-        return [_score(found, window, length, k, rows) for window in range(len(token_ids))]
+        count = self.spec.sample_rows
+        sample = sample_rows(length, k, count, self.spec.seed) if count else None
+        found = self._statistics(ids_BL, k, sample)
+        return [_score(found, window, length, k, sample) for window in range(len(token_ids))]
 
-    def _statistics(self, ids_BL: Tensor, k: int, rows: Tensor | None) -> list[FarStatistics]:
+    def _statistics(self, ids_BL: Tensor, k: int, sample: RowSample | None) -> list[FarStatistics]:
         """Statistics of every layer of the spec, in its order."""
         found: dict[int, FarStatistics] = {}
+        rows = {"rows": sample.rows_R, "keep_rows": True} if sample else {}
 
         def visit(call: AttentionCall) -> None:
             _refuse_masked(call, k)
-            found[call.layer] = far_statistics(
-                call.q_BHLD,
-                call.k_BGLD,
-                k=k,
-                rows=rows,
-                keep_rows=rows is not None,
-                **call.score_options,
-            )
+            options = {**call.score_options, **rows}
+            found[call.layer] = far_statistics(call.q_BHLD, call.k_BGLD, k=k, **options)
 
         self.prefix.visit(ids_BL, self.spec.layers, visit)
         return [found[layer] for layer in self.spec.layers]
-
-    def _rows(self, length: int, k: int) -> Tensor | None:
-        return None
 
     def k_of(self, length: int) -> int:
         """The minimum distance in a window of this many tokens, BOS included."""
@@ -89,24 +86,58 @@ class LongAttn:
         return torch.cat([bos_B1, ids_BL], dim=1)
 
 
+def _window(found: FarStatistics, window: int) -> FarStatistics:
+    """One window's share of a batch, on the CPU; shapes lose their B."""
+    rows = (found.row_mass_BHR, found.row_square_BHR)
+    kept = (None if field is None else field[window].cpu() for field in rows)
+    return FarStatistics(found.s1_BH[window].cpu(), found.s2_BH[window].cpu(), *kept)
+
+
 def _score(
-    found: list[FarStatistics], window: int, length: int, k: int, rows: Tensor | None
+    found: list[FarStatistics], window: int, length: int, k: int, sample: RowSample | None
 ) -> Score:
     """One window's score: means over the heads of all layers."""
-    s1_H = torch.cat([layer.s1_BH[window] for layer in found]).cpu()
-    s2_H = torch.cat([layer.s2_BH[window] for layer in found]).cpu()
+    if sample is None:
+        s1_H = torch.cat([layer.s1_BH[window] for layer in found]).cpu()
+        s2_H = torch.cat([layer.s2_BH[window] for layer in found]).cpu()
+        ds_se = du_se = 0.0
+    else:
+        s1_H, s2_H, ds_se, du_se = _estimated(found, window, length, sample)
     ds_H, du_H = dependency(s1_H, s2_H, length, k)
     return Score(
         n_tokens=length,
         k=k,
         ds=float(ds_H.mean()),
         du=float(du_H.mean()),
-        ds_se=0.0,
-        du_se=0.0,
-        rows_sampled=length,
+        ds_se=ds_se,
+        du_se=du_se,
+        rows_sampled=length if sample is None else len(sample.rows_R),
         head_s1=s1_H.tolist(),
         head_s2=s2_H.tolist(),
     )
+
+
+def _estimated(
+    found: list[FarStatistics], window: int, length: int, sample: RowSample
+) -> tuple[Tensor, Tensor, float, float]:
+    """S1 and S2 per head from sampled rows, and the standard errors of DS and DU.
+
+    All heads see the same rows, so an error is that of the heads' mean, not a mean of errors. DU
+    holds S1 squared: its error is taken along the tangent at the estimate.
+    """
+    mass_HR = torch.cat([_rows(layer.row_mass_BHR, window) for layer in found])
+    square_HR = torch.cat([_rows(layer.row_square_BHR, window) for layer in found])
+    s1_H, s2_H = estimate(mass_HR, sample)[0], estimate(square_HR, sample)[0]
+    entries = length * length
+    tangent_HR = square_HR - 2 * s1_H[:, None] / entries * mass_HR
+    _, ds_se = estimate(mass_HR.mean(0) / length, sample)
+    _, du_se = estimate(tangent_HR.mean(0) / (entries - 1), sample)
+    return s1_H, s2_H, float(ds_se), float(du_se)
+
+
+def _rows(values_BHR: Tensor | None, window: int) -> Tensor:
+    assert values_BHR is not None  # asked for with keep_rows
+    return values_BHR[window].double().cpu()
 
 
 def _refuse_masked(call: AttentionCall, k: int) -> None:
