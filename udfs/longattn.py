@@ -1,7 +1,5 @@
 """The LongAttn scorer: a loaded model prefix, and statistics of its attention."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +8,6 @@ from udfs.attention import FarStatistics, default_k, dependency, far_statistics
 from udfs.checkpoint import read_artefact, scorer_folder, version_of
 from udfs.errors import ModelError
 from udfs.model import AttentionCall, Prefix, load_prefix, override_rope
-from udfs.sampling import RowSample, estimate, sample_rows
 from udfs.sampling import RowSample, estimate, sample_rows
 from udfs.scorers import Score, ScorerSpec, TokenIds
 
@@ -84,13 +81,6 @@ class LongAttn:
             return ids_BL
         bos_B1 = ids_BL.new_full((len(ids_BL), 1), self.prefix.model.config.bos_token_id)
         return torch.cat([bos_B1, ids_BL], dim=1)
-
-
-def _window(found: FarStatistics, window: int) -> FarStatistics:
-    """One window's share of a batch, on the CPU; shapes lose their B."""
-    rows = (found.row_mass_BHR, found.row_square_BHR)
-    kept = (None if field is None else field[window].cpu() for field in rows)
-    return FarStatistics(found.s1_BH[window].cpu(), found.s2_BH[window].cpu(), *kept)
 
 
 def _score(

@@ -172,6 +172,33 @@ def test_windows_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
     np.testing.assert_allclose(together[0], np.concatenate([s1 for s1, _ in alone]), rtol=1e-12)
 
 
+def test_sampled_scores_are_unbiased_with_the_error_they_say(tmp_path: Path) -> None:
+    build_scorer(
+        str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"), [0, 1]
+    )
+    settings: dict[str, Any] = {"model": str(tmp_path / "scorer"), "k": K, "layers": (0, 1)}
+    scorer, window = load_scorer(ScorerSpec(**settings)), windows(1)[0]
+    (exact,) = scorer.score([window])
+    sampled = []
+    for seed in range(200):
+        scorer.spec = ScorerSpec(**settings, sample_rows=16, seed=seed)  # type: ignore[attr-defined]
+        sampled += scorer.score([window])
+    assert {score["rows_sampled"] for score in sampled} == {16}
+    for name, error in (("ds", "ds_se"), ("du", "du_se")):
+        values = np.array([score[name] for score in sampled])  # type: ignore[literal-required]
+        errors = np.array([score[error] for score in sampled])  # type: ignore[literal-required]
+        spread = values.std(ddof=1)
+        assert abs(values.mean() - exact[name]) < 4 * spread / 200**0.5  # type: ignore[literal-required]
+        assert 0.8 < np.sqrt(np.mean(errors**2)) / spread < 1.25
+
+
+def test_sampling_every_row_is_exact(tmp_path: Path) -> None:
+    build_scorer(str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"))
+    settings: dict[str, Any] = {"model": str(tmp_path / "scorer"), "k": K}
+    (exact,) = load_scorer(ScorerSpec(**settings)).score(windows(1))
+    assert load_scorer(ScorerSpec(**settings, sample_rows=LENGTH)).score(windows(1)) == [exact]
+
+
 def test_layers_come_in_the_order_asked_for(tmp_path: Path) -> None:
     build_scorer(
         str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"), [0, 1]
