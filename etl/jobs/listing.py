@@ -85,15 +85,18 @@ def _files(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]
     modified = F.unix_millis("modificationTime").alias("modified")
     try:
         rows = reader.load(path).select("path", "length", modified).collect()
-    except AnalysisException as error:
+    except Exception as error:  # py4j's and Spark's own share no base
         raise SourceError(f"sources.{spec.domain}: cannot list {path}: {_told(error)}") from None
     for row in rows:
         yield row.path, row.length, row.modified, _name(row.path, path), None
 
 
-def _told(error: AnalysisException) -> str:
-    missing = error.getCondition() == "PATH_NOT_FOUND"
-    return "no such file or folder" if missing else str(error).splitlines()[0]
+def _told(error: Exception) -> str:
+    """What Spark says, in one line; py4j puts the Java exception on the second."""
+    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
+        return "no such file or folder"
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[1].lstrip(": ") if lines[0].startswith("An error occurred") else lines[0]
 
 
 def _name(uri: str, path: str) -> str:

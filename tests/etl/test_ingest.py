@@ -215,7 +215,7 @@ def test_rows_are_the_same_whatever_the_splits(make_context: Make, tmp_path: Pat
     lines[80] = json.dumps({"text": "y" * 5000}).encode()  # longer than several splits
     write(tmp_path / "a.jsonl", b"\n".join(lines))
     rows = {}
-    for split_bytes in (10**9, 333):
+    for split_bytes in (10**9, 1500):
         context = make_context(
             tables={"root": str(tmp_path / f"tables{split_bytes}")},
             sources={"book": [{"path": str(tmp_path / "a.jsonl")}]},
@@ -225,7 +225,7 @@ def test_rows_are_the_same_whatever_the_splits(make_context: Make, tmp_path: Pat
         found = context.tables.read("documents").select("doc_id", "source_row", "n_chars")
         rows[split_bytes] = sorted(map(tuple, found.collect()))
         assert refused(context) == {("a.jsonl", 41): "broken_json"}
-    assert rows[10**9] == rows[333]
+    assert rows[10**9] == rows[1500]
     expected = {i for i, line in enumerate(lines, 1) if line and i != 41}
     assert {row for _, row, _ in rows[10**9]} == expected
 
@@ -247,6 +247,7 @@ def test_what_is_wrong_with_a_source_is_said_before_any_work(
 
     gone = str(tmp_path / "gone" / "*.jsonl")
     assert "sources.book" in told(path=gone) and gone in told(path=gone)
+    assert "No FileSystem" in told(path="nosuch://bucket/x")
     message = told(path=parquet, format="parquet", text="text")
     assert "'text'" in message and "content, path" in message and "b.parquet" in message
     assert "'lang'" in told(path=parquet, format="parquet", text="content", where={"lang": ["en"]})
