@@ -138,15 +138,19 @@ def far_statistics(
     mass_BHR = torch.empty(queries_BHRD.shape[:3], dtype=dtype, device=q_BHLD.device)
     square_BHR = torch.empty_like(mass_BHR)
     group = q_BHLD.shape[1] // k_BGLD.shape[1]
+    rows_per_tile = max(TILE_ROWS // group, 32)
+    # One buffer for all tiles: a fresh one would cost as much in page faults as in arithmetic.
+    tile = queries_BHRD.new_empty(rows_per_tile * group * TILE_KEYS)
     for window in range(q_BHLD.shape[0]):
         for key_head in range(k_BGLD.shape[1]):
             heads = slice(key_head * group, (key_head + 1) * group)
-            for rows_of_tile in _spans(len(position_R), max(TILE_ROWS // group, 32)):
+            for rows_of_tile in _spans(len(position_R), rows_per_tile):
                 place = (window, heads, rows_of_tile)
                 mass_BHR[place], square_BHR[place] = _row_statistics(
                     queries_BHRD[place],
                     keys_BGLD[window, key_head],
                     position_R[rows_of_tile],
+                    tile,
                     k=k,
                     softcap=softcap,
                     sliding_window=sliding_window,
@@ -158,6 +162,7 @@ def _row_statistics(
     q_HRD: Tensor,
     k_LD: Tensor,
     position_R: Tensor,
+    tile: Tensor,
     *,
     k: int,
     softcap: float | None,
@@ -171,9 +176,10 @@ def _row_statistics(
     l_Q1, a_Q1, b_Q1 = (torch.zeros_like(m_Q1) for _ in range(3))
     start = 0 if sliding_window is None else max(0, first - sliding_window + 1)
     for keys in _spans(last + 1, TILE_KEYS, start):
-        s_QK = q_QD @ k_LD[keys].T
+        shape = (len(q_QD), keys.stop - keys.start)
+        s_QK = torch.mm(q_QD, k_LD[keys].T, out=tile[: shape[0] * shape[1]].view(shape))
         if softcap is not None:
-            s_QK = s_QK.div_(softcap).tanh_().mul_(softcap)
+            s_QK.div_(softcap).tanh_().mul_(softcap)
         distance_RK = None
         if keys.stop - 1 > first or sliding_window is not None or _straddles(keys, first, last, k):
             distance_RK = position_R[:, None] - torch.arange(
