@@ -183,9 +183,10 @@ def _as_frame(frame: pd.DataFrame, results: list[Score | Refusal], version: str)
 
 
 def _as_row(result: Score | Refusal) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     if isinstance(result, tuple):
-        return {"reason": result[0], "detail": result[1]}
-    return dict(result)
+        return {**empty, "reason": result[0], "detail": result[1]}
+    return {**empty, **result}
 
 
 def _parse_window(line: str, number: int, spec: ScorerSpec) -> TokenIds:
