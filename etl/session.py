@@ -23,6 +23,7 @@ SESSION_CONF = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # Delta's; INT96 has no statistics
     "spark.sql.parquet.enableNestedColumnVectorizedReader": "true",  # token lists read 4x faster
+    "parquet.page.size.row.check.min": "2",  # look at memory every other row, not every hundredth
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # a row may be a book
 }
@@ -32,7 +33,7 @@ LOCAL_CONF = {
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
-    "spark.driver.memory": "2g",
+    "spark.driver.memory": "3g",  # a document of 256 MB ran out of 2g
     "spark.driver.extraJavaOptions": (
         f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile={LOG_CONF.as_uri()}"
     ),

@@ -24,7 +24,7 @@ def spark() -> Any:
 
     conf = {
         "spark.sql.shuffle.partitions": "4",  # a task costs more than the rows it would carry
-        "spark.driver.memory": "2g",
+        "spark.driver.memory": "3g",
     }
     return get_spark(config_module.SparkConfig(master="local[2]", conf=conf))
 
