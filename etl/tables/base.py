@@ -71,7 +71,7 @@ class Table(ABC):
         """The rows, at a version if given; no rows, with the right columns, if not yet made.
 
         `file_names` keeps the rows of those data files and opens no other: last parts of paths, as
-        input_file_name() ends in.
+        input_file_name() ends in. Files of one write in several partitions share a name.
         """
 
     @abstractmethod

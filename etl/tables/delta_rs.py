@@ -13,19 +13,21 @@ import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import reduce
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import deltalake
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import Transaction
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from etl.tables.base import Commit, Detail, Table, Txn, column_problems
 from etl.tables.features import refuse_unreadable, refuse_unwritable
-from etl.tables.files import NewFiles, partitions, write_files
+from etl.tables.files import NewFiles, commit_info, local_path, partitions, write_files
+from etl.tables.schema import TableSpec
 from udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
 
 ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
@@ -38,6 +40,9 @@ Result = TypeVar("Result")
 
 class DeltaRsTable(Table):
     """A Delta table whose log is read and written by the deltalake package."""
+
+    def __init__(self, spark: SparkSession, spec: TableSpec, location: str) -> None:
+        super().__init__(spark, spec, local_path(location))
 
     def version(self) -> int | None:
         table = self._open()
@@ -76,7 +81,13 @@ class DeltaRsTable(Table):
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         table = self._open()
-        return [] if table is None else [_history_entry(e) for e in table.history(limit)]
+        if table is None:
+            return []
+        oldest = 0 if limit is None else max(0, table.version() + 1 - limit)
+        versions = range(table.version(), oldest - 1, -1)
+        infos = ((version, commit_info(self.location, version)) for version in versions)
+        kept = takewhile(lambda found: found[1] is not None, infos)
+        return [_history_entry(version, info or {}) for version, info in kept]
 
     def optimize(self) -> dict[str, Any]:
         return self._retry(self._compact)
@@ -195,9 +206,12 @@ class DeltaRsTable(Table):
 
     def _version_of(self, mark: str, since: int) -> int:
         """The version our commit became; others may have committed before and after it."""
-        table = DeltaTable(self.location)
-        commits = table.history(table.version() - since)
-        return next(int(c["version"]) for c in commits if c.get("userMetadata") == mark)
+        newest = DeltaTable(self.location).version()
+        return next(
+            version
+            for version in range(since + 1, newest + 1)
+            if (commit_info(self.location, version) or {}).get("userMetadata") == mark
+        )
 
     def _after_a_refused_append(self, txn: Txn | None, error: CommitFailedError) -> Commit:
         table = self._open()
@@ -244,10 +258,10 @@ def _has_committed(table: DeltaTable, txn: Txn) -> bool:
     return seen is not None and seen >= txn.version
 
 
-def _history_entry(entry: dict[str, Any]) -> dict[str, Any]:
+def _history_entry(version: int, info: dict[str, Any]) -> dict[str, Any]:
     return {
-        "version": entry["version"],
-        "timestamp": datetime.fromtimestamp(entry["timestamp"] / 1000, UTC),
-        "operation": entry["operation"],
-        "parameters": entry.get("operationParameters", {}),
+        "version": version,
+        "timestamp": datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
+        "operation": info.get("operation"),
+        "parameters": info.get("operationParameters", {}),
     }

@@ -34,6 +34,11 @@ class NewFiles:
     bytes: int
 
 
+def local_path(location: str) -> str:
+    """`file:///lake/x` as `/lake/x`; anything else as it is."""
+    return re.sub("^file:/+", "/", location)
+
+
 def write_files(
     df: DataFrame, location: str, partition_by: Sequence[str], unindexed: Collection[str]
 ) -> NewFiles:
@@ -59,9 +64,24 @@ def partitions(
     paths = actions["path"].to_pylist()
     found: dict[tuple[Any, ...], list[str]] = {}
     for path, key in zip(paths, _partition_keys(actions, columns), strict=True):
-        if file_names is None or path.rsplit("/", 1)[-1] in file_names:
+        if file_names is None or unquote(path).rsplit("/", 1)[-1] in file_names:
             found.setdefault(key, []).append(_spark_path(location, path))
     return [(dict(zip(columns, key, strict=True)), files) for key, files in found.items()]
+
+
+def commit_info(location: str, version: int) -> dict[str, Any] | None:
+    """What a commit says of itself; None when its part of the log has been cleaned up.
+
+    DeltaTable.history() numbers commits from the version it was opened at, but reads up to the
+    newest: under concurrent writers its numbers are wrong.
+    """
+    filesystem, root = _filesystem(location)
+    try:
+        with filesystem.open_input_stream(f"{root}/_delta_log/{version:020}.json") as log:
+            actions = [json.loads(line) for line in log.read().splitlines()]
+    except FileNotFoundError:
+        return None
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
 def _partition_keys(actions: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:

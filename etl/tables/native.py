@@ -1,6 +1,8 @@
 """The native connector: Delta's own JVM library, by format("delta") and the delta-spark API."""
 
+import uuid
 from collections.abc import Collection
+from datetime import UTC
 from typing import Any
 
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
@@ -8,6 +10,10 @@ from pyspark.sql import functions as F
 
 from etl.tables.base import Commit, Detail, Table, Txn
 from etl.tables.schema import TableSpec
+from udfs.errors import ConcurrentWriteError
+
+RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
+SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off
 
 
 class NativeTable(Table):
@@ -26,7 +32,7 @@ class NativeTable(Table):
         self, version: int | None = None, file_names: Collection[str] | None = None
     ) -> DataFrame:
         if not self._exists():
-            return self.spark.createDataFrame([], self.spec.schema)
+            return self.empty()
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -36,74 +42,71 @@ class NativeTable(Table):
         return frame.select(*self.spec.columns)
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
-        self._create()
-        before = self.version()
         writer = self._writer(df).mode("append")
         if txn:
             writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
-        self._save(writer)
-        commit = self._last_commit()
-        if txn and commit.version == before:
-            return Commit(version=commit.version, rows=0, bytes=0, skipped=True)
-        return commit
+        return self._save(writer)
 
     def overwrite(self, df: DataFrame) -> Commit:
-        self._create()
-        self._save(self._writer(df).mode("overwrite"))
-        return self._last_commit()
+        return self._save(self._writer(df).mode("overwrite"))
 
     def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
-        self._create()
-        predicate = " AND ".join(f"{column} = '{_quoted(v)}'" for column, v in partition.items())
-        self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
-        return self._last_commit()
+        predicate = " AND ".join(f"`{column}` = {_sql(v)}" for column, v in partition.items())
+        return self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        return [_history_entry(commit) for commit in self._commits(limit)]
+
+    def optimize(self) -> dict[str, Any]:
+        if not self._exists():
+            return {"files_added": 0, "files_removed": 0}
+        metrics = self.spark.sql(f"OPTIMIZE {self.sql_name}").collect()[0]["metrics"]
+        return {
+            "files_added": metrics["numFilesAdded"],
+            "files_removed": metrics["numFilesRemoved"],
+        }
+
+    def vacuum(self, retention_hours: float = 168, dry_run: bool = False) -> list[str]:
+        """Delta names the files of a dry run only, so there is one before the real run."""
+        if not self._exists():
+            return []
+        statement = f"VACUUM {self.sql_name} RETAIN {retention_hours:g} HOURS"
+        if retention_hours >= SAFE_HOURS:
+            return self._vacuum(statement, dry_run)
+        self.spark.conf.set(RETENTION_CHECK, "false")
+        try:
+            return self._vacuum(statement, dry_run)
+        finally:
+            self.spark.conf.unset(RETENTION_CHECK)
+
+    def detail(self) -> Detail | None:
+        version = self.version()
+        if version is None:
+            return None
+        size = self._delta().detail().collect()[0]
+        rows = self.read(version).count()  # Delta answers it from the log's statistics
+        return Detail(version=version, rows=rows, bytes=size["sizeInBytes"], files=size["numFiles"])
+
+    def _exists(self) -> bool:
+        if self.by_path:
+            return bool(_api().isDeltaTable(self.spark, self.location))
+        return bool(self.spark.catalog.tableExists(self.location))
+
+    def _delta(self) -> Any:
+        if self.by_path:
+            return _api().forPath(self.spark, self.location)
+        return _api().forName(self.spark, self.location)
+
+    def _commits(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Commits, newest first, with all that Delta records of them."""
         if not self._exists():
             return []
         history = self._delta().history() if limit is None else self._delta().history(limit)
         return [row.asDict(recursive=True) for row in history.collect()]
 
-    def optimize(self) -> dict[str, Any]:
-        if not self._exists():
-            return {}
-        rows = self.spark.sql(f"OPTIMIZE {self.sql_name}").collect()
-        return rows[0].asDict(recursive=True) if rows else {}
-
-    def vacuum(self, retention_hours: float = 168, dry_run: bool = False) -> list[str]:
-        if not self._exists():
-            return []
-        suffix = " DRY RUN" if dry_run else ""
-        statement = f"VACUUM {self.sql_name} RETAIN {retention_hours:g} HOURS{suffix}"
-        return [row["path"] for row in self.spark.sql(statement).collect()]
-
-    def detail(self) -> Detail | None:
-        if not self._exists():
-            return None
-        row = self._delta().detail().collect()[0]
-        version, rows = self.version(), self.read().count()
-        assert version is not None  # the table exists
-        return Detail(version=version, rows=rows, bytes=row["sizeInBytes"], files=row["numFiles"])
-
-    def _exists(self) -> bool:
-        from delta.tables import DeltaTable
-
-        if self.by_path:
-            return bool(DeltaTable.isDeltaTable(self.spark, self.location))
-        return bool(self.spark.catalog.tableExists(self.location))
-
-    def _delta(self) -> Any:
-        from delta.tables import DeltaTable
-
-        if self.by_path:
-            return DeltaTable.forPath(self.spark, self.location)
-        return DeltaTable.forName(self.spark, self.location)
-
     def _create(self) -> None:
         """Make the table with comments, partitions and properties; nothing where it exists."""
-        from delta.tables import DeltaTable
-
-        builder = DeltaTable.createIfNotExists(self.spark)
+        builder = _api().createIfNotExists(self.spark)
         builder = (
             builder.location(self.location) if self.by_path else builder.tableName(self.location)
         )
@@ -115,20 +118,71 @@ class NativeTable(Table):
         builder.property("delta.dataSkippingStatsColumns", indexed).execute()
 
     def _writer(self, df: DataFrame) -> DataFrameWriter:
-        return df.select(*map(F.col, self.spec.columns)).write.format("delta")
+        self.check_columns(df)
+        return df.select(*self.spec.columns).write.format("delta")
 
-    def _save(self, writer: DataFrameWriter) -> None:
-        if self.by_path:
-            writer.save(self.location)
-        else:
-            writer.saveAsTable(self.location)
+    def _save(self, writer: DataFrameWriter) -> Commit:
+        """Write and find the commit by a mark of its own: others may commit at the same time."""
+        self._create()
+        before, mark = self.version(), uuid.uuid4().hex
+        assert before is not None  # it has just been made
+        self._write(writer.option("userMetadata", mark))
+        return self._commit_of(mark, before)
 
-    def _last_commit(self) -> Commit:
-        commit = self.history(limit=1)[0]
-        metrics = commit.get("operationMetrics") or {}
-        rows, size = metrics.get("numOutputRows", 0), metrics.get("numOutputBytes", 0)
-        return Commit(version=commit["version"], rows=int(rows), bytes=int(size))
+    def _write(self, writer: DataFrameWriter) -> None:
+        from delta import exceptions as delta
+
+        try:
+            writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
+        except delta.ConcurrentTransactionException:
+            return  # the same transaction id, committed by somebody else meanwhile
+        except (
+            delta.ConcurrentAppendException,
+            delta.ConcurrentDeleteReadException,
+            delta.ConcurrentDeleteDeleteException,
+            delta.ConcurrentWriteException,
+            delta.MetadataChangedException,
+            delta.ProtocolChangedException,
+            delta.DeltaConcurrentModificationException,
+        ) as error:
+            raise ConcurrentWriteError(
+                f"table {self.location}: {str(error).splitlines()[0]}"
+            ) from None
+
+    def _commit_of(self, mark: str, before: int) -> Commit:
+        """The commit with this mark; Delta makes none for a transaction id it has seen."""
+        newest = self.version() or before
+        since = self._commits(newest - before) if newest > before else []
+        for commit in since:
+            if commit["userMetadata"] == mark:
+                metrics = commit["operationMetrics"]
+                rows, size = metrics.get("numOutputRows", 0), metrics.get("numOutputBytes", 0)
+                return Commit(version=commit["version"], rows=int(rows), bytes=int(size))
+        return Commit(version=newest, rows=0, bytes=0, skipped=True)
+
+    def _vacuum(self, statement: str, dry_run: bool) -> list[str]:
+        gone = [row["path"] for row in self.spark.sql(f"{statement} DRY RUN").collect()]
+        if not dry_run:
+            self.spark.sql(statement).collect()
+        return gone
 
 
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")
+def _api() -> Any:
+    from delta.tables import DeltaTable
+
+    return DeltaTable
+
+
+def _history_entry(commit: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "version": commit["version"],
+        "timestamp": commit["timestamp"].astimezone(UTC),
+        "operation": commit["operation"],
+        "parameters": commit["operationParameters"],
+    }
+
+
+def _sql(value: str) -> str:
+    """A string literal of Spark SQL."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

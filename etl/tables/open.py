@@ -1,5 +1,9 @@
 """Which connector a session can use, and the tables of a root opened with it."""
 
+import os
+import re
+from typing import NamedTuple
+
 from pyspark.sql import SparkSession
 
 from etl.config import TablesConfig
@@ -13,46 +17,79 @@ EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 CONNECTORS: dict[str, type[Table]] = {"native": NativeTable, "delta-rs": DeltaRsTable}
 
 
+class Connector(NamedTuple):
+    """A connector's name, and why it is this one."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
 def open_tables(spark: SparkSession, config: TablesConfig) -> dict[str, Table]:
     """All tables under config.root, a folder, a URI or catalog.schema; none is made by this.
 
     Raises ConfigError for catalog names without the native connector.
     """
-    name, why = choose_connector(spark, config)
-    if name == "delta-rs" and is_catalog_name(config.root):
+    connector = choose_connector(spark, config)
+    if connector.name == "delta-rs" and is_catalog_name(config.root):
         raise ConfigError(
             f"tables.root: {config.root} is a catalog name, which only the native connector can "
-            f"open, and delta-rs is in use: {why}"
+            f"open, and this is {connector}; for a folder write ./{config.root}"
         )
-    connector = CONNECTORS[name]
+    if connector.name == "delta-rs" and "%" in config.root:
+        raise ConfigError(
+            f"tables.root: {config.root} holds a %, which the deltalake package would decode; "
+            "name the folder otherwise"
+        )
     return {
-        table: connector(spark, spec, location(config.root, table))
+        table: CONNECTORS[connector.name](spark, spec, location(config.root, table))
         for table, spec in TABLES.items()
     }
 
 
-def choose_connector(spark: SparkSession, config: TablesConfig) -> tuple[str, str]:
-    """The connector's name, and why it is this one, for people to read."""
-    if config.connector != "auto":
-        return config.connector, "tables.connector says so"
-    if _on_databricks(spark):
-        return "native", "Databricks has Delta built in"
-    if EXTENSION in (spark.conf.get("spark.sql.extensions", "") or ""):
-        return "native", "the session has Delta's extension"
-    return "delta-rs", "the session has no Delta extension; Spark reads and writes the Parquet"
+def choose_connector(spark: SparkSession, config: TablesConfig) -> Connector:
+    """The connector for the session; raises ConfigError for `native` without Delta's classes."""
+    if config.connector == "delta-rs":
+        return Connector("delta-rs", "tables.connector says so")
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return Connector("native", "Databricks has Delta built in")
+    lacking = _lacks(spark)
+    if config.connector == "native" and lacking:
+        raise ConfigError(
+            f"tables.connector: native, but {lacking}; start Spark with --packages "
+            f"io.delta:delta-spark_4.2_2.13:4.4.1 --conf spark.sql.extensions={EXTENSION} and "
+            "Delta's catalog, or say delta-rs"
+        )
+    if lacking:
+        return Connector("delta-rs", lacking)
+    return Connector("native", "the session has Delta's extension")
 
 
 def location(root: str, table: str) -> str:
     """Where a table lives: root/table for paths, root.table for catalog names."""
-    return f"{root}.{table}" if is_catalog_name(root) else f"{root.rstrip('/')}/{table}"
+    if is_catalog_name(root):
+        return ".".join(_quoted(part) for part in [*root.split("."), table])
+    return f"{root.rstrip('/')}/{table}"
 
 
 def is_catalog_name(root: str) -> bool:
-    """True for `catalog.schema`: two identifiers and a dot, no slash."""
-    parts = root.split(".")
-    return "/" not in root and len(parts) == 2 and all(part.isidentifier() for part in parts)
+    """True for `catalog.schema`: two names of letters, digits, - and _ with a dot between."""
+    return re.fullmatch(r"[\w-]*\w\.[\w-]+", root) is not None
 
 
-def _on_databricks(spark: SparkSession) -> bool:
-    prefix = "spark.databricks.clusterUsageTags.clusterId"
-    return bool(spark.conf.get(prefix, None))
+def _quoted(name: str) -> str:
+    return name if name.isidentifier() else f"`{name}`"
+
+
+def _lacks(spark: SparkSession) -> str:
+    """What the session lacks for the native connector; empty when it has all."""
+    if EXTENSION not in (spark.conf.get("spark.sql.extensions", "") or ""):
+        return "the session has no Delta extension"
+    try:
+        spark.read.format("delta").load("/").schema  # noqa: B018 - what it raises is the answer
+    except Exception as error:
+        if "DATA_SOURCE_NOT_FOUND" in str(error):
+            return "the session names Delta's extension but its jar is missing"
+    return ""

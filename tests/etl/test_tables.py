@@ -3,22 +3,43 @@
 The native connector runs the same tests where LONGATTN_DELTA_JARS names its jars.
 """
 
+import json
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from etl.config import TablesConfig
 from etl.tables.base import Table, Txn
 from etl.tables.delta_rs import DeltaRsTable
 from etl.tables.native import NativeTable
+from etl.tables.open import (
+    EXTENSION,
+    choose_connector,
+    is_catalog_name,
+    location,
+    open_tables,
+)
 from etl.tables.schema import TABLES, TableSpec
-from udfs.errors import TableError, UnsupportedTableFeature
+from udfs.errors import (
+    ConcurrentWriteError,
+    ConfigError,
+    TableError,
+    UnsupportedTableFeature,
+)
 
+FILE_NAME = "substring_index(input_file_name(), '/', -1) AS file"
+LONG = "long text " * 50
 pytestmark = pytest.mark.spark
 
 SPEC = TableSpec(
@@ -34,6 +55,7 @@ SPEC = TableSpec(
         "ids": ("array<int>", "tokens"),
     },
 )
+ODD_DOMAINS = ["ü /=%", "it's", "a%2Fb", "{x}[y]*?", "__x", "1"]
 Rows = list[tuple[Any, ...]]
 
 native = pytest.param(
@@ -75,24 +97,19 @@ def test_appends_add_up_and_old_versions_stay_readable(table: Table, frame: Any)
     assert keys(table) == [1, 2, 3] and keys(table, first.version) == [1, 2]
     detail = table.detail()
     assert detail is not None and (detail.rows, detail.version) == (3, second.version)
-    assert len(table.history()) >= 2
+    newest = table.history(limit=1)[0]
+    assert newest["version"] == second.version and newest["operation"] == "WRITE"
+    assert abs(datetime.now(UTC) - newest["timestamp"]) < timedelta(hours=1)
 
 
 def test_rows_come_back_as_they_went_in(table: Table, frame: Any) -> None:
     rows = [
         (1, "a", 0.5, "x" * 100_000, [1, 2**31 - 1]),
         (2, None, None, None, None),
-        row(3, "ü /=%"),
+        *(row(3 + i, domain) for i, domain in enumerate(ODD_DOMAINS)),
     ]
     table.append(frame(rows))
-    back = {tuple(r)[:1] + (tuple(r)[1:],) for r in table.read().collect() if r["ids"] is None}
-    assert back == {(2, (None, None, None, None))}
-    assert {
-        (r["domain"], r["text"], tuple(r["ids"])) for r in table.read().where("id <> 2").collect()
-    } == {
-        ("a", "x" * 100_000, (1, 2**31 - 1)),
-        ("ü /=%", "t", (3, 4)),
-    }
+    assert [tuple(r) for r in table.read().orderBy("id").collect()] == rows
 
 
 def test_an_append_of_no_rows_makes_the_table(table: Table, frame: Any) -> None:
@@ -109,6 +126,35 @@ def test_a_transaction_id_adds_its_rows_once(table: Table, frame: Any) -> None:
     assert keys(table) == [1, 2]
 
 
+def test_an_append_evaluates_its_rows_once(table: Table, frame: Any, tmp_path: Path) -> None:
+    log = tmp_path / "evaluated"
+
+    def noted(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            with log.open("a") as file:
+                file.writelines(f"{key}\n" for key in batch["id"])
+            yield batch
+
+    table.append(frame([row(1), row(2, "b")]).mapInPandas(noted, SPEC.ddl))
+    assert sorted(log.read_text().split()) == ["1", "2"]
+
+
+def test_a_replaced_partition_may_have_an_odd_name(table: Table, frame: Any) -> None:
+    table.append(frame([row(i, domain) for i, domain in enumerate(ODD_DOMAINS)]))
+    for i, domain in enumerate(ODD_DOMAINS):
+        table.replace_where(frame([row(100 + i, domain)]), {"domain": domain})
+    assert keys(table) == [100 + i for i in range(len(ODD_DOMAINS))]
+
+
+def test_rows_of_named_files_only(table: Table, frame: Any) -> None:
+    for rows in ([row(1)], [row(2)], [row(3, "b")]):
+        table.append(frame(rows))
+    files = {r["id"]: r["file"] for r in table.read().selectExpr("id", FILE_NAME).collect()}
+    found = table.read(file_names=[files[1], files[3]]).collect()
+    assert sorted(r["id"] for r in found) == [1, 3]
+    assert table.read(file_names=[]).count() == 0
+
+
 def test_overwrite_and_replace_where(table: Table, frame: Any) -> None:
     table.append(frame([row(1, "a"), row(2, "b")]))
     table.replace_where(frame([row(3, "a"), row(4, "a")]), {"domain": "a"})
@@ -119,20 +165,25 @@ def test_overwrite_and_replace_where(table: Table, frame: Any) -> None:
     assert keys(table) == [9]
 
 
-def test_concurrent_appends_lose_nothing(table: Table, frame: Any) -> None:
+def test_concurrent_appends_lose_nothing_and_know_their_versions(table: Table, frame: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda key: table.append(frame([row(key)])), range(8)))
+        commits = list(pool.map(lambda key: table.append(frame([row(key)])), range(8)))
     assert keys(table) == list(range(8))
+    for key, commit in enumerate(commits):
+        assert key in keys(table, commit.version) and key not in keys(table, commit.version - 1)
 
 
 def test_optimize_and_vacuum_change_no_row(table: Table, frame: Any) -> None:
     for key in range(4):
-        table.append(frame([row(key)]))
-    table.optimize()
+        table.append(frame([row(key, text=LONG)]))
+    before = [tuple(r) for r in table.read().orderBy("id").collect()]
+    assert table.optimize() == {"files_added": 1, "files_removed": 4}
     detail = table.detail()
     assert detail is not None and detail.files == 1
-    table.vacuum(retention_hours=0)
-    assert keys(table) == [0, 1, 2, 3]
+    assert len(table.vacuum(retention_hours=0, dry_run=True)) >= 4
+    assert len(table.vacuum(retention_hours=0)) >= 4
+    assert [tuple(r) for r in table.read().orderBy("id").collect()] == before
+    assert table.read().schema.simpleString() == SPEC.schema.simpleString()
 
 
 @pytest.fixture
@@ -149,17 +200,175 @@ def test_deltalake_reads_the_same_rows(rs: DeltaRsTable, frame: Any) -> None:
 
 def test_rows_written_by_deltalake_are_read(rs: DeltaRsTable, frame: Any) -> None:
     rs.append(frame([row(1)]))
+    by_deltalake(rs, 2, "ü /=%")
+    assert {r["id"]: r["domain"] for r in rs.read().collect()} == {1: "a", 2: "ü /=%"}
+
+
+def by_deltalake(rs: DeltaRsTable, key: int, domain: str = "a") -> None:
+    """Another program appends a row."""
     other = pa.table(
         {
-            "id": pa.array([2], pa.int64()),
-            "domain": ["b"],
+            "id": pa.array([key], pa.int64()),
+            "domain": [domain],
             "score": [0.5],
             "text": ["t"],
             "ids": pa.array([[1]], pa.list_(pa.int32())),
         }
     )
     write_deltalake(rs.location, other, mode="append")
-    assert keys(rs) == [1, 2]
+
+
+def test_partition_values_come_from_the_log_not_from_folders(rs: DeltaRsTable, frame: Any) -> None:
+    """Other writers put files where they like, in folders that say nothing or something else."""
+    rs.append(frame([row(1, "a")]))
+    log = Path(rs.location) / "_delta_log" / "00000000000000000001.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    (add,) = (action["add"] for action in actions if "add" in action)
+    moved = Path(rs.location) / "domain=wrong" / "x y.parquet"
+    moved.parent.mkdir()
+    (Path(rs.location) / add["path"]).rename(moved)
+    add["path"] = "domain=wrong/x%20y.parquet"
+    log.write_text("\n".join(map(json.dumps, actions)))
+    assert [tuple(r) for r in rs.read().collect()] == [row(1, "a")]
+
+
+def test_reading_goes_on_after_a_checkpoint(rs: DeltaRsTable, frame: Any) -> None:
+    rs.append(frame([row(1, "ü /=%"), row(2, None)]))
+    DeltaTable(rs.location).create_checkpoint()
+    rs.append(frame([row(3)]))
+    assert keys(rs) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["my tables", "{x}[1]*"])
+def test_a_root_may_be_a_uri_and_have_an_odd_name(
+    spark: Any, frame: Any, tmp_path: Path, name: str
+) -> None:
+    folder = str(tmp_path / name / "probe")
+    by_path, by_uri = (DeltaRsTable(spark, SPEC, root) for root in (folder, f"file://{folder}"))
+    by_path.append(frame([row(1)]))
+    by_uri.append(frame([row(2)]))
+    assert keys(by_uri) == keys(by_path) == [1, 2]
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_version_that_is_not_there_is_named(rs: DeltaRsTable, frame: Any) -> None:
+    latest = rs.append(frame([row(1)])).version
+    with pytest.raises(TableError, match=f"no version 99; the latest is {latest}"):
+        rs.read(99)
+
+
+def test_columns_carry_their_comments(rs: DeltaRsTable, frame: Any) -> None:
+    rs.append(frame([row(1)]))
+    fields = json.loads(DeltaTable(rs.location).schema().to_json())["fields"]
+    comments = {field["name"]: field["metadata"]["comment"] for field in fields}
+    assert comments == {name: comment for name, (_, comment) in SPEC.columns.items()}
+
+
+def test_a_transaction_id_written_twice_at_once_adds_its_rows_once(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked, and seen nothing, before either commits."""
+    rs.append(frame([row(0)]))
+    both_have_written, write = threading.Barrier(2), rs._write
+
+    def write_and_wait(df: Any) -> Any:
+        files = write(df)
+        both_have_written.wait(timeout=60)
+        return files
+
+    monkeypatch.setattr(rs, "_write", write_and_wait)
+    txn = Txn(app_id="batch", version=1)
+    with ThreadPoolExecutor(2) as pool:
+        commits = list(pool.map(lambda key: rs.append(frame([row(key)]), txn), (1, 2)))
+    assert sorted(commit.skipped for commit in commits) == [False, True]
+    assert len(keys(rs)) == 2
+
+
+def overtaken(
+    rs: DeltaRsTable, monkeypatch: pytest.MonkeyPatch, times: int, domain: str = "a"
+) -> None:
+    """Another program appends to the table just before each of our next `times` commits."""
+    commit, left = DeltaTable.create_write_transaction, iter(range(times))
+
+    def late(table: DeltaTable, *arguments: Any, **options: Any) -> None:
+        if (key := next(left, None)) is not None:
+            by_deltalake(rs, 50 + key, domain)
+        commit(table, *arguments, **options)
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", late)
+
+
+def test_an_overwrite_that_is_overtaken_removes_those_rows_too(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rs.append(frame([row(1)]))
+    overtaken(rs, monkeypatch, times=2)
+    rs.overwrite(frame([row(9)]))
+    assert keys(rs) == [9]
+
+
+def test_a_replace_that_is_overtaken_removes_its_partition_whole(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rs.append(frame([row(1, "a"), row(2, "b")]))
+    overtaken(rs, monkeypatch, times=1, domain="a")
+    rs.replace_where(frame([row(9, "a")]), {"domain": "a"})
+    assert keys(rs) == [2, 9]
+
+
+def test_a_replace_overtaken_in_another_partition_keeps_that(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rs.append(frame([row(1, "a"), row(2, "b")]))
+    overtaken(rs, monkeypatch, times=1, domain="b")
+    rs.replace_where(frame([row(9, "a")]), {"domain": "a"})
+    assert keys(rs) == [2, 9, 50]
+
+
+def test_a_replace_overtaken_every_time_gives_up_and_changes_nothing(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rs.append(frame([row(1)]))
+    monkeypatch.setattr("etl.tables.delta_rs.ATTEMPTS", 3)
+    overtaken(rs, monkeypatch, times=3)
+    with pytest.raises(ConcurrentWriteError, match="3 times in a row"):
+        rs.overwrite(frame([row(9)]))
+    assert keys(rs) == [1, 50, 51, 52]
+
+
+def test_spark_and_another_program_append_at_once(rs: DeltaRsTable, frame: Any) -> None:
+    rs.append(frame([row(0)]))
+    with ThreadPoolExecutor(3) as pool:
+        ours = [pool.submit(rs.append, frame([row(key)])) for key in range(1, 5)]
+        theirs = [pool.submit(by_deltalake, rs, key) for key in range(100, 110)]
+        for done in [*ours, *theirs]:
+            done.result()
+    assert keys(rs) == [*range(5), *range(100, 110)]
+
+
+def test_vacuum_takes_old_orphans_and_leaves_what_a_job_is_writing(
+    rs: DeltaRsTable, frame: Any
+) -> None:
+    rs.append(frame([row(1)]))
+    old, fresh = (Path(rs.location) / name / "domain=a" / "x.parquet" for name in ("0ld", "new"))
+    for file in (old, fresh):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"rows that were never committed")
+    days_ago = time.time() - 3 * 24 * 3600
+    os.utime(old, (days_ago, days_ago))
+    assert rs.vacuum(retention_hours=0, dry_run=True) == ["0ld/domain=a/x.parquet"]
+    assert old.exists()
+    rs.vacuum(retention_hours=0)
+    assert fresh.exists() and not old.exists() and keys(rs) == [1]
+
+
+def test_compacted_files_have_statistics_of_the_same_columns(rs: DeltaRsTable, frame: Any) -> None:
+    for key in (1, 7):
+        rs.append(frame([row(key, text=LONG)]))
+    rs.optimize()
+    action = DeltaTable(rs.location).get_add_actions(flatten=True)
+    assert (action["min.id"].to_pylist(), action["max.id"].to_pylist()) == ([1], [7])
+    assert "max.text" not in action.schema.names or action["max.text"].to_pylist() == [None]
 
 
 def test_statistics_bound_the_values_and_skip_long_columns(rs: DeltaRsTable, frame: Any) -> None:
@@ -197,20 +406,173 @@ def test_a_write_that_fails_shows_no_row(rs: DeltaRsTable, spark: Any) -> None:
     assert keys(rs) == [1]
 
 
+def make_raw(rs: DeltaRsTable, protocol: dict[str, Any], **properties: str) -> None:
+    """A table that another writer made, with this protocol and these properties; no rows."""
+    schema = {
+        "type": "struct",
+        "fields": [*map(_field, range(5), SPEC.schema.jsonValue()["fields"])],
+    }
+    metadata = {
+        "id": "0",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": json.dumps(schema),
+        "partitionColumns": ["domain"],
+        "configuration": {key.replace("_", "."): value for key, value in properties.items()},
+    }
+    log = Path(rs.location) / "_delta_log"
+    log.mkdir(parents=True)
+    actions = [{"protocol": protocol}, {"metaData": metadata}]
+    (log / "00000000000000000000.json").write_text("\n".join(map(json.dumps, actions)))
+
+
+def _field(number: int, field: dict[str, Any]) -> dict[str, Any]:
+    names = {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": field["name"]}
+    return {**field, "metadata": names}
+
+
+def features(*both: str, writer: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "minReaderVersion": 3,
+        "minWriterVersion": 7,
+        "readerFeatures": list(both),
+        "writerFeatures": [*both, *writer],
+    }
+
+
+CLASSIC = {"minReaderVersion": 1, "minWriterVersion": 2}
+
+
 @pytest.mark.parametrize(
-    ("configuration", "feature"),
+    ("protocol", "properties", "feature"),
     [
-        ({"delta.enableDeletionVectors": "true"}, "deletionVectors"),
-        ({"delta.columnMapping.mode": "name"}, "columnMapping"),
+        (features("deletionVectors"), {}, "deletionVectors"),
+        (features("columnMapping"), {}, "columnMapping"),
+        (features("typeWidening"), {}, "typeWidening"),
+        (features("fromTheFuture"), {}, "fromTheFuture"),
+        (
+            {"minReaderVersion": 2, "minWriterVersion": 5},
+            {"delta_columnMapping_mode": "name"},
+            "columnMapping",
+        ),
     ],
 )
-def test_features_that_would_mislead_are_refused_by_name(
-    rs: DeltaRsTable, configuration: dict[str, str], feature: str
+def test_features_that_would_be_misread_are_refused_by_name(
+    rs: DeltaRsTable, protocol: dict[str, Any], properties: dict[str, str], feature: str
 ) -> None:
-    schema = pa.schema([("id", pa.int64())])
-    DeltaTable.create(rs.location, schema, configuration=configuration)
-    with pytest.raises(UnsupportedTableFeature, match=feature):
-        rs.read()
+    make_raw(rs, protocol, **properties)
+    for use in (rs.read, rs.version, rs.detail, rs.optimize, rs.vacuum):
+        with pytest.raises(UnsupportedTableFeature, match=feature):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "properties", "feature"),
+    [
+        (features(writer=("rowTracking",)), {}, "rowTracking"),
+        (features(writer=("fromTheFuture",)), {}, "fromTheFuture"),
+        (
+            {"minReaderVersion": 1, "minWriterVersion": 3},
+            {"delta_constraints_positive": "id > 0"},
+            "checkConstraints",
+        ),
+    ],
+)
+def test_features_that_a_write_would_violate_leave_a_table_readable(
+    rs: DeltaRsTable, frame: Any, protocol: Any, properties: dict[str, str], feature: str
+) -> None:
+    make_raw(rs, protocol, **properties)
+    assert rs.read().count() == 0
+    for write in (rs.append, rs.overwrite):
+        with pytest.raises(UnsupportedTableFeature, match=feature):
+            write(frame([row(1)]))
+    assert rs.version() == 0
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC, features("v2Checkpoint", writer=("appendOnly",))])
+def test_harmless_features_are_accepted(rs: DeltaRsTable, frame: Any, protocol: Any) -> None:
+    make_raw(rs, protocol)
+    rs.append(frame([row(1)]))
+    assert keys(rs) == [1]
+
+
+def test_a_table_of_another_schema_is_refused_naming_the_columns(
+    rs: DeltaRsTable, frame: Any
+) -> None:
+    other = pa.table({"id": ["one"], "domain": ["a"], "score": [0.5], "text": ["t"]})
+    write_deltalake(rs.location, other)
+    for use in (rs.read, lambda: rs.append(frame([row(1)]))):
+        with pytest.raises(TableError) as caught:
+            use()
+        for part in ("id is string, not bigint", "ids is missing", "partitioned by [], not"):
+            assert part in str(caught.value)
+
+
+class TestConnector:
+    """Which connector a session gets, and why."""
+
+    @staticmethod
+    def choose(spark: Any, connector: str = "auto", root: str = "/t") -> Any:
+        return choose_connector(spark, TablesConfig(root=root, connector=connector))
+
+    @pytest.fixture(autouse=True)
+    def off_databricks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("DATABRICKS_RUNTIME_VERSION", raising=False)
+
+    @staticmethod
+    def session(extensions: str, source_exists: bool) -> Any:
+        """A stand-in of a session with these extensions, with or without the classes."""
+        known = FileNotFoundError("no such table") if source_exists else DATA_SOURCE_NOT_FOUND
+        spark = MagicMock()
+        spark.conf.get.return_value = extensions
+        spark.read.format.return_value.load.side_effect = known
+        return spark
+
+    def test_a_plain_session_gets_delta_rs(self, spark: Any) -> None:
+        if os.environ.get("LONGATTN_DELTA_JARS"):
+            pytest.skip("LONGATTN_DELTA_JARS is set")
+        assert self.choose(spark).name == "delta-rs"
+        assert "no Delta extension" in str(self.choose(spark))
+
+    def test_the_extension_with_its_classes_gets_native(self) -> None:
+        assert self.choose(self.session(EXTENSION, True)).name == "native"
+
+    def test_the_extension_without_its_jar_does_not(self) -> None:
+        found = self.choose(self.session(f"x.Y,{EXTENSION}", False))
+        assert found.name == "delta-rs" and "jar is missing" in found.reason
+
+    def test_spark_says_what_the_stand_in_says(self, spark: Any) -> None:
+        if os.environ.get("LONGATTN_DELTA_JARS"):
+            pytest.skip("LONGATTN_DELTA_JARS is set")
+        with pytest.raises(Exception, match="DATA_SOURCE_NOT_FOUND"):
+            spark.read.format("delta").load("/")
+
+    def test_databricks_gets_native(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+        assert self.choose(self.session("", False)).name == "native"
+
+    def test_the_config_wins(self) -> None:
+        assert self.choose(self.session(EXTENSION, True), "delta-rs").name == "delta-rs"
+
+    def test_native_without_delta_says_how_to_get_it(self) -> None:
+        with pytest.raises(ConfigError, match=r"--packages io\.delta:delta-spark_4\.2_2\.13:4"):
+            self.choose(self.session("", False), "native")
+
+    def test_catalog_names_need_native(self) -> None:
+        with pytest.raises(ConfigError, match="catalog name"):
+            open_tables(self.session("", False), TablesConfig(root="main.longattn"))
+        named = open_tables(self.session(EXTENSION, True), TablesConfig(root="my-cat.longattn"))
+        assert named["scores"].location == "`my-cat`.longattn.scores"
+
+    def test_a_percent_sign_in_the_root_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="holds a %"):
+            open_tables(self.session("", False), TablesConfig(root="/data/a%20b"))
+
+    @pytest.mark.parametrize("root", ["data/tables", "./main.longattn", "/a.b", "s3://b/c.d", "d"])
+    def test_paths_are_no_catalog_names(self, root: str) -> None:
+        assert not is_catalog_name(root) and location(root, "runs") == f"{root}/runs"
+
+
+DATA_SOURCE_NOT_FOUND = RuntimeError("[DATA_SOURCE_NOT_FOUND] Failed to find the source: delta")
 
 
 def test_every_table_of_the_schema_can_be_made(spark: Any, tmp_path: Path) -> None:
