@@ -163,11 +163,15 @@ def keep_best(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
     However uneven the sample is, ranks stay exact, for the splits only decide who sorts what.
     """
     keyed = rows.withColumn("sort_key", F.struct((-F.col("lds")).alias("down"), "window_id"))
-    bounded = keyed.join(F.broadcast(_cut_table(rows, cuts)), "domain")
-    splits = F.broadcast(_splits(bounded))
-    placed = _placed(bounded.join(splits, "domain"))
-    reached = placed.join(F.broadcast(_before(placed)), ["domain", "bucket"]).where(_reached())
-    return _ranked(reached).where(_inside()).drop(*_WORKING_COLUMNS)
+    cut_table = _cut_table(rows, cuts)
+    bounded = keyed.join(F.broadcast(cut_table), "domain").where("lds >= min_score")
+    splits = _local(_splits(bounded))
+    placed = _placed(bounded.join(F.broadcast(splits), "domain", "left"))
+    before = _local(_before(placed).join(cut_table, "domain").where(_reached()))
+    ends = F.broadcast(_ends(before, splits))
+    near = bounded.join(ends, "domain").where("end is null or sort_key < end")
+    counts = F.broadcast(before.select(*_BEFORE))
+    return _ranked(_placed(near).join(counts, ["domain", "bucket"])).drop(*_WORKING_COLUMNS)
 
 
 def select(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
@@ -212,8 +216,9 @@ CUT_DDL = (
 )
 OVERLAP_DDL = "name string, domain string, windows bigint, common bigint, share double"
 _HASHED_TYPES = ("string", "int", "bigint", "float", "double")
+_BEFORE = ("domain", "bucket", "rows_before", "tokens_before")
 _WORKING_COLUMNS = (
-    *("sort_key", "bucket", "bucket_rows", "bucket_tokens", "rows_before", "tokens_before"),
+    *("sort_key", "bucket", "rows_before", "tokens_before", "end"),
     *("n_scored", "first_rank", "last_rank", "max_tokens", "min_score"),
 )
 
@@ -302,31 +307,39 @@ def _before(placed: DataFrame) -> DataFrame:
 
 
 def _reached() -> Column:
-    """True for rows of buckets that the cut may reach."""
+    """True for buckets that the cut may reach."""
     return (
         (F.col("rows_before") < F.col("last_rank"))
         & (F.col("rows_before") + F.col("bucket_rows") >= F.col("first_rank"))
         & (F.col("tokens_before") <= F.col("max_tokens"))
-        & (F.col("lds") >= F.col("min_score"))
     )
 
 
+def _ends(before: DataFrame, splits: DataFrame) -> DataFrame:
+    """Per domain its splits and where its last bucket ends; null where that is the very last."""
+    last = before.groupBy("domain").agg(F.max("bucket").alias("last"))
+    found = last.join(splits, "domain", "left")
+    return found.select("domain", "splits", F.get("splits", F.col("last")).alias("end"))
+
+
+def _local(small: DataFrame) -> DataFrame:
+    """The rows, brought to the driver and sent out again, so that no later job repeats the work."""
+    return small.sparkSession.createDataFrame(small.collect(), small.schema)
+
+
 def _ranked(placed: DataFrame) -> DataFrame:
+    """The rows inside the cut with rank, tokens_to and percentile; one task sorts one bucket."""
     within = Window.partitionBy("domain", "bucket").orderBy("sort_key")
     running = within.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     n = F.col("n_scored")
-    return placed.withColumns(
+    ranked = placed.withColumns(
         {
             "rank": F.col("rows_before") + F.row_number().over(within),
             "tokens_to": F.col("tokens_before") + F.sum("window_tokens").over(running),
         }
-    ).withColumn("percentile", 100.0 * (n - F.col("rank") + 1) / n)
-
-
-def _inside() -> Column:
-    return F.col("rank").between(F.col("first_rank"), F.col("last_rank")) & (
-        F.col("tokens_to") <= F.col("max_tokens")
     )
+    inside = ranked.where("rank between first_rank and last_rank and tokens_to <= max_tokens")
+    return inside.withColumn("percentile", 100.0 * (n - F.col("rank") + 1) / n)
 
 
 def _overlap(main: DataFrame, other: DataFrame, name: str) -> DataFrame:
