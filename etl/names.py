@@ -4,9 +4,8 @@ Rows of two windowings, or of two scorers, live in one table and never mix; each
 of the names its config gives.
 """
 
-from udfs.scorers import ScorerSpec, scorer_version
-
 from etl.config import Config
+from udfs.scorers import ScorerSpec, scorer_version
 from udfs.tokenize import tokenizer_name
 
 

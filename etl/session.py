@@ -23,9 +23,12 @@ SESSION_CONF = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # Delta's; INT96 has no statistics
     "spark.sql.parquet.enableNestedColumnVectorizedReader": "true",  # token lists read 4x faster
-    "parquet.page.size.row.check.min": "2",  # look at memory every other row, not every hundredth
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # a row may be a book
+}
+# Hadoop's own keys: Spark takes them from the session when it writes, and warns of them before.
+WRITER_CONF = {
+    "parquet.page.size.row.check.min": "2",  # look at memory every other row, not every hundredth
 }
 # One machine: start fast and keep quiet. C1 alone would slow long JVM work on a cluster.
 LOCAL_CONF = {
@@ -57,7 +60,7 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
     Raises ConfigError for GPU settings with a local master, which would wait for ever.
     """
     session = SparkSession.getActiveSession() or _build(config, app_name)
-    for key, value in {**SESSION_CONF, **config.conf}.items():
+    for key, value in {**SESSION_CONF, **WRITER_CONF, **config.conf}.items():
         _set(session, key, value)
     found = {key: session.conf.get(key, None) for key in GPU_CONF}
     _refuse_local_gpu(session.conf.get("spark.master", ""), found)

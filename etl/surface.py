@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from etl.session import get_spark
-from etl.tables.open import choose_connector, open_tables
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -17,6 +15,8 @@ from etl.jobs.base import Context, TableSet
 from etl.jobs.ledger import Run, run_job
 from etl.jobs.status import Status, status
 from etl.progress import Progress
+from etl.session import get_spark
+from etl.tables.open import choose_connector, open_tables
 
 
 def open_context(config: Config, quiet: bool = False) -> Context:

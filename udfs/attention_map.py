@@ -1,5 +1,6 @@
 """A coarse picture of a window's far attention, to be looked at beside its text."""
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 from torch import Tensor
 
 from udfs.attention import default_k
-from udfs.longattn import load_longattn
+from udfs.longattn import LongAttn, load_longattn
 from udfs.model import AttentionCall
 from udfs.scorers import ScorerSpec, TokenIds
 
 CELLS = 64  # along each side
+ROWS_PER_CELL = 16  # query rows looked at for each row of cells: a picture needs no more
 
 
 def attention_map(
@@ -20,10 +22,10 @@ def attention_map(
 ) -> npt.NDArray[np.float64]:
     """Mean far attention per cell [queries, keys] of the spec's first layer, over heads.
 
-    A cell (i, j) holds the mean over its queries of the mass on its keys that are k or more back;
-    its rows therefore sum to the mean far mass of those queries.
+    A cell (i, j) holds the mean, over evenly spaced queries of it, of the mass on its keys that are
+    k or more back; its rows therefore sum to the mean far mass of those queries.
     """
-    scorer = load_longattn(spec)
+    scorer = _loaded(spec)
     k = spec.k or default_k(len(token_ids))
     drawn: list[Tensor] = []
 
@@ -34,6 +36,11 @@ def attention_map(
     with torch.inference_mode():
         scorer.prefix.visit(ids_BL, spec.layers[:1], visit)
     return drawn[0].numpy()
+
+
+@cache
+def _loaded(spec: ScorerSpec) -> LongAttn:
+    return load_longattn(spec)
 
 
 def far_cells(
@@ -55,12 +62,13 @@ def far_cells(
     for head in range(heads):
         k_LD = k_GLD[head * len(k_GLD) // heads].float()
         for strip, (start, stop) in enumerate(pairwise(bounds)):
-            scores_RL = q_HLD[head, start:stop].float() @ k_LD.T * (scale or dim**-0.5)
+            rows_R = torch.linspace(start, stop - 1, min(stop - start, ROWS_PER_CELL)).long()
+            scores_RK = q_HLD[head, rows_R].float() @ k_LD[:stop].T * (scale or dim**-0.5)
             if softcap is not None:
-                scores_RL = softcap * torch.tanh(scores_RL / softcap)
-            distance_RL = keys_L[start:stop, None] - keys_L
-            seen_RL = (distance_RL >= 0) & (distance_RL < (sliding_window or length))
-            mass_RL = scores_RL.masked_fill(~seen_RL, -torch.inf).softmax(-1)
-            far_L = mass_RL.masked_fill(distance_RL < k, 0.0).mean(0).double().cpu()
-            found[strip].index_add_(0, cell_L.cpu(), far_L)
+                scores_RK = softcap * torch.tanh(scores_RK / softcap)
+            distance_RK = rows_R.to(keys_L.device)[:, None] - keys_L[:stop]
+            seen_RK = (distance_RK >= 0) & (distance_RK < (sliding_window or length))
+            mass_RK = scores_RK.masked_fill(~seen_RK, -torch.inf).softmax(-1)
+            far_K = mass_RK.masked_fill(distance_RK < k, 0.0).mean(0).double().cpu()
+            found[strip].index_add_(0, cell_L[:stop].cpu(), far_K)
     return found / heads

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from udfs.scorers import ScorerSpec
-from udfs.scoring import score_batches
 
 from etl.tables.schema import SCORES
+from udfs.scorers import ScorerSpec
+from udfs.scoring import score_batches
 
 if TYPE_CHECKING:
     import pandas as pd
