@@ -21,6 +21,7 @@ def make_config(root: Path, **settings: Any) -> Path:
         "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
         "export": {"parquet": {"path": str(root / "selected")}},
         "report": {"path": str(root / "report.html")},
+        "spark": {"conf": {"spark.sql.shuffle.partitions": "4"}},
         **settings,
     }
     path = root / "config.yaml"

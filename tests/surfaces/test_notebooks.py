@@ -19,7 +19,8 @@ NOTEBOOKS = sorted((REPO / "notebooks").glob("*.py"))
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("notebooks")
-    spark = {"master": "local[2]", "conf": {"spark.driver.memory": "1g"}}
+    conf = {"spark.driver.memory": "1g", "spark.sql.shuffle.partitions": "4"}
+    spark = {"master": "local[2]", "conf": conf}
     return make_config(root, spark=spark)
 
 

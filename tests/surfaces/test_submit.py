@@ -95,7 +95,7 @@ def submit(dist: Path, folder: Path, env: dict[str, str]) -> Submit:
     """Run a command of docs/cluster.md, by name; `replaced` maps its words to this machine's."""
 
     def run(
-        name: str, replaced: dict[str, str], *more: str, timeout: int = 240, **variables: str
+        name: str, replaced: dict[str, str], *more: str, timeout: int = 400, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         here = {**replaced, "dist/": f"{dist}/", "bin/": f"{REPO}/bin/"}
         words = command(name)[1:] + list(more)
