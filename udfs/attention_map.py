@@ -40,6 +40,7 @@ def attention_map(
 
 @cache
 def _loaded(spec: ScorerSpec) -> LongAttn:
+    torch.set_num_threads(spec.threads or 1)
     return load_longattn(spec)
 
 
@@ -53,22 +54,21 @@ def far_cells(
     softcap: float | None = None,
     sliding_window: int | None = None,
 ) -> Tensor:
-    """The map of one layer; one strip of queries of one head is in memory at a time."""
+    """The map of one layer; one strip of queries, all heads together, is in memory at a time."""
     heads, length, dim = q_HLD.shape
     bounds = np.linspace(0, length, min(cells, length) + 1).astype(int).tolist()
     keys_L = torch.arange(length, device=q_HLD.device)
     cell_L = torch.bucketize(keys_L, torch.tensor(bounds[1:-1], device=q_HLD.device), right=True)
+    k_HDL = k_GLD.float().repeat_interleave(heads // len(k_GLD), dim=0).transpose(1, 2)
     found = torch.zeros(len(bounds) - 1, len(bounds) - 1, dtype=torch.float64)
-    for head in range(heads):
-        k_LD = k_GLD[head * len(k_GLD) // heads].float()
-        for strip, (start, stop) in enumerate(pairwise(bounds)):
-            rows_R = torch.linspace(start, stop - 1, min(stop - start, ROWS_PER_CELL)).long()
-            scores_RK = q_HLD[head, rows_R].float() @ k_LD[:stop].T * (scale or dim**-0.5)
-            if softcap is not None:
-                scores_RK = softcap * torch.tanh(scores_RK / softcap)
-            distance_RK = rows_R.to(keys_L.device)[:, None] - keys_L[:stop]
-            seen_RK = (distance_RK >= 0) & (distance_RK < (sliding_window or length))
-            mass_RK = scores_RK.masked_fill(~seen_RK, -torch.inf).softmax(-1)
-            far_K = mass_RK.masked_fill(distance_RK < k, 0.0).mean(0).double().cpu()
-            found[strip].index_add_(0, cell_L[:stop].cpu(), far_K)
-    return found / heads
+    for strip, (start, stop) in enumerate(pairwise(bounds)):
+        rows_R = torch.linspace(start, stop - 1, min(stop - start, ROWS_PER_CELL)).long()
+        scores_HRK = q_HLD[:, rows_R].float() @ k_HDL[:, :, :stop] * (scale or dim**-0.5)
+        if softcap is not None:
+            scores_HRK = softcap * torch.tanh(scores_HRK / softcap)
+        distance_RK = rows_R.to(keys_L.device)[:, None] - keys_L[:stop]
+        seen_RK = (distance_RK >= 0) & (distance_RK < (sliding_window or length))
+        mass_HRK = scores_HRK.masked_fill(~seen_RK, -torch.inf).softmax(-1)
+        far_K = mass_HRK.masked_fill(distance_RK < k, 0.0).mean((0, 1)).double().cpu()
+        found[strip].index_add_(0, cell_L[:stop].cpu(), far_K)
+    return found
