@@ -1,6 +1,7 @@
 """Job report: one HTML page of what the jobs did and what was chosen; rows are windows shown."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from etl.report.page import Example, Page, render
 from etl.stages import select as stage
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
-BINS_PER_OCTAVE = 4  # of document lengths
+BINS_PER_OCTAVE = 2  # of document lengths
 
 # a window's token ids -> its far attention [queries, keys], coarse
 AttentionMap = Callable[[list[int]], npt.NDArray[Any]]
@@ -43,7 +44,7 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
     """Read the tables and draw all there is."""
     name, selection = current_selection(context)
     windows, total = window_points(context, selection)
-    runs, metrics = last_runs(context), _selection_metrics(context)
+    runs, metrics = job_runs(context), _selection_metrics(context)
     versions = dict(context.tables.versions_read)
     palette = figures.colours([*windows["domain"], *_group(metrics, "planned")])
     sampled = f"{len(windows):,} of {total:,} windows, sampled." if len(windows) < total else ""
@@ -65,16 +66,30 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
     )
 
 
-def last_runs(context: Context) -> pd.DataFrame:
-    """The last finished run of each job, in the jobs' order, as columns of `runs`."""
-    done = context.tables.read("runs").where("status = 'done'")
-    columns = ("job", "started", "seconds", "rows_in", "rows_out", "refused", "metrics")
-    latest = done.groupBy("job").agg(F.max_by(F.struct(*columns), "started").alias("run"))
-    rows = [row["run"].asDict() for row in latest.collect()]
-    frame = pd.DataFrame(rows, columns=list(columns))
-    order = {job: i for i, job in enumerate(JOBS)}
-    known = frame[frame["job"].isin(order) & (frame["job"] != "report")]
-    return known.sort_values("job", key=lambda job: job.map(order), ignore_index=True)
+def job_runs(context: Context) -> pd.DataFrame:
+    """A row per job that has run: job, started, seconds, rows_in, rows_out, refused.
+
+    Runs of this config count, or all where none had it. ingest to score take up only what is new,
+    so that their runs add up; select and export do all anew, so that the last one counts.
+    """
+    columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused")
+    done = context.tables.read("runs").where("status = 'done'").select(*columns)
+    runs = [row.asDict() for row in done.orderBy("started").collect()]
+    rows = [_added_up(job, runs, context.config.hash) for job in JOBS if job != "report"]
+    return pd.DataFrame([row for row in rows if row])
+
+
+def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, Any] | None:
+    every = [run for run in runs if run["job"] == job]
+    mine = [run for run in every if run["config"] == config] or every
+    if not mine:
+        return None
+    counted = mine[-1:] if job in ("select", "export") else mine
+    refused = Counter[str]()
+    for run in counted:
+        refused.update(run["refused"])
+    sums = {key: sum(run[key] for run in counted) for key in ("seconds", "rows_in", "rows_out")}
+    return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
 
 
 def window_points(context: Context, selection: DataFrame) -> tuple[pd.DataFrame, int]:
@@ -101,7 +116,19 @@ def document_lengths(context: Context) -> pd.DataFrame:
     octave = F.floor(F.log2("n_tokens") * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
     binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
     counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
-    return counts
+    return counts if counts.empty else _with_empty_bins(counts)
+
+
+def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
+    """Every domain with all bins from the first to the last and one more, where lines end."""
+    place = (np.log2(counts["n_tokens"]) * BINS_PER_OCTAVE).round().astype(int)
+    table = counts.assign(place=place).pivot_table(
+        index="place", columns="domain", values="documents", fill_value=0
+    )
+    filled = table.reindex(range(place.min(), place.max() + 2), fill_value=0)
+    filled.index = pd.Index(2.0 ** (filled.index / BINS_PER_OCTAVE), name="n_tokens")
+    bins: pd.DataFrame = filled.reset_index().melt("n_tokens", value_name="documents")
+    return bins
 
 
 def examples(

@@ -1,6 +1,7 @@
 """From scores to the page: select, export, trace and report on one small set of tables."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from etl import names
 from etl.jobs import export as export_job
 from etl.jobs import report as report_job
 from etl.jobs import select as select_job
-from etl.jobs.base import Context
-from etl.jobs.ledger import run_job
+from etl.jobs.base import Context, Outcome
+from etl.jobs.ledger import record, run_job
 from etl.jobs.trace import trace
 from etl.tables.schema import TABLES
 from udfs.errors import ConfigError, TableError, UserError
@@ -225,3 +226,19 @@ class TestReport:
         assert run_job("report", context).outcome is not None
         assert "<title>What was selected, and why</title>" in (root / "report.html").read_text()
         assert not list(root.glob("*.part"))
+
+    def test_runs_that_take_up_what_is_new_add_up(self, context: Context) -> None:
+        def outcome(rows: int) -> Callable[[Context], Outcome]:
+            return lambda _: Outcome(rows_in=rows, rows_out=rows - 1, refused={"broken_json": 1})
+
+        for rows in (10, 4):
+            record("ingest", context, outcome(rows))
+        runs = report_job.job_runs(context).set_index("job")
+        assert runs.loc["ingest", "rows_in"] == 14
+        assert runs.loc["ingest", "refused"] == {"broken_json": 2}
+        assert runs.loc["select", "rows_in"] == 2 * N_DOCS - 2 + 3
+
+    def test_lengths_show_empty_bins(self, context: Context) -> None:
+        bins = report_job.document_lengths(context)
+        assert bins["documents"].sum() == N_DOCS
+        assert bins.groupby("domain")["n_tokens"].agg(tuple).nunique() == 1
