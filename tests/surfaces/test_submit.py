@@ -163,7 +163,7 @@ def test_one_machine_runs_every_job(submit: Submit, config: Path) -> None:
     made = submit("local", {"conf/demo.yaml": str(config)})
     assert made.returncode == 0, made.stdout[-5000:]
     assert (config.parent / "report.html").exists()
-    assert (config.parent / "selected" / "manifest.json").exists()
+    assert (config.parent / "selected" / "_manifest.json").exists()
 
 
 @pytest.mark.demo

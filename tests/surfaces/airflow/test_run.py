@@ -16,5 +16,5 @@ def test_the_chain_runs_and_balances(airflow: Airflow, corpus: Path) -> None:
     assert {name: status["jobs"][name]["status"] for name in jobs} == dict.fromkeys(jobs, "done")
     assert all(status["jobs"][name]["balances"] for name in jobs)
     assert set(status["tables"]["scores"]["domains"]) == set(DOMAINS)
-    assert (corpus.parent / "selected" / "manifest.json").exists()
+    assert (corpus.parent / "selected" / "_manifest.json").exists()
     assert (corpus.parent / "report.html").stat().st_size > 0

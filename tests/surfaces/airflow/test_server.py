@@ -39,7 +39,7 @@ def test_a_trigger_scores_and_the_scores_start_the_selection(
     run = _wait_for_success(server, "longattn_reselect", 200)
     assert run["run_type"] == "asset_triggered"
     assert _resolved_inputs(server, run)["domains"] == ["code"]
-    names = json.loads((corpus.parent / "reselected" / "manifest.json").read_text())
+    names = json.loads((corpus.parent / "reselected" / "_manifest.json").read_text())
     assert names["selection"] == "reselected"
     status = json.loads(longattn("status", "--config", str(corpus), "--json"))
     assert status["jobs"]["select"]["balances"]
