@@ -35,8 +35,8 @@ def test_a_trigger_scores_and_the_scores_start_the_selection(
     conf = {"config": str(corpus), "overrides": ["select.name=triggered"], "domains": ["code"]}
     made = airflow("dags", "trigger", "longattn_pipeline", "--conf", json.dumps(conf))
     assert made.returncode == 0, made.stdout[-3000:]
-    _wait_for_success(server, "longattn_pipeline", 400)
-    run = _wait_for_success(server, "longattn_reselect", 200)
+    _wait_for_success(server, "longattn_pipeline", 700)
+    run = _wait_for_success(server, "longattn_reselect", 400)
     assert run["run_type"] == "asset_triggered"
     assert _resolved_inputs(server, run)["domains"] == ["code"]
     names = json.loads((corpus.parent / "reselected" / "_manifest.json").read_text())
