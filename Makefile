@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data test quick lint format dist evidence clean
+.PHONY: help setup demo demo-data test test-airflow quick lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,8 +38,8 @@ format: setup ## format the code
 dist: setup ## build the wheel, and the .zip that Spark's workers can import
 	@bin/dist.sh $(VENV)
 
-evidence: demo-data ## reproduce the tables of docs/evidence.md
-	@$(PYTHON) benchmarks/evidence.py
+test-airflow: demo-data ## the DAGs in a real Airflow, in a venv of its own
+	@bin/test_airflow.sh
 
 clean: ## remove the demo's tables and reports, not its downloads
 	rm -rf data/tables data/export data/report.html
