@@ -76,11 +76,12 @@ def current_selection(context: Context) -> tuple[str, DataFrame]:
 
 
 def selection_summary(context: Context) -> list[dict[str, Any]]:
-    """Per scored domain: windows, scored (of how many), tokens, lds_min, lds_max, best (its id)."""
+    """Per scored domain, of the windows in the mix: windows, scored (of how many), tokens, lds_min,
+    lds_max, best (its id)."""
     scored = stage.sizes(considered(context))
     _, selection = current_selection(context)
     found = (
-        selection.where(F.col("domain").isin(*scored))
+        selection.where(F.col("domain").isin(*scored) & (F.col("copies") > 0))
         .groupBy("domain")
         .agg(
             F.count("*").alias("windows"),
