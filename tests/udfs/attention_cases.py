@@ -23,6 +23,15 @@ CASES: list[tuple[int, int, int, int, int, int, dict[str, Any]]] = [
     (1, 2, 1, 140, 128, 35, {"rows": torch.tensor([0, 1, 35, 36, 77, 139])}),
 ]
 
+# What the CPU twin need not see again: flat packing of odd groups, masks that meet in one tile
+KERNEL_CASES: list[tuple[int, int, int, int, int, int, dict[str, Any]]] = [
+    (1, 5, 1, 70, 16, 3, {}),
+    (1, 3, 3, 97, 64, 97, {}),
+    (1, 40, 1, 20, 16, 5, {}),  # more heads in a group than rows in a tile
+    (1, 4, 2, 130, 80, 33, {"softcap": 10.0, "sliding_window": 64}),
+    (2, 6, 2, 101, 16, 25, {"rows": torch.tensor([0, 24, 25, 60, 100]), "sliding_window": 70}),
+]
+
 
 def inputs(case: tuple[Any, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     windows, heads, key_heads, length, dim = case[:5]
