@@ -75,6 +75,60 @@ def test_tiles_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         assert torch.allclose(found.s2_BH, whole.s2_BH, rtol=1e-5)
 
 
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
+    """Any small window: q, k and options, with k anywhere from 1 to past the last distance."""
+    group, key_heads, length = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 70)),
+    )
+    generator = torch.manual_seed(draw(st.integers(0, 1000)))
+    q_BHLD = torch.randn(1, group * key_heads, length, 8, generator=generator) * 2
+    k_BGLD = torch.randn(1, key_heads, length, 8, generator=generator) * 2
+    rows = draw(st.none() | st.sets(st.integers(0, length - 1), min_size=1).map(sorted))
+    return (
+        q_BHLD,
+        k_BGLD,
+        {
+            "k": draw(st.integers(1, length + 1)),
+            "softcap": draw(st.none() | st.floats(1, 60)),
+            "sliding_window": draw(st.none() | st.integers(1, length + 5)),
+            "rows": None if rows is None else torch.tensor(rows),
+        },
+    )
+
+
+@given(problems())
+@settings(max_examples=60, deadline=None)
+def test_any_window_scores_as_defined(problem: tuple) -> None:
+    q_BHLD, k_BGLD, options = problem
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("udfs.attention.TILE_KEYS", 24)  # several tiles even in a small window
+        patch.setattr("udfs.attention.TILE_ROWS", 32)
+        found = far_statistics(q_BHLD, k_BGLD, keep_rows=True, **options)
+    truth = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), keep_rows=True, **options)
+    for name in ("row_mass_BHR", "row_square_BHR"):
+        assert torch.allclose(getattr(found, name).double(), getattr(truth, name), atol=2e-6), name
+    assert torch.allclose(found.row_mass_BHR.double().sum(-1), found.s1_BH)
+
+
+def test_keys_may_be_a_view_of_another_layout() -> None:
+    """Models hand over [B, L, H, D] transposed."""
+    torch.manual_seed(4)
+    q_BLHD, k_BLGD = torch.randn(2, 60, 4, 8), torch.randn(2, 60, 2, 8)
+    views = (q_BLHD.transpose(1, 2), k_BLGD.transpose(1, 2))
+    found, truth = (f(*views, k=15) for f in KERNELS[::-1])
+    assert torch.allclose(found.s1_BH, truth.s1_BH) and torch.allclose(found.s2_BH, truth.s2_BH)
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    q_BHLD, k_BGLD = torch.randn(1, 2, 40, 8), torch.randn(1, 1, 40, 8)
+    before = q_BHLD.clone(), k_BGLD.clone()
+    far_statistics(q_BHLD, k_BGLD, k=10, softcap=5.0)
+    assert torch.equal(q_BHLD, before[0]) and torch.equal(k_BGLD, before[1])
+
+
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([(1, 1), (2, 1), (3, 3), (6, 2)]))
 @settings(max_examples=40, deadline=None)
 def test_uniform_attention_has_a_closed_form(length: int, k: int, heads: tuple[int, int]) -> None:
