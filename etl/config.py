@@ -100,7 +100,6 @@ class ScoreConfig(Section):
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
     commit: Positive = 256  # windows per transaction
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
-    cascade: bool = False  # sampled first, then exact where the interval straddles the cut
     layers: list[Annotated[int, Field(ge=0)]] = [0]
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
