@@ -71,8 +71,6 @@ class DedupConfig(Section):
     verify: Literal["signature", "jaccard"] = "jaccard"
     max_band_size: Positive = 1000  # documents of one band above which edges form a star
     seed: int = 0
-    decontaminate: PathList = []  # text files of evaluation sets that no window may overlap
-    decontaminate_ngram: Positive = 13  # words in a row shared with one of them: contaminated
 
 
 class WindowConfig(Section):
