@@ -30,7 +30,7 @@ from torch import Tensor
 Support = Literal["matrix", "block"]
 
 LOG2_E = math.log2(math.e)
-TILE_ROWS = 384  # query rows of a tile, times the heads of a group: the tile stays in cache
+TILE_ROWS = 512  # query rows of a tile, times the heads of a group: the tile stays in cache
 MIN_ROWS = 16  # of a tile, however many heads share its keys
 TILE_KEYS = 512
 
@@ -144,7 +144,7 @@ def far_statistics(
         heads = slice(key_head * group, (key_head + 1) * group)
         k_LD = k_BGLD[window, key_head].to(dtype)
         for span in _spans(0, len(position_R), rows_per_tile):
-            q_HRD = q_BHLD[window, heads].index_select(1, position_R[span]).to(dtype).mul_(factor)
+            q_HRD = q_BHLD[window, heads, span if rows is None else rows[span]].to(dtype) * factor
             mass_BHR[window, heads, span], square_BHR[window, heads, span] = _row_statistics(
                 q_HRD, k_LD, position_R[span], tile, k, softcap, sliding_window
             )

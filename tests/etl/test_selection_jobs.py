@@ -151,7 +151,7 @@ class TestSelectJob:
     def test_the_summary_counts_what_was_scored(self, context: Context) -> None:
         book, code = select_job.selection_summary(context)
         assert (book["windows"], book["scored"], book["tokens"]) == (11, 22, 11 * LENGTH)
-        assert (code["windows"], code["scored"]) == (12, 24)
+        assert (code["windows"], code["scored"]) == (5, 24)
         assert book["lds_min"] < book["lds_max"]
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from tests.surfaces.airflow.conftest import BIN, Airflow, longattn
 
-Get = Callable[[str], Any]
 PROCESSES = ("api-server", "dag-processor", "scheduler")
 
 
@@ -65,13 +64,19 @@ def _wait_for_success(call: Callable[..., Any], dag_id: str, seconds: float) -> 
         return next((run for run in runs if run["state"] in ("success", "failed")), None)
 
     run: dict[str, Any] = _wait(f"a run of {dag_id}", done, seconds)
-    assert run["state"] == "success", _task_states(call, run)
+    assert run["state"] == "success", "\n".join(_failures(call, run))
     return run
 
 
-def _task_states(call: Callable[..., Any], run: dict[str, Any]) -> dict[str, str]:
+def _failures(call: Callable[..., Any], run: dict[str, Any]) -> Iterator[str]:
+    """The state of every task of a run; of those that failed, what they said last."""
     path = f"/api/v2/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances"
-    return {task["task_id"]: task["state"] for task in call(path)["task_instances"]}
+    for task in call(path)["task_instances"]:
+        yield f"{task['task_id']}: {task['state']}"
+        if task["state"] == "failed":
+            where = f"{path}/{task['task_id']}/logs/{task['try_number']}"
+            lines = call(f"{where}?map_index={task['map_index']}")["content"]
+            yield from (f"    {line.get('event', line)}" for line in lines[-40:])
 
 
 class _running:
