@@ -4,19 +4,21 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from etl import names
 from etl.jobs import JOBS
 from etl.jobs.base import Context, Outcome
-from etl.jobs.select import considered, current_selection
+from etl.jobs.select import cached, considered, current_selection
 from etl.report import figures
 from etl.report.page import Example, Page, render
 from etl.stages import select as stage
@@ -42,13 +44,21 @@ def run(context: Context) -> Outcome:
 
 def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
     """Read the tables and draw all there is."""
-    name, selection = current_selection(context)
-    windows, total = window_points(context, selection)
+    with cached(considered(context)) as rows:
+        return _page_of(context, rows, attention)
+
+
+def _page_of(context: Context, rows: DataFrame, attention: AttentionMap | None) -> Page:
+    """The page of the windows that were there to select from."""
+    name, selection = current_selection(context, rows)
+    windows, total = window_points(context, rows, selection)
     runs, metrics = job_runs(context), _selection_metrics(context)
     versions = dict(context.tables.versions_read)
-    palette = figures.colours([*windows["domain"], *_group(metrics, "planned")])
+    documents = document_lengths(context)  # of domains, too, that no window was scored of
+    shown = [*windows["domain"], *_group(metrics, "planned"), *documents["domain"]]
+    palette = figures.colours(shown)
     sampled = f"{len(windows):,} of {total:,} windows, sampled." if len(windows) < total else ""
-    ends = examples(context, selection, attention)
+    ends = examples(context, rows, attention)
     return Page(
         title="What was selected, and why",
         subtitle=f"Selection {name} by {names.scorer(context.config)},"
@@ -56,7 +66,7 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         key_figures=key_figures(context, runs, metrics, selection),
         domains=palette,
-        figures=_figures(context, windows, runs, metrics, palette),
+        figures=_figures(context, windows, documents, runs, metrics, palette),
         best=ends["best"],
         worst=ends["worst"],
         runs=[_ledger_row(row) for row in _records(runs)],
@@ -92,10 +102,11 @@ def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, An
     return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
 
 
-def window_points(context: Context, selection: DataFrame) -> tuple[pd.DataFrame, int]:
+def window_points(
+    context: Context, rows: DataFrame, selection: DataFrame
+) -> tuple[pd.DataFrame, int]:
     """domain, ds, du, lds, selected of all windows or an even sample; and how many there are."""
     config = context.config
-    rows = considered(context)
     total = sum(stage.sizes(rows).values())
     scored = stage.score_by(rows, config.select, config.seed)
     if total > MAX_WINDOWS:
@@ -132,19 +143,22 @@ def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def examples(
-    context: Context, selection: DataFrame, attention: AttentionMap | None
+    context: Context, rows: DataFrame, attention: AttentionMap | None
 ) -> dict[str, list[Example]]:
     """The best and the worst windows of each domain with text and attention maps."""
-    config = context.config
-    rows = considered(context)
+    config, sizes = context.config, stage.sizes(rows)
     scored = stage.score_by(rows, config.select, config.seed)
-    sizes, n = stage.sizes(rows), config.report.examples
     ends = {"best": F.desc("lds"), "worst": F.asc("lds")}
-    found: dict[str, list[Example]] = {"best": [], "worst": []}
-    for end, order in ends.items():
-        for domain in sizes:
-            mine = scored.where(F.col("domain") == domain).orderBy(order, "window_id").limit(n)
-            found[end] += [_example(row, sizes, attention) for row in _texts(context, mine, order)]
+    chosen = [
+        scored.where(F.col("domain") == domain)
+        .orderBy(order, "window_id")
+        .limit(config.report.examples)
+        .withColumn("end", F.lit(end))
+        for (end, order), domain in product(ends.items(), sizes)
+    ]
+    found: dict[str, list[Example]] = {end: [] for end in ends}
+    for row in _texts(context, chosen):
+        found[row["end"]].append(_example(row, sizes, attention))
     return found
 
 
@@ -188,6 +202,7 @@ def key_figures(
 def _figures(
     context: Context,
     windows: pd.DataFrame,
+    documents: pd.DataFrame,
     runs: pd.DataFrame,
     metrics: Mapping[str, float],
     palette: figures.Palette,
@@ -200,7 +215,6 @@ def _figures(
         "scatter": figures.scatter(windows, palette),
         "timing": figures.timing(runs),
     }
-    documents = document_lengths(context)
     if len(documents):
         drawn["lengths"] = figures.lengths(documents, context.config.window.length, palette)
     shares = [
@@ -244,18 +258,24 @@ def _group(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
     }
 
 
-def _texts(context: Context, rows: DataFrame, order: Column) -> list[Any]:
-    """The rows with source, place and the beginning of their text, in the same order."""
+def _texts(context: Context, chosen: list[DataFrame]) -> list[Row]:
+    """All rows with source, place and the beginning of their text: by domain, outermost first."""
+    if not chosen:
+        return []
     tables, config = context.tables, context.config
     windows = tables.read("windows").select("window_id", "start_char", "token_ids")
     documents = tables.read("documents").select("doc_id", "source_uri", "source_row", "text")
     begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
     excerpt = F.substring("text", begin, F.lit(config.report.excerpt_chars))
+    rows = reduce(DataFrame.unionAll, chosen)
     found = rows.join(windows, "window_id").join(documents, "doc_id", "left")
-    return list(found.withColumn("text", excerpt).orderBy(order, "window_id").collect())
+    outwards = F.when(F.col("end") == "best", -F.col("lds")).otherwise(F.col("lds"))
+    return list(
+        found.withColumn("text", excerpt).orderBy("domain", outwards, "window_id").collect()
+    )
 
 
-def _example(row: Any, sizes: Mapping[str, int], attention: AttentionMap | None) -> Example:
+def _example(row: Row, sizes: Mapping[str, int], attention: AttentionMap | None) -> Example:
     drawn = None
     if attention is not None:
         far = attention(row["token_ids"])

@@ -21,17 +21,8 @@ from udfs.errors import TableError
 
 def run(context: Context) -> Outcome:
     """Write one selection; rows are windows scored by the config's scorer, and packed ones."""
-    config = context.config
-    with _cached(considered(context)) as rows, _cached(_kept(context, rows)) as kept:
-        name = selection_name(config, rows)
-        shares = mixing.plan(mixing.supplies(kept), config.mix)
-        mixed = mixing.mix(kept, shares, config.seed)
-        context.tables.replace_where("selections", _as_table(mixed, name), {"selection": name})
-        selection = context.tables["selections"].read().where(F.col("selection") == name)
-        scored = stage.sizes(rows)
-        packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
-        overlaps = _overlaps(context, rows, selection.where(F.col("lds").isNotNull()))
-        return _outcome(scored, packed, selection, shares, overlaps)
+    with cached(considered(context)) as rows:
+        return _select(context, rows, stage.sizes(rows))
 
 
 def considered(context: Context) -> DataFrame:
@@ -61,25 +52,27 @@ def selection_name(config: Config, rows: DataFrame) -> str:
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def current_selection(context: Context) -> tuple[str, DataFrame]:
+def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[str, DataFrame]:
     """Name and rows of the selection that the config and the scores of now give.
 
-    Raises TableError when it has not been made.
+    `rows` is `considered(context)`, where the caller has it. Raises TableError when the selection
+    has not been made.
     """
-    name = selection_name(context.config, considered(context))
-    rows = context.tables.read("selections").where(F.col("selection") == name)
-    if rows.isEmpty():
+    name = selection_name(context.config, considered(context) if rows is None else rows)
+    selection = context.tables.read("selections").where(F.col("selection") == name)
+    if selection.isEmpty():
         raise TableError(
             f"selections: none named {name} for this config and these scores: run `longattn select`"
         )
-    return name, rows
+    return name, selection
 
 
 def selection_summary(context: Context) -> list[dict[str, Any]]:
     """Per scored domain, of the windows in the mix: windows, scored (of how many), tokens, lds_min,
     lds_max, best (its id)."""
-    scored = stage.sizes(considered(context))
-    _, selection = current_selection(context)
+    with cached(considered(context)) as rows:
+        scored = stage.sizes(rows)
+        _, selection = current_selection(context, rows)
     found = (
         selection.where(F.col("domain").isin(*scored) & (F.col("copies") > 0))
         .groupBy("domain")
@@ -95,7 +88,7 @@ def selection_summary(context: Context) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _cached(rows: DataFrame) -> Iterator[DataFrame]:
+def cached(rows: DataFrame) -> Iterator[DataFrame]:
     """Keep rows in memory while the block reads them again and again, where that is allowed."""
     try:
         rows.persist()
@@ -108,10 +101,25 @@ def _cached(rows: DataFrame) -> Iterator[DataFrame]:
         rows.unpersist()
 
 
-def _kept(context: Context, rows: DataFrame) -> DataFrame:
+def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcome:
+    """Choose among `rows`, of which each domain has as many as `scored` says, and write it down."""
+    config = context.config
+    name = selection_name(config, rows)
+    with cached(_kept(context, rows, scored)) as kept:
+        shares = mixing.plan(mixing.supplies(kept), config.mix)
+        mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
+        context.tables.replace_where("selections", mixed, {"selection": name})
+    selection = context.tables["selections"].read().where(F.col("selection") == name)
+    packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
+    ranked = selection.where(F.col("lds").isNotNull())
+    overlaps = _overlaps(config, rows, scored, ranked)
+    return _outcome(scored, packed, selection, shares, overlaps)
+
+
+def _kept(context: Context, rows: DataFrame, scored: dict[str, int]) -> DataFrame:
     """The windows inside the cut, and all windows of the packed domains."""
     config = context.config
-    kept = stage.select(rows, config.select, config.seed)
+    kept = stage.select(rows, config.select, config.seed, scored)
     if not config.pack.domains:
         return kept
     windows = context.tables.read("windows").where(F.col("domain").isin(*config.pack.domains))
@@ -126,11 +134,12 @@ def _as_table(mixed: DataFrame, name: str) -> DataFrame:
     )
 
 
-def _overlaps(context: Context, rows: DataFrame, selection: DataFrame) -> dict[str, float]:
+def _overlaps(
+    config: Config, rows: DataFrame, scored: dict[str, int], selection: DataFrame
+) -> dict[str, float]:
     """`overlap/NAME/DOMAIN`: share of the selection that the compared one has too."""
-    config = context.config
     others = {
-        name: stage.select(rows, settings, config.seed)
+        name: stage.select(rows, settings, config.seed, scored)
         for name, settings in stage.variants(_comparable(config.select)).items()
     }
     shares = stage.overlaps(selection, others).collect()

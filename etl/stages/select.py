@@ -17,6 +17,7 @@ from udfs.errors import ConfigError
 
 PER_SPLIT = 64  # sampled rows between two splits; more make the buckets more even
 SPLITS = 127  # per domain: a task sorts about 1/128 of one
+ONE_TASK = 50_000  # rows of a domain that one task sorts sooner than a sample is drawn
 SORT_BY = {"ds": "ds", "du": "du", "length": "doc_tokens"}  # select.by -> column
 UNBOUNDED = (1 << 63) - 1
 T = TypeVar("T")
@@ -158,25 +159,26 @@ def keep_best(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
     rank is exact: best `lds` first, ties by window_id, itself a hash. tokens_to counts the tokens
     of the domain's windows down to and including this one.
 
-    No task sorts a whole domain: a sample splits each domain into about 128 buckets, counts per
-    bucket give every bucket its first rank, and only the buckets that the cut reaches are sorted.
-    However uneven the sample is, ranks stay exact, for the splits only decide who sorts what.
+    No task sorts a large domain: see `_in_buckets`.
     """
     keyed = rows.withColumn("sort_key", F.struct((-F.col("lds")).alias("down"), "window_id"))
     cut_table = _cut_table(rows, cuts)
     bounded = keyed.join(F.broadcast(cut_table), "domain").where("lds >= min_score")
-    splits = _local(_splits(bounded))
-    placed = _placed(bounded.join(F.broadcast(splits), "domain", "left"))
-    before = _local(_before(placed).join(cut_table, "domain").where(_reached()))
-    ends = F.broadcast(_ends(before, splits))
-    near = bounded.join(ends, "domain").where("end is null or sort_key < end")
-    counts = F.broadcast(before.select(*_BEFORE))
-    return _ranked(_placed(near).join(counts, ["domain", "bucket"])).drop(*_WORKING_COLUMNS)
+    if any(cut.n_scored > ONE_TASK for cut in cuts.values()):
+        return _ranked(_in_buckets(bounded, cut_table)).drop(*_WORKING_COLUMNS)
+    whole = dict.fromkeys(("bucket", "rows_before", "tokens_before"), F.lit(0))
+    return _ranked(bounded.withColumns(whole)).drop(*_WORKING_COLUMNS)
 
 
-def select(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
-    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`)."""
-    cuts = {domain: cut_of(domain, n, config) for domain, n in sizes(rows).items()}
+def select(
+    rows: DataFrame, config: SelectConfig, seed: int, scored: Mapping[str, int] | None = None
+) -> DataFrame:
+    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`).
+
+    `scored` is `sizes(rows)`, where the caller has it.
+    """
+    counts = sizes(rows) if scored is None else scored
+    cuts = {domain: cut_of(domain, n, config) for domain, n in counts.items()}
     return keep_best(score_by(rows, config, seed), cuts)
 
 
@@ -268,6 +270,21 @@ def _by(config: SelectConfig, name: str) -> SelectConfig:
 def _cut_table(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
     table = [(domain, *astuple(cut)) for domain, cut in cuts.items()]
     return rows.sparkSession.createDataFrame(table, CUT_DDL)
+
+
+def _in_buckets(bounded: DataFrame, cut_table: DataFrame) -> DataFrame:
+    """The rows of the buckets that the cut reaches, with `bucket` and what lies before it.
+
+    A sample splits each domain into about 128 buckets, and counts per bucket give every bucket its
+    first rank. However uneven the sample is, ranks stay exact: splits only decide who sorts what.
+    """
+    splits = _local(_splits(bounded))
+    placed = _placed(bounded.join(F.broadcast(splits), "domain", "left"))
+    before = _local(_before(placed).join(cut_table, "domain").where(_reached()))
+    ends = F.broadcast(_ends(before, splits))
+    near = bounded.join(ends, "domain").where("end is null or sort_key < end")
+    counts = F.broadcast(before.select(*_BEFORE))
+    return _placed(near).join(counts, ["domain", "bucket"])
 
 
 def _splits(rows: DataFrame) -> DataFrame:
