@@ -57,6 +57,9 @@ class TableSet(Mapping[str, Table]):
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
         return self._note(name, self[name].append(df, txn))
 
+    def merge(self, name: str, df: DataFrame) -> Commit:
+        return self._note(name, self[name].merge(df))
+
     def overwrite(self, name: str, df: DataFrame) -> Commit:
         return self._note(name, self[name].overwrite(df))
 
@@ -86,8 +89,6 @@ class Context:
 
         `refused` has the columns of `rejects` but for rejected_at.
         """
-        known = self.tables["rejects"].read()
-        same = [refused[c].eqNullSafe(known[c]) for c in REJECTS.key]
-        fresh = refused.join(known, same, "left_anti").dropDuplicates(list(REJECTS.key))
-        stamped = fresh.withColumn("rejected_at", F.current_timestamp())
-        return self.tables.append("rejects", stamped.select(*REJECTS.columns)).rows
+        once = refused.dropDuplicates(list(REJECTS.key))
+        stamped = once.withColumn("rejected_at", F.current_timestamp())
+        return self.tables.merge("rejects", stamped.select(*REJECTS.columns)).rows

@@ -1,15 +1,20 @@
 """What a table can do, whichever connector does it; jobs see nothing else of Delta."""
 
+import random
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from etl.tables.schema import TableSpec
-from udfs.errors import TableError
+from udfs.errors import ConcurrentWriteError, TableError
+
+ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,26 @@ class Table(ABC):
         if problems:
             raise TableError(f"table {self.location}: {'; '.join(problems)}")
 
+    def refuse_repeated_keys(self, df: DataFrame) -> None:
+        """Raise TableError, naming one, when df has a key twice."""
+        if repeated := df.groupBy(*self.spec.key).count().where("count > 1").first():
+            *values, times = repeated
+            key = ", ".join(f"{k}={v}" for k, v in zip(self.spec.key, values, strict=True))
+            raise TableError(f"table {self.location}: merge was given {key} {times} times")
+
+    def until_not_overtaken(
+        self, commit: Callable[[], Result], overtaken: type[Exception]
+    ) -> Result:
+        """Commit; again from the newest version, after a moment, when it raises `overtaken`."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return commit()
+            except overtaken:
+                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
+        raise ConcurrentWriteError(
+            f"table {self.location}: other writers won {ATTEMPTS} times in a row; run it again"
+        )
+
     @abstractmethod
     def version(self) -> int | None:
         """Latest version, or None when the table has not been made."""
@@ -85,6 +110,14 @@ class Table(ABC):
     @abstractmethod
     def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
         """Replace the rows of one partition atomically; df may hold rows of that partition only."""
+
+    @abstractmethod
+    def merge(self, df: DataFrame) -> Commit:
+        """Add, atomically, the rows whose key the table has not; its own rows stay as they are.
+
+        Of two merges of one key at once, the later finds it there. Nulls in a key are equal. Raises
+        TableError naming a key that df itself has twice. docs/adr/0007 says why nothing is updated.
+        """
 
     @abstractmethod
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:

@@ -7,14 +7,12 @@ that a replace has not been overtaken by another writer.
 
 import json
 import math
-import random
-import time
 import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import reduce
 from itertools import takewhile
-from typing import Any, TypeVar
+from typing import Any
 
 import deltalake
 from deltalake import CommitProperties, DeltaTable
@@ -24,18 +22,21 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from etl.tables.base import Commit, Detail, Table, Txn, column_problems
+from etl.tables.base import Commit, Detail, Result, Table, Txn, column_problems
 from etl.tables.features import refuse_unreadable, refuse_unwritable
-from etl.tables.files import NewFiles, commit_info, local_path, partitions, write_files
+from etl.tables.files import (
+    NewFiles,
+    as_pattern,
+    commit_info,
+    local_path,
+    partitions,
+    write_files,
+)
 from etl.tables.schema import TableSpec
 from udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
 
-ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
 ORPHAN_HOURS = 24  # files the log has never named may be a running job's until they are this old
-
-
-Result = TypeVar("Result")
 
 
 class DeltaRsTable(Table):
@@ -78,6 +79,13 @@ class DeltaRsTable(Table):
         self._refuse_strangers(files, partition)
         filters = [(column, "=", value) for column, value in partition.items()]
         return self._retry(lambda: self._commit(files, "overwrite", filters))
+
+    def merge(self, df: DataFrame) -> Commit:
+        """The rows are written first and looked at as written: df is evaluated once."""
+        files = self._write(df)
+        written = self._read_new(files) if files.rows else self.empty()
+        self.refuse_repeated_keys(written)
+        return self._retry(lambda: self._commit_unknown(files, written))
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         table = self._open()
@@ -178,6 +186,23 @@ class DeltaRsTable(Table):
         rows = df.select(*self.spec.columns)
         return write_files(rows, self.location, self.spec.partition_by, self.spec.unindexed)
 
+    def _read_new(self, files: NewFiles) -> DataFrame:
+        """The rows of a write, committed or not."""
+        folder = as_pattern(f"{self.location}/{files.folder}")
+        return self.spark.read.schema(self.spec.schema).parquet(folder).select(*self.spec.columns)
+
+    def _commit_unknown(self, files: NewFiles, written: DataFrame) -> Commit:
+        """Commit the rows whose keys the newest version has not, unless it is overtaken."""
+        table = self._open_or_create()
+        known = self.read(table.version()).select(*self.spec.key)
+        same = [written[column].eqNullSafe(known[column]) for column in self.spec.key]
+        fresh = written.join(known, same, "left_anti")
+        if fresh.select(*self.spec.key).count() < files.rows:
+            files = self._write(fresh)
+        if not files.rows:
+            return Commit(version=table.version(), rows=0, bytes=0)
+        return self._commit(files, "append", table=table)
+
     def _commit(
         self,
         files: NewFiles,
@@ -185,9 +210,13 @@ class DeltaRsTable(Table):
         filters: list[tuple[str, str, str]] | None = None,
         retries: int = 0,
         txn: Txn | None = None,
+        table: DeltaTable | None = None,
     ) -> Commit:
-        """Commit against the newest version, which the removals of an overwrite follow from."""
-        table, mark = self._open_or_create(), uuid.uuid4().hex
+        """Commit against the newest version, which the removals of an overwrite follow from.
+
+        Given the table, as opened at a version, that version must still be the newest.
+        """
+        table, mark = table or self._open_or_create(), uuid.uuid4().hex
         properties = CommitProperties(
             custom_metadata={"userMetadata": mark},
             max_commit_retries=retries,
@@ -224,14 +253,7 @@ class DeltaRsTable(Table):
 
         deltalake's own retries would commit a stale replace, and keep rows that it must remove.
         """
-        for attempt in range(ATTEMPTS):
-            try:
-                return commit()
-            except CommitFailedError:
-                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
-        raise ConcurrentWriteError(
-            f"table {self.location}: other writers won {ATTEMPTS} times in a row; run it again"
-        )
+        return self.until_not_overtaken(commit, CommitFailedError)
 
     def _compact(self) -> dict[str, Any]:
         table = self._open()

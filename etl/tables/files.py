@@ -29,6 +29,7 @@ FOOTER_READERS = 8  # threads; a footer is one small read, slow only over a netw
 class NewFiles:
     """Files that are in place and that no reader sees until their actions are committed."""
 
+    folder: str  # below the table's location
     actions: list[AddAction | RemoveAction]  # a write adds only; the wider type is deltalake's
     rows: int
     bytes: int
@@ -101,7 +102,8 @@ def _describe(location: str, folder: str, unindexed: Collection[str]) -> NewFile
         if known["numRecords"]
     ]
     rows = sum(known["numRecords"] for known in stats)
-    return NewFiles(actions=[*added], rows=rows, bytes=sum(action.size for action in added))
+    size = sum(action.size for action in added)
+    return NewFiles(folder=folder, actions=[*added], rows=rows, bytes=size)
 
 
 def _add_action(info: pafs.FileInfo, relative: str, stats: dict[str, Any]) -> AddAction:
@@ -139,4 +141,9 @@ def _spark_path(location: str, path: str) -> str:
     """A path of the log, which is URL-encoded, as Spark reads it: a pattern, so quote its marks."""
     found = unquote(path)
     absolute = found if "://" in path else f"{location}/{found}"
-    return re.sub(r"([{}\[\]*?\\])", r"\\\1", absolute)
+    return as_pattern(absolute)
+
+
+def as_pattern(path: str) -> str:
+    """A path with the marks quoted that Spark would take for a pattern."""
+    return re.sub(r"([{}\[\]*?\\])", r"\\\1", path)

@@ -1,11 +1,12 @@
 """The native connector: Delta's own JVM library, by format("delta") and the delta-spark API."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from typing import Any
 
-from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
 
 from etl.tables.base import Commit, Detail, Table, Txn
@@ -53,6 +54,17 @@ class NativeTable(Table):
     def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
         predicate = " AND ".join(f"`{column}` = {_sql(v)}" for column, v in partition.items())
         return self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
+
+    def merge(self, df: DataFrame) -> Commit:
+        """Delta evaluates df again for each attempt, and once more to look for repeated keys."""
+        self.check_columns(df)
+        self.refuse_repeated_keys(df)
+        self._create()
+        rows = df.select(*self.spec.columns)
+        counted = self.until_not_overtaken(lambda: self._merge(rows), ConcurrentWriteError)
+        version = self.version()
+        assert version is not None  # it has been made
+        return Commit(version=version, rows=counted["num_inserted_rows"], bytes=0)
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         return [_history_entry(commit) for commit in self._commits(limit)]
@@ -130,12 +142,29 @@ class NativeTable(Table):
         return self._commit_of(mark, before)
 
     def _write(self, writer: DataFrameWriter) -> None:
+        from delta.exceptions import ConcurrentTransactionException
+
+        try:
+            with self._conflicts():
+                writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
+        except ConcurrentTransactionException:
+            pass  # the same transaction id, committed by somebody else meanwhile
+
+    def _merge(self, rows: DataFrame) -> Row:
+        """One insert-only merge; what Delta counted of it."""
+        same = " AND ".join(f"kept.`{column}` <=> new.`{column}`" for column in self.spec.key)
+        merge = self._delta().alias("kept").merge(rows.alias("new"), same)
+        with self._conflicts():
+            counted: Row = merge.whenNotMatchedInsertAll().execute().collect()[0]
+        return counted
+
+    @contextmanager
+    def _conflicts(self) -> Iterator[None]:
+        """Raise ConcurrentWriteError for any of Delta's conflicts but that of a transaction id."""
         from delta import exceptions as delta
 
         try:
-            writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
-        except delta.ConcurrentTransactionException:
-            return  # the same transaction id, committed by somebody else meanwhile
+            yield
         except (
             delta.ConcurrentAppendException,
             delta.ConcurrentDeleteReadException,

@@ -16,7 +16,7 @@ import zstandard
 from deltalake import write_deltalake
 
 from etl.jobs import ingest
-from etl.jobs.base import Context, Outcome
+from etl.jobs.base import Context, Outcome, TableSet
 from etl.jobs.listing import list_files, specs_of
 from etl.stages import ingest as stage
 from etl.stages.spark_readers import read_with_spark
@@ -187,15 +187,18 @@ def test_a_run_that_dies_between_appends_loses_and_doubles_nothing(
 ) -> None:
     write(tmp_path / "a.jsonl", jsonl({"text": "a"}, {"text": None}, {"text": "b"}))
     context = make_context(sources={"book": [{"path": str(tmp_path / "a.jsonl")}]})
-    append = type(context.tables).append
 
-    def dying(self: Any, name: str, *arguments: Any) -> Any:
-        if name == dies_at:
-            raise KeyboardInterrupt
-        return append(self, name, *arguments)
+    def dying(write: Callable[..., Any]) -> Callable[..., Any]:
+        def written(self: Any, name: str, *arguments: Any) -> Any:
+            if name == dies_at:
+                raise KeyboardInterrupt
+            return write(self, name, *arguments)
+
+        return written
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(context.tables), "append", dying)
+        for how in ("append", "merge"):
+            patch.setattr(TableSet, how, dying(getattr(TableSet, how)))
         with pytest.raises(KeyboardInterrupt):
             ingest.run(context.fresh())
     outcome = ingest_all(context)

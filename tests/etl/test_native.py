@@ -16,12 +16,12 @@ from pyspark.sql import DataFrameReader, DataFrameWriter, Row
 
 pytest.importorskip("delta")
 from delta.exceptions import ConcurrentAppendException, ConcurrentTransactionException
-from delta.tables import DeltaTable, DeltaTableBuilder
+from delta.tables import DeltaMergeBuilder, DeltaTable, DeltaTableBuilder
 
 from etl.tables.base import Txn
 from etl.tables.native import NativeTable
 from etl.tables.schema import TableSpec
-from udfs.errors import ConcurrentWriteError
+from udfs.errors import ConcurrentWriteError, TableError
 
 SPEC = TableSpec(
     name="scores",
@@ -55,6 +55,13 @@ class FakeDelta:
         self.builder = fluent(DeltaTableBuilder)
         self.builder.execute.side_effect = self._create
         self.api.createIfNotExists.return_value = self.builder
+        self.merging = fluent(DeltaMergeBuilder)
+        self.merging.execute.side_effect = self._merge
+        self.handle.alias.return_value = self.handle
+        self.grouped = Mock()
+        self.repeated = self.grouped.count.return_value.where.return_value.first
+        self.repeated.return_value = None
+        self.handle.merge.return_value = self.merging
         self.read = fluent(DataFrameReader)
         self.writer = fluent(DataFrameWriter)
         self.writer.save.side_effect = self.writer.saveAsTable.side_effect = self.commit
@@ -70,6 +77,8 @@ class FakeDelta:
         schema = SimpleNamespace(fields=[column(*item) for item in SPEC.columns.items()])
         frame = SimpleNamespace(schema=schema, columns=list(SPEC.columns), write=self.writer)
         frame.select = Mock(return_value=frame)
+        frame.alias = Mock(side_effect=lambda name: f"rows as {name}")
+        frame.groupBy = Mock(return_value=self.grouped)
         return frame
 
     def options(self) -> dict[str, Any]:
@@ -79,6 +88,11 @@ class FakeDelta:
         mark = self.options().get("userMetadata")
         metrics = {"numOutputRows": "3", "numOutputBytes": "70"}
         self.log.insert(0, entry(len(self.log), "WRITE", mark, metrics))
+
+    def _merge(self) -> Any:
+        self.log.insert(0, entry(len(self.log), "MERGE", None, {}))
+        counted = Row(num_affected_rows=2, num_inserted_rows=2)
+        return SimpleNamespace(collect=lambda: [counted])
 
     def _create(self) -> None:
         if not self.log:
@@ -185,6 +199,42 @@ def test_a_conflict_is_told_apart_from_other_failures(delta: FakeDelta) -> None:
 def test_replace_where_quotes_its_value(delta: FakeDelta, value: str, literal: str) -> None:
     table(delta).replace_where(delta.frame(), {"domain": value})
     assert delta.options()["replaceWhere"] == f"`domain` = {literal}"
+
+
+@pytest.mark.parametrize(("location", "opened"), [(PATH, "forPath"), (NAME, "forName")])
+def test_a_merge_inserts_by_null_safe_key_and_has_no_other_arm(
+    delta: FakeDelta, location: str, opened: str
+) -> None:
+    commit = table(delta, location).merge(delta.frame())
+    assert getattr(delta.api, opened).call_args == call(delta, location)
+    assert delta.handle.alias.call_args == call("kept")
+    assert delta.handle.merge.call_args == call("rows as new", "kept.`id` <=> new.`id`")
+    assert delta.merging.method_calls == [call.whenNotMatchedInsertAll(), call.execute()]
+    assert (commit.version, commit.rows, commit.skipped) == (1, 2, False)
+
+
+def test_a_merge_that_another_one_overtakes_is_tried_again(delta: FakeDelta) -> None:
+    counted = delta._merge
+    delta.merging.execute.side_effect = [ConcurrentAppendException("a merge"), counted()]
+    assert table(delta).merge(delta.frame()).rows == 2
+    assert delta.merging.execute.call_count == 2
+
+
+def test_a_merge_overtaken_every_time_gives_up(
+    delta: FakeDelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.tables.base.ATTEMPTS", 2)
+    delta.merging.execute.side_effect = ConcurrentAppendException("a merge")
+    with pytest.raises(ConcurrentWriteError, match="/lake/scores: other writers won 2 times"):
+        table(delta).merge(delta.frame())
+
+
+def test_a_merge_refuses_a_key_given_twice(delta: FakeDelta) -> None:
+    frame = delta.frame()
+    delta.repeated.return_value = Row(id=7, count=2)
+    with pytest.raises(TableError, match="merge was given id=7 2 times"):
+        table(delta).merge(frame)
+    assert frame.groupBy.call_args == call("id") and not delta.log
 
 
 @pytest.mark.parametrize(("location", "name"), [(PATH, f"delta.`{PATH}`"), (NAME, NAME)])

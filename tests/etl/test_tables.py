@@ -173,6 +173,46 @@ def test_concurrent_appends_lose_nothing_and_know_their_versions(table: Table, f
         assert key in keys(table, commit.version) and key not in keys(table, commit.version - 1)
 
 
+def texts(table: Table) -> dict[int, str]:
+    return {r["id"]: r["text"] for r in table.read().collect()}
+
+
+def test_a_merge_adds_the_keys_that_are_not_there_and_changes_none(
+    table: Table, frame: Any
+) -> None:
+    assert table.merge(frame([row(1, "a", "first"), row(2, "b", "first")])).rows == 2
+    again = table.merge(frame([row(2, "b", "second"), row(3, None, "second")]))
+    assert again.rows == 1 and table.version() == again.version
+    assert texts(table) == {1: "first", 2: "first", 3: "second"}
+    assert table.merge(frame([row(1, "a", "third"), row(3, "a", "third")])).rows == 0
+    assert table.merge(frame([])).rows == 0
+    assert texts(table) == {1: "first", 2: "first", 3: "second"}
+
+
+def test_a_merge_keeps_partitions_of_odd_names_and_equal_nulls(
+    table: Table, frame: Any, spark: Any
+) -> None:
+    rows = [row(i, domain) for i, domain in enumerate(ODD_DOMAINS)] + [(None, *row(0)[1:])]
+    table.merge(frame(rows))
+    assert table.merge(frame([*rows, row(9)])).rows == 1
+    found = {tuple(r) for r in table.read().select("id", "domain").collect()}
+    assert found == {r[:2] for r in [*rows, row(9)]}
+
+
+def test_a_merge_refuses_a_key_given_twice(table: Table, frame: Any) -> None:
+    table.append(frame([row(1)]))
+    with pytest.raises(TableError, match="merge was given id=7 2 times"):
+        table.merge(frame([row(7), row(8), row(7, "b")]))
+    assert keys(table) == [1]
+
+
+def test_merges_at_once_add_every_key_once(table: Table, frame: Any) -> None:
+    batches = [[row(key) for key in range(start, start + 4)] for start in (0, 2, 4, 0)]
+    with ThreadPoolExecutor(4) as pool:
+        commits = list(pool.map(lambda rows: table.merge(frame(rows)), batches))
+    assert keys(table) == list(range(8)) and sum(commit.rows for commit in commits) == 8
+
+
 def test_optimize_and_vacuum_change_no_row(table: Table, frame: Any) -> None:
     for key in range(4):
         table.append(frame([row(key, text=LONG)]))
@@ -329,11 +369,35 @@ def test_a_replace_overtaken_every_time_gives_up_and_changes_nothing(
     rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rs.append(frame([row(1)]))
-    monkeypatch.setattr("etl.tables.delta_rs.ATTEMPTS", 3)
+    monkeypatch.setattr("etl.tables.base.ATTEMPTS", 3)
     overtaken(rs, monkeypatch, times=3)
     with pytest.raises(ConcurrentWriteError, match="3 times in a row"):
         rs.overwrite(frame([row(9)]))
     assert keys(rs) == [1, 50, 51, 52]
+
+
+def test_a_merge_overtaken_by_its_own_key_adds_the_others(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """deltalake's own retry would commit both: appends do not conflict."""
+    rs.append(frame([row(1)]))
+    overtaken(rs, monkeypatch, times=2)
+    commit = rs.merge(frame([row(50), row(51), row(52), row(1)]))
+    assert commit.rows == 1 and keys(rs) == [1, 50, 51, 52]
+
+
+def test_a_merge_evaluates_its_rows_once(rs: DeltaRsTable, frame: Any, tmp_path: Path) -> None:
+    log = tmp_path / "evaluated"
+
+    def noted(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            with log.open("a") as file:
+                file.writelines(f"{key}\n" for key in batch["id"])
+            yield batch
+
+    rs.append(frame([row(1)]))
+    rs.merge(frame([row(1), row(2, "b")]).mapInPandas(noted, SPEC.ddl))
+    assert sorted(log.read_text().split()) == ["1", "2"]
 
 
 def test_spark_and_another_program_append_at_once(rs: DeltaRsTable, frame: Any) -> None:
