@@ -242,3 +242,12 @@ class TestReport:
         bins = report_job.document_lengths(context)
         assert bins["documents"].sum() == N_DOCS
         assert bins.groupby("domain")["n_tokens"].agg(tuple).nunique() == 1
+
+    def test_a_domain_that_no_window_was_scored_of_is_drawn_too(self, context: Context) -> None:
+        short = {"doc_id": "short", "domain": "poem", "n_tokens": 9, "reason": "too_short"}
+        short["windowing"] = names.windowing(context.config)
+        row = tuple(short.get(column) for column in TABLES["lengths"].columns)
+        frame = context.spark.createDataFrame([row], TABLES["lengths"].ddl)
+        context.tables.append("lengths", frame)
+        drawn = report_job.make_page(context.fresh()).figures["lengths"]
+        assert "poem" in drawn.to_json()
