@@ -98,6 +98,9 @@ class ScoreConfig(Section):
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
     commit: Positive = 256  # windows per transaction
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
+    # with sample_rows: windows whose sampled score lies within as many standard errors of the
+    # selection's cut are scored exactly too; 4 makes the selection that of exact scores
+    cascade: Annotated[float, Field(gt=0)] | None = None
     layers: list[Annotated[int, Field(ge=0)]] = [0]
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -182,6 +185,20 @@ class Config(Section):
     spark: SparkConfig = SparkConfig()
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _refuse_a_cascade_without_errors(self) -> "Config":
+        """Standard errors are stored of sampled scores, for the matrix form over all heads."""
+        select, problem = self.select, None
+        if self.score.sample_rows is None:
+            problem = "needs score.sample_rows: exact scores have nothing to fall back on"
+        elif select.support != "matrix" or select.heads:
+            problem = "needs select.support matrix and all heads: others have no standard errors"
+        elif select.normalize != "zscore":
+            problem = "needs select.normalize zscore: one window's error may move a whole minmax"
+        if self.score.cascade and problem:
+            raise ValueError(f"score.cascade {problem}")
+        return self
+
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the settings; the ledger names configs by it."""
@@ -255,6 +272,8 @@ def _explain(error: ValidationError) -> str:
     name = ".".join(str(part) for part in where)
     if problem["type"] == "extra_forbidden":
         return f"config: unknown key {name}{did_you_mean(str(where[-1]), _known_keys(where[:-1]))}"
+    if problem["type"] == "value_error":
+        return f"config: {problem['ctx']['error']}"
     got = problem["input"]
     shown = f", got {got!r}" if not isinstance(got, (dict, list)) else ""
     return f"config: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"

@@ -4,6 +4,8 @@ Rows of two windowings, or of two scorers, live in one table and never mix; each
 of the names its config gives.
 """
 
+from dataclasses import replace
+
 from etl.config import Config
 from udfs.scorers import ScorerSpec, scorer_version
 from udfs.tokenize import tokenizer_name
@@ -50,3 +52,14 @@ def scorer_spec(config: Config) -> ScorerSpec:
 def scorer(config: Config) -> str:
     """The scorer's version: names model, weights hash, rope, k, layers and sampling."""
     return scorer_version(scorer_spec(config))
+
+
+def exact_scorer_spec(config: Config) -> ScorerSpec:
+    """The same scorer on all rows: what the cascade falls back on."""
+    return replace(scorer_spec(config), sample_rows=None)
+
+
+def scoring(config: Config) -> str:
+    """What scores come from: the scorer, and `+cascade=4` where exact scores stand in for some."""
+    cascade = config.score.cascade
+    return scorer(config) + (f"+cascade={cascade:g}" if cascade else "")

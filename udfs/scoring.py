@@ -24,7 +24,8 @@ Item = TypeVar("Item")
 Refusal = tuple[str, str]  # reason, detail
 
 STATISTICS = tuple(Score.__annotations__)
-COLUMNS = ("window_id", "domain", "scorer", *STATISTICS, "reason", "detail")
+TIMES = ("busy_seconds", "seconds")  # scoring, and scoring or waiting for windows
+COLUMNS = ("window_id", "domain", "scorer", *STATISTICS, "reason", "detail", *TIMES)
 LOG = logging.getLogger(__name__)
 
 
@@ -36,10 +37,20 @@ class Meter:
     busy_seconds: float = 0.0
     windows: int = 0
     tokens: int = 0
+    lapped: tuple[float, float] = (0.0, 0.0)  # busy seconds and seconds up to the last lap
 
     @property
     def busy_share(self) -> float:
         return self.busy_seconds / (time.perf_counter() - self.started)
+
+    def lap(self, rows: int) -> dict[str, float]:
+        """TIMES since the last lap, for each of some rows."""
+        now = (self.busy_seconds, time.perf_counter() - self.started)
+        spent = [
+            (after - before) / max(rows, 1) for before, after in zip(self.lapped, now, strict=True)
+        ]
+        self.lapped = now
+        return dict(zip(TIMES, spent, strict=True))
 
     def __str__(self) -> str:
         rate = self.tokens / max(self.busy_seconds, 1e-9)
@@ -55,15 +66,16 @@ def score_batches(
     """Score frames of (window_id, domain, token_ids) to frames of COLUMNS, row for row.
 
     Statistics are null where `reason` is set: empty, too_short, too_long, bad_token_id, not_finite,
-    out_of_memory. The model is loaded once per process; the next frame is fetched while one is
-    scored. Raises ModelError when the model or the settings, not the window, are at fault.
+    out_of_memory. TIMES add up to what this worker spent, its start included. The model is loaded
+    once per process; the next frame is fetched while one is scored. Raises ModelError when the
+    model or the settings, not the window, are at fault.
     """
-    scorer = _loaded(_on_device(spec, gpu_address))
     meter = meter or Meter()
+    scorer = _loaded(_on_device(spec, gpu_address))
     for frame in prefetched(batches):
         windows = [np.asarray(ids, dtype=np.int64) for ids in frame["token_ids"]]
         results = score_windows(windows, scorer, spec.batch_tokens, meter)
-        yield _as_frame(frame, results, scorer.version)
+        yield _as_frame(frame, results, scorer.version).assign(**meter.lap(len(frame)))
     LOG.info("%s: %s", scorer.version, meter)
 
 
@@ -175,7 +187,8 @@ def _finite(score: Score) -> Score | Refusal:
 def _as_frame(frame: pd.DataFrame, results: list[Score | Refusal], version: str) -> pd.DataFrame:
     """Rows of COLUMNS in the frame's order."""
     rows = [_as_row(result) for result in results]
-    scored = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    columns = [column for column in COLUMNS if column not in TIMES]
+    scored = pd.DataFrame(rows, columns=columns, dtype=object)
     scored["window_id"] = frame["window_id"].to_numpy()
     scored["domain"] = frame["domain"].to_numpy()
     scored["scorer"] = version

@@ -107,7 +107,7 @@ def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str,
     return {
         "longattn": udfs.__version__,
         "config": config.hash,
-        "scorer": names.scorer(config),
+        "scorer": names.scoring(config),
         "windowing": names.windowing(config),
         "tables": dict(context.tables.versions_read),
         "samples": written.samples,

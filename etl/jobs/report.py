@@ -61,7 +61,7 @@ def _page_of(context: Context, rows: DataFrame, attention: AttentionMap | None) 
     ends = examples(context, rows, attention)
     return Page(
         title="What was selected, and why",
-        subtitle=f"Selection {name} by {names.scorer(context.config)},"
+        subtitle=f"Selection {name} by {names.scoring(context.config)},"
         f" windows {names.windowing(context.config)}",
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         key_figures=key_figures(context, runs, metrics, selection),

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pandas as pd
@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from etl import names
 from etl.jobs.base import Context, Outcome
+from etl.jobs.select import considered, near_cut
 from etl.progress import Tick
 from etl.stages import score as stage
 from etl.tables.base import Txn
@@ -26,6 +27,24 @@ from udfs.scorers import ScorerSpec, scorer_version
 
 BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
 COMPACT_AFTER = 8  # commits of one run from which their small files are merged
+
+
+@dataclass
+class Tally:
+    """What came of the batches scored so far."""
+
+    refused: Counter[str] = field(default_factory=Counter)
+    busy_seconds: float = 0.0  # of `seconds` that tasks ran, spent scoring
+    seconds: float = 0.0
+
+    def add(self, scored: pd.DataFrame) -> None:
+        self.refused.update(scored["reason"].dropna())
+        self.busy_seconds += float(scored["busy_seconds"].sum())
+        self.seconds += float(scored["seconds"].sum())
+
+    @property
+    def busy_share(self) -> float:
+        return self.busy_seconds / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +64,29 @@ class Batch:
 def run(context: Context) -> Outcome:
     """Score what this scorer has not seen; rows are windows."""
     spec = names.scorer_spec(context.config)
-    return score_pending(context, spec, pending(context, scorer_version(spec)))
+    outcome = score_pending(context, spec, pending(context, spec))
+    if context.config.score.cascade is None:
+        return outcome
+    return replace(outcome, metrics=outcome.metrics | settle_cut(context))
 
 
-def pending(context: Context, scorer: str) -> pd.DataFrame:
+def settle_cut(context: Context) -> dict[str, float]:
+    """Score exactly what stands near the selection's cut, until every window is on one side.
+
+    Each round narrows it: exact scores move the cut a little, and may bring other windows near it.
+    A window that cannot be scored exactly keeps its sampled score and is not tried again.
+    """
+    spec, tried, rounds = names.exact_scorer_spec(context.config), set[str](), 0
+    scored = 0
+    while wanted := near_cut(context.config, considered(context)) - tried:
+        windows = pending(context, spec)
+        chosen = windows[windows["window_id"].isin(wanted)]
+        scored += score_pending(context, spec, chosen).rows_out
+        tried, rounds = tried | wanted, rounds + 1
+    return {"exact_windows": scored, "cascade_rounds": rounds}
+
+
+def pending(context: Context, spec: ScorerSpec) -> pd.DataFrame:
     """Windows still to be scored (window_id, domain, n_tokens, file), sorted by file."""
     tables, config = context.tables, context.config
     windows = stage.pending_windows(
@@ -56,7 +94,7 @@ def pending(context: Context, scorer: str) -> pd.DataFrame:
         tables.read("scores"),
         tables.read("duplicates"),
         windowing=names.windowing(config),
-        scorer=scorer,
+        scorer=scorer_version(spec),
     )
     wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
     rows: pd.DataFrame = windows.where(F.col("domain").isin(*wanted)).toPandas()
@@ -68,15 +106,20 @@ def score_pending(context: Context, spec: ScorerSpec, windows: pd.DataFrame) -> 
     started = time.monotonic()
     batches = list(batches_of(windows, context.config.score.commit))
     with context.progress.task("score", total=len(windows), unit="windows") as tick:
-        refused = _score_all(context, spec, batches, tick)
+        tally = _score_all(context, spec, batches, tick)
     if len(batches) > COMPACT_AFTER:
         context.tables["scores"].optimize()
     seconds, tokens = time.monotonic() - started, int(windows["n_tokens"].sum())
     return Outcome(
         rows_in=len(windows),
-        rows_out=len(windows) - refused.total(),
-        refused=dict(refused),
-        metrics={"tokens": tokens, "tokens_per_second": tokens / seconds, "commits": len(batches)},
+        rows_out=len(windows) - tally.refused.total(),
+        refused=dict(tally.refused),
+        metrics={
+            "tokens": tokens,
+            "tokens_per_second": tokens / seconds,
+            "busy_share": tally.busy_share,
+            "commits": len(batches),
+        },
     )
 
 
@@ -91,32 +134,29 @@ def batches_of(windows: pd.DataFrame, size: int) -> Iterator[Batch]:
         )
 
 
-def _score_all(
-    context: Context, spec: ScorerSpec, batches: list[Batch], tick: Tick
-) -> Counter[str]:
-    """Score all batches, two at a time; counts of refused windows by reason."""
-    refused: Counter[str] = Counter()
+def _score_all(context: Context, spec: ScorerSpec, batches: list[Batch], tick: Tick) -> Tally:
+    """Score all batches, two at a time."""
+    tally = Tally()
     with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
-        for batch, counts in zip(
-            batches, pool.map(partial(_score_batch, context, spec), batches), strict=True
-        ):
-            refused += counts
-            tick(len(batch.window_ids))
-    return refused
+        for scored in pool.map(partial(_score_batch, context, spec), batches):
+            tally.add(scored)
+            tick(len(scored))
+    return tally
 
 
-def _score_batch(context: Context, spec: ScorerSpec, batch: Batch) -> Counter[str]:
-    """Score one batch and commit its scores and its rejects."""
+def _score_batch(context: Context, spec: ScorerSpec, batch: Batch) -> pd.DataFrame:
+    """Score one batch and commit its scores and its rejects; a row a window."""
     pinned = context.tables.versions_read.get("windows")  # the version that named the files
     windows = context.tables["windows"].read(pinned, batch.files)
     windows = windows.where(F.col("window_id").isin(*batch.window_ids))
     profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
     slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
     spread = windows.repartition(min(slots, len(batch.window_ids)))
-    scored = stage.score_windows(spread, spec, profile).toPandas()
+    scored: pd.DataFrame = stage.score_windows(spread, spec, profile).toPandas()
     good = scored["reason"].isna()
     _commit(context, scored[good], batch.txn(scorer_version(spec)))
-    return _reject(context, scored[~good])
+    _reject(context, scored[~good])
+    return scored
 
 
 def _commit(context: Context, scored: pd.DataFrame, txn: Txn) -> None:
@@ -126,12 +166,11 @@ def _commit(context: Context, scored: pd.DataFrame, txn: Txn) -> None:
     context.tables.append("scores", stamped.coalesce(1), txn)
 
 
-def _reject(context: Context, refused: pd.DataFrame) -> Counter[str]:
-    """Enter windows that could not be scored into `rejects`; count them by reason."""
+def _reject(context: Context, refused: pd.DataFrame) -> None:
+    """Enter windows that could not be scored into `rejects`."""
     if len(refused):
         frame = context.spark.createDataFrame(
             refused[["domain", "window_id", "scorer", "reason", "detail"]],
             "domain string, window_id string, scorer string, reason string, detail string",
         )
         context.reject(stage.as_rejects(frame))
-    return Counter(refused["reason"].tolist())

@@ -15,8 +15,10 @@ from etl.config import Config, SelectConfig
 from etl.jobs.base import Context, Outcome
 from etl.stages import mix as mixing
 from etl.stages import select as stage
+from etl.stages.cascade import best_known, straddlers
 from etl.tables.schema import SELECTIONS
 from udfs.errors import TableError
+from udfs.scorers import scorer_version
 
 
 def run(context: Context) -> Outcome:
@@ -28,8 +30,13 @@ def run(context: Context) -> Outcome:
 def considered(context: Context) -> DataFrame:
     """All windows to select from, ds and du as configured, without the statistics per head."""
     tables, config = context.tables, context.config
+    scores = tables.read("scores")
+    if config.score.cascade:
+        exact = scorer_version(names.exact_scorer_spec(config))
+        scores = best_known(scores, names.scorer(config), exact)
     rows = stage.candidates(
-        *(tables.read(name) for name in ("scores", "windows", "duplicates", "lengths")),
+        scores,
+        *(tables.read(name) for name in ("windows", "duplicates", "lengths")),
         scorer=names.scorer(config),
         windowing=names.windowing(config),
     )
@@ -45,11 +52,19 @@ def selection_name(config: Config, rows: DataFrame) -> str:
         "select": config.select.model_dump(exclude={"name", "compare", "ablate_alpha"}),
         "mix": config.mix.model_dump(),
         "seed": config.seed,
-        "scorer": names.scorer(config),
+        "scorer": names.scoring(config),
         "windowing": names.windowing(config),
         "scores": list(print_ or ()),
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def near_cut(config: Config, rows: DataFrame) -> set[str]:
+    """Windows that their sampled scores cannot place on one side of the cut; none when exact."""
+    if not config.score.cascade:
+        return set()
+    near = straddlers(rows, config.select, config.seed, config.score.cascade)
+    return {row["window_id"] for row in near.collect()}
 
 
 def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[str, DataFrame]:
@@ -105,6 +120,11 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     """Choose among `rows`, of which each domain has as many as `scored` says, and write it down."""
     config = context.config
     name = selection_name(config, rows)
+    if near := near_cut(config, rows):
+        context.progress.say(
+            f"select: {len(near):,} windows are too near the cut for sampled scores to place them;"
+            " `longattn score` scores them exactly"
+        )
     with cached(_kept(context, rows, scored)) as kept:
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STATISTICS = {name: type_ for name, (type_, _) in SCORES.columns.items() if name != "scored_at"}
 STATISTICS_DDL = ", ".join(f"{name} {type_}" for name, type_ in STATISTICS.items())
-SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string"
+SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string, busy_seconds double, seconds double"
 
 
 def pending_windows(
@@ -39,7 +39,10 @@ def pending_windows(
 def score_windows(
     windows: DataFrame, spec: ScorerSpec, profile: "ResourceProfile | None" = None
 ) -> DataFrame:
-    """Score rows of (window_id, domain, token_ids) to SCORED_DDL; a reject has a reason."""
+    """Score rows of (window_id, domain, token_ids) to SCORED_DDL; a reject has a reason.
+
+    busy_seconds and seconds of all rows add up to what the workers spent, scoring and in all.
+    """
 
     def score(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
         return score_batches(batches, spec, gpu_address=_gpu_address())

@@ -114,17 +114,22 @@ def long_dependency_score(rows: DataFrame, config: SelectConfig) -> DataFrame:
     minmax(DS) - alpha * minmax(Var), where Var = -DU, so that DU is measured down from its
     largest value. A domain whose values are all equal gets 0 for them.
     """
-    moments = {
+    scaled = rows.join(F.broadcast(moments(rows, config)), "domain")
+    ds, du = ((F.col(x) - F.col(f"{x}_origin")) / F.col(f"{x}_unit") for x in ("ds", "du"))
+    return scaled.withColumn("lds", ds + config.alpha * du).drop(*_MOMENTS)
+
+
+def moments(rows: DataFrame, config: SelectConfig) -> DataFrame:
+    """What DS and DU are standardised with: domain, ds_origin, ds_unit, du_origin, du_unit."""
+    found = {
         "zscore": (F.mean("ds"), F.stddev("ds"), F.mean("du"), F.stddev("du")),
         "minmax": (F.min("ds"), _span("ds"), F.max("du"), _span("du")),
     }[config.normalize]
-    names = ("ds_origin", "ds_unit", "du_origin", "du_unit")
-    found = rows.groupBy("domain").agg(*(m.alias(n) for m, n in zip(moments, names, strict=True)))
-    units = [(row["domain"], *_reproducible(row)) for row in found.collect()]
-    ddl = "domain string, " + ", ".join(f"{name} double" for name in names)
-    scaled = rows.join(F.broadcast(rows.sparkSession.createDataFrame(units, ddl)), "domain")
-    ds, du = ((F.col(x) - F.col(f"{x}_origin")) / F.col(f"{x}_unit") for x in ("ds", "du"))
-    return scaled.withColumn("lds", ds + config.alpha * du).drop(*names)
+    named = [moment.alias(name) for moment, name in zip(found, _MOMENTS, strict=True)]
+    per_domain = rows.groupBy("domain").agg(*named).collect()
+    units = [(row["domain"], *_reproducible(row)) for row in per_domain]
+    ddl = "domain string, " + ", ".join(f"{name} double" for name in _MOMENTS)
+    return rows.sparkSession.createDataFrame(units, ddl)
 
 
 def sizes(rows: DataFrame) -> dict[str, int]:
@@ -217,6 +222,7 @@ CUT_DDL = (
     " min_score double"
 )
 OVERLAP_DDL = "name string, domain string, windows bigint, common bigint, share double"
+_MOMENTS = ("ds_origin", "ds_unit", "du_origin", "du_unit")
 _HASHED_TYPES = ("string", "int", "bigint", "float", "double")
 _BEFORE = ("domain", "bucket", "rows_before", "tokens_before")
 _WORKING_COLUMNS = (
@@ -239,12 +245,12 @@ def _span(column: str) -> Column:
     return F.max(column) - F.min(column)
 
 
-def _reproducible(moments: Row) -> list[float]:
+def _reproducible(found: Row) -> list[float]:
     """Moments to 12 digits: partial sums meet in any order, and the last bits say in which.
 
     A unit of 0 becomes infinite, which makes every standardised value 0.
     """
-    ds_origin, ds_unit, du_origin, du_unit = (float(f"{x or 0.0:.12g}") for x in tuple(moments)[1:])
+    ds_origin, ds_unit, du_origin, du_unit = (float(f"{x or 0.0:.12g}") for x in tuple(found)[1:])
     return [ds_origin, ds_unit or math.inf, du_origin, du_unit or math.inf]
 
 

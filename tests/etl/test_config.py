@@ -98,3 +98,19 @@ def test_any_override_loads_or_is_refused_in_one_line(override: str) -> None:
         config.load(None, [override])
     except ConfigError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": {"cascade": 4.0}}, "needs score.sample_rows"),
+        ({"score": {"cascade": 4.0, "sample_rows": 8}, "select": {"heads": [0]}}, "all heads"),
+        (
+            {"score": {"cascade": 4.0, "sample_rows": 8}, "select": {"normalize": "minmax"}},
+            "zscore",
+        ),
+    ],
+)
+def test_a_cascade_needs_standard_errors(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"score.cascade .*{message}"):
+        config.validate(settings)

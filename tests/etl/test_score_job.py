@@ -65,6 +65,7 @@ def scored(context: Context) -> list[str]:
 def test_every_window_is_scored_once_and_a_second_run_does_nothing(context: Context) -> None:
     first = score.run(context.fresh())
     assert (first.rows_in, first.rows_out, first.metrics["commits"]) == (10, 10, 3)
+    assert 0 < first.metrics["busy_share"] < 1
     again = score.run(context.fresh())
     assert (again.rows_in, again.rows_out) == (0, 0)
     assert scored(context) == [f"w{n:03}" for n in range(10)]
@@ -83,14 +84,14 @@ def test_only_new_windows_of_this_windowing_and_kept_documents_are_scored(contex
 
 def test_two_runs_at_once_commit_a_batch_once(context: Context) -> None:
     spec = names.scorer_spec(context.config)
-    pending = score.pending(context.fresh(), names.scorer(context.config))
+    pending = score.pending(context.fresh(), names.scorer_spec(context.config))
     for _ in range(2):  # both saw the same windows pending
         score.score_pending(context.fresh(), spec, pending)
     assert scored(context) == [f"w{n:03}" for n in range(10)]
 
 
 def test_batches_cover_the_windows_in_order(context: Context) -> None:
-    pending = score.pending(context.fresh(), names.scorer(context.config))
+    pending = score.pending(context.fresh(), names.scorer_spec(context.config))
     batches = list(score.batches_of(pending, 4))
     assert [len(batch.window_ids) for batch in batches] == [4, 4, 2]
     assert [w for batch in batches for w in batch.window_ids] == pending["window_id"].tolist()

@@ -24,6 +24,7 @@ from udfs.errors import ConfigError, UserError
 from udfs.scorers import Plugin, Score, ScorerSpec, TokenIds, load_scorer, scorer_version
 from udfs.scoring import (
     COLUMNS,
+    TIMES,
     Meter,
     prefetched,
     score_batches,
@@ -86,7 +87,7 @@ class Recorder:
 
 
 def test_columns_are_those_of_the_scores_table() -> None:
-    assert {*COLUMNS} - {"reason", "detail"} == {*SCORES.columns} - {"scored_at"}
+    assert {*COLUMNS} - {"reason", "detail", *TIMES} == {*SCORES.columns} - {"scored_at"}
 
 
 def test_rows_keep_their_order_ids_and_statistics(scorer: Path) -> None:
@@ -112,9 +113,8 @@ def test_what_cannot_be_scored_has_a_reason_and_no_statistics(scorer: Path) -> N
     assert scored["reason"].where(scored["reason"].notna(), None).tolist() == reasons
     refused = scored[:4]
     assert refused["detail"].notna().all()
-    statistics = [
-        c for c in COLUMNS if c not in ("window_id", "domain", "scorer", "reason", "detail")
-    ]
+    others = {"window_id", "domain", "scorer", "reason", "detail", *TIMES}
+    statistics = [c for c in COLUMNS if c not in others]
     assert refused[statistics].isna().all(axis=None) and scored[statistics][4:].notna().all(
         axis=None
     )
@@ -188,6 +188,13 @@ def test_busy_share_is_of_the_time_since_the_start() -> None:
     meter = Meter()
     score_windows([np.arange(1, 5)], Recorder(), 10, meter)
     assert 0 < meter.busy_share <= 1 and (meter.windows, meter.tokens) == (1, 4)
+
+
+def test_laps_share_out_all_seconds_among_rows() -> None:
+    meter = Meter(busy_seconds=3.0)
+    first, second = meter.lap(2), meter.lap(4)
+    assert first["busy_seconds"] == 1.5 and second["busy_seconds"] == 0.0
+    assert 2 * first["seconds"] + 4 * second["seconds"] == meter.lapped[1] > 0
 
 
 def test_random_is_seeded_uniform_and_says_so() -> None:

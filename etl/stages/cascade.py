@@ -1,0 +1,73 @@
+"""The cascade: which windows a sampled score cannot place on one side of the selection's cut.
+
+Sampled scores come with standard errors. Where the interval of a window's LDS does not hold the
+cut, its exact score could not change whether it is kept; only the others are worth an exact score.
+When none is left, the windows kept are those that exact scores of all windows would keep, as far as
+the intervals hold and the spreads of DS and DU are those of all exact scores.
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from etl.config import SelectConfig
+from etl.stages import select as stage
+
+
+def best_known(scores: DataFrame, sampled: str, exact: str) -> DataFrame:
+    """Scores of both scorers, the exact one where a window has both, all under the sampled name."""
+    known = scores.where(F.col("scorer") == exact)
+    rest = scores.where(F.col("scorer") == sampled)
+    rest = rest.join(known.select("window_id"), "window_id", "left_anti").select(*scores.columns)
+    return known.withColumn("scorer", F.lit(sampled)).unionByName(rest)
+
+
+def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -> DataFrame:
+    """window_id and domain of sampled windows that lie within `width` standard errors of a cut.
+
+    `rows` are `candidates` with the best known scores. A cut lies midway between the last window
+    kept and the first one not kept.
+    """
+    scored = _with_error(stage.score_by(rows, config, seed), config)
+    kept = stage.select(rows, config, seed).select("window_id", F.lit(True).alias("kept"))
+    marked = scored.join(kept, "window_id", "left").fillna(False, ["kept"])
+    near = F.least(*(F.abs(F.col("lds") - F.col(cut)) for cut in ("cut", "upper_cut")))
+    reach = width * F.col("lds_se")
+    return (
+        marked.join(F.broadcast(_cuts(marked)), "domain")
+        .where((F.col("lds_se") > 0) & (near <= reach))
+        .select("window_id", "domain")
+    )
+
+
+def _with_error(scored: DataFrame, config: SelectConfig) -> DataFrame:
+    """Add lds_se, at most the standard error of lds: DS and DU may err together."""
+    ds, du = F.col("ds_se"), F.col("du_se")
+    if config.by in ("ds", "du"):
+        return scored.withColumn("lds_se", {"ds": ds, "du": du}[config.by])
+    if config.by != "lds":
+        return scored.withColumn("lds_se", F.lit(0.0))
+    error = ds / F.col("ds_unit") + abs(config.alpha) * du / F.col("du_unit")
+    return scored.join(F.broadcast(stage.moments(scored, config)), "domain").withColumn(
+        "lds_se", error
+    )
+
+
+def _cuts(marked: DataFrame) -> DataFrame:
+    """Per domain (cut, upper_cut): null where no window lies beyond, so that none is near it."""
+    kept = F.when(F.col("kept"), F.col("lds"))
+    ends = marked.groupBy("domain").agg(F.min(kept).alias("lowest"), F.max(kept).alias("highest"))
+    left_out = marked.where(~F.col("kept")).join(F.broadcast(ends), "domain", "right")
+    lds = F.col("lds")
+    beyond = left_out.groupBy("domain", "lowest", "highest").agg(
+        F.max(F.when(lds <= F.col("lowest"), lds)).alias("below"),
+        F.min(F.when(lds >= F.col("highest"), lds)).alias("above"),
+    )
+    return beyond.select(
+        "domain",
+        _midway("lowest", "below").alias("cut"),
+        _midway("highest", "above").alias("upper_cut"),
+    )
+
+
+def _midway(one: str, other: str) -> Column:
+    return (F.col(one) + F.col(other)) / 2

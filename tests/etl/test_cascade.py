@@ -1,0 +1,142 @@
+"""The cascade: windows near the cut by pandas, and the selection that exact scores would make."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from etl.config import SelectConfig
+from etl.jobs import score, select
+from etl.jobs.base import Context
+from etl.stages import cascade
+from etl.stages import select as stage
+from etl.tables.schema import WINDOWS
+from tests.conftest import SCORER
+
+pytestmark = pytest.mark.spark
+
+
+def frame(seed: int, n: int = 400) -> pd.DataFrame:
+    """Two domains of sampled scores whose errors stay within three standard errors."""
+    rng = np.random.default_rng(seed)
+    found = pd.DataFrame({"domain": np.where(rng.random(n) < 0.4, "book", "code")})
+    found["window_id"] = [f"w{i:04}" for i in rng.permutation(n)]
+    found["true_ds"], found["true_du"] = rng.gamma(5, 0.02, n), -rng.gamma(5, 1e-9, n)
+    for name, unit in (("ds", 0.01), ("du", 5e-10)):
+        found[f"{name}_se"] = unit * rng.random(n) * (rng.random(n) < 0.9)
+        found[name] = found[f"true_{name}"] + found[f"{name}_se"] * rng.uniform(-3, 3, n)
+    return found.assign(window_tokens=8, doc_tokens=8)
+
+
+def near_cut(rows: pd.DataFrame, config: SelectConfig, width: float) -> set[str]:
+    """The definition, in pandas: the cut is midway between two neighbours in the ranking."""
+    near: set[str] = set()
+    for _, mine in rows.groupby("domain"):
+        if config.by == "ds":
+            mine = mine.assign(lds=mine["ds"], se=mine["ds_se"])
+        else:
+            unit = {name: mine[name].std() for name in ("ds", "du")}
+            z = {name: (mine[name] - mine[name].mean()) / unit[name] for name in ("ds", "du")}
+            se = mine["ds_se"] / unit["ds"] + config.alpha * mine["du_se"] / unit["du"]
+            mine = mine.assign(lds=z["ds"] + config.alpha * z["du"], se=se)
+        best = mine.sort_values("lds", ascending=False, ignore_index=True)
+        for rank in _cut_ranks(config, len(best)):
+            cut = best["lds"].iloc[rank - 1 : rank + 1].mean()
+            hits = best[(best["se"] > 0) & ((best["lds"] - cut).abs() <= width * best["se"])]
+            near |= set(hits["window_id"])
+    return near
+
+
+def _cut_ranks(config: SelectConfig, n: int) -> list[int]:
+    """After which ranks the selection changes; percentiles 50 to 80 leave out the best fifth."""
+    if config.percentile:
+        return [n - int(0.8 * n), n - int(0.5 * n)]
+    assert isinstance(config.fraction, float)
+    return [int(config.fraction * n + 0.5)]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"alpha": 2.0}, {"by": "ds", "fraction": 0.3}, {"percentile": [50.0, 80.0]}]
+)
+def test_windows_near_the_cut_are_those_of_the_definition(
+    spark: Any, settings: dict[str, Any]
+) -> None:
+    config, rows = SelectConfig(**settings), frame(1)
+    found = cascade.straddlers(spark.createDataFrame(rows), config, seed=0, width=2.0)
+    expected = near_cut(rows, config, 2.0)
+    assert 0 < len(expected) < len(rows) / 2
+    assert {row["window_id"] for row in found.collect()} == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_the_end_the_selection_is_that_of_exact_scores(spark: Any, seed: int) -> None:
+    """With errors inside the intervals, whatever they are; by DS, which needs no spread."""
+    config, rows = SelectConfig(by="ds", fraction=0.2), frame(seed)
+    exact = rows.assign(ds=rows["true_ds"])
+    rounds = 0
+    while near := cascade.straddlers(spark.createDataFrame(rows), config, 0, 3.0).collect():
+        mine = rows["window_id"].isin([row["window_id"] for row in near])
+        rows.loc[mine, "ds"], rows.loc[mine, "ds_se"] = rows.loc[mine, "true_ds"], 0.0
+        rounds += 1
+
+    def kept(of: pd.DataFrame) -> set[str]:
+        chosen = stage.select(spark.createDataFrame(of), config, seed=0)
+        return {row["window_id"] for row in chosen.collect()}
+
+    assert kept(rows) == kept(exact)
+    assert 0 < rounds < 10 and (rows["ds_se"] > 0).mean() > 0.4
+
+
+def test_an_exact_score_stands_in_for_a_sampled_one(spark: Any) -> None:
+    rows = [("w1", "some", 0.1), ("w2", "some", 0.2), ("w1", "all", 0.3), ("w3", "old", 0.4)]
+    scores = spark.createDataFrame(rows, "window_id string, scorer string, ds double")
+    found = cascade.best_known(scores, sampled="some", exact="all").orderBy("window_id")
+    assert [tuple(row) for row in found.collect()] == [("w1", "some", 0.3), ("w2", "some", 0.2)]
+
+
+@pytest.mark.demo
+def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]) -> None:
+    """The real scorer on short windows: the selection of exact scores, from fewer of them."""
+    sources = {"book": [], "code": []}
+    length, select_half = 256, {"fraction": 0.5, "compare": [], "ablate_alpha": []}
+    settings = {"sources": sources, "window": {"length": length}, "select": select_half}
+
+    sampled = {"model": str(SCORER), "device": "cpu", "sample_rows": 96, "cascade": 3.0}
+    context = make_context(**settings, score=sampled)
+    context.tables.append("windows", windows(context, length))
+    outcome = score.run(context)
+    rescored = outcome.metrics["exact_windows"]
+    assert outcome.rows_in == outcome.rows_out == 60 and 0 < rescored < 60
+    assert context.tables["scores"].read().count() == 60 + rescored
+    assert score.run(context.fresh()).metrics["exact_windows"] == 0
+    exact = make_context(**settings, score={"model": str(SCORER), "device": "cpu"})
+    score.run(exact)
+    assert selected(context) == selected(exact)
+
+
+def selected(context: Context) -> set[str]:
+    select.run(context)
+    _, rows = select.current_selection(context)
+    return {row["window_id"] for row in rows.collect()}
+
+
+def windows(context: Context, length: int) -> Any:
+    """Sixty windows of two domains; token ids of which some come often and some seldom."""
+    from etl import names
+
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "window_id": f"w{i:03}",
+            "doc_id": f"d{i:03}",
+            "domain": ("book", "code")[i % 2],
+            "window_index": 0,
+            "n_tokens": length,
+            "windowing": names.windowing(context.config),
+            "token_ids": (rng.zipf(1.2, length) % rng.integers(50, 49_000)).tolist(),
+        }
+        for i in range(60)
+    ]
+    return context.spark.createDataFrame(rows, WINDOWS.schema)
