@@ -111,6 +111,6 @@ def test_any_override_loads_or_is_refused_in_one_line(override: str) -> None:
         ),
     ],
 )
-def test_a_cascade_needs_standard_errors(settings: dict[str, Any], message: str) -> None:
+def test_a_cascade_needs_standard_errors(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"score.cascade .*{message}"):
         config.validate(settings)
