@@ -23,7 +23,7 @@ test: demo-data lint ## all tests
 	@bin/test.sh $(VENV)
 
 quick: setup ## the tests that need neither Spark nor the demo's model
-	@$(PYTHON) -m pytest -q -m "not spark and not slow and not demo and not browser"
+	@$(PYTHON) -m pytest -q -n auto -m "not spark and not slow and not demo and not browser"
 
 lint: setup ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .

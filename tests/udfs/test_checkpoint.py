@@ -278,6 +278,7 @@ def build_and_measure(checkpoint: Path, out: Path) -> tuple[int, int, int]:
     return before, after, kept
 
 
+@pytest.mark.slow
 def test_memory_follows_what_is_kept_not_the_checkpoint(tmp_path: Path) -> None:
     total = make_sparse_checkpoint(tmp_path / "70b", vocab_size=2048)
     before, after, kept = build_and_measure(tmp_path / "70b", tmp_path / "scorer")

@@ -172,6 +172,7 @@ def test_windows_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
     np.testing.assert_allclose(together[0], np.concatenate([s1 for s1, _ in alone]), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_sampled_scores_are_unbiased_with_the_error_they_say(tmp_path: Path) -> None:
     build_scorer(
         str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"), [0, 1]
