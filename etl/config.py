@@ -92,6 +92,11 @@ class PackConfig(Section):
     group_tokens: Positive = 1 << 24  # about this many tokens are packed together, in one task
 
 
+class DecontaminateConfig(Section):
+    sources: list[SourceConfig] = []  # evaluation sets: windows that share words are left out
+    ngram: Positive = 13  # words in a row, as udfs.ngrams counts them, that must not be shared
+
+
 class ScoreConfig(Section):
     scorer: str = "longattn"  # a name in udfs.scorers
     model: str = "data/scorer"  # folder made by `longattn scorer build`
@@ -177,6 +182,7 @@ class Config(Section):
     dedup: DedupConfig = DedupConfig()
     window: WindowConfig = WindowConfig()
     pack: PackConfig = PackConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
     score: ScoreConfig = ScoreConfig()
     select: SelectConfig = SelectConfig()
     mix: MixConfig = MixConfig()

@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,14 +105,28 @@ def overlaps(text: str, known: Hashes, n: int) -> bool:
     return any(_contains(known, block) for block in ngrams(normalised(text), n))
 
 
-def overlapping_batches(
+def judged_batches(
     batches: Iterator[pa.RecordBatch], known: Hashes, n: int
 ) -> Iterator[pa.RecordBatch]:
-    """Keep the rows whose text has an n-gram in `known`; drop the column `text`."""
+    """Say of places in documents whether they have an n-gram in `known`.
+
+    Rows (text, places list<struct<window_id, domain, start_char, end_char>>), end_char null for the
+    whole text, become one row per place: (window_id, domain, contaminated).
+    """
     for batch in batches:
-        hits = [overlaps(text.as_py(), known, n) for text in batch.column("text")]
-        kept = [name for name in batch.schema.names if name != "text"]
-        yield batch.select(kept).filter(pa.array(hits, pa.bool_()))
+        for text, places in zip(batch.column("text"), batch.column("places"), strict=True):
+            yield _judged(text.as_py(), places.as_py(), known, n)
+
+
+def _judged(text: str, places: list[dict[str, Any]], known: Hashes, n: int) -> pa.RecordBatch:
+    columns = {
+        "window_id": [place["window_id"] for place in places],
+        "domain": [place["domain"] for place in places],
+        "contaminated": [
+            overlaps(text[place["start_char"] : place["end_char"]], known, n) for place in places
+        ],
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def mix(values: Hashes) -> Hashes:

@@ -27,13 +27,14 @@ from udfs.sources import SourceSpec, local_path
 def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
     """Every source of the config with what executors need to know of it, in order."""
     return [
-        (_spec(domain, source, config), source)
+        (spec_of(domain, source, config), source)
         for domain, sources in config.sources.items()
         for source in sources
     ]
 
 
-def _spec(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
+def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
+    """What executors need to know of a source."""
     published = source.format == "longattn" and "text" not in source.model_fields_set
     return SourceSpec(
         domain=domain,

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from etl import names
 from etl.jobs.base import Context, Outcome
+from etl.jobs.decontaminate import without_contaminated
 from etl.jobs.select import considered, near_cut
 from etl.progress import Tick
 from etl.stages import score as stage
@@ -97,7 +98,8 @@ def pending(context: Context, spec: ScorerSpec) -> pd.DataFrame:
         scorer=scorer_version(spec),
     )
     wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
-    rows: pd.DataFrame = windows.where(F.col("domain").isin(*wanted)).toPandas()
+    windows = without_contaminated(context, windows.where(F.col("domain").isin(*wanted)))
+    rows: pd.DataFrame = windows.toPandas()
     return rows.sort_values(["file", "window_id"], ignore_index=True)
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from etl import names
 from etl.config import Config, SelectConfig
 from etl.jobs.base import Context, Outcome
+from etl.jobs.decontaminate import without_contaminated
 from etl.stages import mix as mixing
 from etl.stages import select as stage
 from etl.stages.cascade import best_known, straddlers
@@ -40,6 +41,7 @@ def considered(context: Context) -> DataFrame:
         scorer=names.scorer(config),
         windowing=names.windowing(config),
     )
+    rows = without_contaminated(context, rows)
     return stage.dependency(rows, config.select).drop("head_s1", "head_s2")
 
 
@@ -143,6 +145,7 @@ def _kept(context: Context, rows: DataFrame, scored: dict[str, int]) -> DataFram
     if not config.pack.domains:
         return kept
     windows = context.tables.read("windows").where(F.col("domain").isin(*config.pack.domains))
+    windows = without_contaminated(context, windows)
     packed = stage.packed_windows(windows, config.seed, packing=names.packing(config))
     return kept.unionByName(packed, allowMissingColumns=True)
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 from etl import names
 from etl.config import Config
 from etl.jobs.base import Context, Outcome
+from etl.jobs.decontaminate import judge_windows
 from etl.stages import pack
 from etl.stages import windows as stage
 from etl.stages.dedup import kept_documents
@@ -28,7 +30,7 @@ Commit = Callable[[Context, DataFrame, WindowSpec], Tally]
 
 
 def run(context: Context) -> Outcome:
-    """Window and pack what has no length yet; rows are documents."""
+    """Window and pack what has no length yet, and decontaminate; rows are documents."""
     config, started = context.config, time.monotonic()
     duplicates = F.broadcast(context.tables.read("duplicates"))  # a shuffle would carry the text
     documents = kept_documents(context.tables.read("documents"), duplicates)
@@ -37,7 +39,9 @@ def run(context: Context) -> Outcome:
         parts = [_measure(context, documents.where(~packed), window_spec(config), _cut)]
         if config.pack.domains:
             parts += [_measure(context, documents.where(packed), packed_spec(config), _pack)]
-    return _outcome(parts, content_length(config), time.monotonic() - started)
+        judged = judge_windows(context)
+    outcome = _outcome(parts, content_length(config), time.monotonic() - started)
+    return replace(outcome, metrics=outcome.metrics | judged)
 
 
 def content_length(config: Config) -> int:

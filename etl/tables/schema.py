@@ -146,7 +146,7 @@ LENGTHS = TableSpec(
         "windowing": ("string", "names tokenizer, strategy and length; see windows.windowing"),
         "n_tokens": ("bigint", "tokens of the whole document"),
         "n_windows": ("int", "windows cut from it; null where it was packed with others"),
-        "reason": ("string", "why it has none: too_short, too_long, contaminated; null when kept"),
+        "reason": ("string", "why it has none: too_short or too_long; null when kept"),
         "soft_cuts": ("int", "cuts inside one word: if not 0, ids may differ from one go's"),
     },
 )
@@ -174,6 +174,18 @@ WINDOWS = TableSpec(
             "documents of a packed window in order, for masks across documents; else null",
         ),
         "token_ids": ("array<int>", "the window's tokens"),
+    },
+)
+
+CONTAMINATION = TableSpec(
+    name="contamination",
+    key=("window_id", "evaluation"),
+    partition_by=("domain",),
+    columns={
+        "window_id": ("string", "window that was compared with evaluation sets"),
+        "domain": ("string", _DOC_KEYS["domain"]),
+        "evaluation": ("string", "names the evaluation sets, as they were, and the run's length"),
+        "contaminated": ("boolean", "whether it shares a run of words with one of them"),
     },
 )
 
@@ -251,6 +263,7 @@ TABLES: dict[str, TableSpec] = {
         DUPLICATES,
         LENGTHS,
         WINDOWS,
+        CONTAMINATION,
         SCORES,
         SELECTIONS,
         RUNS,

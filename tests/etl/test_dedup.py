@@ -14,7 +14,6 @@ from etl.jobs import dedup
 from etl.jobs.base import Context, TableSet
 from etl.progress import Progress
 from etl.stages import lsh
-from etl.stages.decontaminate import contaminated, evaluation_ngrams
 from etl.stages.dedup import kept_documents
 from etl.tables.base import Commit
 from etl.tables.schema import DOCUMENTS, TABLES
@@ -310,18 +309,6 @@ def test_the_first_line_shows_the_s_curve():
 def test_impossible_settings_are_refused_before_anything_runs(spark):
     with pytest.raises(ConfigError, match="give more"):
         Pipeline(spark, threshold=0.5, permutations=4).run()
-
-
-def test_windows_that_share_a_run_of_words_with_an_evaluation_are_contaminated(spark):
-    evaluation = spark.createDataFrame(
-        [("the quick brown fox jumps",), ("too short",)], "text string"
-    )
-    windows = spark.createDataFrame(
-        [("w1", "See: THE quick,\nbrown fox!"), ("w2", "the quick brown dog"), ("w3", "too short")],
-        "window_id string, text string",
-    )
-    known = evaluation_ngrams(evaluation, 4)
-    assert [r["window_id"] for r in contaminated(windows, known, 4).collect()] == ["w1"]
 
 
 @pytest.mark.slow

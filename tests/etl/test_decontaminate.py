@@ -1,0 +1,86 @@
+"""Decontamination: windows by their own text, packed ones by their documents; then left out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.jobs import score, select, windows
+from etl.jobs.base import Context
+from etl.stages import decontaminate as stage
+from etl.tables.schema import DOCUMENTS
+from udfs.errors import SourceError, TableError
+
+pytestmark = pytest.mark.spark
+QUESTION = "what is the capital of the old kingdom"
+FILLER = " ".join(f"word{i}" for i in range(40))
+
+
+def test_a_window_is_judged_by_its_own_text_and_a_packed_one_by_its_documents(spark: Any) -> None:
+    evaluation = spark.createDataFrame([(QUESTION,), ("too short",)], "text string")
+    text = f"{FILLER} What is THE capital, of the old kingdom? {FILLER} too short"
+    documents = spark.createDataFrame([("d1", text), ("d2", FILLER)], "doc_id string, text string")
+    at, end = text.index("What"), text.index("?")
+    cut = [("w1", 0, at), ("w2", at - 9, end + 9), ("w3", at + 8, end), ("w4", end, len(text))]
+    rows = [(w, "book", "d1", start, stop, None) for w, start, stop in cut]
+    rows += [("p1", "web", None, None, None, [("d2", 0, 4), ("d1", 9, 1)])]
+    rows += [("p2", "web", None, None, None, [("d2", 4, 8)])]
+    names_ = "window_id string, domain string, doc_id string, start_char bigint, end_char bigint"
+    segments = "segments array<struct<doc_id:string,start_token:bigint,n_tokens:int>>"
+    frame = spark.createDataFrame(rows, f"{names_}, {segments}")
+    known = stage.evaluation_ngrams(evaluation, 8)
+    found = stage.judged(frame, documents, known, 8).where("contaminated").collect()
+    assert sorted(row["window_id"] for row in found) == ["p1", "w2"]
+
+
+@pytest.fixture
+def make(make_context: Callable[..., Context], tmp_path: Path) -> Callable[..., Context]:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+
+    def with_evaluation(*paths: Path) -> Context:
+        return make_context(
+            tokenizer=str(tmp_path / "tokenizer.json"),
+            sources={"book": []},
+            window={"length": 16, "strategy": "tile"},
+            score={"scorer": "random"},
+            select={"fraction": 1.0, "compare": [], "ablate_alpha": []},
+            decontaminate={"sources": [{"path": str(p), "text": "q"} for p in paths], "ngram": 8},
+        )
+
+    return with_evaluation
+
+
+def test_contaminated_windows_are_neither_scored_nor_selected(
+    make: Callable[..., Context], tmp_path: Path
+) -> None:
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    files[0].write_text(json.dumps({"q": QUESTION}) + "\n")
+    files[1].write_text(json.dumps({"q": " ".join(f"word{i}" for i in range(16, 24))}) + "\n")
+    context = make(files[0])
+    text = f"{' '.join(FILLER.split()[:36])} {QUESTION} {' '.join(FILLER.split()[:20])}"
+    row = ("d1", "book", "book", "file", 1, "d1", 0, len(text), None, text)
+    context.tables.append("documents", context.spark.createDataFrame([row], DOCUMENTS.schema))
+
+    outcome = windows.run(context.fresh())
+    assert outcome.balances and outcome.metrics["contaminated_windows"] == 1
+    assert score.run(context.fresh()).rows_in == 3  # of four tiles the third holds the question
+    assert select.run(context.fresh()).rows_in == 3
+
+    more = make(*files)
+    with pytest.raises(TableError, match="run `longattn windows`"):
+        select.run(more.fresh())
+    assert windows.run(more.fresh()).metrics["contaminated_windows"] == 2
+    assert score.run(more.fresh()).rows_in == 0
+    assert select.run(more.fresh()).rows_in == 2
+    assert select.run(context.fresh()).rows_in == 3
+
+
+def test_an_evaluation_that_is_not_there_is_refused_by_name(make: Callable[..., Context]) -> None:
+    with pytest.raises(SourceError, match=r"sources.evaluation: .*nowhere"):
+        windows.run(make(Path("/nowhere.jsonl")))
