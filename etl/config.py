@@ -57,6 +57,9 @@ class SourceConfig(Section):
 
 class IngestConfig(Section):
     min_chars: Annotated[int, Field(ge=1)] = 1  # shorter documents are refused
+    # the same in tokens, for all domains or by domain, before dedup; window.min_tokens is after it
+    min_tokens: Positive | dict[str, Positive] | None = None
+    max_tokens: Positive | dict[str, Positive] | None = None
     max_bytes: Positive = 256 << 20  # UTF-8 bytes of one document; longer ones are refused by name
     split_bytes: Positive = 64 << 20  # plain files are cut into tasks of about this size
     big_file_bytes: Positive = 1 << 30  # a compressed file above this is one task: say so

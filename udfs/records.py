@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from udfs.sources import EXCERPT, Item, SourceSpec
+from udfs.tokenize import count_tokens, load_tokenizer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +60,7 @@ def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Ro
     text = _text(item.record, spec)
     data = _utf8(text)
     _check_size(text, data, spec)
+    _check_tokens(text, spec)
     source_id = own_id or f"{name}#{item.row or _digest(data)[:16]}"
     return {
         "source_id": source_id,
@@ -147,6 +149,19 @@ def _check_size(text: str, data: bytes, spec: SourceSpec) -> None:
         raise Refused("too_short", f"{len(text):,} characters, fewer than {spec.min_chars:,}")
     if len(data) > spec.max_bytes:
         raise Refused("too_long", f"{len(data):,} bytes, more than {spec.max_bytes:,}")
+
+
+def _check_tokens(text: str, spec: SourceSpec) -> None:
+    """Counts no further than it takes to decide."""
+    if spec.tokenizer is None:
+        return
+    least, most = spec.min_tokens, spec.max_tokens
+    enough = least if most is None else most + 1
+    n_tokens = count_tokens(load_tokenizer(spec.tokenizer), text, enough)
+    if n_tokens < least:
+        raise Refused("too_short", f"{n_tokens:,} tokens, fewer than {least:,}")
+    if most is not None and n_tokens > most:
+        raise Refused("too_long", f"more than {most:,} tokens")
 
 
 def _own_id(item: Item, spec: SourceSpec) -> str | None:

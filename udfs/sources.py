@@ -34,6 +34,9 @@ class SourceSpec:
     priority: int = 0
     min_chars: int = 1
     max_bytes: int = 256 << 20
+    tokenizer: str | None = None  # counts tokens; None where no number of tokens is asked for
+    min_tokens: int = 0
+    max_tokens: int | None = None
 
     @property
     def line_limit(self) -> int:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from udfs.errors import ConfigError
 
 MARGIN = 1024  # characters between a cut and the end of the piece that proposes it
+CHUNK_CHARS = 1 << 18  # characters of a piece
 TRIES = 3  # places tried of each kind before the next kind
 
 
@@ -82,27 +83,42 @@ class TextTokenizer:
         return token(left_id)[-1:] + token(right_id)[:1] not in self.pairs
 
 
-def encode_long(tokenizer: TextTokenizer, text: str, chunk_chars: int = 1 << 18) -> Tokens:
+def encode_long(tokenizer: TextTokenizer, text: str, chunk_chars: int = CHUNK_CHARS) -> Tokens:
     """Tokenise a text in pieces of about `chunk_chars` characters, in time linear in its length.
 
     The ids are those of tokenising in one go unless `soft_cuts` is above 0.
     """
-    ids, starts, soft_cuts = [], [], 0
+    ids, starts, soft = zip(*_encoded_pieces(tokenizer, text, chunk_chars), strict=True)
+    return Tokens(
+        ids=np.concatenate(ids),
+        starts=np.concatenate(starts),
+        n_chars=len(text),
+        soft_cuts=sum(soft),
+    )
+
+
+def count_tokens(tokenizer: TextTokenizer, text: str, enough: int) -> int:
+    """Tokens of a text; counting ends with the piece in which there are `enough`."""
+    count = 0
+    for ids, _, _ in _encoded_pieces(tokenizer, text, CHUNK_CHARS):
+        count += len(ids)
+        if count >= enough:
+            break
+    return count
+
+
+def _encoded_pieces(
+    tokenizer: TextTokenizer, text: str, chunk_chars: int
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], bool]]:
+    """Ids and starts of one piece after the other, and whether it ends in a soft cut."""
     here = _Cut(token=0, char=0)
     while here.char + chunk_chars < len(text):
         end = here.char + chunk_chars
         piece = _encode_from(tokenizer, text, here, end)
         here = _find_cut(tokenizer, text, piece, end)
-        ids.append(piece.ids[: here.token])
-        starts.append(piece.starts[: here.token])
-        soft_cuts += here.soft
+        yield piece.ids[: here.token], piece.starts[: here.token], here.soft
     piece = _encode_from(tokenizer, text, here, len(text))
-    return Tokens(
-        ids=np.concatenate([*ids, piece.ids]),
-        starts=np.concatenate([*starts, piece.starts]),
-        n_chars=len(text),
-        soft_cuts=soft_cuts,
-    )
+    yield piece.ids, piece.starts, False
 
 
 @functools.cache

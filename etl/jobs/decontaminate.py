@@ -20,7 +20,7 @@ DOMAIN = "evaluation"
 
 
 def judge_windows(context: Context) -> dict[str, float]:
-    """Look for the evaluation sets in windows that were not looked at for them; how many hold some."""
+    """Look for the evaluation sets in windows that were not looked at for them; count those with some."""
     config = context.config.decontaminate
     if not config.sources:
         return {}
@@ -31,7 +31,7 @@ def judge_windows(context: Context) -> dict[str, float]:
         known = stage.evaluation_ngrams(_items(context, plan), config.ngram)
         found = stage.judged(waiting, context.tables.read("documents"), known, config.ngram)
         named = found.withColumn("evaluation", F.lit(evaluation)).select(*CONTAMINATION.columns)
-        context.tables.append("contamination", named)
+        context.tables.merge("contamination", named)
     rows = context.tables.read("contamination").where(F.col("evaluation") == evaluation)
     return {"contaminated_windows": float(rows.where("contaminated").count())}
 

@@ -36,6 +36,10 @@ def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
 def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
     """What executors need to know of a source."""
     published = source.format == "longattn" and "text" not in source.model_fields_set
+    least, most = (
+        limit.get(domain) if isinstance(limit, dict) else limit
+        for limit in (config.ingest.min_tokens, config.ingest.max_tokens)
+    )
     return SourceSpec(
         domain=domain,
         source=source.name or domain,
@@ -47,6 +51,9 @@ def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
         priority=source.priority,
         min_chars=config.ingest.min_chars,
         max_bytes=config.ingest.max_bytes,
+        tokenizer=config.tokenizer_path if least or most else None,
+        min_tokens=least or 0,
+        max_tokens=most,
     )
 
 

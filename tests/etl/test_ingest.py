@@ -106,6 +106,29 @@ def test_all_formats_as_users_have_them(make_context: Make, tmp_path: Path) -> N
     assert ingest_all(context).metrics == {"files": 0, "skipped_files": 10, "bytes": 0}
 
 
+def test_documents_of_too_few_or_too_many_tokens_are_refused_before_dedup(
+    make_context: Make, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    sizes = (1, 4, 5, 9, 10)
+    write(tmp_path / "a.jsonl", jsonl(*({"text": " ".join(["word"] * n)} for n in sizes)))
+    source = [{"path": str(tmp_path / "a.jsonl")}]
+    context = make_context(
+        tokenizer=str(tmp_path / "tokenizer.json"),
+        sources={"book": source, "code": source, "web": source},
+        ingest={"min_tokens": {"book": 5, "web": 4}, "max_tokens": {"web": 9}},
+    )
+    outcome = ingest_all(context)
+    kept = {d: sorted(len(t.split()) for t in texts(context, d).values()) for d in ("book", "web")}
+    assert kept == {"book": [5, 9, 10], "web": [4, 5, 9]}
+    assert len(texts(context, "code")) == len(sizes)
+    assert outcome.refused == {"too_short": 3, "too_long": 1}
+
+
 def test_bad_input_is_refused_with_file_and_line_and_the_run_goes_on(
     make_context: Make, tmp_path: Path
 ) -> None:

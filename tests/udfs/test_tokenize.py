@@ -26,6 +26,7 @@ from udfs.errors import ConfigError
 from udfs.tokenize import (
     TextTokenizer,
     Tokens,
+    count_tokens,
     encode_long,
     load_tokenizer,
     separator_id,
@@ -134,6 +135,13 @@ def test_ids_and_positions_are_those_of_one_go(family: str, text: str) -> None:
     tokens = encode_long(TOKENIZERS[family], text, chunk_chars=512)
     if not tokens.soft_cuts:
         assert (tokens.ids.tolist(), tokens.starts.tolist()) == in_one_go(TOKENIZERS[family], text)
+
+
+def test_counting_ends_where_there_are_enough() -> None:
+    tokenizer, text = TOKENIZERS["byte_level"], "ab \n" * 200_000
+    whole = len(encode_long(tokenizer, text))
+    assert count_tokens(tokenizer, text, enough=whole + 1) == whole
+    assert 10 <= count_tokens(tokenizer, text, enough=10) < whole / 2
 
 
 @every_family
