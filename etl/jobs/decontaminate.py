@@ -20,7 +20,7 @@ DOMAIN = "evaluation"
 
 
 def judge_windows(context: Context) -> dict[str, float]:
-    """Look for the evaluation sets in windows that were not looked at for them; count those with some."""
+    """Compare the windows that were not with the evaluation sets; count those that share words."""
     config = context.config.decontaminate
     if not config.sources:
         return {}
