@@ -8,20 +8,19 @@ Needs scipy, for the exact similarity of all pairs.
 
 import argparse
 import json
-import os
 import random
 import re
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+from benchmarks.usage import Usage, watch
 
 RELEASES = ("1.13.3", "1.14.0")
 REQUIREMENTS = {
@@ -34,15 +33,6 @@ CORES = 2
 HERE = Path(__file__).resolve()
 
 Pairs = set[tuple[str, str]]
-
-
-@dataclass
-class Usage:
-    """What a process and its descendants used."""
-
-    wall: float = 0.0
-    cpu: float = 0.0  # seconds of all cores
-    peak: float = 0.0  # MB, proportional set size of all processes at once
 
 
 @dataclass(frozen=True)
@@ -303,54 +293,6 @@ def contest(python: str, name: str, path: Path, out: Path) -> tuple[Usage, Path]
     command = [*script, "--corpus", str(path), "--out", str(out)]
     with (out / "log.txt").open("w") as log:
         return watch(command, log), out
-
-
-def watch(command: list[str], log: Any) -> Usage:
-    """Wall, CPU and peak memory of a command's session, sampled five times a second."""
-    env = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "HF_HUB_OFFLINE": "1"}
-    usage, started = Usage(), time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
-    )
-    seconds: Counter[int] = Counter()
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(0.2):
-            pids = list(map(int, filter(str.isdigit, os.listdir("/proc"))))
-            alive = {pid: s for pid in pids if (s := cpu_seconds(pid, process.pid)) is not None}
-            seconds.update({pid: max(0.0, s - seconds[pid]) for pid, s in alive.items()})
-            usage.peak = max(usage.peak, sum(map(proportional_megabytes, alive)))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    code = process.wait()
-    usage.wall = time.monotonic() - started
-    done.set()
-    sampler.join()
-    usage.cpu = float(sum(seconds.values()))
-    if code:
-        raise SystemExit(f"{command}: exit {code}, see {log.name}")
-    return usage
-
-
-def cpu_seconds(pid: int, session: int) -> float | None:
-    """User and system time of a process of this session; None for any other."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    if int(fields[3]) != session:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def proportional_megabytes(pid: int) -> float:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1e3
 
 
 def environment(cache: Path, name: str) -> str:
