@@ -1,41 +1,39 @@
-"""A coarse picture of a window's far attention, to be looked at beside its text."""
+"""Where a window's far attention comes from and goes to: a coarse map and a curve, to look at."""
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from udfs.attention import default_k
+from udfs.attention import score_scale
 from udfs.longattn import LongAttn, load_longattn
 from udfs.model import AttentionCall
 from udfs.scorers import ScorerSpec, TokenIds
 
-CELLS = 64  # along each side
+CELLS = 64  # along each side of the report's maps
 ROWS_PER_CELL = 16  # query rows looked at for each row of cells: a picture needs no more
+ROWS = 64  # query rows of all heads held at a time
+
+Floats = NDArray[np.float64]
 
 
-def attention_map(
-    token_ids: TokenIds, spec: ScorerSpec, cells: int = CELLS
-) -> npt.NDArray[np.float64]:
-    """Mean far attention per cell [queries, keys] of the spec's first layer, over heads.
+@dataclass(frozen=True)
+class FarMap:
+    """Far attention of some query rows of a window, means over the heads of all layers."""
 
-    A cell (i, j) holds the mean, over evenly spaced queries of it, of the mass on its keys that are
-    k or more back; its rows therefore sum to the mean far mass of those queries.
-    """
-    scorer = _loaded(spec)
-    k = spec.k or default_k(len(token_ids))
-    drawn: list[Tensor] = []
+    mass_QK: Floats  # mean over the queries looked at of a cell, of their mass on a cell's keys
+    rows_R: NDArray[np.int64]  # queries looked at
+    ds_R: Floats  # their far mass
+    k: int
 
-    def visit(call: AttentionCall) -> None:
-        drawn.append(far_cells(call.q_BHLD[0], call.k_BGLD[0], k, cells, **call.score_options))
 
-    ids_BL = torch.from_numpy(np.asarray(token_ids, dtype=np.int64))[None]
-    with torch.inference_mode():
-        scorer.prefix.visit(ids_BL, spec.layers[:1], visit)
-    return drawn[0].numpy()
+def attention_map(token_ids: TokenIds, spec: ScorerSpec, cells: int = CELLS) -> Floats:
+    """The map [queries, keys] of a window by the spec's scorer, from a few rows of each cell."""
+    return far_map(_loaded(spec), token_ids, cells, ROWS_PER_CELL).mass_QK
 
 
 @cache
@@ -44,31 +42,57 @@ def _loaded(spec: ScorerSpec) -> LongAttn:
     return load_longattn(spec)
 
 
-def far_cells(
-    q_HLD: Tensor,
-    k_GLD: Tensor,
-    k: int,
-    cells: int,
-    *,
-    scale: float | None = None,
-    softcap: float | None = None,
-    sliding_window: int | None = None,
-) -> Tensor:
-    """The map of one layer; one strip of queries, all heads together, is in memory at a time."""
-    heads, length, dim = q_HLD.shape
-    bounds = np.linspace(0, length, min(cells, length) + 1).astype(int).tolist()
-    keys_L = torch.arange(length, device=q_HLD.device)
-    cell_L = torch.bucketize(keys_L, torch.tensor(bounds[1:-1], device=q_HLD.device), right=True)
-    k_HDL = k_GLD.float().repeat_interleave(heads // len(k_GLD), dim=0).transpose(1, 2)
-    found = torch.zeros(len(bounds) - 1, len(bounds) - 1, dtype=torch.float64)
-    for strip, (start, stop) in enumerate(pairwise(bounds)):
-        rows_R = torch.linspace(start, stop - 1, min(stop - start, ROWS_PER_CELL)).long()
-        scores_HRK = q_HLD[:, rows_R].float() @ k_HDL[:, :, :stop] * (scale or dim**-0.5)
-        if softcap is not None:
-            scores_HRK = softcap * torch.tanh(scores_HRK / softcap)
-        distance_RK = rows_R.to(keys_L.device)[:, None] - keys_L[:stop]
-        seen_RK = (distance_RK >= 0) & (distance_RK < (sliding_window or length))
-        mass_HRK = scores_HRK.masked_fill(~seen_RK, -torch.inf).softmax(-1)
-        far_K = mass_HRK.masked_fill(distance_RK < k, 0.0).mean((0, 1)).double().cpu()
-        found[strip].index_add_(0, cell_L[:stop].cpu(), far_K)
-    return found
+def far_map(
+    scorer: LongAttn, token_ids: TokenIds, cells: int, rows_per_cell: int | None = None
+) -> FarMap:
+    """Look at `rows_per_cell` evenly spaced queries of each row of cells, or at all of them.
+
+    Rows of the map sum to the mean far mass of the queries looked at there.
+    """
+    ids_BL = scorer.with_bos([token_ids])
+    length, k = ids_BL.shape[1], scorer.k_of(ids_BL.shape[1])
+    bounds = np.linspace(0, length, min(cells, length) + 1).astype(int)
+    rows = [_spread(start, stop, rows_per_cell) for start, stop in pairwise(bounds.tolist())]
+    drawn: list[Tensor] = []
+
+    def visit(call: AttentionCall) -> None:
+        drawn.append(torch.cat([_by_cell(call, rows_R, bounds, k) for rows_R in rows]))
+
+    with torch.inference_mode():
+        scorer.prefix.visit(ids_BL, scorer.spec.layers, visit)
+    mass_RK = torch.stack(drawn).mean(0)
+    mass_QK = torch.stack([part.mean(0) for part in torch.split(mass_RK, [len(r) for r in rows])])
+    return FarMap(mass_QK.numpy(), torch.cat(rows).numpy(), mass_RK.sum(1).numpy(), k)
+
+
+def _spread(start: int, stop: int, count: int | None) -> Tensor:
+    """Rows of [start, stop), evenly spaced."""
+    return torch.linspace(start, stop - 1, min(stop - start, count or stop)).long()
+
+
+def _by_cell(call: AttentionCall, rows_R: Tensor, bounds: NDArray[np.int64], k: int) -> Tensor:
+    """Far mass of query rows on the keys of each cell, mean over heads: float64 [R, cells]."""
+    inner = torch.tensor(bounds[1:-1])
+    cell_L = torch.bucketize(torch.arange(int(bounds[-1])), inner, right=True)
+    parts = []
+    for part_R in torch.split(rows_R, ROWS):
+        far_RN = far_rows(call, part_R, k)
+        mass_RK = far_RN.new_zeros(len(part_R), len(bounds) - 1)
+        parts.append(mass_RK.index_add_(1, cell_L[: far_RN.shape[1]], far_RN))
+    return torch.cat(parts)
+
+
+def far_rows(call: AttentionCall, rows_R: Tensor, k: int) -> Tensor:
+    """Far attention of the first window's query rows, mean over heads: float64 [R, keys], CPU."""
+    groups, dim = call.k_BGLD.shape[1], call.q_BHLD.shape[3]
+    stop = int(rows_R[-1]) + 1
+    q_GQD = call.q_BHLD[0][:, rows_R].float().reshape(groups, -1, dim)
+    k_GND = call.k_BGLD[0, :, :stop].float()
+    scores_HRN = (q_GQD @ k_GND.mT).view(-1, len(rows_R), stop)
+    scores_HRN *= score_scale(call.q_BHLD, call.scale)
+    if call.softcap is not None:
+        scores_HRN = call.softcap * torch.tanh(scores_HRN / call.softcap)
+    distance_RN = (rows_R[:, None] - torch.arange(stop)).to(scores_HRN.device)
+    seen_RN = (distance_RN >= 0) & (distance_RN < (call.sliding_window or stop))
+    mass_HRN = scores_HRN.masked_fill(~seen_RN, -torch.inf).softmax(-1)
+    return mass_HRN.masked_fill(distance_RN < k, 0.0).mean(0).double().cpu()

@@ -1,25 +1,38 @@
 """The coarse map against the whole attention matrix."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from udfs.attention import far_statistics_reference
-from udfs.attention_map import far_cells
+from udfs.attention_map import far_rows
+from udfs.model import AttentionCall
+
+OPTIONS = [{}, {"softcap": 5.0}, {"sliding_window": 20}, {"scale": 0.3}]
 
 
-@pytest.mark.parametrize("options", [{}, {"softcap": 5.0}, {"sliding_window": 20}, {"scale": 0.3}])
-def test_rows_sum_to_the_mean_far_mass(options: dict[str, float]) -> None:
+def call(q_BHLD: torch.Tensor, k_BGLD: torch.Tensor, **options: Any) -> AttentionCall:
+    settings = {"scale": None, "softcap": None, "sliding_window": None} | options
+    return AttentionCall(layer=0, q_BHLD=q_BHLD, k_BGLD=k_BGLD, eager=None, mask=None, **settings)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_rows_are_those_of_the_definition(options: dict[str, float]) -> None:
     torch.manual_seed(0)
     q_BHLD, k_BGLD = torch.randn(1, 4, 30, 8), torch.randn(1, 2, 30, 8)
-    cells = far_cells(q_BHLD[0], k_BGLD[0], 7, 6, **options)
     kept = far_statistics_reference(q_BHLD, k_BGLD, k=7, keep_rows=True, **options)
-    strips = kept.row_mass_BHR[0].mean(0).view(6, 5).mean(1)
-    np.testing.assert_allclose(cells.sum(1), strips, rtol=1e-5, atol=1e-8)
+    rows_R = torch.tensor([3, 8, 21, 28])
+    far_RN = far_rows(call(q_BHLD, k_BGLD, **options), rows_R, 7)
+    expected_R = kept.row_mass_BHR[0].mean(0)[rows_R]
+    assert far_RN.shape == (4, 29)
+    np.testing.assert_allclose(far_RN.sum(1), expected_R, rtol=1e-5, atol=1e-8)
 
 
 def test_uniform_attention_by_hand() -> None:
-    """Equal scores: query n gives 1 / (n + 1) to each key. L = 4, k = 2, two cells a side."""
-    cells = far_cells(torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), 2, 2)
-    # query 2 reaches key 0 with 1/3; query 3 reaches keys 0 and 1 with 1/4 each; mean of the two
-    np.testing.assert_allclose(cells, [[0, 0], [(1 / 3 + 1 / 2) / 2, 0]], rtol=1e-6)
+    """Equal scores: query n gives 1 / (n + 1) to each key; k = 2."""
+    uniform = partial(torch.zeros, 1, 1, 4, 2)
+    far_RN = far_rows(call(uniform(), uniform()), torch.tensor([2, 3]), 2)
+    np.testing.assert_allclose(far_RN, [[1 / 3, 0, 0, 0], [1 / 4, 1 / 4, 0, 0]], rtol=1e-6)

@@ -210,17 +210,24 @@ def test_layers_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 
 def test_far_map_and_curve_add_up_to_the_score(tmp_path: Path) -> None:
-    from udfs.plot import draw_window, far_map
+    from udfs.attention_map import far_map
+    from udfs.plot import draw_window
 
     build_scorer(
         str(make_checkpoint(tmp_path / "model", "gemma2")), str(tmp_path / "scorer"), [0, 1]
     )
     spec = ScorerSpec(model=str(tmp_path / "scorer"), k=K, layers=(0, 1), dtype="float64")
     scorer, window = load_scorer(spec), windows(1)[0]
-    map_NI, ds_L, k = far_map(scorer, window, cells=10)
+    drawn = far_map(scorer, window, cells=10)
     total = scorer.score([window])[0]["ds"] * LENGTH
-    np.testing.assert_allclose([map_NI.sum(), ds_L.sum()], total, rtol=1e-5)
-    assert map_NI.shape == (10, 10) and not np.triu(map_NI, 1).any() and not ds_L[:k].any()
+    assert len(drawn.rows_R) == LENGTH and not drawn.ds_R[: drawn.k].any()
+    np.testing.assert_allclose(drawn.ds_R.sum(), total, rtol=1e-5)
+    assert drawn.mass_QK.shape == (10, 10) and not np.triu(drawn.mass_QK, 1).any()
+    queries = np.diff(np.linspace(0, LENGTH, 11).astype(int))
+    np.testing.assert_allclose(drawn.mass_QK.sum(1) @ queries, total, rtol=1e-5)
+    some = far_map(scorer, window, cells=10, rows_per_cell=2)
+    assert len(some.rows_R) == 20
+    np.testing.assert_allclose(some.ds_R, drawn.ds_R[some.rows_R], rtol=1e-6)
     draw_window(scorer, window, tmp_path / "window.png")
     assert (tmp_path / "window.png").stat().st_size > 1000
 
