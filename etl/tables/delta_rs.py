@@ -61,14 +61,19 @@ class DeltaRsTable(Table):
         return reduce(DataFrame.unionAll, frames) if frames else self.empty()
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
-        table = self._open()
-        if txn and table and _has_committed(table, txn):
-            return Commit(version=table.version(), rows=0, bytes=0, skipped=True)
+        if skip := self._skip(txn):
+            return skip
         files = self._write(df)
+        table = self._open_or_create()
+        if skip := self._skip(txn, table):  # committed by somebody else while we wrote
+            return skip
         try:
-            return self._commit(files, "append", retries=APPEND_RETRIES, txn=txn)
+            return self._commit(files, "append", retries=APPEND_RETRIES, txn=txn, table=table)
         except CommitFailedError as error:
-            return self._after_a_refused_append(txn, error)
+            if skip := self._skip(txn):
+                return skip
+            reason = f"nothing was added: {error}"
+            raise ConcurrentWriteError(f"table {self.location}: {reason}") from None
 
     def overwrite(self, df: DataFrame) -> Commit:
         files = self._write(df)
@@ -214,7 +219,7 @@ class DeltaRsTable(Table):
     ) -> Commit:
         """Commit against the newest version, which the removals of an overwrite follow from.
 
-        Given the table, as opened at a version, that version must still be the newest.
+        Given the table, as opened at a version, a commit without retries needs it to be the newest.
         """
         table, mark = table or self._open_or_create(), uuid.uuid4().hex
         properties = CommitProperties(
@@ -242,11 +247,12 @@ class DeltaRsTable(Table):
             if (commit_info(self.location, version) or {}).get("userMetadata") == mark
         )
 
-    def _after_a_refused_append(self, txn: Txn | None, error: CommitFailedError) -> Commit:
-        table = self._open()
+    def _skip(self, txn: Txn | None, table: DeltaTable | None = None) -> Commit | None:
+        """What to return for a transaction that the table, or its newest version, has seen."""
+        table = table or (self._open() if txn else None)
         if txn and table and _has_committed(table, txn):
             return Commit(version=table.version(), rows=0, bytes=0, skipped=True)
-        raise ConcurrentWriteError(f"table {self.location}: nothing was added: {error}") from None
+        return None
 
     def _retry(self, commit: Callable[[], Result]) -> Result:
         """Commit again from the newest version when overtaken.

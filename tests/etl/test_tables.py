@@ -324,6 +324,23 @@ def test_a_transaction_id_written_twice_at_once_adds_its_rows_once(
     assert len(keys(rs)) == 2
 
 
+def test_a_transaction_id_committed_while_its_rows_were_written_adds_none(
+    rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other commit is over when ours begins, so deltalake sees no two at a time."""
+    rs.append(frame([row(0)]))
+    txn, write = Txn(app_id="batch", version=1), rs._write
+
+    def write_late(df: Any) -> Any:
+        monkeypatch.setattr(rs, "_write", write)
+        assert not rs.append(frame([row(1)]), txn).skipped
+        return write(df)
+
+    monkeypatch.setattr(rs, "_write", write_late)
+    assert rs.append(frame([row(1)]), txn).skipped
+    assert keys(rs) == [0, 1]
+
+
 def overtaken(
     rs: DeltaRsTable, monkeypatch: pytest.MonkeyPatch, times: int, domain: str = "a"
 ) -> None:
