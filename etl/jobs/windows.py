@@ -22,11 +22,12 @@ from etl.jobs.decontaminate import judge_windows
 from etl.stages import pack
 from etl.stages import windows as stage
 from etl.stages.dedup import kept_documents
+from etl.tables.base import Txn
 from udfs.tokenize import separator_id
 from udfs.windowing import PackSpec, WindowSpec
 
 Tally = Counter[str]
-Commit = Callable[[Context, DataFrame, WindowSpec], Tally]
+Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 
 
 def run(context: Context) -> Outcome:
@@ -82,27 +83,31 @@ def packed_spec(config: Config) -> WindowSpec:
 
 def _measure(context: Context, documents: DataFrame, spec: WindowSpec, commit: Commit) -> Tally:
     """Tokenise the documents without a length; commit their windows, then their lengths."""
+    version = context.tables["windows"].version()
     lengths = context.tables.read("lengths")
     pending = stage.pending_documents(documents, lengths, spec.windowing)
-    tally = Counter(rows_in=pending.select("doc_id").count())
-    if not tally["rows_in"]:
+    n_pending, digest = stage.count_and_digest(pending)
+    tally = Counter(rows_in=n_pending)
+    if not n_pending:
         return tally
+    # The same for two runs that started at once: what one has committed, the other skips.
+    txn = Txn(app_id=f"windows-{spec.windowing}-{version}-{n_pending}-{digest}", version=1)
     done = stage.half_done(context.tables.read("windows"), lengths, spec.windowing)
     with _on_disk(context, stage.cut_documents(pending, spec)) as cut:
-        tally += commit(context, cut.join(F.broadcast(done), "doc_id", "left_anti"), spec)
+        tally += commit(context, cut.join(F.broadcast(done), "doc_id", "left_anti"), spec, txn)
         measured = stage.as_lengths(cut, spec)
-        context.tables.append("lengths", measured)
+        context.tables.append("lengths", measured, txn)
         tally += _tally(stage.summary(measured))
     return tally
 
 
-def _cut(context: Context, cut: DataFrame, spec: WindowSpec) -> Tally:
+def _cut(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally:
     windows = cut.where(stage.is_window())
-    context.tables.append("windows", stage.as_windows(windows, spec))
+    context.tables.append("windows", stage.as_windows(windows, spec), txn)
     return _sums(windows, windows="1", window_tokens="n_tokens", overlap_tokens="overlap_tokens")
 
 
-def _pack(context: Context, cut: DataFrame, spec: WindowSpec) -> Tally:
+def _pack(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally:
     config, kept = context.config.pack, cut.where(F.col("token_ids").isNotNull())
     recipe = PackSpec(
         windowing=spec.windowing,
@@ -115,7 +120,7 @@ def _pack(context: Context, cut: DataFrame, spec: WindowSpec) -> Tally:
     tokens = {row.domain: row.tokens for row in totals}
     groups = pack.group_counts(tokens, config.group_tokens, spec.length)
     with _on_disk(context, pack.pack_documents(kept, recipe, groups)) as windows:
-        context.tables.append("windows", stage.as_windows(windows, spec))
+        context.tables.append("windows", stage.as_windows(windows, spec), txn)
         return _sums(windows, packed_windows="1", packed_tokens="n_tokens")
 
 

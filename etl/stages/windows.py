@@ -25,6 +25,13 @@ def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) 
     return documents.join(F.broadcast(measured), "doc_id", "left_anti")
 
 
+def count_and_digest(documents: DataFrame) -> tuple[int, str]:
+    """How many documents, and a hash of their ids whatever their order."""
+    digest = F.coalesce(F.hex(F.bit_xor(F.xxhash64("doc_id"))), F.lit(""))
+    row = documents.agg(F.count("*"), digest).collect()[0]
+    return row[0], row[1]
+
+
 def cut_documents(documents: DataFrame, spec: WindowSpec) -> DataFrame:
     """Tokenise and cut: a row per window and one per document, as udfs.windowing says."""
 

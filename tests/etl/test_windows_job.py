@@ -2,7 +2,9 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -151,6 +153,29 @@ def test_a_run_killed_between_its_commits_is_taken_up(
     assert [window["window_id"] for window in rows(context, "windows")] == committed
     assert len(set(committed)) == len(committed)
     assert len(rows(context, "lengths")) == 20
+
+
+def test_two_runs_at_once_commit_every_window_and_length_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read the tables, and found the same documents, before either commits."""
+    context = make(pack={"domains": ["wiki"]})
+    contents = texts(6)
+    documents(context, "book", contents)
+    documents(context, "wiki", contents)
+    both_have_read, cut = threading.Barrier(2), job.stage.cut_documents
+
+    def read_and_wait(*arguments: Any) -> DataFrame:
+        both_have_read.wait(timeout=120)
+        return cut(*arguments)
+
+    monkeypatch.setattr(job.stage, "cut_documents", read_and_wait)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda _: job.run(context.fresh()), range(2)))
+    assert all(outcome.balances and outcome.rows_in == 12 for outcome in outcomes)
+    found = [window["window_id"] for window in rows(context, "windows")]
+    assert len(set(found)) == len(found) > 0
+    assert len(rows(context, "lengths")) == 12
 
 
 @pytest.mark.parametrize("strategy", ["concat", "best_fit"])
