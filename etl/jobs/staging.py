@@ -1,9 +1,11 @@
 """A place for frames that several appends read, so that what made them runs once."""
 
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pyspark.sql import DataFrame
 
@@ -17,6 +19,8 @@ OPTIONS = {
     "parquet.enable.dictionary": "false",
     "compression": "snappy",
 }
+
+LEFT_BEHIND = 24 * 3600  # seconds after which a folder is a killed run's: no run stages so long
 
 Save = Callable[[str, DataFrame], DataFrame]
 
@@ -32,7 +36,16 @@ def staging(context: Context, job: str) -> Iterator[Save]:
     if is_catalog_name(root):
         yield from _in_catalog(context, f"{root}._{name}")
     else:
+        _sweep(local_path(f"{root}/_staging"))
         yield from _in_folder(context, f"{root}/_staging/{name}")
+
+
+def _sweep(folder: str | None) -> None:
+    """Remove what killed runs left; not on object stores, whose own rules can do it."""
+    oldest = time.time() - LEFT_BEHIND
+    for path in Path(folder).glob("*") if folder else ():
+        if path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _in_folder(context: Context, folder: str) -> Iterator[Save]:

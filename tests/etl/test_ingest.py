@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,17 @@ def test_finished_files_are_not_opened_again(make_context: Make, tmp_path: Path)
     assert ingest_all(context).rows_in == 0
     assert {name: context.tables[name].version() for name in context.tables} == before
     assert not list((tmp_path / "tables" / "_staging").glob("*"))
+
+
+def test_what_killed_runs_left_is_removed_after_a_day(make_context: Make, tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", jsonl({"text": "a"}))
+    staging = tmp_path / "tables" / "_staging"
+    for name, hours in (("old", 25), ("recent", 1)):
+        (staging / name / "rows").mkdir(parents=True)
+        when = time.time() - 3600 * hours
+        os.utime(staging / name, (when, when))
+    ingest_all(make_context(sources={"book": [{"path": str(tmp_path / "a.jsonl")}]}))
+    assert [path.name for path in staging.iterdir()] == ["recent"]
 
 
 @pytest.mark.parametrize("dies_at", ["documents", "rejects", "source_files"])
