@@ -87,6 +87,7 @@ SCORERS = {
     "longattn": Plugin(
         load="udfs.longattn:load_longattn", version="udfs.checkpoint:longattn_version"
     ),
+    "cohesion": Plugin(load="udfs.cohesion:Cohesion", version="udfs.cohesion:cohesion_version"),
     "random": Plugin(load="udfs.scorers:RandomScorer", version="udfs.scorers:random_version"),
 }
 
@@ -128,17 +129,22 @@ class RandomScorer:
         digest = hashlib.sha256(str(self.spec.seed).encode() + token_ids.astype("<i8").tobytes())
         s1, s2 = (int.from_bytes(digest.digest()[i : i + 6], "big") / 2**48 for i in (0, 6))
         length = len(token_ids)
-        return Score(
-            n_tokens=length,
-            k=self.spec.k or max(1, length - 3 * (length // 4)),
-            ds=s1,
-            du=-s2,
-            ds_se=0.0,
-            du_se=0.0,
-            rows_sampled=length,
-            head_s1=[s1 * length],
-            head_s2=[s2 * (length * length - 1) + s1 * s1],
-        )
+        return one_head(length, self.spec.k or max(1, length - 3 * (length // 4)), ds=s1, du=-s2)
+
+
+def one_head(length: int, k: int, *, ds: float, du: float) -> Score:
+    """The score of a method without heads: sums of one head whose DS and DU are the given ones."""
+    return Score(
+        n_tokens=length,
+        k=k,
+        ds=ds,
+        du=du,
+        ds_se=0.0,
+        du_se=0.0,
+        rows_sampled=length,
+        head_s1=[ds * length],
+        head_s2=[-du * (length * length - 1) + ds * ds],
+    )
 
 
 def _plugin(spec: ScorerSpec) -> Plugin:
