@@ -1,0 +1,63 @@
+"""How well a score tells two sets of windows apart, with intervals over documents."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+ROUNDS = 2000  # of the bootstrap
+LEVEL = 0.95
+
+
+def wins(positive: Vector, negative: Vector) -> Matrix:
+    """[i, j]: 1 where positive i scores above negative j, 1/2 where they tie. Its mean is the AUC.
+
+    Both come from the same windows, in one order.
+    """
+    difference = positive[:, None] - negative
+    found: Matrix = (np.sign(difference) + 1) / 2
+    return found
+
+
+def auc_interval(
+    wins_NN: Matrix, documents: Sequence[str], seed: int = 0
+) -> tuple[float, float, float]:
+    """The mean of `wins`, and its 95% bootstrap interval over documents.
+
+    Documents are drawn with replacement, each with all its windows: windows of one text are alike.
+    Works for differences of two such matrices too.
+    """
+    names, document_N = np.unique(documents, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=ROUNDS)
+    weight_RN = drawn[:, document_N]
+    found_R = ((weight_RN @ wins_NN) * weight_RN).sum(1) / weight_RN.sum(1) ** 2
+    low, high = np.quantile(found_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(wins_NN.mean()), float(low), float(high)
+
+
+def standardised(values: Vector) -> Vector:
+    """(x - mean) / sample standard deviation; 0 where all are equal."""
+    spread = values.std(ddof=1)
+    return (values - values.mean()) / (spread or np.inf)
+
+
+def ranks(values: Vector) -> Vector:
+    """Ranks from 1, ties sharing their mean."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def spearman(one: Vector, other: Vector) -> float:
+    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+
+
+def top_overlap(one: Vector, other: Vector, fraction: float) -> float:
+    """The share of one's top fraction that is in the other's; as many windows, one at least."""
+    count = max(1, round(fraction * len(one)))
+    best = [set(np.argsort(-values, kind="stable")[:count].tolist()) for values in (one, other)]
+    return len(best[0] & best[1]) / count

@@ -1,0 +1,123 @@
+"""The evidence benchmark's pure pieces, against brute force and texts made by hand."""
+
+import numpy as np
+import pytest
+
+from benchmarks.evidence.corpus import (
+    Breaks,
+    concatenated,
+    paragraphs,
+    planted,
+    repeated,
+    shuffled,
+    versions,
+    windows,
+)
+from benchmarks.evidence.statistics import auc_interval, ranks, spearman, top_overlap, wins
+
+BREAKS = Breaks(paragraph=frozenset({1}), line=frozenset({1, 2}))
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def text(count: int, size: int = 10, end: int = 1) -> np.ndarray:
+    """Paragraphs of `size` tokens, each its own numbers, then an end."""
+    rows = 100 + np.arange(count * size).reshape(count, size)
+    rows[:, -1] = end
+    return rows.reshape(-1)
+
+
+def test_paragraphs_end_with_their_blank_line_and_lose_nothing() -> None:
+    pieces = paragraphs(np.append(text(30), [7, 8]), BREAKS)
+    assert [len(piece) for piece in pieces] == [10] * 30 + [2]
+    assert np.array_equal(np.concatenate(pieces), np.append(text(30), [7, 8]))
+
+
+def test_lines_stand_in_where_paragraphs_are_few() -> None:
+    assert len(paragraphs(text(30, end=2), BREAKS)) == 30
+
+
+def test_shuffling_keeps_paragraphs_whole() -> None:
+    found = shuffled(text(30), BREAKS, rng()).reshape(30, 10)
+    assert not np.array_equal(found.reshape(-1), text(30))
+    assert sorted(map(tuple, found)) == sorted(map(tuple, text(30).reshape(30, 10)))
+
+
+def test_concatenation_is_of_pieces_of_the_other_documents() -> None:
+    documents = [np.arange(1000), np.arange(5000, 5400)]
+    found = concatenated(documents, 64, 300, rng())
+    assert len(found) == 300
+    jumps = np.flatnonzero(np.diff(found) != 1) + 1
+    assert set(jumps) <= {64, 128, 192, 256}
+
+
+def test_a_repeated_piece_has_its_period() -> None:
+    found = repeated(np.arange(1000), 70, rng())
+    assert len(found) == 1000
+    assert np.array_equal(found[70:], found[:-70])
+
+
+def test_planting_replaces_as_many_tokens() -> None:
+    found = planted(np.zeros(10, dtype=int), np.array([5, 6]), 7)
+    assert found.tolist() == [0, 0, 0, 0, 0, 0, 0, 5, 6, 0]
+
+
+def test_windows_take_turns_among_documents() -> None:
+    documents = {"a": np.arange(100), "b": np.arange(1000, 1025), "c": np.arange(5)}
+    found = windows("books", documents, 10, 5, rng())
+    assert [window.document for window in found] == ["a", "b", "a", "b", "a"]
+    starts = [int(window.token_ids[0]) for window in found]
+    assert len(set(starts)) == 5
+    assert all(start % 10 == 0 for start in starts)
+    assert [len(other) for other in found[0].others] == [25, 5]
+
+
+def test_versions_are_of_one_length_and_the_copy_is_half_a_window_away() -> None:
+    (window,) = windows("code", {"a": text(820), "b": text(900) + 20_000}, 8192, 1, rng())
+    found = versions(window, BREAKS, rng())
+    assert {len(ids) for ids in found.values()} == {8192}
+    for same in ("shuffled", "random"):
+        assert sorted(found[same]) == sorted(window.token_ids)
+    (changed, disturbed) = (
+        np.flatnonzero(found[name] != window.token_ids) for name in ("copy", "foreign")
+    )
+    assert changed[-1] - changed[0] < 512
+    assert disturbed[-1] - disturbed[0] < 512
+    word = next(i for i in changed if found["copy"][i] != 1)  # all but the ends occur once
+    assert 4096 <= word - np.flatnonzero(window.token_ids == found["copy"][word])[0] < 6144
+
+
+def test_wins_average_to_the_share_of_pairs_in_order() -> None:
+    positive, negative = rng().integers(0, 5, (2, 30)).astype(float)
+    pairs = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    assert wins(positive, negative).mean() == pytest.approx(np.mean(pairs))
+
+
+def test_the_interval_resamples_whole_documents() -> None:
+    matrix = wins(np.array([2.0, 2.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0]))
+    assert auc_interval(matrix, ["a", "a", "a", "a"]) == (0.5, 0.5, 0.5)
+    # of two documents, one quarter of the draws is twice the first, one quarter twice the second
+    assert auc_interval(matrix, ["a", "a", "b", "b"]) == (0.5, 0.0, 1.0)
+
+
+def test_a_weighted_resample_is_the_resampled_list() -> None:
+    positive, negative = rng().normal(size=(2, 6))
+    chosen = np.array([0, 0, 3, 5, 5, 5])
+    weight = np.bincount(chosen, minlength=6)
+    matrix = wins(positive, negative)
+    weighted = weight @ matrix @ weight / weight.sum() ** 2
+    assert weighted == pytest.approx(wins(positive[chosen], negative[chosen]).mean())
+
+
+def test_ranks_share_ties() -> None:
+    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    assert spearman(np.array([1.0, 2.0, 4.0]), np.array([1.0, 9.0, 81.0])) == pytest.approx(1)
+
+
+def test_top_overlap() -> None:
+    one = np.arange(8.0)
+    assert top_overlap(one, one, 1 / 4) == 1
+    assert top_overlap(one, -one, 1 / 4) == 0
+    assert top_overlap(one, np.roll(one, 1), 1 / 4) == 0.5
