@@ -22,7 +22,7 @@ class Usage:
 
 
 def watch(command: list[str], log: Any) -> Usage:
-    """Wall, CPU and peak memory of a command's session, sampled five times a second."""
+    """Wall, CPU and peak memory of a command's session, sampled every second."""
     env = {**os.environ, "PYTHONPATH": str(REPO), "HF_HUB_OFFLINE": "1"}
     usage, started = Usage(), time.monotonic()
     process = subprocess.Popen(
@@ -32,7 +32,7 @@ def watch(command: list[str], log: Any) -> Usage:
     done = threading.Event()
 
     def sample() -> None:
-        while not done.wait(0.2):
+        while not done.wait(1):
             pids = list(map(int, filter(str.isdigit, os.listdir("/proc"))))
             alive = {pid: s for pid in pids if (s := cpu_seconds(pid, process.pid)) is not None}
             seconds.update({pid: max(0.0, s - seconds[pid]) for pid, s in alive.items()})

@@ -25,7 +25,8 @@ SESSION_CONF = {
     "spark.sql.parquet.enableNestedColumnVectorizedReader": "true",  # token lists read 4x faster
     "spark.sql.parquet.columnarReaderBatchSize": "64",  # a row may be a book; 4096 took 2 GB
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "64",  # a row may be a book
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 << 20),  # a row may be a book
 }
 # Hadoop's own keys: Spark takes them from the session when it writes, and warns of them before.
 WRITER_CONF = {
