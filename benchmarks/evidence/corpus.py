@@ -29,18 +29,20 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Breaks:
-    """Token ids that end a paragraph, and those that end a line."""
+class Vocabulary:
+    """How many token ids there are, which end a paragraph, and which a line."""
 
+    size: int
     paragraph: frozenset[int]
     line: frozenset[int]
 
     @staticmethod
-    def of(tokenizer: Tokenizer) -> "Breaks":
+    def of(tokenizer: Tokenizer) -> "Vocabulary":
         text = {i: tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())}
-        return Breaks(
-            frozenset(i for i, piece in text.items() if "\n\n" in piece),
-            frozenset(i for i, piece in text.items() if "\n" in piece),
+        return Vocabulary(
+            size=len(text),
+            paragraph=frozenset(i for i, piece in text.items() if "\n\n" in piece),
+            line=frozenset(i for i, piece in text.items() if "\n" in piece),
         )
 
 
@@ -63,10 +65,10 @@ def windows(
     ]
 
 
-def paragraphs(token_ids: Tokens, breaks: Breaks) -> list[Tokens]:
+def paragraphs(token_ids: Tokens, vocabulary: Vocabulary) -> list[Tokens]:
     """Cut after blank lines; after every line where there are few of those."""
     found: list[Tokens] = []
-    for ends in (breaks.paragraph, breaks.line):
+    for ends in (vocabulary.paragraph, vocabulary.line):
         cuts = np.flatnonzero(np.isin(token_ids, list(ends))) + 1
         found = [piece for piece in np.split(token_ids, cuts) if len(piece)]
         if len(found) >= FEWEST_PARAGRAPHS:
@@ -74,9 +76,9 @@ def paragraphs(token_ids: Tokens, breaks: Breaks) -> list[Tokens]:
     return found
 
 
-def shuffled(token_ids: Tokens, breaks: Breaks, rng: np.random.Generator) -> Tokens:
+def shuffled(token_ids: Tokens, vocabulary: Vocabulary, rng: np.random.Generator) -> Tokens:
     """The same tokens, paragraphs in random order."""
-    pieces = paragraphs(token_ids, breaks)
+    pieces = paragraphs(token_ids, vocabulary)
     return np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
 
 
@@ -107,7 +109,7 @@ def planted(token_ids: Tokens, piece: Tokens, at: int) -> Tokens:
     return np.concatenate([token_ids[:at], piece, token_ids[at + len(piece) :]])
 
 
-def versions(window: Window, breaks: Breaks, rng: np.random.Generator) -> dict[str, Tokens]:
+def versions(window: Window, vocabulary: Vocabulary, rng: np.random.Generator) -> dict[str, Tokens]:
     """A window and its broken twins, by name; all of one length."""
     ids = window.token_ids
     length = len(ids)
@@ -115,13 +117,14 @@ def versions(window: Window, breaks: Breaks, rng: np.random.Generator) -> dict[s
     at = start + int(rng.integers(length // 2, 3 * length // 4 - PASSAGE))  # 4K to 6K of 8K later
     return {
         "real": ids,
-        "shuffled": shuffled(ids, breaks, rng),
+        "shuffled": shuffled(ids, vocabulary, rng),
         "pieces of 512": concatenated(window.others, 512, length, rng),
         "pieces of 2048": concatenated(window.others, 2048, length, rng),
         "repeated": repeated(ids, int(rng.integers(256, 1024)), rng),
         "copy": planted(ids, ids[start : start + PASSAGE], at),
         "foreign": planted(ids, passage(window.others, PASSAGE, rng), at),
-        "random": rng.permutation(ids),
+        "tokens shuffled": rng.permutation(ids),
+        "random tokens": rng.integers(0, vocabulary.size, length),
     }
 
 
@@ -172,3 +175,21 @@ def _without_copies(documents: Iterator[tuple[str, str]]) -> Iterator[tuple[str,
             names.add(plain)
             texts.add(text)
             yield plain, text.replace("\r\n", "\n")
+
+
+def code_of_packages(packages: Path, tokenizer: Tokenizer) -> dict[str, Tokens]:
+    """Python files of the demo's packages of 30 to 50 KB, all shorter than those of the demo."""
+    folders = sorted(packages.glob("*/files"))
+    paths = [path for folder in folders for path in sorted(folder.glob("*/**/*.py"))]
+    wanted = [
+        path
+        for path in paths
+        if 30_000 <= path.stat().st_size <= 50_000
+        and "sympy==1.13.3" not in str(path)
+        and "tests" not in path.parts
+    ]
+    texts = {str(path): path.read_text(encoding="utf-8") for path in wanted}
+    return {
+        name: np.array(tokenizer.encode(text, add_special_tokens=False).ids)
+        for name, text in texts.items()
+    }

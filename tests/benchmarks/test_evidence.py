@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.evidence.corpus import (
-    Breaks,
+    Vocabulary,
     concatenated,
     paragraphs,
     planted,
@@ -15,7 +15,7 @@ from benchmarks.evidence.corpus import (
 )
 from benchmarks.evidence.statistics import auc_interval, ranks, spearman, top_overlap, wins
 
-BREAKS = Breaks(paragraph=frozenset({1}), line=frozenset({1, 2}))
+VOCABULARY = Vocabulary(size=50_000, paragraph=frozenset({1}), line=frozenset({1, 2}))
 
 
 def rng() -> np.random.Generator:
@@ -30,17 +30,17 @@ def text(count: int, size: int = 10, end: int = 1) -> np.ndarray:
 
 
 def test_paragraphs_end_with_their_blank_line_and_lose_nothing() -> None:
-    pieces = paragraphs(np.append(text(30), [7, 8]), BREAKS)
+    pieces = paragraphs(np.append(text(30), [7, 8]), VOCABULARY)
     assert [len(piece) for piece in pieces] == [10] * 30 + [2]
     assert np.array_equal(np.concatenate(pieces), np.append(text(30), [7, 8]))
 
 
 def test_lines_stand_in_where_paragraphs_are_few() -> None:
-    assert len(paragraphs(text(30, end=2), BREAKS)) == 30
+    assert len(paragraphs(text(30, end=2), VOCABULARY)) == 30
 
 
 def test_shuffling_keeps_paragraphs_whole() -> None:
-    found = shuffled(text(30), BREAKS, rng()).reshape(30, 10)
+    found = shuffled(text(30), VOCABULARY, rng()).reshape(30, 10)
     assert not np.array_equal(found.reshape(-1), text(30))
     assert sorted(map(tuple, found)) == sorted(map(tuple, text(30).reshape(30, 10)))
 
@@ -76,9 +76,9 @@ def test_windows_take_turns_among_documents() -> None:
 
 def test_versions_are_of_one_length_and_the_copy_is_half_a_window_away() -> None:
     (window,) = windows("code", {"a": text(820), "b": text(900) + 20_000}, 8192, 1, rng())
-    found = versions(window, BREAKS, rng())
+    found = versions(window, VOCABULARY, rng())
     assert {len(ids) for ids in found.values()} == {8192}
-    for same in ("shuffled", "random"):
+    for same in ("shuffled", "tokens shuffled"):
         assert sorted(found[same]) == sorted(window.token_ids)
     (changed, disturbed) = (
         np.flatnonzero(found[name] != window.token_ids) for name in ("copy", "foreign")

