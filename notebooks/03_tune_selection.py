@@ -56,14 +56,14 @@ if name := dbutils.widgets.get("name"):
     overrides.append(f"select.name={name}")
 config = load(dbutils.widgets.get("config"), overrides)
 context = open_context(config)
-scored = considered(context).cache()
+scored = considered(context)
 
 # COMMAND ----------
 
 # MAGIC %md
 # MAGIC ## What each fraction would keep
-# MAGIC Windows, tokens and the lowest score kept. Where the lowest score of a larger fraction falls
-# MAGIC below 0, it takes windows that are worse than their domain's average.
+# MAGIC Windows, tokens and the lowest score kept. A score of 0 is the average of its domain: where
+# MAGIC the lowest score falls below it, the fraction is larger than what stands out.
 
 # COMMAND ----------
 
@@ -85,8 +85,10 @@ display(choices.set_index(["domain", "fraction"]).sort_index())
 
 # MAGIC %md
 # MAGIC ## What the mix would be
-# MAGIC Outlines are planned tokens. A domain that has too little sets the size of the whole, unless
-# MAGIC `mix.tokens` sets it, and then `mix.short` says what becomes of the gap.
+# MAGIC Outlines are planned tokens, bars those that there are. The weights are shares of tokens. A
+# MAGIC domain that has too little sets the size of the whole, unless `mix.tokens` sets it, and then
+# MAGIC `mix.short` says what becomes of the gap: `error`, `shortfall` (fewer tokens) or `repeat`
+# MAGIC (windows taken more than once).
 
 # COMMAND ----------
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from etl.jobs import JOBS
 from tests.surfaces.corpus import DOMAINS, REPO, make_config
@@ -40,6 +41,13 @@ def figures() -> int:
     """Plotly figures among the outputs of the notebook that ran last."""
     shown = (output.get("data", {}) for output in run.outputs)
     return sum("application/vnd.plotly.v1+json" in data for data in shown)
+
+
+def highest(config: Path, domain: str, column: str) -> str:
+    """The window of a domain that has the largest value in a column of `scores`."""
+    scores = DeltaTable(str(config.parent / "tables" / "scores")).to_pyarrow_table()
+    mine = [score for score in scores.to_pylist() if score["domain"] == domain]
+    return str(max(mine, key=lambda score: score[column])["window_id"])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -95,12 +103,20 @@ class TestForReal:
         assert pipeline["score"] >= pipeline["select"] > 0
 
     def test_scores_are_explored(self, config: Path, pipeline: dict[str, int]) -> None:
-        found = run("02_explore_scores", config=str(config), alpha="0", percentile="50")
+        widgets = {"alpha": "0", "percentile": "50", "domain": "code"}
+        found = run("02_explore_scores", config=str(config), **widgets)
         assert found["alpha"] == 0
         assert found["scored"] == pipeline["score"]
         # above the 50th percentile lie n - floor(n / 2) windows of each domain
         assert found["kept"] * 2 - found["scored"] in range(len(DOMAINS) + 1)
-        assert figures() == 3
+        assert figures() == 4
+        assert found["best"] == highest(config, "code", "ds")
+
+    def test_a_large_alpha_asks_for_uniformity_alone(
+        self, config: Path, pipeline: dict[str, int]
+    ) -> None:
+        found = run("02_explore_scores", config=str(config), alpha="1e9", domain="code")
+        assert found["best"] == highest(config, "code", "du")
 
     def test_a_selection_is_tuned_and_written(self, config: Path, pipeline: dict[str, int]) -> None:
         widgets = {"fraction": "0.25", "weights": "book=1, code=3", "name": "tuned"}
