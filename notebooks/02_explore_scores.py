@@ -58,7 +58,7 @@ dbutils.widgets.text("domain", "", "Domain to look at; empty: the first")
 # MAGIC %md
 # MAGIC ## The method on three windows made up
 # MAGIC Attention matrices of 64 tokens, queries downwards and keys to the right. What counts is the
-# MAGIC triangle at the lower left, the far block.
+# MAGIC triangle below the dotted line, the far block.
 # MAGIC
 # MAGIC * `near`: a token looks at its neighbours. Next to nothing is far, and DS is near 0.
 # MAGIC * `sink`: every token looks at the first one. DS is as high as can be and means nothing, as
@@ -92,8 +92,11 @@ def measured(matrix: np.ndarray) -> dict[str, float]:
 
 matrices = {name: attention(logits) for name, logits in made_up.items()}
 display(pd.DataFrame({name: measured(matrix) for name, matrix in matrices.items()}).round(4).T)
-shown = px.imshow(np.stack(list(matrices.values())), facet_col=0, zmax=0.2)
+stacked = np.stack(list(matrices.values()))
+shown = px.imshow(stacked, facet_col=0, zmax=0.1, color_continuous_scale=figures.ATTENTION)
 shown.for_each_annotation(lambda title: title.update(text=list(matrices)[int(title.text[-1])]))
+corners = {"x0": 0, "y0": far_from, "x1": length - far_from, "y1": length}
+shown.add_shape(type="line", **corners, line=figures.MARK, row="all", col="all")
 shown.show()
 
 # COMMAND ----------
