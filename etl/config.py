@@ -102,7 +102,8 @@ class DecontaminateConfig(Section):
 
 class ScoreConfig(Section):
     scorer: str = "longattn"  # a name in udfs.scorers
-    model: str = "data/scorer"  # folder made by `longattn scorer build`
+    model: str = "data/scorer"  # folder made by `longattn scorer build`; for prolong a whole model
+    pairs: Positive = 500  # prolong: pairs of segments compared in each window
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
     commit: Positive = 256  # windows per transaction
     sample_rows: Positive | None = None  # query rows scored of each window; None means all

@@ -46,6 +46,7 @@ def scorer_spec(config: Config) -> ScorerSpec:
         batch_tokens=score.batch,
         threads=score.threads,
         seed=config.seed,
+        pairs=score.pairs,
     )
 
 

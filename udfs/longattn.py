@@ -21,7 +21,7 @@ def load_longattn(spec: ScorerSpec) -> "LongAttn":
         override_rope(config, spec.rope_theta)
     if spec.bos and config.bos_token_id is None:
         raise ModelError(f"score.bos: {manifest.name} has no BOS token")
-    prefix = load_prefix(config, tensors, getattr(torch, spec.dtype), _device(spec.device))
+    prefix = load_prefix(config, tensors, getattr(torch, spec.dtype), device_of(spec.device))
     return LongAttn(prefix, spec, version_of(manifest, spec))
 
 
@@ -139,7 +139,8 @@ def _refuse_masked(call: AttentionCall, k: int) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device a spec names; `auto` is the GPU where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -11,20 +11,25 @@ causal language model:
 Deviations from the paper and from its published code are listed in docs/adr/0006-prolong.md.
 """
 
+import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from udfs.errors import ModelError
+from udfs.scorers import DTYPES, Score, ScorerSpec, TokenIds, one_head
 
 if TYPE_CHECKING:
     import torch
 
+HASHED_BYTES = 1 << 20  # of each file of weights: enough to tell two models apart
+
 Pair = tuple[int, int]
-TokenIds = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +122,119 @@ class ProLong:
                 )
                 found += loss.mean(dim=1).exp().tolist()
         return found
+
+
+class ProLongScorer:
+    """ProLong as a scorer: DS is its score of the window, DU is 0, and there are no heads."""
+
+    def __init__(self, prolong: ProLong, version: str) -> None:
+        self.prolong = prolong
+        self.version = version
+
+    def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
+        """Reason and detail for a window without two segments, or of ids that the model lacks."""
+        size, known = self.prolong.settings.segment_tokens, self.prolong.model.config.vocab_size
+        if len(token_ids) == 0:
+            return "empty", "no tokens"
+        if len(token_ids) < 2 * size:
+            return "too_short", f"{len(token_ids)} tokens; two segments are {2 * size}"
+        if token_ids.min() < 0 or token_ids.max() >= known:
+            return "bad_token_id", f"ids {token_ids.min()} to {token_ids.max()}; there are {known}"
+        return None
+
+    def score(self, token_ids: list[TokenIds]) -> list[Score]:
+        size = self.prolong.settings.segment_tokens
+        return [
+            one_head(len(ids), size, ds=self.prolong.score(np.asarray(ids)), du=0.0)
+            for ids in token_ids
+        ]
+
+
+def load_prolong(spec: ScorerSpec) -> ProLongScorer:
+    """Load the causal language model that the spec names, all of it.
+
+    Its vocabulary must be that of the windows. Raises ModelError where there is no such model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from udfs.longattn import device_of
+
+    folder, gguf = _model_files(spec.model)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf, dtype=getattr(torch, spec.dtype), local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"score.model {spec.model}: {str(error).splitlines()[0]}") from None
+    model = model.to(device_of(spec.device)).eval()
+    return ProLongScorer(ProLong(model, _settings(spec)), prolong_version(spec))
+
+
+def prolong_version(spec: ScorerSpec) -> str:
+    """For example `prolong:opt-350m@ab12cd34:segment=128:pairs=500:threshold=0.1:seed=0:f32`."""
+    folder, gguf = _model_files(spec.model)
+    settings = _settings(spec)
+    parts = [
+        f"prolong:{Path(gguf).stem if gguf else Path(folder).name}@{_hash(folder, gguf)}",
+        f"segment={settings.segment_tokens}",
+        f"pairs={settings.num_pairs}",
+        f"threshold={settings.threshold:g}",
+        f"seed={settings.seed}",
+        DTYPES[spec.dtype],
+    ]
+    return ":".join(parts)
+
+
+def _settings(spec: ScorerSpec) -> ProLongSettings:
+    return ProLongSettings(num_pairs=spec.pairs, seed=spec.seed)
+
+
+@functools.cache
+def _model_files(model: str) -> tuple[str, str | None]:
+    """The folder of a model's files, and the name of its GGUF file where it is one."""
+    path = Path(model)
+    if path.suffix == ".gguf" and path.is_file():
+        return str(path.parent), path.name
+    if path.is_dir():
+        if (path / "scorer.json").exists():
+            raise ModelError(
+                f"score.model {model} holds the first layers only; prolong needs the whole causal"
+                " language model: a Hugging Face folder, a hub id or a .gguf file"
+            )
+        files = sorted(path.glob("*.gguf"))
+        whole = (path / "config.json").exists() or len(files) != 1
+        return str(path.resolve()), None if whole else files[0].name
+    return _from_hub(model), None
+
+
+def _from_hub(model: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors"]
+    try:
+        return str(snapshot_download(model, allow_patterns=wanted))
+    except Exception as error:  # of the network, of the hub, of the name: they share no base
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"score.model {model}: no such folder, file or hub id: {reason}") from None
+
+
+def _hash(folder: str, gguf: str | None) -> str:
+    """8 hex digits of config.json and the first megabyte of each file of weights."""
+    digest = hashlib.sha256()
+    for path in _weights(Path(folder), gguf):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+            digest.update(file.read(HASHED_BYTES))
+    return digest.hexdigest()[:8]
+
+
+def _weights(folder: Path, gguf: str | None) -> Iterator[Path]:
+    if gguf:
+        yield folder / gguf
+    else:
+        yield from (folder / name for name in ("config.json",) if (folder / name).exists())
+        yield from sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
 
 
 def _term(strength: float, distance: int, num_segments: int, threshold: float) -> float:

@@ -39,6 +39,7 @@ class ScorerSpec:
     batch_tokens: int = 65_536
     threads: int | None = None
     seed: int = 0
+    pairs: int = 500  # of segments, per window; for prolong
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -88,6 +89,7 @@ SCORERS = {
         load="udfs.longattn:load_longattn", version="udfs.checkpoint:longattn_version"
     ),
     "cohesion": Plugin(load="udfs.cohesion:Cohesion", version="udfs.cohesion:cohesion_version"),
+    "prolong": Plugin(load="udfs.prolong:load_prolong", version="udfs.prolong:prolong_version"),
     "random": Plugin(load="udfs.scorers:RandomScorer", version="udfs.scorers:random_version"),
 }
 

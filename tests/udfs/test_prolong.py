@@ -2,14 +2,18 @@
 
 import math
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from udfs import prolong
+from udfs.errors import ModelError
 from udfs.prolong import (
     ProLong,
     ProLongSettings,
@@ -17,6 +21,8 @@ from udfs.prolong import (
     sample_pairs,
     specificity,
 )
+from udfs.scorers import ScorerSpec, load_scorer, scorer_version
+from udfs.scoring import score_batches
 
 
 @given(st.integers(2, 60), st.integers(1, 400), st.integers(0, 5))
@@ -81,3 +87,67 @@ def test_a_planted_copy_is_found_and_noise_is_not() -> None:
     # the copied pair: P(c_i) = V, P(c_i | c_j) = 1 and distance N - 1
     expected = ((vocab - 1) / vocab + 1.0) * specificity([vocab - 1.0] + [0.0] * 6)
     assert scorer.score(planted) == pytest.approx(expected, rel=0.02)
+
+
+class TestAsScorer:
+    """Registered under its name, with a small Llama of random weights."""
+
+    @pytest.fixture(scope="class")
+    def model(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+        config = LlamaConfig(vocab_size=97, num_attention_heads=2, **shape)
+        model = LlamaForCausalLM(config)
+        for parameter in model.parameters():
+            parameter.data.mul_(6)  # so that what stands before matters
+        folder = tmp_path_factory.mktemp("model") / "tiny-llama"
+        model.save_pretrained(folder)
+        return str(folder)
+
+    def spec(self, model: str, **settings: Any) -> ScorerSpec:
+        return ScorerSpec(scorer="prolong", model=model, dtype="float64", pairs=9, **settings)
+
+    def test_scores_are_those_of_one_pair_after_another(self, model: str) -> None:
+        """Perplexities by transformers' own loss, a pair at a time; then the equations."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        size, ids = 128, np.random.default_rng(1).integers(0, 97, 5 * 128 + 50)
+        whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+
+        def perplexity(tokens: Any) -> float:
+            labels = torch.as_tensor(tokens)[None].clone()
+            labels[:, : len(tokens) - size + 1] = -100  # its first token is not predicted
+            with torch.no_grad():
+                return math.exp(whole(torch.as_tensor(tokens)[None], labels=labels).loss)
+
+        segments = ids[: 5 * size].reshape(5, size)
+        (score,) = load_scorer(self.spec(model)).score([ids])
+        own = ProLong(whole, ProLongSettings(num_pairs=9))
+        pairs = sample_pairs(5, 9, prolong._seed_of(ids, own.settings))
+        paired = {(i, j): perplexity(np.concatenate([segments[j], segments[i]])) for i, j in pairs}
+        single = [perplexity(segment) for segment in segments]
+        expected = long_dependency_score(single, paired, 0.1)
+        assert expected > 0
+        assert (score["ds"], score["du"], score["k"]) == (pytest.approx(expected), 0.0, size)
+
+    def test_the_name_says_which_model_and_what_settings(self, model: str) -> None:
+        name = scorer_version(self.spec(model, seed=3))
+        assert name.startswith("prolong:tiny-llama@")
+        assert name.endswith(":segment=128:pairs=9:threshold=0.1:seed=3:f64")
+        assert load_scorer(self.spec(model, seed=3)).version == name
+
+    def test_windows_it_cannot_score_have_a_reason(self, model: str) -> None:
+        frame = pd.DataFrame({"window_id": list("abcd"), "domain": "book"})
+        frame["token_ids"] = [[], [1] * 255, [1] * 255 + [97], [1, 2] * 200]
+        (scored,) = score_batches(iter([frame]), self.spec(model))
+        assert scored["reason"].tolist()[:3] == ["empty", "too_short", "bad_token_id"]
+        assert pd.isna(scored["reason"][3]) and scored["ds"].notna()[3]
+
+    def test_first_layers_alone_are_not_a_language_model(self, tmp_path: Path) -> None:
+        (tmp_path / "scorer.json").write_text("{}")
+        with pytest.raises(ModelError, match="the first layers only; prolong needs the whole"):
+            scorer_version(self.spec(str(tmp_path)))
