@@ -72,7 +72,7 @@ class DedupConfig(Section):
     threshold: Fraction = 0.8  # Jaccard similarity from which two documents are duplicates
     permutations: Positive = 128
     verify: Literal["signature", "jaccard"] = "jaccard"
-    max_band_size: Positive = 1000  # documents of one band above which edges form a star
+    max_band_size: Positive = 100  # documents of one band above which edges form a star
     seed: int = 0
 
 

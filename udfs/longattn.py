@@ -92,7 +92,7 @@ def _score(
         s2_H = torch.cat([layer.s2_BH[window] for layer in found]).cpu()
         ds_se = du_se = 0.0
     else:
-        s1_H, s2_H, ds_se, du_se = _estimated(found, window, length, sample)
+        s1_H, s2_H, ds_se, du_se = estimated(found, window, length, sample)
     ds_H, du_H = dependency(s1_H, s2_H, length, k)
     return Score(
         n_tokens=length,
@@ -107,7 +107,7 @@ def _score(
     )
 
 
-def _estimated(
+def estimated(
     found: list[FarStatistics], window: int, length: int, sample: RowSample
 ) -> tuple[Tensor, Tensor, float, float]:
     """S1 and S2 per head from sampled rows, and the standard errors of DS and DU.
