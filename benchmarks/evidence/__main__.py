@@ -65,7 +65,7 @@ LDS: dict[str, Measure] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--windows", type=int, default=16, help="per domain")
+    parser.add_argument("--windows", type=int, default=12, help="per domain")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--slow", nargs="*", default=[], help="scorers for a few windows only")
@@ -86,7 +86,8 @@ def main() -> None:
         few_table(few, table),
         cost(options.length),
     ):
-        print("\n" + "\n".join(part), flush=True)
+        if lines := list(part):
+            print("\n" + "\n".join(lines), flush=True)
     print(f"\n{(time.perf_counter() - started) / 60:.0f} minutes", file=sys.stderr)
 
 
@@ -249,7 +250,7 @@ def other_code(table: pd.DataFrame) -> Iterator[str]:
 def correlations(table: pd.DataFrame) -> Iterator[str]:
     """Of real windows, within a domain; then the mean over domains."""
     yield "### Agreement of scorers on real windows: Spearman, overlap of the top 1/8"
-    yield from head("scorers", "rank correlation", "overlap (chance 0.12)")
+    yield from head("scorers", "rank correlation", "overlap")
     layer = len(table[table.scorer == "layers"].head_ds.iloc[0]) // 2
     first: tuple[str, Measure] = ("longattn", strength)
     others: dict[str, tuple[str, Measure]] = {
