@@ -157,9 +157,11 @@ def load_prolong(spec: ScorerSpec) -> ProLongScorer:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
     from udfs.longattn import device_of
 
+    disable_progress_bar()
     folder, gguf = _model_files(spec.model)
     try:
         model = AutoModelForCausalLM.from_pretrained(
