@@ -108,7 +108,7 @@ class ScoreConfig(Section):
     commit: Positive = 256  # windows per transaction
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
     # with sample_rows: windows whose sampled score lies within as many standard errors of the
-    # selection's cut are scored exactly too; 4 makes the selection that of exact scores
+    # selection's cut are scored exactly too: what it costs and gives, docs/performance/sampling.md
     cascade: Annotated[float, Field(gt=0)] | None = None
     layers: list[Annotated[int, Field(ge=0)]] = [0]
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
