@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 from deltalake import DeltaTable
-from scipy.stats import spearmanr
 
-from udfs.attention import FarStatistics, dependency, far_statistics
+from benchmarks.evidence.statistics import spearman
+from udfs.attention import FarStatistics, default_k, dependency, far_statistics
 from udfs.longattn import LongAttn, estimated, load_longattn
 from udfs.sampling import RowSample, sample_rows
 from udfs.scorers import ScorerSpec
@@ -78,7 +78,7 @@ def score_of(rows: FarStatistics, share: int) -> dict[str, float]:
     """The score from one in `share` rows."""
     assert rows.row_mass_BHR is not None and rows.row_square_BHR is not None
     length = rows.row_mass_BHR.shape[2]
-    k = length - 3 * (length // 4)
+    k = default_k(length)
     sample = sample_rows(length, k, length // share, seed=0) if share > 1 else None
     s1_H, s2_H, ds_se, du_se = rows.s1_BH[0], rows.s2_BH[0], 0.0, 0.0
     if sample:
@@ -115,12 +115,12 @@ def agreement(exact: pd.DataFrame, sampled: pd.DataFrame, share: int) -> Iterato
     exact, sampled = with_lds(exact), with_lds(sampled)
     for domain, mine in exact.groupby("domain"):
         theirs = sampled.loc[mine.index]
-        rho = [spearmanr(mine[x], theirs[x])[0] for x in ("ds", "du", "lds")]
+        rho = [spearman(mine[x].to_numpy(), theirs[x].to_numpy()) for x in ("ds", "du", "lds")]
         wanted = top & set(mine.index)
         inside = ((mine["ds"] - theirs["ds"]).abs() <= 2 * theirs["ds_se"]).mean()
         cells = [f"{value:.4f}" for value in rho] + [f"{len(wanted & same) / len(wanted):.0%}"]
-        print_share = f"| 1/{share} | {cost(share):.0%} | {domain} "
-        yield f"{print_share}| {' | '.join(cells)} | {inside:.0%} |"
+        of_share = f"| 1/{share} | {cost(share):.0%} | {domain} "
+        yield f"{of_share}| {' | '.join(cells)} | {inside:.0%} |"
 
 
 def cascade(exact: pd.DataFrame, sampled: pd.DataFrame, share: int, width: float) -> str:

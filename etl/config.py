@@ -8,13 +8,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from udfs.errors import ConfigError, did_you_mean
 
+T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 PathList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
@@ -222,6 +223,11 @@ class Config(Section):
     def to_json(self) -> str:
         """The whole config as JSON with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def of_domain(domain: str, value: T | dict[str, T] | None) -> T | None:
+    """The domain's value of a setting that is one for all or one for each."""
+    return value.get(domain) if isinstance(value, dict) else value
 
 
 def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:

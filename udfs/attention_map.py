@@ -53,10 +53,11 @@ def far_map(
     length, k = ids_BL.shape[1], scorer.k_of(ids_BL.shape[1])
     bounds = np.linspace(0, length, min(cells, length) + 1).astype(int)
     rows = [_spread(start, stop, rows_per_cell) for start, stop in pairwise(bounds.tolist())]
+    cell_L = torch.bucketize(torch.arange(length), torch.tensor(bounds[1:-1]), right=True)
     drawn: list[Tensor] = []
 
     def visit(call: AttentionCall) -> None:
-        drawn.append(torch.cat([_by_cell(call, rows_R, bounds, k) for rows_R in rows]))
+        drawn.append(torch.cat([_by_cell(call, rows_R, cell_L, k) for rows_R in rows]))
 
     with torch.inference_mode():
         scorer.prefix.visit(ids_BL, scorer.spec.layers, visit)
@@ -70,14 +71,12 @@ def _spread(start: int, stop: int, count: int | None) -> Tensor:
     return torch.linspace(start, stop - 1, min(stop - start, count or stop)).long()
 
 
-def _by_cell(call: AttentionCall, rows_R: Tensor, bounds: NDArray[np.int64], k: int) -> Tensor:
+def _by_cell(call: AttentionCall, rows_R: Tensor, cell_L: Tensor, k: int) -> Tensor:
     """Far mass of query rows on the keys of each cell, mean over heads: float64 [R, cells]."""
-    inner = torch.tensor(bounds[1:-1])
-    cell_L = torch.bucketize(torch.arange(int(bounds[-1])), inner, right=True)
-    parts = []
+    parts, cells = [], int(cell_L[-1]) + 1
     for part_R in torch.split(rows_R, ROWS):
         far_RN = far_rows(call, part_R, k)
-        mass_RK = far_RN.new_zeros(len(part_R), len(bounds) - 1)
+        mass_RK = far_RN.new_zeros(len(part_R), cells)
         parts.append(mass_RK.index_add_(1, cell_L[: far_RN.shape[1]], far_RN))
     return torch.cat(parts)
 

@@ -173,16 +173,21 @@ def version_of(manifest: ScorerManifest, spec: ScorerSpec) -> str:
 def open_checkpoint(model: str) -> Checkpoint:
     """Tell a GGUF file, a Hugging Face folder and a hub id apart."""
     path = Path(model)
-    if path.suffix == ".gguf" and path.is_file():
-        return GgufCheckpoint(path)
+    if gguf := gguf_file(path):
+        return GgufCheckpoint(gguf)
     if path.is_dir():
-        files = sorted(path.glob("*.gguf"))
-        if len(files) == 1 and not (path / "config.json").is_file():
-            return GgufCheckpoint(files[0])
         return SafetensorsCheckpoint(path.resolve().name, lambda name: _local(path, name))
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
         return SafetensorsCheckpoint(model.split("/")[-1], lambda name: _from_hub(model, name))
     raise ModelError(f"--model {model}: no such folder or file")
+
+
+def gguf_file(path: Path) -> Path | None:
+    """The GGUF file that a path names, or holds alone and without a config.json."""
+    if path.suffix == ".gguf" and path.is_file():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    return files[0] if len(files) == 1 and not (path / "config.json").is_file() else None
 
 
 class SafetensorsCheckpoint:

@@ -9,7 +9,7 @@ from udfs.checkpoint import read_artefact, scorer_folder, version_of
 from udfs.errors import ModelError
 from udfs.model import AttentionCall, Prefix, load_prefix, override_rope
 from udfs.sampling import RowSample, estimate, sample_rows
-from udfs.scorers import Score, ScorerSpec, TokenIds
+from udfs.scorers import Score, ScorerSpec, TokenIds, unknown_ids
 
 SHORTEST = 4  # tokens: below, a quarter of a window is less than one
 
@@ -42,9 +42,7 @@ class LongAttn:
             return "too_short", f"{length} tokens; k is {self.spec.k or 'L/4'}"
         if self.prefix.max_tokens and length > self.prefix.max_tokens:
             return "too_long", f"{length} tokens; the model has {self.prefix.max_tokens} positions"
-        if token_ids.min() < 0 or token_ids.max() >= known:
-            return "bad_token_id", f"ids {token_ids.min()} to {token_ids.max()}; there are {known}"
-        return None
+        return unknown_ids(token_ids, known)
 
     @torch.inference_mode()
     def score(self, token_ids: list[TokenIds]) -> list[Score]:

@@ -14,15 +14,16 @@ Deviations from the paper and from its published code are listed in docs/adr/000
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udfs.checkpoint import gguf_file
 from udfs.errors import ModelError
-from udfs.scorers import DTYPES, Score, ScorerSpec, TokenIds, one_head
+from udfs.scorers import DTYPES, Score, ScorerSpec, TokenIds, one_head, unknown_ids
 
 if TYPE_CHECKING:
     import torch
@@ -138,9 +139,7 @@ class ProLongScorer:
             return "empty", "no tokens"
         if len(token_ids) < 2 * size:
             return "too_short", f"{len(token_ids)} tokens; two segments are {2 * size}"
-        if token_ids.min() < 0 or token_ids.max() >= known:
-            return "bad_token_id", f"ids {token_ids.min()} to {token_ids.max()}; there are {known}"
-        return None
+        return unknown_ids(token_ids, known)
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         size = self.prolong.settings.segment_tokens
@@ -196,18 +195,16 @@ def _settings(spec: ScorerSpec) -> ProLongSettings:
 def _model_files(model: str) -> tuple[str, str | None]:
     """The folder of a model's files, and the name of its GGUF file where it is one."""
     path = Path(model)
-    if path.suffix == ".gguf" and path.is_file():
-        return str(path.parent), path.name
-    if path.is_dir():
-        if (path / "scorer.json").exists():
-            raise ModelError(
-                f"score.model {model} holds the first layers only; prolong needs the whole causal"
-                " language model: a Hugging Face folder, a hub id or a .gguf file"
-            )
-        files = sorted(path.glob("*.gguf"))
-        whole = (path / "config.json").exists() or len(files) != 1
-        return str(path.resolve()), None if whole else files[0].name
-    return _from_hub(model), None
+    if gguf := gguf_file(path):
+        return str(gguf.parent), gguf.name
+    if not path.is_dir():
+        return _from_hub(model), None
+    if (path / "scorer.json").exists():
+        raise ModelError(
+            f"score.model {model} holds the first layers only; prolong needs the whole causal"
+            " language model: a Hugging Face folder, a hub id or a .gguf file"
+        )
+    return str(path.resolve()), None
 
 
 def _from_hub(model: str) -> str:
@@ -231,12 +228,11 @@ def _hash(folder: str, gguf: str | None) -> str:
     return digest.hexdigest()[:8]
 
 
-def _weights(folder: Path, gguf: str | None) -> Iterator[Path]:
+def _weights(folder: Path, gguf: str | None) -> list[Path]:
     if gguf:
-        yield folder / gguf
-    else:
-        yield from (folder / name for name in ("config.json",) if (folder / name).exists())
-        yield from sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+        return [folder / gguf]
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return [*folder.glob("config.json"), *weights]
 
 
 def _term(strength: float, distance: int, num_segments: int, threshold: float) -> float:

@@ -149,6 +149,13 @@ def one_head(length: int, k: int, *, ds: float, du: float) -> Score:
     )
 
 
+def unknown_ids(token_ids: TokenIds, known: int) -> tuple[str, str] | None:
+    """Reason and detail for a window, not empty, with ids that a vocabulary of `known` lacks."""
+    if token_ids.min() < 0 or token_ids.max() >= known:
+        return "bad_token_id", f"ids {token_ids.min()} to {token_ids.max()}; there are {known}"
+    return None
+
+
 def _plugin(spec: ScorerSpec) -> Plugin:
     if spec.scorer not in SCORERS:
         raise ConfigError(

@@ -185,10 +185,9 @@ def _finite(score: Score) -> Score | Refusal:
 
 
 def _as_frame(frame: pd.DataFrame, results: list[Score | Refusal], version: str) -> pd.DataFrame:
-    """Rows of COLUMNS in the frame's order."""
+    """Rows of COLUMNS in the frame's order, TIMES still empty."""
     rows = [_as_row(result) for result in results]
-    columns = [column for column in COLUMNS if column not in TIMES]
-    scored = pd.DataFrame(rows, columns=columns, dtype=object)
+    scored = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     scored["window_id"] = frame["window_id"].to_numpy()
     scored["domain"] = frame["domain"].to_numpy()
     scored["scorer"] = version

@@ -190,8 +190,8 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
     for name, scorer, measure in rows:
         yield row(name, *(interval(pairs(table, d, scorer, *ORDER), measure) for d in DOMAINS))
     for name, scorer in (("layer 0", "longattn"), ("layers 1 and 2", "layers")):
-        elsewhere = (best_heads_elsewhere(table, d, scorer) for d in DOMAINS)
-        cells = (interval(found, strength) for found in elsewhere)
+        elsewhere = best_heads_elsewhere(table, scorer)
+        cells = (interval(pairs(elsewhere, d, scorer, *ORDER), strength) for d in DOMAINS)
         yield row(f"longattn DS, best 3 heads of {name}, chosen on other documents", *cells)
 
 

@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.evidence.corpus import Tokens, Vocabulary, Window, versions
-from benchmarks.evidence.statistics import standardised, wins
+from benchmarks.evidence.statistics import Vector, standardised, wins
 from udfs.scorers import Score, Scorer, ScorerSpec, load_scorer
-
-Vector = NDArray[np.float64]
 
 BROKEN = ("shuffled", "pieces of 512", "pieces of 2048", "repeated")
 ALL = ("real", *BROKEN, "tokens shuffled", "random tokens", "copy", "foreign")
@@ -149,8 +147,8 @@ def best_heads(table: pd.DataFrame, scorer: str) -> list[int]:
     return np.argsort(-np.mean(found, axis=0))[:BEST_HEADS].tolist()
 
 
-def best_heads_elsewhere(table: pd.DataFrame, domain: str, scorer: str) -> Pairs:
-    """Real and shuffled windows; `ds` is that of the heads chosen on the other half of documents.
+def best_heads_elsewhere(table: pd.DataFrame, scorer: str) -> pd.DataFrame:
+    """The scorer's rows; `ds` is that of the heads chosen on the other half of the documents.
 
     The halves share out the documents of every domain.
     """
@@ -161,4 +159,4 @@ def best_heads_elsewhere(table: pd.DataFrame, domain: str, scorer: str) -> Pairs
     for side in (0, 1):
         heads = best_heads(rows[half != side], scorer)
         scored.append(rows[half == side].assign(ds=lambda part, h=heads: of_heads(h)(part)))
-    return pairs(pd.concat(scored), domain, scorer, *ORDER)
+    return pd.concat(scored)

@@ -11,7 +11,7 @@ from etl import names
 from etl.config import Config
 from etl.jobs.base import Context
 from etl.jobs.ingest import Plan, read_all
-from etl.jobs.listing import check_columns, list_files, spec_of
+from etl.jobs.listing import check_columns, list_all, spec_of
 from etl.stages import decontaminate as stage
 from etl.tables.schema import CONTAMINATION
 from udfs.errors import TableError
@@ -54,13 +54,10 @@ def without_contaminated(context: Context, rows: DataFrame) -> DataFrame:
 
 def evaluation_plan(context: Context) -> Plan:
     """The evaluation sets' files; raises SourceError for a path or a column that is not there."""
-    sources = context.config.decontaminate.sources
-    specs = [spec_of(DOMAIN, source, context.config) for source in sources]
-    files = [
-        file
-        for number, (spec, source) in enumerate(zip(specs, sources, strict=True))
-        for file in list_files(context.spark, number, spec, source)
-    ]
+    config = context.config
+    specs = [spec_of(DOMAIN, source, config) for source in config.decontaminate.sources]
+    sources = list(zip(specs, config.decontaminate.sources, strict=True))
+    files = list_all(context.spark, sources)
     check_columns(context.spark, files, specs)
     return Plan(specs=specs, pending=files, n_finished=0)
 

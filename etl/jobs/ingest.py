@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.jobs.base import Context, Outcome
-from etl.jobs.listing import check_columns, is_table_name, list_files, specs_of
+from etl.jobs.listing import check_columns, is_table_name, list_all, specs_of
 from etl.jobs.staging import Save, staging
 from etl.stages import ingest as stage
 from etl.stages.ingest import SourceFile
@@ -69,13 +69,9 @@ def make_plan(context: Context) -> Plan:
     """
     if not context.config.sources:
         raise ConfigError("sources: none given; for example sources.book: [{path: books/*.jsonl}]")
-    numbered = list(enumerate(specs_of(context.config)))
-    specs = [spec for _, (spec, _) in numbered]
-    files = [
-        file
-        for number, (spec, source) in numbered
-        for file in list_files(context.spark, number, spec, source)
-    ]
+    sources = specs_of(context.config)
+    specs = [spec for spec, _ in sources]
+    files = list_all(context.spark, sources)
     pending = not_finished(context, files, specs)
     check_columns(context.spark, pending, specs)
     warn_of_big_files(context, pending)

@@ -17,7 +17,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from etl.config import Config, SourceConfig
+from etl.config import Config, SourceConfig, of_domain
 from etl.stages.ingest import SourceFile
 from etl.tables.features import refuse_unreadable
 from udfs.errors import SourceError
@@ -36,10 +36,8 @@ def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
 def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
     """What executors need to know of a source."""
     published = source.format == "longattn" and "text" not in source.model_fields_set
-    least, most = (
-        limit.get(domain) if isinstance(limit, dict) else limit
-        for limit in (config.ingest.min_tokens, config.ingest.max_tokens)
-    )
+    least = of_domain(domain, config.ingest.min_tokens)
+    most = of_domain(domain, config.ingest.max_tokens)
     return SourceSpec(
         domain=domain,
         source=source.name or domain,
@@ -55,6 +53,17 @@ def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
         min_tokens=least or 0,
         max_tokens=most,
     )
+
+
+def list_all(
+    spark: SparkSession, sources: Sequence[tuple[SourceSpec, SourceConfig]]
+) -> list[SourceFile]:
+    """The files of all sources, in order; see list_files."""
+    return [
+        file
+        for number, (spec, source) in enumerate(sources)
+        for file in list_files(spark, number, spec, source)
+    ]
 
 
 def list_files(

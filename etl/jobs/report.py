@@ -51,14 +51,17 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
 def _page_of(context: Context, rows: DataFrame, attention: AttentionMap | None) -> Page:
     """The page of the windows that were there to select from."""
     name, selection = current_selection(context, rows)
-    windows, total = window_points(context, rows, selection)
+    scored = stage.score_by(rows, context.config.select, context.config.seed)
+    sizes = stage.sizes(rows)
+    total = sum(sizes.values())
+    windows = window_points(scored, selection, total)
     runs, metrics = job_runs(context), _selection_metrics(context)
     versions = dict(context.tables.versions_read)
     documents = document_lengths(context)  # of domains, too, that no window was scored of
     shown = [*windows["domain"], *_group(metrics, "planned"), *documents["domain"]]
     palette = figures.colours(shown)
     sampled = f"{len(windows):,} of {total:,} windows, sampled." if len(windows) < total else ""
-    ends = examples(context, rows, attention)
+    ends = examples(context, scored, sizes, attention)
     return Page(
         title="What was selected, and why",
         subtitle=f"Selection {name} by {names.scoring(context.config)},"
@@ -102,20 +105,16 @@ def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, An
     return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
 
 
-def window_points(
-    context: Context, rows: DataFrame, selection: DataFrame
-) -> tuple[pd.DataFrame, int]:
-    """domain, ds, du, lds, selected of all windows or an even sample; and how many there are."""
-    config = context.config
-    total = sum(stage.sizes(rows).values())
-    scored = stage.score_by(rows, config.select, config.seed)
+def window_points(scored: DataFrame, selection: DataFrame, total: int) -> pd.DataFrame:
+    """domain, ds, du, lds, selected of all windows, or of an even sample of too many."""
     if total > MAX_WINDOWS:
         scored = scored.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
     chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "domain", "ds", "du", "lds", F.coalesce("selected", F.lit(False)).alias("selected")
     )
-    return points.orderBy(F.xxhash64("ds", "du")).toPandas(), total
+    shuffled: pd.DataFrame = points.orderBy(F.xxhash64("ds", "du")).toPandas()
+    return shuffled
 
 
 def document_lengths(context: Context) -> pd.DataFrame:
@@ -143,16 +142,14 @@ def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def examples(
-    context: Context, rows: DataFrame, attention: AttentionMap | None
+    context: Context, scored: DataFrame, sizes: Mapping[str, int], attention: AttentionMap | None
 ) -> dict[str, list[Example]]:
     """The best and the worst windows of each domain with text and attention maps."""
-    config, sizes = context.config, stage.sizes(rows)
-    scored = stage.score_by(rows, config.select, config.seed)
     ends = {"best": F.desc("lds"), "worst": F.asc("lds")}
     chosen = [
         scored.where(F.col("domain") == domain)
         .orderBy(order, "window_id")
-        .limit(config.report.examples)
+        .limit(context.config.report.examples)
         .withColumn("end", F.lit(end))
         for (end, order), domain in product(ends.items(), sizes)
     ]

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from etl import names
 from etl.jobs.base import Context, Outcome
 from etl.jobs.decontaminate import without_contaminated
-from etl.jobs.select import considered, near_cut
+from etl.jobs.select import cached, considered, near_cut
 from etl.progress import Tick
 from etl.stages import score as stage
 from etl.tables.base import Txn
@@ -79,12 +79,17 @@ def settle_cut(context: Context) -> dict[str, float]:
     """
     spec, tried, rounds = names.exact_scorer_spec(context.config), set[str](), 0
     scored = 0
-    while wanted := near_cut(context.config, considered(context)) - tried:
+    while wanted := _near_cut(context) - tried:
         windows = pending(context, spec)
         chosen = windows[windows["window_id"].isin(wanted)]
         scored += score_pending(context, spec, chosen).rows_out
         tried, rounds = tried | wanted, rounds + 1
     return {"exact_windows": scored, "cascade_rounds": rounds}
+
+
+def _near_cut(context: Context) -> set[str]:
+    with cached(considered(context)) as rows:
+        return near_cut(context.config, rows)
 
 
 def pending(context: Context, spec: ScorerSpec) -> pd.DataFrame:

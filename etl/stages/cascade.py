@@ -28,7 +28,8 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     kept and the first one not kept.
     """
     scored = _with_error(stage.score_by(rows, config, seed), config)
-    kept = stage.select(rows, config, seed).select("window_id", F.lit(True).alias("kept"))
+    best = stage.keep_best(scored, stage.cuts_of(stage.sizes(rows), config))
+    kept = best.select("window_id", F.lit(True).alias("kept"))
     marked = scored.join(kept, "window_id", "left").fillna(False, ["kept"])
     near = F.least(*(F.abs(F.col("lds") - F.col(cut)) for cut in ("cut", "upper_cut")))
     reach = width * F.col("lds_se")

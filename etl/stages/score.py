@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from etl.tables.schema import SCORES
 from udfs.scorers import ScorerSpec
-from udfs.scoring import score_batches
+from udfs.scoring import TIMES, score_batches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 STATISTICS = {name: type_ for name, (type_, _) in SCORES.columns.items() if name != "scored_at"}
 STATISTICS_DDL = ", ".join(f"{name} {type_}" for name, type_ in STATISTICS.items())
-SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string, busy_seconds double, seconds double"
+TIMES_DDL = ", ".join(f"{name} double" for name in TIMES)
+SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string, {TIMES_DDL}"
 
 
 def pending_windows(

@@ -7,12 +7,12 @@ minimum distance; N the entries that the variance is taken over.
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from etl.config import SelectConfig
+from etl.config import SelectConfig, of_domain
 from udfs.errors import ConfigError
 
 PER_SPLIT = 64  # sampled rows between two splits; more make the buckets more even
@@ -20,7 +20,6 @@ SPLITS = 127  # per domain: a task sorts about 1/128 of one
 ONE_TASK = 50_000  # rows of a domain that one task sorts sooner than a sample is drawn
 SORT_BY = {"ds": "ds", "du": "du", "length": "doc_tokens"}  # select.by -> column
 UNBOUNDED = (1 << 63) - 1
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +145,14 @@ def cut_of(domain: str, n_scored: int, config: SelectConfig) -> Cut:
     windows as long as they fit; the window that would cross the budget is left out, and so is all
     below it. Raises ConfigError when no setting covers the domain.
     """
-    if (threshold := _of(domain, config.threshold)) is not None:
+    if (threshold := of_domain(domain, config.threshold)) is not None:
         return Cut(n_scored=n_scored, min_score=threshold)
-    if (percentile := _of(domain, config.percentile)) is not None:
+    if (percentile := of_domain(domain, config.percentile)) is not None:
         low, high = _ranks_below(percentile, n_scored)
         return Cut(n_scored=n_scored, first_rank=n_scored - high + 1, last_rank=n_scored - low)
-    if (tokens := _of(domain, config.tokens)) is not None:
+    if (tokens := of_domain(domain, config.tokens)) is not None:
         return Cut(n_scored=n_scored, max_tokens=tokens)
-    if (fraction := _of(domain, config.fraction)) is None:
+    if (fraction := of_domain(domain, config.fraction)) is None:
         raise ConfigError(f"select.fraction: no cut for domain {domain!r}; give it a fraction")
     return Cut(n_scored=n_scored, last_rank=max(1, math.floor(fraction * n_scored + 0.5)))
 
@@ -183,8 +182,12 @@ def select(
     `scored` is `sizes(rows)`, where the caller has it.
     """
     counts = sizes(rows) if scored is None else scored
-    cuts = {domain: cut_of(domain, n, config) for domain, n in counts.items()}
-    return keep_best(score_by(rows, config, seed), cuts)
+    return keep_best(score_by(rows, config, seed), cuts_of(counts, config))
+
+
+def cuts_of(scored: Mapping[str, int], config: SelectConfig) -> dict[str, Cut]:
+    """The cut of every domain that has windows."""
+    return {domain: cut_of(domain, n, config) for domain, n in scored.items()}
 
 
 def overlaps(main: DataFrame, others: Mapping[str, DataFrame]) -> DataFrame:
@@ -252,11 +255,6 @@ def _reproducible(found: Row) -> list[float]:
     """
     ds_origin, ds_unit, du_origin, du_unit = (float(f"{x or 0.0:.12g}") for x in tuple(found)[1:])
     return [ds_origin, ds_unit or math.inf, du_origin, du_unit or math.inf]
-
-
-def _of(domain: str, value: T | dict[str, T] | None) -> T | None:
-    """The domain's value of a setting that is one for all or one for each."""
-    return value.get(domain) if isinstance(value, dict) else value
 
 
 def _ranks_below(percentile: list[float], n: int) -> tuple[int, int]:

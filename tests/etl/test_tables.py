@@ -126,8 +126,8 @@ def test_a_transaction_id_adds_its_rows_once(table: Table, frame: Any) -> None:
     assert keys(table) == [1, 2]
 
 
-def test_an_append_evaluates_its_rows_once(table: Table, frame: Any, tmp_path: Path) -> None:
-    log = tmp_path / "evaluated"
+def noted_in(log: Path) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+    """Passes rows on, and writes down the id of every row that is evaluated."""
 
     def noted(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
@@ -135,7 +135,12 @@ def test_an_append_evaluates_its_rows_once(table: Table, frame: Any, tmp_path: P
                 file.writelines(f"{key}\n" for key in batch["id"])
             yield batch
 
-    table.append(frame([row(1), row(2, "b")]).mapInPandas(noted, SPEC.ddl))
+    return noted
+
+
+def test_an_append_evaluates_its_rows_once(table: Table, frame: Any, tmp_path: Path) -> None:
+    log = tmp_path / "evaluated"
+    table.append(frame([row(1), row(2, "b")]).mapInPandas(noted_in(log), SPEC.ddl))
     assert sorted(log.read_text().split()) == ["1", "2"]
 
 
@@ -405,15 +410,8 @@ def test_a_merge_overtaken_by_its_own_key_adds_the_others(
 
 def test_a_merge_evaluates_its_rows_once(rs: DeltaRsTable, frame: Any, tmp_path: Path) -> None:
     log = tmp_path / "evaluated"
-
-    def noted(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            with log.open("a") as file:
-                file.writelines(f"{key}\n" for key in batch["id"])
-            yield batch
-
     rs.append(frame([row(1)]))
-    rs.merge(frame([row(1), row(2, "b")]).mapInPandas(noted, SPEC.ddl))
+    rs.merge(frame([row(1), row(2, "b")]).mapInPandas(noted_in(log), SPEC.ddl))
     assert sorted(log.read_text().split()) == ["1", "2"]
 
 
