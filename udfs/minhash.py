@@ -140,10 +140,14 @@ def estimate(signatures_a: Sequence[bytes], signatures_b: Sequence[bytes]) -> Fl
     return np.asarray(np.mean(values_a == values_b, axis=1))
 
 
-def measure(sketches_a: Sequence[bytes], sketches_b: Sequence[bytes]) -> Floats:
-    """True Jaccard of each pair of sketches; see `jaccard`."""
-    pairs = zip(sketches_a, sketches_b, strict=True)
-    return np.array([jaccard(np.frombuffer(a, "<u8"), np.frombuffer(b, "<u8")) for a, b in pairs])
+def measure_pairs(pairs: pa.Table, sketches: pa.Table) -> pa.Table:
+    """doc_a, doc_b and similarity, the true Jaccard, of pairs among documents (doc_id, sketch)."""
+    doc_a, doc_b = pairs["doc_a"], pairs["doc_b"]
+    values = (np.frombuffer(value, "<u8") for value in sketches["sketch"].to_pylist())
+    of = dict(zip(sketches["doc_id"].to_pylist(), values, strict=True))
+    ids = zip(doc_a.to_pylist(), doc_b.to_pylist(), strict=True)
+    similarity = pa.array([jaccard(of[a], of[b]) for a, b in ids], pa.float64())
+    return pa.table({"doc_a": doc_a, "doc_b": doc_b, "similarity": similarity})
 
 
 def sketch(text: str, ngram: int, size: int = SKETCH) -> ngrams.Hashes:

@@ -7,12 +7,14 @@ in survivor order), is_new, bands and signature.
 from functools import partial
 
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType
 
 from etl.stages.lineage import cut_lineage
-from udfs.minhash import estimate, measure, sketch_batches
+from udfs.minhash import estimate, measure_pairs, sketch_batches
+
+BLOCK = 8 << 20  # bytes of sketches that a task holds twice while it compares two blocks
 
 
 def candidates(texts: DataFrame, max_band_size: int) -> DataFrame:
@@ -32,22 +34,28 @@ def candidates(texts: DataFrame, max_band_size: int) -> DataFrame:
 
 def estimated(pairs: DataFrame, texts: DataFrame, at_least: float) -> DataFrame:
     """Pairs whose signatures agree in this share of permutations or more; adds similarity."""
-    signatures = texts.select("doc_id", "signature")
-    return _compare(pairs, signatures, "signature", _estimate, at_least)
+    a = texts.select(F.col("doc_id").alias("doc_a"), F.col("signature").alias("signature_a"))
+    b = texts.select(F.col("doc_id").alias("doc_b"), F.col("signature").alias("signature_b"))
+    both = pairs.select("doc_a", "doc_b").join(a, "doc_a").join(b, "doc_b")
+    agreement = _estimate("signature_a", "signature_b").alias("similarity")
+    return both.select("doc_a", "doc_b", agreement).where(F.col("similarity") >= at_least)
 
 
 def verified(pairs: DataFrame, documents: DataFrame, ngram: int, at_least: float) -> DataFrame:
     """Pairs whose true Jaccard is this or more; adds similarity.
 
     Reads the text of the paired documents again, and of no others; their sketches take at most
-    half a megabyte each (see udfs.minhash.jaccard for what that means for books).
+    half a megabyte each (see udfs.minhash.jaccard for what that means for books). A sketch travels
+    once to each pair of blocks that compares it, not once for each pair: pages made from one
+    template are alike by the thousand.
     """
-    wanted = pairs.select(F.explode(F.array("doc_a", "doc_b")).alias("doc_id")).distinct()
+    wanted = _ends(pairs).select("doc_id").distinct()
     texts = only(documents, wanted).select("doc_id", "text")
     sketch = partial(sketch_batches, ngram=ngram)
-    # Read by both sides of a join: without the cut every text would be worked through twice.
+    # Read several times below: without the cut every text would be worked through as often.
     sketches = cut_lineage(texts.mapInArrow(sketch, "doc_id string, sketch binary"))
-    return _compare(pairs, sketches, "sketch", _measure, at_least)
+    placed = cut_lineage(_placed(pairs, _blocks(pairs, sketches)))
+    return _measured(placed, sketches).where(F.col("similarity") >= at_least)
 
 
 def only(documents: DataFrame, ids: DataFrame) -> DataFrame:
@@ -83,22 +91,47 @@ def _stars(rows: DataFrame) -> DataFrame:
     )
 
 
-def _compare(
-    pairs: DataFrame, values: DataFrame, value: str, similarity: Column, at_least: float
-) -> DataFrame:
-    """Put the values of both documents beside each pair and keep the pairs that are alike."""
-    a = values.select(F.col("doc_id").alias("doc_a"), F.col(value).alias("value_a"))
-    b = values.select(F.col("doc_id").alias("doc_b"), F.col(value).alias("value_b"))
+def _ends(pairs: DataFrame) -> DataFrame:
+    """Both documents of every pair, each with the other: doc_id, other."""
+    a, b = F.col("doc_a"), F.col("doc_b")
+    return pairs.select(a.alias("doc_id"), b.alias("other")).union(pairs.select(b, a))
+
+
+def _blocks(pairs: DataFrame, sketches: DataFrame) -> DataFrame:
+    """A block for each document, about BLOCK bytes of sketches to each: doc_id, block.
+
+    Documents that have their least relation in common share a block where it has room for them.
+    Any blocks give the same answer; these need few sketches in more than one.
+    """
+    relations = _ends(pairs).groupBy("doc_id").agg(F.least(F.min("other"), "doc_id").alias("least"))
+    sized = relations.join(
+        sketches.select("doc_id", F.octet_length("sketch").alias("bytes")), "doc_id"
+    )
+    rooms = sized.groupBy("least").agg(F.ceil(F.sum("bytes") / BLOCK).alias("rooms"))
+    n_blocks = 1 + (sized.agg(F.sum("bytes")).collect()[0][0] or 0) // BLOCK
+    room = F.pmod(F.xxhash64("doc_id"), "rooms")
+    block = F.pmod(F.xxhash64("least", room), F.lit(n_blocks))
+    return sized.join(rooms, "least").select("doc_id", block.alias("block"))
+
+
+def _placed(pairs: DataFrame, blocks: DataFrame) -> DataFrame:
+    """Pairs with the two blocks of their documents: low <= high, doc_a, doc_b."""
+    a = blocks.select(F.col("doc_id").alias("doc_a"), F.col("block").alias("block_a"))
+    b = blocks.select(F.col("doc_id").alias("doc_b"), F.col("block").alias("block_b"))
+    low, high = (end("block_a", "block_b") for end in (F.least, F.greatest))
     both = pairs.select("doc_a", "doc_b").join(a, "doc_a").join(b, "doc_b")
-    alike = both.select("doc_a", "doc_b", similarity("value_a", "value_b").alias("similarity"))
-    return alike.where(F.col("similarity") >= at_least)
+    return both.select(low.alias("low"), high.alias("high"), "doc_a", "doc_b")
+
+
+def _measured(placed: DataFrame, sketches: DataFrame) -> DataFrame:
+    """True Jaccard of pairs, one pair of blocks at a time: doc_a, doc_b, similarity."""
+    members = placed.select("low", "high", F.explode(F.array("doc_a", "doc_b"))).distinct()
+    # Under names of their own: Spark cannot tell the two sides' columns apart otherwise.
+    needed = members.toDF("of_low", "of_high", "doc_id").join(sketches, "doc_id")
+    groups = placed.groupBy("low", "high").cogroup(needed.groupBy("of_low", "of_high"))
+    return groups.applyInArrow(measure_pairs, "doc_a string, doc_b string, similarity double")
 
 
 @F.pandas_udf(DoubleType())  # type: ignore[untyped-decorator]
 def _estimate(a: pd.Series, b: pd.Series) -> pd.Series:
     return pd.Series(estimate(list(a), list(b)))
-
-
-@F.pandas_udf(DoubleType())  # type: ignore[untyped-decorator]
-def _measure(a: pd.Series, b: pd.Series) -> pd.Series:
-    return pd.Series(measure(list(a), list(b)))

@@ -233,6 +233,15 @@ def test_a_run_cut_off_before_its_pairs_is_finished_by_the_next(spark, documents
 
 
 @pytest.mark.slow
+def test_blocks_of_any_size_give_the_same(spark, documents, domain_run, monkeypatch):
+    monkeypatch.setattr(lsh, "BLOCK", 20_000)
+    pipeline = Pipeline(spark)
+    pipeline.add(documents)
+    pipeline.run()
+    assert pipeline.duplicates() == domain_run.pipeline.duplicates()
+
+
+@pytest.mark.slow
 def test_signatures_alone_can_verify(spark, documents):
     pipeline = Pipeline(spark, verify="signature", permutations=256)
     pipeline.add(documents)

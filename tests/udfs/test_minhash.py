@@ -139,8 +139,11 @@ def test_jaccard_of_cut_sketches_is_within_its_standard_error():
 @pytest.mark.parametrize("edits", [0, 30, 100])
 def test_sketches_measure_the_true_jaccard(edits):
     a, b, truth = pair_of_texts(np.random.default_rng(edits), edits)
-    sketches = [m.sketch(text, 5).tobytes() for text in (a, b)]
-    assert m.measure([sketches[0]], [sketches[1]])[0] == pytest.approx(truth)
+    sketches = pa.table(
+        {"doc_id": ["a", "b"], "sketch": [m.sketch(t, 5).tobytes() for t in (a, b)]}
+    )
+    measured = m.measure_pairs(pa.table({"doc_a": ["a"], "doc_b": ["b"]}), sketches)
+    assert measured["similarity"].to_pylist() == [pytest.approx(truth)]
 
 
 def test_batches_keep_other_columns_and_replace_the_text():
