@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from udfs.attention import TILE_KEYS, TILE_ROWS, default_k, dependency, far_statistics
-from udfs.sampling import sample_rows
+from udfs.sampling import far_statistics_sampled
+from udfs.scorers import ScorerSpec
 
 SHAPES = {"SmolLM2-135M": (9, 3, 64), "Llama-3.1-8B": (32, 8, 128)}
 SCALING = "SmolLM2-135M"
@@ -100,15 +101,15 @@ def scaling(length: int) -> None:
     torch.set_num_threads(1)
     q_BHLD, k_BGLD = inputs(SCALING, length)
     k = default_k(length)
-    sample = sample_rows(length, k, length // 8, seed=0)
-    assert sample is not None  # an eighth is fewer than the three quarters that have a far block
     far_statistics(q_BHLD[:, :, :512], k_BGLD[:, :, :512], k=128)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak that imports have made
     before = peak_kib()
     whole, sampled = seconds(
         [
             lambda: far_statistics(q_BHLD, k_BGLD, k=k),
-            lambda: far_statistics(q_BHLD, k_BGLD, k=k, rows=sample.rows_R, keep_rows=True),
+            lambda: far_statistics_sampled(
+                q_BHLD, k_BGLD, k=k, n_rows=length // 8, n_keys=ScorerSpec.sample_keys
+            ),
         ],
         1 if length > 16_384 else 3,
     )

@@ -38,6 +38,7 @@ def scorer_spec(config: Config) -> ScorerSpec:
         model=score.model,
         k=config.window.k,
         sample_rows=score.sample_rows,
+        sample_keys=score.sample_keys,
         layers=tuple(score.layers),
         dtype=score.dtype,
         device=score.device,

@@ -165,9 +165,13 @@ def version_of(manifest: ScorerManifest, spec: ScorerSpec) -> str:
         f"k={spec.k or 'L/4'}",
         "L" + ",".join(map(str, spec.layers)),
         DTYPES[spec.dtype],
-        f"rows={spec.sample_rows},seed={spec.seed}" if spec.sample_rows else "all",
+        _sampling(spec) if spec.sample_rows else "all",
     ]
     return ":".join(parts + ["bos"] * spec.bos)
+
+
+def _sampling(spec: ScorerSpec) -> str:
+    return f"rows={spec.sample_rows},keys={spec.sample_keys},seed={spec.seed}"
 
 
 def open_checkpoint(model: str) -> Checkpoint:

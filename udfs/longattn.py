@@ -1,5 +1,7 @@
 """The LongAttn scorer: a loaded model prefix, and statistics of its attention."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,9 +10,10 @@ from udfs.attention import FarStatistics, default_k, dependency, far_statistics
 from udfs.checkpoint import read_artefact, scorer_folder, version_of
 from udfs.errors import ModelError
 from udfs.model import AttentionCall, Prefix, load_prefix, override_rope
-from udfs.sampling import RowSample, estimate, sample_rows
+from udfs.sampling import SampledStatistics, far_statistics_sampled, rows_to_sample
 from udfs.scorers import Score, ScorerSpec, TokenIds, unknown_ids
 
+Statistics = FarStatistics | SampledStatistics
 SHORTEST = 4  # tokens: below, a quarter of a window is less than one
 
 
@@ -50,23 +53,31 @@ class LongAttn:
         ids_BL = self.with_bos(token_ids)
         length = ids_BL.shape[1]
         k = self.k_of(length)
-        count = self.spec.sample_rows
-        sample = sample_rows(length, k, count, self.spec.seed) if count else None
-        found = self._statistics(ids_BL, k, sample)
-        return [_score(found, window, length, k, sample) for window in range(len(token_ids))]
-
-    def _statistics(self, ids_BL: Tensor, k: int, sample: RowSample | None) -> list[FarStatistics]:
-        """Statistics of every layer of the spec, in its order."""
-        found: dict[int, FarStatistics] = {}
-        rows = {"rows": sample.rows_R, "keep_rows": True} if sample else {}
+        n_rows = rows_to_sample(self.spec.sample_rows, length - k)
+        found: dict[int, Statistics] = {}
 
         def visit(call: AttentionCall) -> None:
             _refuse_masked(call, k)
-            options = {**call.score_options, **rows}
-            found[call.layer] = far_statistics(call.q_BHLD, call.k_BGLD, k=k, **options)
+            found[call.layer] = self._statistics(call, k, n_rows)
 
         self.prefix.visit(ids_BL, self.spec.layers, visit)
-        return [found[layer] for layer in self.spec.layers]
+        layers = [found[layer] for layer in self.spec.layers]
+        rows = length if n_rows is None else n_rows
+        return [_score(layers, window, length, k, rows) for window in range(len(token_ids))]
+
+    def _statistics(self, call: AttentionCall, k: int, n_rows: int | None) -> Statistics:
+        """Far statistics of one layer, from all rows where `n_rows` is None."""
+        if n_rows is None:
+            return far_statistics(call.q_BHLD, call.k_BGLD, k=k, **call.score_options)
+        return far_statistics_sampled(
+            call.q_BHLD,
+            call.k_BGLD,
+            k=k,
+            n_rows=n_rows,
+            n_keys=self.spec.sample_keys,
+            seed=(self.spec.seed, call.layer),  # layers err independently
+            **call.score_options,
+        )
 
     def k_of(self, length: int) -> int:
         """The minimum distance in a window of this many tokens, BOS included."""
@@ -81,51 +92,28 @@ class LongAttn:
         return torch.cat([bos_B1, ids_BL], dim=1)
 
 
-def _score(
-    found: list[FarStatistics], window: int, length: int, k: int, sample: RowSample | None
-) -> Score:
+def _score(layers: list[Statistics], window: int, length: int, k: int, rows: int) -> Score:
     """One window's score: means over the heads of all layers."""
-    if sample is None:
-        s1_H = torch.cat([layer.s1_BH[window] for layer in found]).cpu()
-        s2_H = torch.cat([layer.s2_BH[window] for layer in found]).cpu()
-        ds_se = du_se = 0.0
-    else:
-        s1_H, s2_H, ds_se, du_se = estimated(found, window, length, sample)
+    s1_H = torch.cat([layer.s1_BH[window] for layer in layers]).cpu()
+    s2_H = torch.cat([layer.s2_BH[window] for layer in layers]).cpu()
     ds_H, du_H = dependency(s1_H, s2_H, length, k)
+    sampled = [layer for layer in layers if isinstance(layer, SampledStatistics)]
     return Score(
         n_tokens=length,
         k=k,
         ds=float(ds_H.mean()),
         du=float(du_H.mean()),
-        ds_se=ds_se,
-        du_se=du_se,
-        rows_sampled=length if sample is None else len(sample.rows_R),
+        ds_se=_of_mean([float(layer.ds_se_B[window]) for layer in sampled]),
+        du_se=_of_mean([float(layer.du_se_B[window]) for layer in sampled]),
+        rows_sampled=rows,
         head_s1=s1_H.tolist(),
         head_s2=s2_H.tolist(),
     )
 
 
-def estimated(
-    found: list[FarStatistics], window: int, length: int, sample: RowSample
-) -> tuple[Tensor, Tensor, float, float]:
-    """S1 and S2 per head from sampled rows, and the standard errors of DS and DU.
-
-    All heads see the same rows, so an error is that of the heads' mean, not a mean of errors. DU
-    holds S1 squared: its error is taken along the tangent at the estimate.
-    """
-    mass_HR = torch.cat([_rows(layer.row_mass_BHR, window) for layer in found])
-    square_HR = torch.cat([_rows(layer.row_square_BHR, window) for layer in found])
-    s1_H, s2_H = estimate(mass_HR, sample)[0], estimate(square_HR, sample)[0]
-    entries = length * length
-    tangent_HR = square_HR - 2 * s1_H[:, None] / entries * mass_HR
-    _, ds_se = estimate(mass_HR.mean(0) / length, sample)
-    _, du_se = estimate(tangent_HR.mean(0) / (entries - 1), sample)
-    return s1_H, s2_H, float(ds_se), float(du_se)
-
-
-def _rows(values_BHR: Tensor | None, window: int) -> Tensor:
-    assert values_BHR is not None  # asked for with keep_rows
-    return values_BHR[window].double().cpu()
+def _of_mean(errors: list[float]) -> float:
+    """The standard error of a mean of independent estimates; none of none."""
+    return math.hypot(*errors) / max(len(errors), 1)
 
 
 def _refuse_masked(call: AttentionCall, k: int) -> None:

@@ -1,45 +1,117 @@
-"""Sampled scoring: a few query rows of a window, chosen in strata, and what they say of all rows.
+"""Sampled scoring: every row estimated cheaply, a few rows exactly, and what that says of all.
 
-Rows below k have no far block. The others are cut into strata of neighbouring rows, two rows are
-drawn from each, and a stratum's total is estimated by its size times the mean of its two: unbiased,
-and the difference of the two gives a standard error (stratified sampling without replacement).
+udfs.coarse gives an estimate of every row. Rows are drawn in strata of rows alike, few where the
+estimate is small and many where it is large; their exact statistics show what the estimate misses.
+A stratum's total of that is its size times the mean of two rows drawn of it: added to the estimate
+it is unbiased, whatever the estimate, and the difference of the two gives a standard error
+(difference estimator over a stratified sample, Cochran, "Sampling Techniques", chapters 5 and 7).
+
+Shapes: B windows, H query heads, G key heads, L tokens, D head dimension, R rows drawn, N rows from
+k on, S strata, R = 2 S.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from udfs.attention import far_statistics
+from udfs.coarse import coarse_statistics
+
 ROWS_PER_STRATUM = 2  # the fewest that show a spread
+CLASSES = 16  # of rows by size; strata lie within one, their rows near each other
+EVEN = 0.1  # of the mean size, that every row has at least
 
 
 @dataclass(frozen=True)
 class RowSample:
     """Rows to score and the strata they stand for."""
 
-    rows_R: Tensor  # int64, ascending
-    stratum_sizes_S: Tensor  # float64: rows that each stratum stands for; S = R / 2
+    rows_R: Tensor  # int64, those of a stratum together
+    stratum_sizes_S: Tensor  # float64: rows that each stratum stands for
 
 
-def sample_rows(length: int, k: int, count: int, seed: int) -> RowSample | None:
-    """Draw about `count` of the rows k .. length - 1; None where that would be all of them.
+@dataclass(frozen=True)
+class SampledStatistics:
+    """Estimates of S1 and S2, and the standard errors of DS and DU, means over the heads given.
 
-    The same rows for the same arguments: windows of one length share them, so that their scores
-    differ by what they hold and not by which rows were drawn.
+    All heads see the same rows, so an error is that of the heads' mean, not a mean of errors.
     """
-    strata = max(count // ROWS_PER_STRATUM, 1)
-    if max(count, strata * ROWS_PER_STRATUM) >= length - k:
-        return None
-    edges_E = np.linspace(k, length, strata + 1).round().astype(np.int64)
-    generator = np.random.default_rng([seed, length, k, count])
-    drawn = [
-        start + np.sort(generator.choice(stop - start, ROWS_PER_STRATUM, replace=False))
-        for start, stop in pairwise(edges_E)
-    ]
-    sizes_S = torch.from_numpy(np.diff(edges_E)).double()
-    return RowSample(torch.from_numpy(np.concatenate(drawn)), sizes_S)
+
+    s1_BH: Tensor
+    s2_BH: Tensor
+    ds_se_B: Tensor
+    du_se_B: Tensor
+
+
+def far_statistics_sampled(
+    q_BHLD: Tensor,
+    k_BGLD: Tensor,
+    *,
+    k: int,
+    n_rows: int,
+    n_keys: int,
+    seed: tuple[int, ...] = (0,),
+    scale: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+) -> SampledStatistics:
+    """Estimate udfs.attention.far_statistics from `n_rows` exact rows of each window.
+
+    `n_keys` are drawn for the estimate of the others (see udfs.coarse); `n_rows` is even and no
+    more than the L - k rows that have a far block.
+    """
+    options = {"scale": scale, "softcap": softcap, "sliding_window": sliding_window}
+    coarse = coarse_statistics(q_BHLD, k_BGLD, k=k, n_keys=n_keys, **options)  # type: ignore[arg-type]
+    estimates = []
+    for window, (mass_HL, square_HL) in enumerate(zip(*coarse, strict=True)):
+        sample = sample_rows(square_HL.sum(0)[k:], k, n_rows, seed)
+        one = slice(window, window + 1)
+        rows_R, order_R = sample.rows_R.to(q_BHLD.device).sort()
+        exact = far_statistics(
+            q_BHLD[one], k_BGLD[one], k=k, rows=rows_R, keep_rows=True, **options  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert exact.row_mass_BHR is not None and exact.row_square_BHR is not None
+        place_R = order_R.argsort()
+        estimates.append(
+            _estimated(
+                (mass_HL.double(), square_HL.double()),
+                (exact.row_mass_BHR[0, :, place_R], exact.row_square_BHR[0, :, place_R]),
+                sample,
+            )
+        )
+    return SampledStatistics(*(torch.stack(parts) for parts in zip(*estimates, strict=True)))
+
+
+def rows_to_sample(asked: int | None, n_far: int) -> int | None:
+    """How many of `n_far` rows to draw where so many are asked for; None means all of them.
+
+    An even number, as there are two to a stratum.
+    """
+    strata = max((asked or n_far) // ROWS_PER_STRATUM, 1)
+    count = strata * ROWS_PER_STRATUM
+    return None if max(asked or n_far, count) >= n_far else count
+
+
+def sample_rows(size_N: Tensor, k: int, count: int, seed: tuple[int, ...]) -> RowSample:
+    """Draw `count` of the rows k .. k + N - 1, two of each stratum; `count` even, at most N.
+
+    Strata are of about equal sums of sizes, so that a row's chance is in proportion to its size.
+    The same rows for the same arguments.
+    """
+    sizes_N = size_N.double().cpu().numpy()
+    sizes_N = sizes_N + EVEN * sizes_N.mean() + np.finfo(np.float64).tiny
+    order_N, edges_E = _strata(sizes_N, count // ROWS_PER_STRATUM)
+    members_S = np.diff(edges_E)
+    generator = np.random.default_rng([*seed, len(sizes_N), k, count])
+    one_S = generator.integers(0, members_S)
+    other_S = generator.integers(0, members_S - 1)
+    other_S += other_S >= one_S
+    rows_S2 = k + order_N[edges_E[:-1, None] + np.stack([one_S, other_S], axis=1)]
+    return RowSample(
+        torch.from_numpy(rows_S2.reshape(-1)), torch.from_numpy(members_S.astype(np.float64))
+    )
 
 
 def estimate(values_R: Tensor, sample: RowSample) -> tuple[Tensor, Tensor]:
@@ -54,3 +126,43 @@ def estimate(values_R: Tensor, sample: RowSample) -> tuple[Tensor, Tensor]:
     left_out_S = 1 - ROWS_PER_STRATUM / sizes_S
     variance = (sizes_S.square() * left_out_S * pairs_S2.var(-1) / ROWS_PER_STRATUM).sum(-1)
     return total, variance.sqrt()
+
+
+def _strata(sizes_N: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows, and where strata begin and end in it: two rows or more in each.
+
+    Rows are ordered by their class of size, and by place within it.
+    """
+    rising_N = np.argsort(sizes_N, kind="stable")
+    below_N = np.cumsum(sizes_N[rising_N]) / sizes_N.sum()
+    class_N = np.empty(len(sizes_N), np.int64)
+    class_N[rising_N] = np.minimum(below_N * CLASSES, CLASSES - 1)
+    order_N = np.argsort(class_N, kind="stable")
+    share_N = np.cumsum(sizes_N[order_N]) / sizes_N.sum()
+    least_E = ROWS_PER_STRATUM * np.arange(count + 1)
+    edges_E = np.searchsorted(share_N, np.arange(count + 1) / count)
+    edges_E[[0, -1]] = 0, len(sizes_N)
+    edges_E = np.maximum.accumulate(edges_E - least_E) + least_E
+    return order_N, np.minimum(edges_E, len(sizes_N) - least_E[::-1])
+
+
+def _estimated(
+    coarse_HL: tuple[Tensor, Tensor], exact_HR: tuple[Tensor, Tensor], sample: RowSample
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One window's S1 and S2 per head, and the standard errors of DS and DU.
+
+    DU holds S1 squared: its error is taken along the tangent at the estimate.
+    """
+    length = coarse_HL[0].shape[1]
+    missed_HR = [
+        exact - coarse[:, sample.rows_R] for exact, coarse in zip(exact_HR, coarse_HL, strict=True)
+    ]
+    s1_H, s2_H = (
+        coarse.sum(-1) + estimate(missed, sample)[0]
+        for coarse, missed in zip(coarse_HL, missed_HR, strict=True)
+    )
+    entries = length * length
+    tangent_HR = missed_HR[1] - 2 * s1_H[:, None] / entries * missed_HR[0]
+    _, ds_se = estimate(missed_HR[0].mean(0) / length, sample)
+    _, du_se = estimate(tangent_HR.mean(0) / (entries - 1), sample)
+    return s1_H, s2_H, ds_se, du_se

@@ -39,7 +39,8 @@ def near_cut(rows: pd.DataFrame, config: SelectConfig, width: float) -> set[str]
         else:
             unit = {name: mine[name].std() for name in ("ds", "du")}
             z = {name: (mine[name] - mine[name].mean()) / unit[name] for name in ("ds", "du")}
-            se = mine["ds_se"] / unit["ds"] + config.alpha * mine["du_se"] / unit["du"]
+            errors = mine["ds_se"] / unit["ds"], config.alpha * mine["du_se"] / unit["du"]
+            se = np.hypot(*errors) if config.alpha > 0 else errors[0] - errors[1]
             mine = mine.assign(lds=z["ds"] + config.alpha * z["du"], se=se)
         best = mine.sort_values("lds", ascending=False, ignore_index=True)
         for rank in _cut_ranks(config, len(best)):
@@ -58,7 +59,8 @@ def _cut_ranks(config: SelectConfig, n: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"alpha": 2.0}, {"by": "ds", "fraction": 0.3}, {"percentile": [50.0, 80.0]}]
+    "settings",
+    [{"alpha": 2.0}, {"alpha": -0.5}, {"by": "ds", "fraction": 0.3}, {"percentile": [50.0, 80.0]}],
 )
 def test_windows_near_the_cut_are_those_of_the_definition(
     spark: Any, settings: dict[str, Any]
@@ -103,8 +105,8 @@ def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]
     length, select_half = 256, {"fraction": 0.5, "compare": [], "ablate_alpha": []}
     settings = {"sources": sources, "window": {"length": length}, "select": select_half}
 
-    sampled = {"model": str(SCORER), "device": "cpu", "sample_rows": 96, "cascade": 3.0}
-    context = make_context(**settings, score=sampled)
+    sampled = {"model": str(SCORER), "device": "cpu", "sample_rows": 32, "sample_keys": 8}
+    context = make_context(**settings, score={**sampled, "cascade": 3.0})
     context.tables.append("windows", windows(context, length))
     outcome = score.run(context)
     rescored = outcome.metrics["exact_windows"]

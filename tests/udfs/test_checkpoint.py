@@ -166,7 +166,7 @@ def test_version_names_all_that_a_score_depends_on(scorer: Path) -> None:
         model=str(scorer), k=7, rope_theta=2.5e6, dtype="bfloat16", bos=True, sample_rows=9, seed=3
     )
     assert scorer_version(changed) == (
-        f"longattn:tiny-llama@{digest}:theta=2500000:k=7:L0:bf16:rows=9,seed=3:bos"
+        f"longattn:tiny-llama@{digest}:theta=2500000:k=7:L0:bf16:rows=9,keys=384,seed=3:bos"
     )
     assert load_scorer(spec).version == scorer_version(spec)
     assert ScorerSpec.from_json(changed.to_json()) == changed
