@@ -40,7 +40,9 @@ LOCAL_CONF = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "3g",  # a document of 256 MB ran out of 2g
     "spark.driver.extraJavaOptions": (
-        f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile={LOG_CONF.as_uri()}"
+        "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+        " -XX:ReservedCodeCacheSize=240m"  # C1 alone gets 48m, which `longattn run` fills
+        f" -Dlog4j2.configurationFile={LOG_CONF.as_uri()}"
     ),
     "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 2)),
     # Above 32 files Spark starts a job to look at them; here the driver is at them faster itself.

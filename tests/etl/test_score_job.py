@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from etl import names
 from etl.jobs import score
 from etl.jobs.base import Context
 from etl.tables.schema import WINDOWS
+from tests.udfs.models import LENGTH, K, eager_statistics, make_checkpoint
+from tests.udfs.models import windows as token_windows
+from udfs.checkpoint import build_scorer
+from udfs.scorers import load_scorer
 
 pytestmark = pytest.mark.spark
 
@@ -122,3 +127,58 @@ def test_kill_9_between_commits_loses_and_doubles_nothing(
     assert 0 < len(done) < 10 and len(set(done)) == len(done)
     score.run(context.fresh())
     assert scored(context) == [f"w{n:03}" for n in range(10)]
+
+
+@pytest.mark.slow
+def test_layers_of_a_model_go_through_the_job_into_the_table(
+    make_context: MakeContext, tokenizer: str, tmp_path: Path
+) -> None:
+    """`score.layers = [1, 0]`: the table holds what eager attention of the model says, in order."""
+    checkpoint = make_checkpoint(tmp_path / "model", "llama3")
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"), [0, 1])
+    token_ids = token_windows(6)
+    settings = {"model": str(tmp_path / "scorer"), "layers": [1, 0], "device": "cpu", "commit": 4}
+    context = scored_by(make_context, tokenizer, token_ids, settings)
+    s1, s2 = eager_statistics(checkpoint, token_ids, (1, 0))
+    rows = context.tables["scores"].read().orderBy("window_id").collect()
+    np.testing.assert_allclose([row["head_s1"] for row in rows], s1, rtol=1e-4)
+    np.testing.assert_allclose([row["head_s2"] for row in rows], s2, rtol=1e-4)
+    np.testing.assert_allclose([row["ds"] for row in rows], s1.mean(1) / LENGTH, rtol=1e-4)
+    assert {row["scorer"].split(":")[4] for row in rows} == {"L1,0"}
+
+
+@pytest.mark.slow
+def test_prolong_goes_through_the_job_into_the_table(
+    make_context: MakeContext, tokenizer: str, tmp_path: Path
+) -> None:
+    """Whatever partition and order: the scores are those of the scorer by itself."""
+    checkpoint = make_checkpoint(tmp_path / "model", "llama3")
+    token_ids = token_windows(5, 400)
+    settings = {"scorer": "prolong", "model": str(checkpoint), "device": "cpu", "pairs": 2}
+    context = scored_by(make_context, tokenizer, token_ids, settings)
+    alone = load_scorer(names.scorer_spec(context.config)).score(token_ids)
+    rows = context.tables["scores"].read().orderBy("window_id").collect()
+    assert [row["ds"] for row in rows] == pytest.approx([one["ds"] for one in alone], rel=1e-5)
+    assert {row["scorer"].split(":")[0] for row in rows} == {"prolong"}
+
+
+def scored_by(
+    make_context: MakeContext, tokenizer: str, token_ids: list[Any], settings: dict[str, Any]
+) -> Context:
+    """A context whose windows hold these ids, after the score job has run on it."""
+    context = make_context(
+        tokenizer=tokenizer,
+        sources={"book": []},
+        window={"length": len(token_ids[0]), "k": K},
+        score=settings,
+    )
+    rows = [
+        {**row.asDict(), "n_tokens": len(ids), "token_ids": ids.tolist()}
+        for row, ids in zip(
+            windows(context, range(len(token_ids))).collect(), token_ids, strict=True
+        )
+    ]
+    context.tables.append("windows", context.spark.createDataFrame(rows, WINDOWS.schema))
+    outcome = score.run(context)
+    assert (outcome.rows_in, outcome.rows_out) == (len(token_ids), len(token_ids))
+    return context

@@ -6,111 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
+from tests.udfs.models import (
+    FAMILIES,
+    LENGTH,
+    SMALL,
+    K,
+    eager_statistics,
+    make_checkpoint,
+    windows,
+)
 from udfs.checkpoint import build_scorer
 from udfs.errors import ModelError
 from udfs.model import check_supported, needed_parameters
 from udfs.scorers import ScorerSpec, load_scorer
-
-SMALL = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 101,
-    "max_position_embeddings": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 500_000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama2": {"model_type": "llama", "num_key_value_heads": 4},
-    "llama3": {"model_type": "llama"},
-    "llama3.1": {"model_type": "llama", "rope_parameters": LLAMA3_ROPE},
-    "mistral": {"model_type": "mistral", "sliding_window": None},
-    "mistral-window": {"model_type": "mistral", "sliding_window": 48},
-    "qwen2": {"model_type": "qwen2"},
-    "qwen3": {"model_type": "qwen3", "head_dim": 32},
-    "gemma": {"model_type": "gemma", "head_dim": 16},
-    "gemma2": {
-        "model_type": "gemma2",
-        "head_dim": 16,
-        "sliding_window": 48,
-        "attn_logit_softcapping": 5.0,
-        "query_pre_attn_scalar": 24,
-    },
-    "gemma3": {"model_type": "gemma3_text", "head_dim": 16, "sliding_window": 48},
-    "olmo2": {"model_type": "olmo2"},
-    "phi3": {"model_type": "phi3", "sliding_window": None},
-    "gpt_neox": {"model_type": "gpt_neox", "rotary_pct": 0.25},
-    "gpt2": {
-        "model_type": "gpt2",
-        "n_embd": 64,
-        "n_layer": 2,
-        "n_head": 4,
-        "n_positions": 256,
-        "vocab_size": 101,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    },
-}
-LENGTH, K = 77, 20
-
-
-def make_checkpoint(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
-    """A random model of a family; weights are large, so that attention is far from uniform."""
-    family = dict(FAMILIES[name])
-    settings = family if family["model_type"] == "gpt2" else {**SMALL, **family}
-    config = AutoConfig.for_model(**settings)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.2)
-            else:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    return folder
-
-
-def windows(count: int, length: int = LENGTH) -> list[np.ndarray]:
-    return list(np.random.default_rng(0).integers(3, 101, (count, length)))
-
-
-def eager_statistics(
-    folder: Path,
-    ids: list[np.ndarray],
-    layers: tuple[int, ...],
-    dtype: torch.dtype = torch.float64,
-    theta: float | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """S1 and S2 [window, layer x head] from the whole model's output_attentions."""
-    config = AutoConfig.from_pretrained(folder)
-    if theta is not None:
-        config.rope_parameters["rope_theta"] = theta
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        attn_implementation="eager",
-        dtype=dtype,
-    )
-    with torch.no_grad():
-        found = model(torch.as_tensor(np.stack(ids)), output_attentions=True).attentions
-    far = [found[layer].double().tril(-K) for layer in layers]
-    s1 = torch.cat([m.sum((-1, -2)) for m in far], dim=1)
-    s2 = torch.cat([m.square().sum((-1, -2)) for m in far], dim=1)
-    return s1.numpy(), s2.numpy()
 
 
 def our_statistics(
