@@ -108,7 +108,9 @@ class ScoreConfig(Section):
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
     commit: Positive = 256  # windows per transaction
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
-    sample_keys: Positive = 384  # with sample_rows: keys that estimate the other rows
+    # with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
+    # made for CPUs: on a GPU its many small kernels may cost more than all rows do
+    sample_keys: Annotated[int, Field(ge=0)] = 384
     # with sample_rows: windows whose sampled score lies within as many standard errors of the
     # selection's cut are scored exactly too: what it costs and gives, docs/performance/sampling.md
     cascade: Annotated[float, Field(gt=0)] | None = None

@@ -59,13 +59,16 @@ def far_statistics_sampled(
 ) -> SampledStatistics:
     """Estimate udfs.attention.far_statistics from `n_rows` exact rows of each window.
 
-    `n_keys` are drawn for the estimate of the others (see udfs.coarse); `n_rows` is even and no
-    more than the L - k rows that have a far block.
+    `n_keys` are drawn for the estimate of the others (see udfs.coarse); with none, strata are of
+    neighbours. `n_rows` is even and no more than the L - k rows that have a far block.
     """
     options = {"scale": scale, "softcap": softcap, "sliding_window": sliding_window}
-    coarse = coarse_statistics(q_BHLD, k_BGLD, k=k, n_keys=n_keys, **options)  # type: ignore[arg-type]
+    nothing_BHL = q_BHLD.new_zeros(q_BHLD.shape[:3], dtype=torch.float64)
+    mass_BHL, square_BHL = nothing_BHL, nothing_BHL
+    if n_keys:
+        mass_BHL, square_BHL = coarse_statistics(q_BHLD, k_BGLD, k=k, n_keys=n_keys, **options)  # type: ignore[arg-type]
     estimates = []
-    for window, (mass_HL, square_HL) in enumerate(zip(*coarse, strict=True)):
+    for window, (mass_HL, square_HL) in enumerate(zip(mass_BHL, square_BHL, strict=True)):
         sample = sample_rows(square_HL.sum(0)[k:], k, n_rows, seed)
         one = slice(window, window + 1)
         rows_R, order_R = sample.rows_R.to(q_BHLD.device).sort()
@@ -140,7 +143,8 @@ def _strata(sizes_N: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     order_N = np.argsort(class_N, kind="stable")
     share_N = np.cumsum(sizes_N[order_N]) / sizes_N.sum()
     least_E = ROWS_PER_STRATUM * np.arange(count + 1)
-    edges_E = np.searchsorted(share_N, np.arange(count + 1) / count)
+    shares_E = np.arange(count + 1) / count * (1 + 1e-12)  # a row that just fits is in
+    edges_E = np.searchsorted(share_N, shares_E, side="right")
     edges_E[[0, -1]] = 0, len(sizes_N)
     edges_E = np.maximum.accumulate(edges_E - least_E) + least_E
     return order_N, np.minimum(edges_E, len(sizes_N) - least_E[::-1])

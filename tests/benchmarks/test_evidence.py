@@ -1,7 +1,11 @@
 """The evidence benchmark's pure pieces, against brute force and texts made by hand."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.evidence.corpus import (
     Vocabulary,
@@ -14,6 +18,7 @@ from benchmarks.evidence.corpus import (
     windows,
 )
 from benchmarks.evidence.statistics import auc_interval, ranks, spearman, top_overlap, wins
+from benchmarks.evidence.truth import far_gain
 
 VOCABULARY = Vocabulary(size=50_000, paragraph=frozenset({1}), line=frozenset({1, 2}))
 
@@ -97,9 +102,9 @@ def test_wins_average_to_the_share_of_pairs_in_order() -> None:
 
 def test_the_interval_resamples_whole_documents() -> None:
     matrix = wins(np.array([2.0, 2.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0]))
-    assert auc_interval(matrix, ["a", "a", "a", "a"]) == (0.5, 0.5, 0.5)
+    assert auc_interval((matrix, ["a", "a", "a", "a"])) == (0.5, 0.5, 0.5)
     # of two documents, one quarter of the draws is twice the first, one quarter twice the second
-    assert auc_interval(matrix, ["a", "a", "b", "b"]) == (0.5, 0.0, 1.0)
+    assert auc_interval((matrix, ["a", "a", "b", "b"])) == (0.5, 0.0, 1.0)
 
 
 def test_a_weighted_resample_is_the_resampled_list() -> None:
@@ -121,3 +126,27 @@ def test_top_overlap() -> None:
     assert top_overlap(one, one, 1 / 4) == 1
     assert top_overlap(one, -one, 1 / 4) == 0
     assert top_overlap(one, np.roll(one, 1), 1 / 4) == 0.5
+
+
+class Remembers:
+    """A language model that knows what followed a token before, and of new tokens nothing."""
+
+    def __call__(self, ids_BL: torch.Tensor, logits_to_keep: int) -> SimpleNamespace:
+        followed: dict[int, int] = {}
+        tokens = ids_BL[0].tolist()
+        logits_LV = torch.zeros(len(tokens), 8192)
+        for place, (token, after) in enumerate(pairwise([*tokens, 0])):
+            if token in followed:
+                logits_LV[place, followed[token]] = 100.0
+            followed[token] = after
+        return SimpleNamespace(logits=logits_LV[None, -logits_to_keep:])
+
+
+def test_far_gain_is_what_only_the_far_context_tells() -> None:
+    """A text that comes twice: cut off, a model that remembers knows nothing of its last half."""
+    once = np.random.default_rng(0).permutation(8192)
+    assert far_gain(Remembers(), once[:4096]) == 0.0
+    twice = np.concatenate([once[:2048], once[:2048]])
+    assert far_gain(Remembers(), twice) == pytest.approx(np.log(8192), rel=1e-4)
+    near = np.concatenate([once[:2048], once[2048:3072], once[2048:3072]])
+    assert far_gain(Remembers(), near) == pytest.approx(0.0, abs=1e-6)

@@ -45,8 +45,10 @@ def test_large_rows_are_drawn_oftener() -> None:
     assert 60 <= int((rows_R >= 900).sum()) <= 100
 
 
-def test_nothing_to_tell_rows_apart_is_no_error() -> None:
-    assert len(sample_rows(torch.zeros(50), 3, 10, (0,)).rows_R) == 10
+def test_strata_of_rows_alike_are_neighbours() -> None:
+    sample = sample_rows(torch.zeros(50), 3, 10, (0,))
+    assert sample.stratum_sizes_S.tolist() == [10.0] * 5
+    assert ((sample.rows_R - 3) // 10).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_the_same_arguments_give_the_same_rows_and_other_seeds_others() -> None:
@@ -95,18 +97,21 @@ def attention_inputs(length: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"softcap": 8.0}, {"sliding_window": 250}], ids=["plain", "softcap", "sliding"]
+    "options",
+    [{}, {"n_keys": 0}, {"softcap": 8.0}, {"sliding_window": 250}],
+    ids=["plain", "no keys", "softcap", "sliding"],
 )
 def test_sampled_statistics_are_unbiased_with_the_error_they_say(options: dict[str, Any]) -> None:
     """Against the definition: DS and DU of each window of a batch, over many seeds."""
     length, k, seeds = 420, 105, 150
+    n_keys = options.pop("n_keys", 48)
     q_BHLD, k_BGLD = attention_inputs(length)
     exact = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), k=k, **options)
     truth_2BH = torch.stack(dependency(exact.s1_BH, exact.s2_BH, length, k))
     found, errors = [], []
     for seed in range(seeds):
         some = far_statistics_sampled(
-            q_BHLD, k_BGLD, k=k, n_rows=40, n_keys=48, seed=(seed,), **options
+            q_BHLD, k_BGLD, k=k, n_rows=40, n_keys=n_keys, seed=(seed,), **options
         )
         found.append(torch.stack(dependency(some.s1_BH, some.s2_BH, length, k)).mean(-1))
         errors.append(torch.stack([some.ds_se_B, some.du_se_B]))
@@ -117,12 +122,12 @@ def test_sampled_statistics_are_unbiased_with_the_error_they_say(options: dict[s
     assert ((stated_2B / spread_2B - 1).abs() < 0.25).all()
 
 
-def test_the_coarse_estimate_takes_most_of_the_error_away() -> None:
-    """The same rows with hardly a key to estimate the others by err several times as much."""
+def test_the_coarse_estimate_takes_error_away() -> None:
+    """The same rows with no keys to estimate the others by err more."""
     length, k = 420, 105
     q_BHLD, k_BGLD = attention_inputs(length)
     with_keys, without = (
-        far_statistics_sampled(q_BHLD, k_BGLD, k=k, n_rows=40, n_keys=n_keys) for n_keys in (96, 1)
+        far_statistics_sampled(q_BHLD, k_BGLD, k=k, n_rows=40, n_keys=n_keys) for n_keys in (96, 0)
     )
-    assert (with_keys.ds_se_B < without.ds_se_B / 3).all()
+    assert (with_keys.ds_se_B < without.ds_se_B / 1.5).all()
     assert (with_keys.du_se_B < without.du_se_B / 1.5).all()
