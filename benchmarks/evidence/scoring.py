@@ -151,6 +151,15 @@ def of_heads(heads: Iterable[int]) -> Callable[[pd.DataFrame], Vector]:
     return lambda rows: np.stack(rows.head_ds.to_list())[:, chosen].mean(1)
 
 
+def over_null(table: pd.DataFrame) -> pd.DataFrame:
+    """longattn's rows; `ds` and `head_ds` less those of the window's tokens in random order."""
+    rows = table[table.scorer == "longattn"]
+    null = rows[rows.version == "tokens shuffled"].set_index("window")
+    ds = rows.ds - rows.window.map(null.ds)
+    head_ds = rows.head_ds - rows.window.map(null.head_ds)
+    return rows.assign(scorer="over null", ds=ds, head_ds=head_ds)
+
+
 def best_heads(table: pd.DataFrame, scorer: str, sides: tuple[str, str]) -> list[int]:
     """The heads whose DS tells one side from the other best, on average over the domains."""
     found = []

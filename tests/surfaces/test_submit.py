@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -21,6 +22,7 @@ from zipfile import ZipFile
 import pyspark
 import pytest
 from delta import configure_spark_with_delta_pip
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from etl.java import ensure_java
@@ -176,6 +178,35 @@ def test_standalone_workers_score_from_the_zip_alone(
     assert made.returncode == 0, made.stdout[-5000:]
     score = next(line for line in made.stdout.splitlines() if line.startswith("score "))
     assert not score.split()[1].startswith("0"), score
+
+
+def test_two_workers_remove_the_duplicates_that_one_machine_does(
+    submit: Submit, standalone: str, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path, sources={"book": [{"path": twins(tmp_path), "id": "id"}]})
+    found = {}
+    for name, master in (("local", {}), ("standalone", {"spark://master:7077": standalone})):
+        root = tmp_path / name
+        here = {"conf/demo.yaml": str(config), **master}
+        made = submit(name, here, "--to", "dedup", "--set", f"tables.root={root}")
+        assert made.returncode == 0, made.stdout[-5000:]
+        rows = DeltaTable(root / "duplicates").to_pyarrow_table().to_pylist()
+        found[name] = sorted(rows, key=lambda row: str(row["doc_id"]))
+    assert found["standalone"] == found["local"]
+    assert {row["method"] for row in found["local"]} == {"exact", "near"}
+
+
+def twins(folder: Path) -> str:
+    """Texts of random words, each with a near copy and an exact one; the path of a JSONL file."""
+    rng, lines = random.Random(0), []
+    for number in range(12):
+        words = [f"w{rng.randrange(10**6)}" for _ in range(400)]
+        edited = [*words[:200], "edited", *words[201:]]
+        for name, text in (("first", words), ("edited", edited), ("again", words)):
+            lines.append(json.dumps({"id": f"{number}-{name}", "text": " ".join(text)}) + "\n")
+    path = folder / "twins.jsonl"
+    path.write_text("".join(lines))
+    return str(path)
 
 
 @pytest.mark.demo
