@@ -20,6 +20,7 @@ demo: demo-data ## score and select windows of real books, TeX and code
 	@$(VENV)/bin/longattn run --config $(CONFIG)
 
 evidence: demo-data ## does a score find coherent text? the tables of docs/evidence.md
+	@$(PYTHON) bin/fetch_demo.py --unseen
 	@$(PYTHON) -m benchmarks.evidence
 
 test: demo-data lint ## all tests, those of test-airflow too

@@ -76,6 +76,7 @@ PANDAS_FILES = (
     "pandas/io/formats/style.py",
     "pandas/io/json/_table_schema.py",
 )
+UNSEEN = ("r-cran-janeaustenr", "texlive-science-doc")  # not of the demo: for docs/evidence.md
 CHANGED_SINCE_OLDER = ("sympy/core/expr.py", "sympy/combinatorics/perm_groups.py")
 
 
@@ -95,6 +96,9 @@ class Document:
 def main() -> None:
     fetch_documents()
     fetch_scorer()
+    if "--unseen" in sys.argv:
+        for package in UNSEEN:
+            from_debian(package)
 
 
 def fetch_documents() -> None:
@@ -131,11 +135,9 @@ def tex() -> Iterator[Document]:
         say("no TeX without apt-get: taking docutils' reST and LaTeX manuals in its place")
         yield from documents_of(DOCUTILS, MANUALS)
         return
-    folder = PACKAGES / "pari-doc"
-    subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True)
     version = archive.name.split("_")[1]
     for name in PARI:
-        path = folder / "usr/share/pari/doc" / f"{name}.tex"
+        path = archive.parent / "usr/share/pari/doc" / f"{name}.tex"
         if path.exists():
             yield Document(name=path.name, text=read(path), package=f"pari-doc=={version}")
 
@@ -263,7 +265,10 @@ def from_pypi(package: str) -> Path:
 
 
 def from_debian(package: str) -> Path | None:
-    """Download a .deb into data/packages; None, after saying why, where that cannot be done."""
+    """Download a .deb into data/packages and unpack it there; returns the archive.
+
+    None, after saying why, where that cannot be done.
+    """
     folder = PACKAGES / package
     folder.mkdir(parents=True, exist_ok=True)
     if not list(folder.glob("*.deb")):
@@ -273,7 +278,10 @@ def from_debian(package: str) -> Path | None:
         done = subprocess.run(apt, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             say(f"apt-get download {package} failed: {done.stderr.strip().splitlines()[-1]}")
-    return next(folder.glob("*.deb"), None)
+    archive = next(folder.glob("*.deb"), None)
+    if archive:
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True)
+    return archive
 
 
 def unpacked(archive: Path) -> Path:

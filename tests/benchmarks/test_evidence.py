@@ -1,6 +1,10 @@
 """The evidence benchmark's pure pieces, against brute force and texts made by hand."""
 
+import gzip
+import struct
+import zlib
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,15 +23,22 @@ from benchmarks.evidence.corpus import (
 )
 from benchmarks.evidence.statistics import auc_interval, ranks, spearman, top_overlap, wins
 from benchmarks.evidence.truth import far_gain
+from benchmarks.evidence.unseen import unseen_documents
 
-VOCABULARY = Vocabulary(size=50_000, paragraph=frozenset({1}), line=frozenset({1, 2}))
+BLANK_LINE, LINE_END, LAST_WORD = 1, 2, 3
+VOCABULARY = Vocabulary(
+    size=50_000,
+    line=frozenset({BLANK_LINE, LINE_END, LAST_WORD}),
+    paragraph=frozenset({BLANK_LINE}),
+    blank=frozenset({BLANK_LINE, LINE_END}),
+)
 
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def text(count: int, size: int = 10, end: int = 1) -> np.ndarray:
+def text(count: int, size: int = 10, end: int = BLANK_LINE) -> np.ndarray:
     """Paragraphs of `size` tokens, each its own numbers, then an end."""
     rows = 100 + np.arange(count * size).reshape(count, size)
     rows[:, -1] = end
@@ -41,7 +52,14 @@ def test_paragraphs_end_with_their_blank_line_and_lose_nothing() -> None:
 
 
 def test_lines_stand_in_where_paragraphs_are_few() -> None:
-    assert len(paragraphs(text(30, end=2), VOCABULARY)) == 30
+    assert len(paragraphs(text(30, end=LINE_END), VOCABULARY)) == 30
+
+
+@pytest.mark.parametrize("blank", [[LINE_END, LINE_END], [LAST_WORD, LINE_END, LINE_END]])
+def test_a_blank_line_may_be_several_tokens(blank: list[int]) -> None:
+    one = np.array([100, LINE_END, 101, *blank])
+    pieces = paragraphs(np.tile(one, 30), VOCABULARY)
+    assert [piece.tolist() for piece in pieces] == [one.tolist()] * 30
 
 
 def test_shuffling_keeps_paragraphs_whole() -> None:
@@ -150,3 +168,37 @@ def test_far_gain_is_what_only_the_far_context_tells() -> None:
     assert far_gain(Remembers(), twice) == pytest.approx(np.log(8192), rel=1e-4)
     near = np.concatenate([once[:2048], once[2048:3072], once[2048:3072]])
     assert far_gain(Remembers(), near) == pytest.approx(0.0, abs=1e-6)
+
+
+def r_object(lines: list[str]) -> bytes:
+    """A character vector as R's lazy-load database keeps it: size, then zlib's bytes."""
+    strings = b"".join(
+        struct.pack(">ii", 0x40009, len(line.encode())) + line.encode() for line in lines
+    )
+    head = b"X\n" + struct.pack(">iiii", 3, 0x40201, 0x30500, 5) + b"UTF-8"
+    raw = head + struct.pack(">ii", 16, len(lines)) + strings
+    return struct.pack(">I", len(raw)) + zlib.compress(raw)
+
+
+def test_unseen_documents_are_read_from_their_packages(tmp_path: Path) -> None:
+    data = tmp_path / "r-cran-janeaustenr/usr/lib/R/site-library/janeaustenr/data"
+    manuals = tmp_path / "texlive-science-doc/usr/share/doc"
+    for folder in (data, manuals):
+        folder.mkdir(parents=True)
+    novels = {"EMMA": ["EMMA", "", "naïve"], "PERSUASION": ["PERSUASION", "sir"]}
+    (data / "Rdata.rdb").write_bytes(b"".join(map(r_object, novels.values())))
+    (manuals / "one.tex.gz").write_bytes(gzip.compress(b"a\r\nb"))
+    (manuals / "latin.tex.gz").write_bytes(gzip.compress("é".encode("latin-1")))
+
+    tokenizer = SimpleNamespace(
+        encode=lambda text, add_special_tokens: SimpleNamespace(ids=[ord(c) for c in text])
+    )
+    found = unseen_documents(tmp_path, tokenizer)  # type: ignore[arg-type]
+    read = {
+        domain: {name: "".join(map(chr, ids)) for name, ids in documents.items()}
+        for domain, documents in found.items()
+    }
+    assert read == {
+        "novels": {name: "\n".join(lines) for name, lines in novels.items()},
+        "TeX manuals": {"one.tex.gz": "a\nb"},
+    }

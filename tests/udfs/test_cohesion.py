@@ -119,8 +119,8 @@ def test_the_plugin_stores_what_select_reads() -> None:
     scorer = load_scorer(ScorerSpec(scorer="cohesion", k=None))
     assert isinstance(scorer, Cohesion)
     (score,) = scorer.score([drifting(7)])
-    assert (score["ds"], -score["du"]) == cohesion(drifting(7), LENGTH // 8)
-    assert score["k"] == LENGTH // 8
+    assert (score["ds"], -score["du"]) == cohesion(drifting(7), LENGTH // 16)
+    assert score["k"] == LENGTH // 16
     (s1,), (s2,) = score["head_s1"], score["head_s2"]
     assert s1 / LENGTH == pytest.approx(score["ds"])
     variance = (s2 - s1**2 / LENGTH**2) / (LENGTH**2 - 1)
@@ -128,7 +128,7 @@ def test_the_plugin_stores_what_select_reads() -> None:
 
 
 def test_the_version_names_the_settings() -> None:
-    assert scorer_version(ScorerSpec(scorer="cohesion")) == "cohesion:cell=64:copy=0.5:k=L/8"
+    assert scorer_version(ScorerSpec(scorer="cohesion")) == "cohesion:cell=64:copy=0.5:k=L/16"
     assert scorer_version(ScorerSpec(scorer="cohesion", k=1024)).endswith(":k=1024")
 
 
