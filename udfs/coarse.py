@@ -6,11 +6,11 @@ heaviest for certain, and count for one over that chance; the nearest keys of a 
 softmax leans on, are all taken. What such an estimate misses is found by udfs.sampling, on the rows
 that it scores exactly, and taken off.
 
-Shapes: B windows, H query heads, G key heads, L tokens, D head dimension, R rows of a block, N keys
-that a block sees, P pilot rows, C keys drawn.
+Shapes: B windows, H query heads, G key heads, L tokens, D head dimension, R rows of a block, N drawn
+keys that a block sees, J nearest keys, P pilot rows, C keys drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,9 +22,9 @@ from udfs.attention import LOG2_E, score_scale
 PILOTS = 64
 NEAREST = 16  # keys of a row, itself included, that are taken whole
 FLOOR = 0.2  # of the mean importance, that a key which drew nothing from the pilots still has
-BLOCK_ROWS = 128
+BLOCK_ROWS, GPU_BLOCK_ROWS = 256, 4096  # what stays in a core's cache; what fills a GPU
 
-Scores = Callable[[Tensor, Tensor], Tensor]  # q_HRD, k_ND -> scores in base 2, [H, R, N]
+Scores = Callable[[Tensor, Tensor], Tensor]  # q_HRD, k_ND or k_RDJ -> scores in base 2, [H, R, N]
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,15 @@ def coarse_statistics(
     mass_BHL = q_BHLD.new_zeros(q_BHLD.shape[:3], dtype=dtype)
     square_BHL = torch.zeros_like(mass_BHL)
     group = q_BHLD.shape[1] // k_BGLD.shape[1]
+    block_rows = GPU_BLOCK_ROWS if q_BHLD.is_cuda else BLOCK_ROWS
     for window, key_head in product(range(k_BGLD.shape[0]), range(k_BGLD.shape[1])):
         heads = slice(key_head * group, (key_head + 1) * group)
         q_HLD, k_LD = q_BHLD[window, heads].to(dtype), k_BGLD[window, key_head].to(dtype)
         sample = draw_keys(importance(q_HLD, k_LD, scores, k, reach), n_keys)
-        for start in range(k, len(k_LD), BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, len(k_LD)))
+        nearest_HLJ = _nearest(q_HLD, k_LD, scores, reach)
+        for rows in _blocks(k, len(k_LD), block_rows):
             mass_BHL[window, heads, rows], square_BHL[window, heads, rows] = _block(
-                q_HLD[:, rows], k_LD, rows, sample, scores, k, reach
+                q_HLD[:, rows], k_LD, rows, nearest_HLJ[:, rows], sample, scores, k, reach
             )
     return mass_BHL, square_BHL
 
@@ -116,10 +117,26 @@ def _chances(importance_L: Tensor, count: int) -> Tensor:
     return (importance_L * (count - certain) / rest_L[certain]).clamp_(max=1.0)
 
 
+def _nearest(q_HLD: Tensor, k_LD: Tensor, scores: Scores, reach: int) -> Tensor:
+    """Scores of each row's nearest keys, farthest first; [H, L, J], -inf where there is none."""
+    length, device = len(k_LD), k_LD.device
+    padded_LD = torch.cat([k_LD.new_zeros(NEAREST - 1, k_LD.shape[1]), k_LD])
+    s_HLJ = scores(q_HLD, padded_LD.unfold(0, NEAREST, 1))
+    distance_J = torch.arange(NEAREST - 1, -1, -1, device=device)
+    seen_LJ = torch.arange(length, device=device)[:, None] >= distance_J
+    return s_HLJ.masked_fill_(~seen_LJ | (distance_J >= reach), -torch.inf)
+
+
+def _blocks(start: int, stop: int, size: int) -> Iterator[slice]:
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
+
+
 def _block(
     q_HRD: Tensor,
     k_LD: Tensor,
     rows: slice,
+    nearest_HRJ: Tensor,
     sample: KeySample,
     scores: Scores,
     k: int,
@@ -127,33 +144,29 @@ def _block(
 ) -> tuple[Tensor, Tensor]:
     """Far mass and sum of squares of neighbouring rows, from drawn keys and their nearest.
 
-    Keys ascend, so each mask touches one stretch of columns:
+    Drawn keys ascend, so each mask touches one stretch of columns:
 
-        columns   drawn ........................................ | nearest ........
-        far       all of them | to some rows | to none ..........................
-        hidden    from none .................. | from some rows ...................
+        far       all of them | to some rows | to none ......
+        hidden    from none .................. | from some rows
     """
     row_R1 = torch.arange(rows.start, rows.stop, device=k_LD.device)[:, None]
     ends = row_R1[[0, -1]] - torch.tensor([k, NEAREST], device=k_LD.device)
     (all_far, clear), (far, drawn) = torch.searchsorted(sample.keys_C, ends, right=True).tolist()
-    nearest_N = torch.arange(max(rows.start - NEAREST + 1, 0), rows.stop, device=k_LD.device)
-    key_N = torch.cat([sample.keys_C[:drawn], nearest_N])
-    if k < NEAREST:  # some of the nearest are far
-        all_far, far = min(all_far, clear), len(key_N)
+    drawn = max(drawn, 1)  # hidden where it is one of the nearest
     if reach < rows.stop:  # a sliding window hides keys at the other end too
         clear = 0
-    weight_N = torch.cat([sample.weight_C[:drawn], sample.weight_C.new_ones(len(nearest_N))])
+    key_N, weight_N = sample.keys_C[:drawn], sample.weight_C[:drawn]
     s_HRN = scores(q_HRD, k_LD[key_N]).add_(weight_N.log2())
     distance_RN = row_R1 - key_N[clear:]
-    twice_RN = distance_RN < NEAREST  # a key counts as drawn or as one of the nearest
-    twice_RN[:, drawn - clear :].logical_not_()
-    hidden_RN = twice_RN | (distance_RN < 0) | (distance_RN >= reach)
-    s_HRN[..., clear:].masked_fill_(hidden_RN, -torch.inf)
-    p_HRN = s_HRN.sub_(s_HRN.amax(-1, keepdim=True)).exp2_()
-    l_HR = p_HRN.sum(-1)
-    far_HRN = p_HRN[..., :far]
+    s_HRN[..., clear:].masked_fill_((distance_RN < NEAREST) | (distance_RN >= reach), -torch.inf)
+    most_HR1 = torch.maximum(s_HRN.amax(-1, keepdim=True), nearest_HRJ.amax(-1, keepdim=True))
+    p_HRN, p_HRJ = s_HRN.sub_(most_HR1).exp2_(), (nearest_HRJ - most_HR1).exp2_()
+    l_HR = p_HRN.sum(-1) + p_HRJ.sum(-1)
+    far_HRN, far_HRJ = p_HRN[..., :far], p_HRJ[..., : max(NEAREST - k, 0)]
     far_HRN[..., all_far:].masked_fill_(row_R1 - key_N[all_far:far] < k, 0.0)
-    return far_HRN.sum(-1) / l_HR, far_HRN.square() @ weight_N[:far].reciprocal() / l_HR.square()
+    mass_HR = far_HRN.sum(-1) + far_HRJ.sum(-1)
+    square_HR = far_HRN.square() @ weight_N[:far].reciprocal() + far_HRJ.square().sum(-1)
+    return mass_HR / l_HR, square_HR / l_HR.square()
 
 
 def _scores(scale: float, softcap: float | None) -> Scores:
@@ -161,7 +174,14 @@ def _scores(scale: float, softcap: float | None) -> Scores:
 
     def scores(q_HRD: Tensor, k_ND: Tensor) -> Tensor:
         if softcap is None:
-            return q_HRD * (scale * LOG2_E) @ k_ND.T
-        return (q_HRD * (scale / softcap) @ k_ND.T).tanh_().mul_(softcap * LOG2_E)
+            return _product(q_HRD * (scale * LOG2_E), k_ND)
+        return _product(q_HRD * (scale / softcap), k_ND).tanh_().mul_(softcap * LOG2_E)
 
     return scores
+
+
+def _product(q_HRD: Tensor, k_ND: Tensor) -> Tensor:
+    """Each query with keys common to all rows, k_ND, or with its own, k_RDJ."""
+    if k_ND.dim() == 2:
+        return q_HRD @ k_ND.T
+    return (q_HRD.transpose(0, 1) @ k_ND).transpose(0, 1)

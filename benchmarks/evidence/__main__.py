@@ -77,8 +77,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=12, help="per domain")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
-    parser.add_argument("--deep", type=int, default=6, help="half windows per domain, all layers")
-    parser.add_argument("--few", type=int, default=3, help="half windows per domain, for prolong")
+    parser.add_argument("--deep", type=int, default=5, help="half windows per domain, all layers")
+    parser.add_argument("--few", type=int, default=2, help="half windows per domain, for prolong")
     parser.add_argument("--pairs", type=int, default=32, help="of segments, for prolong")
     options = parser.parse_args()
     started = time.perf_counter()
@@ -356,9 +356,12 @@ def truth_table(deep: pd.DataFrame) -> Iterator[str]:
     for first, last in ((1, 2), (3, 5), (6, 8), (9, 11)):
         measure = of_heads(range(first * heads, (last + 1) * heads))
         scorers[f"longattn DS, layers {first} to {last}"] = ("deep", measure)
+    planted = best_heads_elsewhere(deep, "deep", PLANTED)[0].assign(scorer="planted")
+    scorers["longattn DS, the 3 heads chosen on planted copies"] = ("planted", strength)
+    both = pd.concat([deep, planted], ignore_index=True)
     for name, which in scorers.items():
         ranks = [
-            spearman(of_real(deep, domain, *which), of_real(deep, domain, "far gain", strength))
+            spearman(of_real(both, domain, *which), of_real(both, domain, "far gain", strength))
             for domain in DOMAINS
         ]
         yield row(name, f"{np.mean(ranks):.2f}")
