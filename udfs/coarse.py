@@ -6,8 +6,8 @@ heaviest for certain, and count for one over that chance; the nearest keys of a 
 softmax leans on, are all taken. What such an estimate misses is found by udfs.sampling, on the rows
 that it scores exactly, and taken off.
 
-Shapes: B windows, H query heads, G key heads, L tokens, D head dimension, R rows of a block, N drawn
-keys that a block sees, J nearest keys, P pilot rows, C keys drawn.
+Shapes: B windows, H query heads, G key heads, L tokens, D head dimension, R rows of a block, N of
+the drawn keys that a block sees, J nearest keys, P pilot rows, C keys drawn.
 """
 
 from collections.abc import Callable, Iterator
@@ -119,11 +119,10 @@ def _chances(importance_L: Tensor, count: int) -> Tensor:
 
 def _nearest(q_HLD: Tensor, k_LD: Tensor, scores: Scores, reach: int) -> Tensor:
     """Scores of each row's nearest keys, farthest first; [H, L, J], -inf where there is none."""
-    length, device = len(k_LD), k_LD.device
     padded_LD = torch.cat([k_LD.new_zeros(NEAREST - 1, k_LD.shape[1]), k_LD])
     s_HLJ = scores(q_HLD, padded_LD.unfold(0, NEAREST, 1))
-    distance_J = torch.arange(NEAREST - 1, -1, -1, device=device)
-    seen_LJ = torch.arange(length, device=device)[:, None] >= distance_J
+    distance_J = torch.arange(NEAREST - 1, -1, -1, device=k_LD.device)
+    seen_LJ = torch.arange(len(k_LD), device=k_LD.device)[:, None] >= distance_J
     return s_HLJ.masked_fill_(~seen_LJ | (distance_J >= reach), -torch.inf)
 
 

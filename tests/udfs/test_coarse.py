@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from udfs import coarse
 from udfs.attention import far_statistics_reference
 from udfs.coarse import coarse_statistics, draw_keys
 
@@ -28,6 +29,19 @@ def test_with_every_key_it_is_the_definition(data: st.DataObject) -> None:
     exact = far_statistics_reference(q_BHLD, k_BGLD, keep_rows=True, **options)
     torch.testing.assert_close(mass_BHL, exact.row_mass_BHR)
     torch.testing.assert_close(square_BHL, exact.row_square_BHR)
+
+
+@pytest.mark.parametrize("k", [3, 150])
+def test_blocks_of_any_size_agree(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    """A GPU takes larger ones."""
+    q_BHLD = torch.randn(1, 4, 600, 8, generator=torch.manual_seed(0))
+    k_BGLD = torch.randn(1, 2, 600, 8, generator=torch.manual_seed(1))
+    found = []
+    for size in (37, coarse.BLOCK_ROWS, coarse.GPU_BLOCK_ROWS):
+        monkeypatch.setattr(coarse, "BLOCK_ROWS", size)
+        found.append(coarse_statistics(q_BHLD, k_BGLD, k=k, n_keys=40))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
 
 
 def test_keys_by_hand() -> None:
