@@ -45,15 +45,6 @@ class FarStatistics:
     row_square_BHR: Tensor | None = None  # sum of squares of each query row's far part
 
 
-def default_k(length: int) -> int:
-    """A quarter of the window, exactly L - 3 * (L // 4).
-
-    >>> default_k(8192), default_k(10)
-    (2048, 4)
-    """
-    return length - 3 * (length // 4)
-
-
 def dependency(
     s1_H: Tensor, s2_H: Tensor, length: int, k: int, support: Support = "matrix"
 ) -> tuple[Tensor, Tensor]:

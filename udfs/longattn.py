@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udfs.attention import FarStatistics, default_k, dependency, far_statistics
+from udfs.attention import FarStatistics, dependency, far_statistics
 from udfs.checkpoint import read_artefact, scorer_folder, version_of
 from udfs.errors import ModelError
 from udfs.model import AttentionCall, Prefix, load_prefix, override_rope
 from udfs.sampling import SampledStatistics, far_statistics_sampled, rows_to_sample
-from udfs.scorers import Score, ScorerSpec, TokenIds, unknown_ids
+from udfs.scorers import Score, ScorerSpec, TokenIds, default_k, unknown_ids
 
 Statistics = FarStatistics | SampledStatistics
 SHORTEST = 4  # tokens: below, a quarter of a window is less than one

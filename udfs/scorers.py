@@ -92,6 +92,9 @@ SCORERS = {
     "cohesion": Plugin(load="udfs.cohesion:Cohesion", version="udfs.cohesion:cohesion_version"),
     "prolong": Plugin(load="udfs.prolong:load_prolong", version="udfs.prolong:prolong_version"),
     "random": Plugin(load="udfs.scorers:RandomScorer", version="udfs.scorers:random_version"),
+    "recurrence": Plugin(
+        load="udfs.recurrence:Recurrence", version="udfs.recurrence:recurrence_version"
+    ),
 }
 
 
@@ -132,7 +135,16 @@ class RandomScorer:
         digest = hashlib.sha256(str(self.spec.seed).encode() + token_ids.astype("<i8").tobytes())
         s1, s2 = (int.from_bytes(digest.digest()[i : i + 6], "big") / 2**48 for i in (0, 6))
         length = len(token_ids)
-        return one_head(length, self.spec.k or max(1, length - 3 * (length // 4)), ds=s1, du=-s2)
+        return one_head(length, self.spec.k or max(1, default_k(length)), ds=s1, du=-s2)
+
+
+def default_k(length: int) -> int:
+    """A quarter of the window, exactly L - 3 * (L // 4).
+
+    >>> default_k(8192), default_k(10)
+    (2048, 4)
+    """
+    return length - 3 * (length // 4)
 
 
 def one_head(length: int, k: int, *, ds: float, du: float) -> Score:

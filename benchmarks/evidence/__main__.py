@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,14 @@ from tokenizers import Tokenizer
 from benchmarks.evidence.corpus import (
     Tokens,
     Vocabulary,
+    Window,
     demo_documents,
     first_half,
     windows,
 )
 from benchmarks.evidence.scoring import (
     BROKEN,
+    CHEAP,
     LAYERS,
     ORDER,
     PLANTED,
@@ -38,6 +40,7 @@ from benchmarks.evidence.scoring import (
     Run,
     Vector,
     best_heads_elsewhere,
+    cheap_runs,
     deep_runs,
     long_dependency,
     of_heads,
@@ -62,6 +65,9 @@ DOMAINS = ("books", "code", "TeX manuals")
 COHESION = {"cohesion": "k = L/16", "cohesion k=L/8": "k = L/8", "cohesion k=L/4": "k = L/4"}
 TOP = 1 / 8  # of the windows, as a selection takes
 UNSEEN_WINDOWS = 60  # per domain
+FAR = 4  # unseen half windows per domain whose far gain is taken
+
+Numbered = tuple[int, Window]
 
 Measure = Callable[[pd.DataFrame], Vector]
 LDS: dict[str, Measure] = {
@@ -77,12 +83,14 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=12, help="per domain")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
-    parser.add_argument("--deep", type=int, default=5, help="half windows per domain, all layers")
+    parser.add_argument(
+        "--deep", type=int, default=4, help="half windows per domain, all layers and far gain"
+    )
     parser.add_argument("--few", type=int, default=2, help="half windows per domain, for prolong")
     parser.add_argument("--pairs", type=int, default=32, help="of segments, for prolong")
     options = parser.parse_args()
     started = time.perf_counter()
-    table, unseen, few, deep = scored(options)
+    table, unseen, few, deep, far = scored(options)
     print(versions_used())
     for part in (
         corpus_table(table),
@@ -96,6 +104,7 @@ def main() -> None:
         deep_table(deep),
         planted_heads_table(deep),
         truth_table(deep),
+        ranks_table(deep, far),
         few_table(few, deep),
         cost(options.length),
     ):
@@ -107,7 +116,8 @@ def main() -> None:
 def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
     """Scores of the demo's windows, of unseen ones by cohesion, of a few by slow scorers.
 
-    And of the first halves of a few: deeper layers, and what a model gains from their far context.
+    And of the first halves of a few: deeper layers, and what a model gains from their far context;
+    that and cheap scorers of unseen ones too.
     """
     if not (SCORER / "scorer.json").exists():
         SCORER.parent.mkdir(exist_ok=True)
@@ -121,32 +131,39 @@ def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
         domain: [(next(number), w) for w in draw(domain, documents[domain], count=options.windows)]
         for domain in DOMAINS
     }
-    unseen = [
-        window
+    unseen = {
+        domain: [(next(number), w) for w in draw(domain, texts, count=UNSEEN_WINDOWS)]
         for domain, texts in unseen_documents(DATA / "packages", tokenizer).items()
-        for window in draw(domain, texts, count=UNSEEN_WINDOWS)
-    ]
+    }
     every = runs(str(SCORER), options.length)
     lexical = {name: replace(every[name], versions=("real", *BROKEN)) for name in COHESION}
-    halves = {
-        domain: [(i, first_half(window)) for i, window in demo[domain][: options.deep]]
-        for domain in DOMAINS
-    }
-    deep = [half for domain in DOMAINS for half in halves[domain]]
+    deep, few, far = halves(demo, options.deep), halves(demo, options.few), halves(unseen, FAR)
     asked = [
-        (every, [window for domain in DOMAINS for window in demo[domain]]),
-        (lexical, list(enumerate(unseen))),
-        (slow_run(options.pairs), [w for d in DOMAINS for w in halves[d][: options.few]]),
+        (every, list(chain.from_iterable(demo.values()))),
+        (lexical, list(chain.from_iterable(unseen.values()))),
+        (slow_run(options.pairs), few),
         (deep_runs(str(SCORER), options.length // 2), deep),
+        (cheap_runs(str(SCORER), ("real",)), far),
     ]
-    gains = partial(gains_of_window, vocabulary=vocabulary, model=str(CHECKPOINT), names=ORDER)
+    gains = partial(gains_of_window, vocabulary=vocabulary, model=str(CHECKPOINT))
     with multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool:
         tables = [
             scores_of(pool.imap(partial(score_window, vocabulary=vocabulary, runs=some), chosen))
             for some, chosen in asked
         ]
-        truth = scores_of(pool.imap(gains, deep))
-    return [*tables[:-1], pd.concat([tables[-1], truth], ignore_index=True)]
+        truth = [
+            scores_of(pool.imap(partial(gains, names=names), chosen))
+            for names, chosen in ((ORDER, deep), (("real",), far))
+        ]
+    with_truth = [
+        pd.concat(both, ignore_index=True) for both in zip(tables[3:], truth, strict=True)
+    ]
+    return [*tables[:3], *with_truth]
+
+
+def halves(windows: dict[str, list[Numbered]], count: int) -> list[Numbered]:
+    """First halves of the first windows of each domain."""
+    return [(i, first_half(w)) for some in windows.values() for i, w in some[:count]]
 
 
 def slow_run(pairs: int) -> dict[str, Run]:
@@ -213,6 +230,7 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
         ("cohesion (k = L/16)", "cohesion", strength),
         ("cohesion, k = L/8", "cohesion k=L/8", strength),
         ("cohesion, k = L/4", "cohesion k=L/4", strength),
+        ("recurrence", "recurrence", strength),
         ("random", "random", strength),
     ]
     for name, scorer, measure in rows:
@@ -248,6 +266,7 @@ def measures(table: pd.DataFrame, positive: str, negative: str) -> Iterator[str]
     named += [("cohesion (k = L/16)", "cohesion", strength)]
     named += [("cohesion, k = L/4", "cohesion k=L/4", strength)]
     named += [("cohesion LDS, alpha 0.5", "cohesion", long_dependency(0.5))]
+    named += [("recurrence", "recurrence", strength)]
     for name, scorer, measure in named:
         found = (pairs(table, domain, scorer, positive, negative) for domain in DOMAINS)
         yield row(negative, name, *(interval(both, measure) for both in found))
@@ -292,6 +311,7 @@ def correlations(table: pd.DataFrame) -> Iterator[str]:
         "the window's halves, their mean": ("half", strength),
         "LDS, alpha 0.5": ("longattn", long_dependency(0.5)),
         "cohesion": ("cohesion", strength),
+        "recurrence": ("recurrence", strength),
         "random": ("random", strength),
     }
     for name, other in others.items():
@@ -312,7 +332,7 @@ def deep_table(deep: pd.DataFrame) -> Iterator[str]:
         (f"longattn DS, layer {i}", "deep", of_heads(range(i * heads, (i + 1) * heads)))
         for i in LAYERS
     ]
-    rows += [(name, name, strength) for name in ("longattn", "cohesion", "random")]
+    rows += [(name, name, strength) for name in CHEAP]
     for name, scorer, measure in rows:
         yield row(name, *(over_domains(deep, scorer, sides, measure) for sides in (ORDER, PLANTED)))
     yield row("far gain", over_domains(deep, "far gain", ORDER, strength), "")
@@ -337,7 +357,7 @@ def planted_heads_table(deep: pd.DataFrame) -> Iterator[str]:
 
 
 def truth_table(deep: pd.DataFrame) -> Iterator[str]:
-    """What the far context is worth to the model, and which scorer ranks windows like that."""
+    """What the far context is worth to the model."""
     yield "### Far gain, nats a token: mean +- sd over windows"
     yield from head("domain", *ORDER)
     gains = deep[deep.scorer == "far gain"]
@@ -345,26 +365,34 @@ def truth_table(deep: pd.DataFrame) -> Iterator[str]:
         mine = gains[gains.domain == domain]
         sides = (mine[mine.version == version].ds for version in ORDER)
         yield row(domain, *(f"{side.mean():.3f} +- {side.std():.3f}" for side in sides))
-    yield ""
+
+
+def ranks_table(deep: pd.DataFrame, far: pd.DataFrame) -> Iterator[str]:
+    """Which scorer ranks real windows as the far gain does, within a domain; then the mean."""
     yield "### Rank correlation with far gain, real windows, mean over the domains"
-    yield from head("scorer", "Spearman")
+    yield from head("scorer", "the demo's documents", "unseen documents")
     heads = len(deep[deep.scorer == "deep"].head_ds.iloc[0]) // len(LAYERS)
-    scorers: dict[str, tuple[str, Measure]] = {
-        name: (name, strength) for name in ("longattn", "cohesion", "random")
-    }
-    scorers["longattn LDS, alpha 0.5"] = ("longattn", long_dependency(0.5))
+    planted = best_heads_elsewhere(deep, "deep", PLANTED)[0].assign(scorer="planted")
+    deep = pd.concat([deep, planted], ignore_index=True)
+    cheap = {name: (name, strength) for name in CHEAP}
+    cheap["longattn LDS, alpha 0.5"] = ("longattn", long_dependency(0.5))
+    for name, which in cheap.items():
+        yield row(name, agreement(deep, *which), agreement(far, *which))
     for first, last in ((1, 2), (3, 5), (6, 8), (9, 11)):
         measure = of_heads(range(first * heads, (last + 1) * heads))
-        scorers[f"longattn DS, layers {first} to {last}"] = ("deep", measure)
-    planted = best_heads_elsewhere(deep, "deep", PLANTED)[0].assign(scorer="planted")
-    scorers["longattn DS, the 3 heads chosen on planted copies"] = ("planted", strength)
-    both = pd.concat([deep, planted], ignore_index=True)
-    for name, which in scorers.items():
-        ranks = [
-            spearman(of_real(both, domain, *which), of_real(both, domain, "far gain", strength))
-            for domain in DOMAINS
-        ]
-        yield row(name, f"{np.mean(ranks):.2f}")
+        yield row(f"longattn DS, layers {first} to {last}", agreement(deep, "deep", measure), "")
+    heads_row = "longattn DS, the 3 heads chosen on planted copies"
+    yield row(heads_row, agreement(deep, "planted", strength), "")
+
+
+def agreement(table: pd.DataFrame, scorer: str, measure: Measure) -> str:
+    ranks = [
+        spearman(
+            of_real(table, domain, scorer, measure), of_real(table, domain, "far gain", strength)
+        )
+        for domain in table.domain.unique()
+    ]
+    return f"{np.mean(ranks):.2f}"
 
 
 def of_real(table: pd.DataFrame, domain: str, scorer: str, measure: Measure) -> Vector:
@@ -396,6 +424,7 @@ def cost(length: int) -> Iterator[str]:
     specs = {
         "longattn, layer 0": ScorerSpec(model=str(SCORER)),
         "cohesion": ScorerSpec(scorer="cohesion"),
+        "recurrence": ScorerSpec(scorer="recurrence"),
     }
     for name, spec in specs.items():
         scorer = load_scorer(spec)

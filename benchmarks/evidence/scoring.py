@@ -19,6 +19,7 @@ ORDER = ("real", "shuffled")  # the two that the settings of longattn are compar
 PLANTED = ("copy", "foreign")
 LAYERS = tuple(range(12))  # of 30; beyond them SmolLM2 looks little at what is far
 BEST_HEADS = 3
+CHEAP = ("longattn", "cohesion", "recurrence", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ def runs(model: str, length: int) -> dict[str, Run]:
         "cohesion": Run(spec=cohesion(length // 16)),
         "cohesion k=L/8": Run(spec=cohesion(length // 8)),
         "cohesion k=L/4": Run(spec=cohesion(length // 4)),
+        "recurrence": Run(spec=ScorerSpec(scorer="recurrence")),
         "random": Run(spec=ScorerSpec(scorer="random")),
     }
 
@@ -58,11 +60,13 @@ def deep_runs(model: str, length: int) -> dict[str, Run]:
     """Layers up to the eleventh, an eighth of the rows; and what to set beside them."""
     both = (*ORDER, *PLANTED)
     deep = ScorerSpec(model=model, layers=LAYERS, sample_rows=length // 8)
+    return {"deep": Run(spec=deep, versions=both)} | cheap_runs(model, both)
+
+
+def cheap_runs(model: str, versions: tuple[str, ...]) -> dict[str, Run]:
+    """Each scorer that takes no more than layer 0 does, as it is by default."""
     return {
-        "deep": Run(spec=deep, versions=both),
-        "longattn": Run(spec=ScorerSpec(model=model), versions=both),
-        "cohesion": Run(spec=ScorerSpec(scorer="cohesion"), versions=both),
-        "random": Run(spec=ScorerSpec(scorer="random"), versions=both),
+        name: Run(spec=ScorerSpec(scorer=name, model=model), versions=versions) for name in CHEAP
     }
 
 

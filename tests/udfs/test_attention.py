@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udfs.attention import (
-    default_k,
     dependency,
     far_statistics,
     far_statistics_reference,
@@ -50,11 +49,6 @@ def test_dependency_is_torch_mean_and_variance_of_the_zero_filled_matrix() -> No
     ds_H, du_H = dependency(found.s1_BH[0], found.s2_BH[0], 64, 16)
     assert torch.allclose(ds_H, far.sum((-1, -2))[0] / 64)
     assert torch.allclose(du_H, -far[0].flatten(1).var(dim=1))
-
-
-@pytest.mark.parametrize(("length", "k"), [(8192, 2048), (8, 2), (9, 3), (10, 4), (11, 5), (4, 1)])
-def test_default_k(length: int, k: int) -> None:
-    assert default_k(length) == k
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])

@@ -21,7 +21,15 @@ from etl.tables.schema import SCORES
 from udfs import scorers, scoring
 from udfs.checkpoint import build_scorer
 from udfs.errors import ConfigError, UserError
-from udfs.scorers import Plugin, Score, ScorerSpec, TokenIds, load_scorer, scorer_version
+from udfs.scorers import (
+    Plugin,
+    Score,
+    ScorerSpec,
+    TokenIds,
+    default_k,
+    load_scorer,
+    scorer_version,
+)
 from udfs.scoring import (
     COLUMNS,
     TIMES,
@@ -277,3 +285,8 @@ def test_importing_scorers_and_scoring_is_light() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'etl')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("length", "k"), [(8192, 2048), (8, 2), (9, 3), (10, 4), (11, 5), (4, 1)])
+def test_default_k(length: int, k: int) -> None:
+    assert default_k(length) == k
