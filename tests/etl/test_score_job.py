@@ -148,18 +148,19 @@ def test_layers_of_a_model_go_through_the_job_into_the_table(
 
 
 @pytest.mark.slow
-def test_prolong_goes_through_the_job_into_the_table(
-    make_context: MakeContext, tokenizer: str, tmp_path: Path
+@pytest.mark.parametrize("scorer", ["cohesion", "prolong", "recurrence"])
+def test_other_scorers_go_through_the_job_into_the_table(
+    make_context: MakeContext, tokenizer: str, tmp_path: Path, scorer: str
 ) -> None:
     """Whatever partition and order: the scores are those of the scorer by itself."""
     checkpoint = make_checkpoint(tmp_path / "model", "llama3")
     token_ids = token_windows(5, 400)
-    settings = {"scorer": "prolong", "model": str(checkpoint), "device": "cpu", "pairs": 2}
+    settings = {"scorer": scorer, "model": str(checkpoint), "device": "cpu", "pairs": 2}
     context = scored_by(make_context, tokenizer, token_ids, settings)
     alone = load_scorer(names.scorer_spec(context.config)).score(token_ids)
     rows = context.tables["scores"].read().orderBy("window_id").collect()
     assert [row["ds"] for row in rows] == pytest.approx([one["ds"] for one in alone], rel=1e-5)
-    assert {row["scorer"].split(":")[0] for row in rows} == {"prolong"}
+    assert {row["scorer"].split(":")[0] for row in rows} == {scorer}
 
 
 def scored_by(
