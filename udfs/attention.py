@@ -134,7 +134,7 @@ def far_statistics(
     for window, key_head in product(range(k_BGLD.shape[0]), range(k_BGLD.shape[1])):
         heads = slice(key_head * group, (key_head + 1) * group)
         k_LD = k_BGLD[window, key_head].to(dtype)
-        for span in _spans(0, len(position_R), rows_per_tile):
+        for span in spans(0, len(position_R), rows_per_tile):
             q_HRD = q_BHLD[window, heads, span if rows is None else rows[span]].to(dtype) * factor
             mass_BHR[window, heads, span], square_BHR[window, heads, span] = _row_statistics(
                 q_HRD, k_LD, position_R[span], tile, k, softcap, sliding_window
@@ -163,7 +163,7 @@ def _key_tiles(first: int, last: int, k: int, sliding_window: int | None) -> Ite
     edges = [start, *sorted(cut for cut in masks if start < cut <= last), last + 1]
     for begin, end in pairwise(edges):
         seen = end <= first + 1 and begin >= unhidden
-        for keys in _spans(begin, end, TILE_KEYS):
+        for keys in spans(begin, end, TILE_KEYS):
             yield KeyTile(keys, seen, far=end <= first - k + 1, near=begin > last - k)
 
 
@@ -234,7 +234,8 @@ def _tile_sums(
     return m_Q, l_Q, a_Q, torch.linalg.vector_norm(p_QN, dim=1)
 
 
-def _spans(start: int, stop: int, size: int) -> Iterator[slice]:
+def spans(start: int, stop: int, size: int) -> Iterator[slice]:
+    """Slices of `size` from start to stop, the last one shorter."""
     for begin in range(start, stop, size):
         yield slice(begin, min(begin + size, stop))
 

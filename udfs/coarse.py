@@ -10,14 +10,14 @@ Shapes: B windows, H query heads, G key heads, L tokens, D head dimension, R row
 the drawn keys that a block sees, J nearest keys, P pilot rows, C keys drawn.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from udfs.attention import LOG2_E, score_scale
+from udfs.attention import LOG2_E, score_scale, spans
 
 PILOTS = 64
 NEAREST = 16  # keys of a row, itself included, that are taken whole
@@ -62,7 +62,7 @@ def coarse_statistics(
         q_HLD, k_LD = q_BHLD[window, heads].to(dtype), k_BGLD[window, key_head].to(dtype)
         sample = draw_keys(importance(q_HLD, k_LD, scores, k, reach), n_keys)
         nearest_HLJ = _nearest(q_HLD, k_LD, scores, reach)
-        for rows in _blocks(k, len(k_LD), block_rows):
+        for rows in spans(k, len(k_LD), block_rows):
             mass_BHL[window, heads, rows], square_BHL[window, heads, rows] = _block(
                 q_HLD[:, rows], k_LD, rows, nearest_HLJ[:, rows], sample, scores, k, reach
             )
@@ -124,11 +124,6 @@ def _nearest(q_HLD: Tensor, k_LD: Tensor, scores: Scores, reach: int) -> Tensor:
     distance_J = torch.arange(NEAREST - 1, -1, -1, device=k_LD.device)
     seen_LJ = torch.arange(len(k_LD), device=k_LD.device)[:, None] >= distance_J
     return s_HLJ.masked_fill_(~seen_LJ | (distance_J >= reach), -torch.inf)
-
-
-def _blocks(start: int, stop: int, size: int) -> Iterator[slice]:
-    for first in range(start, stop, size):
-        yield slice(first, min(first + size, stop))
 
 
 def _block(
