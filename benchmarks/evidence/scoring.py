@@ -41,18 +41,14 @@ def runs(model: str, length: int) -> dict[str, Run]:
     def cohesion(k: int) -> ScorerSpec:
         return ScorerSpec(scorer="cohesion", k=k)
 
-    return {
-        "longattn": Run(spec=longattn()),
+    return cheap_runs(model, ALL) | {
         "k=L/8": Run(spec=longattn(k=length // 8, sample_rows=quarter), versions=ORDER),
         "k=L/2": Run(spec=longattn(k=length // 2, sample_rows=quarter), versions=ORDER),
         "layers": Run(spec=longattn(layers=(1, 2), sample_rows=quarter), versions=ORDER),
         "sampled": Run(spec=longattn(sample_rows=length // 8), versions=ORDER),
         "half": Run(spec=longattn(), versions=("real",), part=0.5),
-        "cohesion": Run(spec=cohesion(length // 16)),
         "cohesion k=L/8": Run(spec=cohesion(length // 8)),
         "cohesion k=L/4": Run(spec=cohesion(length // 4)),
-        "recurrence": Run(spec=ScorerSpec(scorer="recurrence")),
-        "random": Run(spec=ScorerSpec(scorer="random")),
     }
 
 
@@ -153,6 +149,16 @@ def of_heads(heads: Iterable[int]) -> Callable[[pd.DataFrame], Vector]:
     """DS of some heads alone."""
     chosen = list(heads)
     return lambda rows: np.stack(rows.head_ds.to_list())[:, chosen].mean(1)
+
+
+def of_layers(scored: int, first: int, last: int) -> Callable[[pd.DataFrame], Vector]:
+    """DS of some layers alone, of `scored` ones whose heads come layer by layer."""
+
+    def measure(rows: pd.DataFrame) -> Vector:
+        heads = len(rows.head_ds.iloc[0]) // scored
+        return of_heads(range(first * heads, (last + 1) * heads))(rows)
+
+    return measure
 
 
 def over_null(table: pd.DataFrame) -> pd.DataFrame:

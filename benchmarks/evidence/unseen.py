@@ -6,10 +6,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Tokenizer
 
-from benchmarks.evidence.corpus import Tokens
+from benchmarks.evidence.corpus import Tokens, tokenized
 
 R_HEADER = 14  # bytes of a serialised R object, before the name of its encoding
 R_STRINGS = 16  # the type of a character vector
@@ -25,13 +24,7 @@ def unseen_documents(packages: Path, tokenizer: Tokenizer) -> dict[str, dict[str
         "TeX manuals": _tex(packages / "texlive-science-doc"),
         "code": _code(packages),
     }
-    found = {
-        domain: {
-            name: np.array(tokenizer.encode(text, add_special_tokens=False).ids)
-            for name, text in texts
-        }
-        for domain, texts in readers.items()
-    }
+    found = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
     return {domain: documents for domain, documents in found.items() if documents}
 
 
