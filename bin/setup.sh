@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
 # Makes the virtual environment with everything pinned. Needs python3 and, on a machine without the
 # venv module, apt-get. Does nothing, and says so, when it has run for the same pins before.
+# LONGATTN_TORCH chooses another torch than PyPI's CUDA build (4 GB with its libraries on Linux):
+#   cpu               PyTorch's CPU build, from the index that uv knows for it
+#   a URL or a file   an index that has it, or a wheel
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
-stamp="$venv/.installed-$(cat setup.cfg pyproject.toml constraints.txt bin/setup.sh | sha256sum | cut -c1-16)"
+torch=${LONGATTN_TORCH:-}
+pins=(setup.cfg pyproject.toml constraints.txt requirements-no-deps.txt bin/setup.sh)
+stamp="$venv/.installed-$( (cat "${pins[@]}"; echo "$torch") | sha256sum | cut -c1-16)"
 
 if [ -e "$stamp" ]; then
     echo "set-up: nothing to install ($venv is up to date)"
@@ -24,12 +29,34 @@ fi
 
 echo "set-up: making $venv"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip=("$venv/bin/pip" install --quiet --disable-pip-version-check)
-# torch first and by itself, at its pin: left to the resolver, another package may take a newer one.
-"${pip[@]}" "$(grep '^torch==' constraints.txt)"
-"${pip[@]}" -c constraints.txt -e '.[test]'
-# It pins older packages than ours and works with these; only the export tests read with it.
-"${pip[@]}" --no-deps "$(grep '^mosaicml-streaming==' constraints.txt)"
+pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+
+# uv takes half of pip's time. It reads no pip settings, so those of the environment are handed on.
+pip_setting() { "$venv/bin/python" -m pip config get "global.$1" 2>/dev/null || true; }
+export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(pip_setting index-url)}}
+export UV_INDEX=${UV_INDEX:-${PIP_EXTRA_INDEX_URL:-$(pip_setting extra-index-url)}}
+export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
+export SSL_CERT_FILE=${SSL_CERT_FILE:-${PIP_CERT:-$(pip_setting cert)}}
+for name in UV_DEFAULT_INDEX UV_INDEX UV_FIND_LINKS SSL_CERT_FILE; do
+    [ -n "${!name}" ] || unset "$name"
+done
+install=("${pip[@]}")
+uv=
+if uv=$(command -v uv) || { "${pip[@]}" "$(grep '^uv==' constraints.txt)" 2>/dev/null && uv="$venv/bin/uv"; }; then
+    install=("$uv" pip install --quiet --python "$venv/bin/python")
+fi
+
+case "$torch" in
+    "") echo "set-up: downloading some 4 GB, most of it torch with CUDA (LONGATTN_TORCH=cpu for the small one)" ;;
+    cpu)
+        [ -n "${uv:-}" ] || { echo "set-up: LONGATTN_TORCH=cpu needs uv; name an index or a wheel instead" >&2; exit 2; }
+        install+=(--torch-backend cpu)
+        ;;
+    *://*) "${install[@]}" --index-url "$torch" "$(grep '^torch==' constraints.txt)" ;;
+    *) "${install[@]}" "$torch" ;;
+esac
+"${install[@]}" --constraint constraints.txt --editable '.[test]'
+"${install[@]}" --no-deps --requirement requirements-no-deps.txt
 rm -f "$venv"/.installed-*
 touch "$stamp"
 echo "set-up: done"
