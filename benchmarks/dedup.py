@@ -186,7 +186,7 @@ def libraries(documents: dict[str, str]) -> None:
     import numpy as np
     from datasketch import MinHash as Sketch
 
-    from udfs import minhash, ngrams
+    from longattn.udfs.text import minhash, ngrams
 
     texts = list(documents.values())[:100]
     recipe = minhash.MinHash(ngram=NGRAM, permutations=PERMUTATIONS, bands=21, rows=6)
@@ -324,14 +324,14 @@ def run_ours(path: Path, out: Path) -> None:
 
     from pyspark.sql import functions as F
 
-    from etl import config
-    from etl.jobs import dedup
-    from etl.jobs.base import Context, TableSet
-    from etl.progress import Progress
-    from etl.session import get_spark
-    from etl.stages.dedup import kept_documents
-    from etl.tables.open import open_tables
-    from etl.tables.schema import DOCUMENTS
+    from longattn.etl import config
+    from longattn.etl.jobs import dedup
+    from longattn.etl.progress import Progress
+    from longattn.etl.run.context import Context, TableSet
+    from longattn.etl.session import get_spark
+    from longattn.etl.stages.dedup import kept_documents
+    from longattn.etl.tables.open import open_tables
+    from longattn.etl.tables.schema import DOCUMENTS
 
     shutil.rmtree(out / "tables", ignore_errors=True)
     settings = config.validate(

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from deltalake import DeltaTable
 
-from udfs.prolong import ProLongSettings
-from udfs.scorers import Scorer, ScorerSpec, load_scorer
+from longattn.udfs.scorers.base import Scorer, ScorerSpec
+from longattn.udfs.scorers.prolong import ProLongSettings
+from longattn.udfs.scorers.registry import load_scorer
 
 PAIRS = ProLongSettings().num_pairs
 TIMED_PAIRS = PAIRS // 10

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.usage import Usage, watch
-from etl.config import load
-from etl.surface import open_context
+from longattn.etl.config import load
+from longattn.etl.console import open_context
 
 DOMAIN_OF = {
     **dict.fromkeys((".py", ".pyi", ".c", ".h", ".hpp", ".cpp", ".js", ".ts", ".rs"), "code"),
@@ -55,7 +55,7 @@ def run_jobs(config: Path, work: Path, megabytes: float) -> None:
     print("|---|--:|--:|--:|--:|--:|--:|")
     for job in ("ingest", "dedup", "windows"):
         with (work / f"{job}.log").open("w") as log:
-            command = [sys.executable, "-m", "etl.cli", job, "--config", str(config)]
+            command = [sys.executable, "-m", "longattn.etl.cli", job, "--config", str(config)]
             usage = watch(command, log)
         print(line(job, usage, megabytes, *ledger(config, job)), flush=True)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from deltalake import DeltaTable
 
-from udfs.packing import best_fit, concat, waste
+from longattn.udfs.windows.packing import best_fit, concat, waste
 
 Bins = list[int]  # tokens in each window
 

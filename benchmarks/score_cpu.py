@@ -1,7 +1,7 @@
 """The CPU scorer against the published algorithm, in one run: python -m benchmarks.score_cpu.
 
 Published: per head, the whole L x L softmax matrix, its far block by a mask, then sum and variance.
-Ours: `udfs.attention.far_statistics`. Prints the tables of docs/performance/scoring.md. One thread
+Ours: `udfs.attention.blocked`. Prints the tables of docs/performance/scoring.md. One thread
 is timed in CPU seconds and two in seconds on the clock; the least of some runs that alternate
 between the two sides, so that a busy machine favours neither.
 """
@@ -18,9 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from udfs.attention import TILE_KEYS, TILE_ROWS, default_k, dependency, far_statistics
-from udfs.sampling import far_statistics_sampled
-from udfs.scorers import ScorerSpec
+from longattn.udfs.attention.blocked import TILE_KEYS, TILE_ROWS
+from longattn.udfs.attention.dependency import dependency
+from longattn.udfs.attention.dispatch import far_statistics
+from longattn.udfs.attention.sampled import far_statistics_sampled
+from longattn.udfs.scorers.base import ScorerSpec, default_k
 
 SHAPES = {"SmolLM2-135M": (9, 3, 64), "Llama-3.1-8B": (32, 8, 128)}
 SCALING = "SmolLM2-135M"

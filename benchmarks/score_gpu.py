@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from udfs.attention import default_k, far_statistics
+from longattn.udfs.attention.dispatch import far_statistics
+from longattn.udfs.scorers.base import default_k
 
 SHAPES = {"Llama-3.1-8B": (32, 8, 128), "Llama-3.1-70B": (64, 8, 128)}
 LENGTHS = (8192, 32_768, 131_072)

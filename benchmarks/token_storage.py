@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.tokenize import corpus
-from udfs.tokenize import encode_long, load_tokenizer
+from benchmarks.tokenizing import corpus
+from longattn.udfs.text.tokens import encode_long, load_tokenizer
 
 LENGTH = 32_768
 

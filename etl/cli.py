@@ -7,13 +7,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from etl import config as config_module
-from etl.config import Config
-from etl.jobs import JOBS
-from udfs import __version__
-from udfs.errors import LongAttnError, UserError
+from longattn.etl import config as config_module
+from longattn.etl.config import Config
+from longattn.etl.jobs import JOBS
+from longattn.udfs import __version__
+from longattn.udfs.errors import LongAttnError, UserError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -155,7 +157,7 @@ def _load(arguments: argparse.Namespace) -> Config:
 
 def _run(arguments: argparse.Namespace) -> int:
     config, jobs = _load(arguments), _between(arguments.first, arguments.last)
-    from etl.surface import open_report, run_jobs
+    from longattn.etl.console import open_report, run_jobs
 
     run_jobs(config, jobs)
     if getattr(arguments, "open", False):
@@ -174,14 +176,14 @@ def _between(first: str | None, last: str | None) -> list[str]:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from etl.surface import show_status
+    from longattn.etl.console import show_status
 
     show_status(_load(arguments), as_json=arguments.json)
     return 0
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from etl.surface import show_trace
+    from longattn.etl.console import show_trace
 
     show_trace(_load(arguments), arguments.window_id)
     return 0
@@ -195,15 +197,16 @@ def _print_config(arguments: argparse.Namespace) -> int:
 
 
 def _build_scorer(arguments: argparse.Namespace) -> int:
-    from udfs.checkpoint import build_scorer
+    from longattn.udfs.models.build import build_scorer
 
     print(build_scorer(arguments.model, arguments.out, layers=arguments.layers))
     return 0
 
 
 def _score_window(arguments: argparse.Namespace) -> int:
-    from udfs.scorers import ScorerSpec
-    from udfs.scoring import score_window_lines
+    from longattn.udfs.pictures.plot import draw_window
+    from longattn.udfs.scorers.base import ScorerSpec
+    from longattn.udfs.scorers.lines import score_window_lines
 
     spec = ScorerSpec(
         scorer="longattn",
@@ -214,7 +217,8 @@ def _score_window(arguments: argparse.Namespace) -> int:
         rope_theta=arguments.rope_theta,
         bos=arguments.bos,
     )
-    for line in score_window_lines(sys.stdin, spec, plot=arguments.plot):
+    draw = partial(draw_window, path=Path(arguments.plot)) if arguments.plot else None
+    for line in score_window_lines(sys.stdin, spec, draw):
         print(line, flush=True)
     return 0
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -98,11 +98,13 @@ class PackConfig(Section):
 
 class DecontaminateConfig(Section):
     sources: list[SourceConfig] = []  # evaluation sets: windows that share words are left out
-    ngram: Positive = 13  # words in a row, as udfs.ngrams counts them, that must not be shared
+    ngram: Positive = (
+        13  # words in a row, as longattn.udfs.text.ngrams counts them, that must not be shared
+    )
 
 
 class ScoreConfig(Section):
-    scorer: str = "longattn"  # a name in udfs.scorers
+    scorer: str = "longattn"  # a name in longattn.udfs.scorers.base
     model: str = "data/scorer"  # folder made by `longattn scorer build`; for prolong a whole model
     pairs: Positive = 500  # prolong: pairs of segments compared in each window
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError
 
 OLDEST = 17  # Spark 4 runs on nothing older
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longattn"

@@ -6,9 +6,10 @@ of the names its config gives.
 
 from dataclasses import replace
 
-from etl.config import Config
-from udfs.scorers import ScorerSpec, scorer_version
-from udfs.tokenize import tokenizer_name
+from longattn.etl.config import Config
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import scorer_version
+from longattn.udfs.text.tokens import tokenizer_name
 
 
 def windowing(config: Config) -> str:

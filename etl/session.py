@@ -12,9 +12,9 @@ from pathlib import Path
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from etl.config import SparkConfig
-from etl.java import ensure_java
-from udfs.errors import ConfigError
+from longattn.etl.config import SparkConfig
+from longattn.etl.java import ensure_java
+from longattn.udfs.errors import ConfigError
 
 LOG_CONF = Path(__file__).parent / "resources" / "log4j2.properties"
 # What the jobs rely on, wherever the session comes from.

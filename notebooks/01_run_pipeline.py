@@ -32,7 +32,7 @@ dbutils.library.restartPython()
 
 # COMMAND ----------
 
-from etl.jobs import JOBS
+from longattn.etl.jobs import JOBS
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -49,7 +49,7 @@ dbutils.widgets.dropdown("to", "report", list(JOBS), "To job")
 
 # COMMAND ----------
 
-from etl.config import load
+from longattn.etl.config import load
 
 overrides = [part.strip() for part in dbutils.widgets.get("overrides").split(";") if part.strip()]
 if tables := dbutils.widgets.get("tables"):
@@ -66,7 +66,7 @@ print(f"config {config.hash}; tables in {config.tables.root}; domains {', '.join
 
 # COMMAND ----------
 
-from etl.surface import run_jobs
+from longattn.etl.console import run_jobs
 
 order = list(JOBS)
 first, last = (order.index(dbutils.widgets.get(name)) for name in ("from", "to"))
@@ -79,8 +79,8 @@ runs = run_jobs(config, order[first : last + 1])
 
 # COMMAND ----------
 
-from etl.jobs.status import status
-from etl.surface import open_context
+from longattn.etl.console import open_context
+from longattn.etl.views.status import status
 
 found = status(open_context(config, quiet=True)).as_dict()
 for name, table in found["tables"].items():

@@ -40,11 +40,12 @@ import numpy as np
 import pandas as pd
 import plotly.express as px
 
-from etl.config import load
-from etl.jobs.select import considered
-from etl.report import figures
-from etl.stages import select as stage
-from etl.surface import open_context
+from longattn.etl.config import load
+from longattn.etl.console import open_context
+from longattn.etl.inputs.candidates import considered
+from longattn.etl.report import figures
+from longattn.etl.stages import lds
+from longattn.etl.stages import selection as stage
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -130,7 +131,7 @@ settings = config.select.model_copy(
     update={"by": "lds", "alpha": alpha, "percentile": [percentile, 100.0], "threshold": None}
 )
 kept = stage.select(scored, settings, config.seed)
-lds = stage.long_dependency_score(scored, settings).select("window_id", "domain", "ds", "du", "lds")
+lds = lds.long_dependency_score(scored, settings).select("window_id", "domain", "ds", "du", "lds")
 windows = lds.toPandas()
 chosen = kept.select("window_id", "domain", "lds", "rank", "percentile").toPandas()
 windows["selected"] = windows["window_id"].isin(chosen["window_id"])

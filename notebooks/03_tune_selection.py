@@ -29,12 +29,12 @@ dbutils.library.restartPython()
 
 import pandas as pd
 
-from etl.config import load
-from etl.jobs.select import considered
-from etl.report import figures
-from etl.stages import mix as mixing
-from etl.stages import select as stage
-from etl.surface import open_context, run_jobs
+from longattn.etl.config import load
+from longattn.etl.console import open_context, run_jobs
+from longattn.etl.inputs.candidates import considered
+from longattn.etl.report import figures
+from longattn.etl.stages import mix as mixing
+from longattn.etl.stages import selection as stage
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")

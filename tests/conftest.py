@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from etl import config as config_module
-from etl.config import Config
-from etl.jobs.base import Context, TableSet
-from etl.progress import Progress
+from longattn.etl import config as config_module
+from longattn.etl.config import Config
+from longattn.etl.progress import Progress
+from longattn.etl.run.context import Context, TableSet
 
 REPO = Path(__file__).resolve().parents[1]
 SCORER = REPO / "data" / "scorer"
@@ -20,7 +20,7 @@ DEMO = REPO / "data" / "demo"
 @pytest.fixture(scope="session")
 def spark() -> Any:
     """One local session with two slots; making it is most of a Spark test's time."""
-    from etl.session import get_spark
+    from longattn.etl.session import get_spark
 
     conf = {
         "spark.sql.shuffle.partitions": "4",  # a task costs more than the rows it would carry
@@ -51,7 +51,7 @@ def context_for(spark: Any, config: Config, root: Path) -> Context:
 
 
 def open_at(spark: Any, root: Path) -> TableSet:
-    from etl.tables.open import open_tables
+    from longattn.etl.tables.open import open_tables
 
     return TableSet(open_tables(spark, config_module.TablesConfig(root=str(root))))
 

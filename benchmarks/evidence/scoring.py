@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.evidence.corpus import Tokens, Vocabulary, Window, versions
-from benchmarks.evidence.statistics import Vector, standardised, wins
-from udfs.scorers import Score, Scorer, ScorerSpec, load_scorer
+from benchmarks.evidence.intervals import Vector, standardised, wins
+from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
+from longattn.udfs.scorers.registry import load_scorer
 
 BROKEN = ("shuffled", "pieces of 512", "pieces of 2048", "repeated")
 ALL = ("real", *BROKEN, "tokens shuffled", "random tokens", "copy", "foreign")

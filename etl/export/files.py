@@ -9,7 +9,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from udfs.errors import ExportError
+from longattn.udfs.errors import ExportError
 
 MANIFEST = "_manifest.json"  # Spark skips names with _
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from etl.export.files import Folder, HashedFile
+from longattn.etl.export.files import Folder, HashedFile
 
 
 @dataclass(frozen=True, kw_only=True)

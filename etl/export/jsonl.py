@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from etl.export.formats import Format, Options, Part, as_split, no_extras, part
-from udfs.tokenize import load_tokenizer
+from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
+from longattn.udfs.text.tokens import load_tokenizer
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from etl.export.formats import Format, Options, Part, part, token_arrays
-from udfs.errors import ExportError
+from longattn.etl.export.formats import Format, Options, Part, part, token_arrays
+from longattn.udfs.errors import ExportError
 
 COLUMNS = {"domain": "str", "sample": "int", "tokens": "ndarray:int32", "window_id": "str"}
 SIZES = {"int": 8}  # bytes of fixed-size encodings; the others store their size with each sample

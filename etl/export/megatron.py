@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from etl.export.formats import Format, Options, Part, numbered, part, token_arrays
-from udfs.errors import ExportError
+from longattn.etl.export.formats import Format, Options, Part, numbered, part, token_arrays
+from longattn.udfs.errors import ExportError
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1

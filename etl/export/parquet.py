@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.export.formats import Format, Options, Part, as_split, no_extras, part
+from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
 
 SEGMENTS = pa.struct(
     [("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())]

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from etl.export.formats import Format, Options, Part
-from etl.export.samples import Plan
+from longattn.etl.export.formats import Format, Options, Part
+from longattn.etl.export.samples import Plan
 
 PART_DDL = (
     "shard int, number int, staged string, suffix string, samples bigint, tokens bigint,"

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from etl.jobs.base import Context, Outcome
+    from longattn.etl.run.context import Context, Outcome
+    from longattn.etl.run.ledger import Run
 
 JOBS: dict[str, str] = {
     "ingest": "read sources into documents; refuse bad records by name",
@@ -16,9 +17,17 @@ JOBS: dict[str, str] = {
     "export": "write the selection as Parquet, JSONL, Megatron or MDS",
     "report": "draw one HTML page of what the jobs did and chose",
 }
+MODULES = {"select": "selection"}  # a module `select` would shadow Python's own
 
 
 def load_job(name: str) -> "Callable[[Context], Outcome]":
     """The job's `run`, imported when it is needed and not before."""
-    module = importlib.import_module(f"etl.jobs.{name}")
+    module = importlib.import_module(f"longattn.etl.jobs.{MODULES.get(name, name)}")
     return cast("Callable[[Context], Outcome]", module.run)
+
+
+def run_job(name: str, context: "Context") -> "Run":
+    """Run a job and enter it in the ledger; see `etl.run.ledger.record`."""
+    from longattn.etl.run.ledger import record
+
+    return record(name, context, load_job(name))

@@ -13,15 +13,15 @@ from functools import cached_property
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.config import DedupConfig
-from etl.jobs.base import Context, Outcome
-from etl.stages import dedup as stage
-from etl.stages import lsh
-from etl.stages.components import components
-from etl.stages.lineage import cut_lineage
-from etl.tables.base import Txn
-from etl.tables.schema import DUPLICATES, SIGNATURES
-from udfs.minhash import MinHash, choose_bands, s_curve
+from longattn.etl.config import DedupConfig
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.stages import dedup as stage
+from longattn.etl.stages import lsh
+from longattn.etl.stages.components import components
+from longattn.etl.stages.lineage import cut_lineage
+from longattn.etl.tables.base import Txn
+from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
+from longattn.udfs.text.minhash import MinHash, choose_bands, s_curve
 
 MARGIN = 4  # standard errors by which an estimate may fall short and still be verified
 

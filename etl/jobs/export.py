@@ -6,18 +6,18 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-import udfs
-from etl import names
-from etl.config import ExportTarget
-from etl.export import FORMATS
-from etl.export import samples as stage
-from etl.export.files import MANIFEST, Folder
-from etl.export.formats import Format, Options
-from etl.export.write import Written, write_shards
-from etl.jobs.base import Context, Outcome
-from etl.jobs.select import current_selection
-from etl.stages.select import fingerprint
-from udfs.errors import ExportError
+from longattn import udfs
+from longattn.etl import names
+from longattn.etl.config import ExportTarget
+from longattn.etl.export import FORMATS
+from longattn.etl.export import samples as stage
+from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.export.formats import Format, Options
+from longattn.etl.export.write import Written, write_shards
+from longattn.etl.inputs.current import current_selection
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.stages.selection import fingerprint
+from longattn.udfs.errors import ExportError
 
 
 def run(context: Context) -> Outcome:

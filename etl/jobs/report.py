@@ -15,13 +15,15 @@ import pandas as pd
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from etl import names
-from etl.jobs import JOBS
-from etl.jobs.base import Context, Outcome
-from etl.jobs.select import cached, considered, current_selection
-from etl.report import figures
-from etl.report.page import Example, Page, render
-from etl.stages import select as stage
+from longattn.etl import names
+from longattn.etl.inputs.candidates import cached, considered
+from longattn.etl.inputs.current import current_selection
+from longattn.etl.jobs import JOBS
+from longattn.etl.report import figures
+from longattn.etl.report.page import Example, Page, render
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.stages import lds, rank
+from longattn.etl.stages import selection as stage
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 2  # of document lengths
@@ -51,8 +53,8 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
 def _page_of(context: Context, rows: DataFrame, attention: AttentionMap | None) -> Page:
     """The page of the windows that were there to select from."""
     name, selection = current_selection(context, rows)
-    scored = stage.score_by(rows, context.config.select, context.config.seed)
-    sizes = stage.sizes(rows)
+    scored = lds.score_by(rows, context.config.select, context.config.seed)
+    sizes = rank.sizes(rows)
     total = sum(sizes.values())
     windows = window_points(scored, selection, total)
     runs, metrics = job_runs(context), _selection_metrics(context)
@@ -163,7 +165,7 @@ def attention_maps(context: Context) -> AttentionMap | None:
     """Draws a window's attention with the config's scorer; None where that looks at none."""
     if context.config.score.scorer != "longattn":
         return None
-    from udfs.attention_map import attention_map
+    from longattn.udfs.pictures.attention_map import attention_map
 
     spec = names.scorer_spec(context.config)
     return lambda token_ids: attention_map(np.array(token_ids), spec)

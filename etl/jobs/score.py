@@ -16,15 +16,16 @@ from functools import partial
 import pandas as pd
 from pyspark.sql import functions as F
 
-from etl import names
-from etl.jobs.base import Context, Outcome
-from etl.jobs.decontaminate import without_contaminated
-from etl.jobs.select import cached, considered, near_cut
-from etl.progress import Tick
-from etl.stages import score as stage
-from etl.tables.base import Txn
-from etl.tables.schema import SCORES
-from udfs.scorers import ScorerSpec, scorer_version
+from longattn.etl import names
+from longattn.etl.inputs.candidates import cached, considered, near_cut
+from longattn.etl.inputs.evaluation import without_contaminated
+from longattn.etl.progress import Tick
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.stages import score as stage
+from longattn.etl.tables.base import Txn
+from longattn.etl.tables.schema import SCORES
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import scorer_version
 
 BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
 COMPACT_AFTER = 8  # commits of one run from which their small files are merged

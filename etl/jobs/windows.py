@@ -15,16 +15,16 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl import names
-from etl.config import Config
-from etl.jobs.base import Context, Outcome
-from etl.jobs.decontaminate import judge_windows
-from etl.stages import pack
-from etl.stages import windows as stage
-from etl.stages.dedup import kept_documents
-from etl.tables.base import Txn
-from udfs.tokenize import separator_id
-from udfs.windowing import PackSpec, WindowSpec
+from longattn.etl import names
+from longattn.etl.config import Config
+from longattn.etl.inputs.evaluation import judge_windows
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.stages import pack
+from longattn.etl.stages import windows as stage
+from longattn.etl.stages.dedup import kept_documents
+from longattn.etl.tables.base import Txn
+from longattn.udfs.text.tokens import separator_id
+from longattn.udfs.windows.cut import PackSpec, WindowSpec
 
 Tally = Counter[str]
 Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]

@@ -9,8 +9,8 @@ the intervals hold and the spreads of DS and DU are those of all exact scores.
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from etl.config import SelectConfig
-from etl.stages import select as stage
+from longattn.etl.config import SelectConfig
+from longattn.etl.stages import lds, rank
 
 
 def best_known(scores: DataFrame, sampled: str, exact: str) -> DataFrame:
@@ -27,8 +27,8 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     `rows` are `candidates` with the best known scores. A cut lies midway between the last window
     kept and the first one not kept.
     """
-    scored = _with_error(stage.score_by(rows, config, seed), config)
-    best = stage.keep_best(scored, stage.cuts_of(stage.sizes(rows), config))
+    scored = _with_error(lds.score_by(rows, config, seed), config)
+    best = rank.keep_best(scored, rank.cuts_of(rank.sizes(rows), config))
     kept = best.select("window_id", F.lit(True).alias("kept"))
     marked = scored.join(kept, "window_id", "left").fillna(False, ["kept"])
     near = F.least(*(F.abs(F.col("lds") - F.col(cut)) for cut in ("cut", "upper_cut")))
@@ -54,7 +54,7 @@ def _with_error(scored: DataFrame, config: SelectConfig) -> DataFrame:
         return scored.withColumn("lds_se", F.lit(0.0))
     of_ds, of_du = ds / F.col("ds_unit"), abs(config.alpha) * du / F.col("du_unit")
     error = F.hypot(of_ds, of_du) if config.alpha > 0 else of_ds + of_du
-    return scored.join(F.broadcast(stage.moments(scored, config)), "domain").withColumn(
+    return scored.join(F.broadcast(lds.moments(scored, config)), "domain").withColumn(
         "lds_se", error
     )
 

@@ -13,8 +13,8 @@ the edges that came in.
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.stages.lineage import cut_lineage
-from udfs.errors import LongAttnError
+from longattn.etl.stages.lineage import cut_lineage
+from longattn.udfs.errors import LongAttnError
 
 MAX_ROUNDS = 40
 

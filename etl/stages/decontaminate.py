@@ -5,7 +5,7 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from udfs.ngrams import Hashes, distinct_ngrams, judged_batches
+from longattn.udfs.text.ngrams import Hashes, distinct_ngrams, judged_batches
 
 JUDGED_DDL = "window_id string, domain string, contaminated boolean"
 
@@ -14,7 +14,7 @@ def evaluation_ngrams(items: DataFrame, n: int) -> Hashes:
     """Hashes of every n words in a row of evaluation items (text), for `judged`.
 
     Evaluation sets are small: they are read on the driver, 8 bytes a word. Words are those of
-    udfs.ngrams; items of fewer than n words cannot be looked for and add nothing of their own.
+    udfs.text.ngrams; items of fewer than n words cannot be looked for and add nothing of their own.
     """
     texts = (row["text"] for row in items.select("text").toLocalIterator())
     return distinct_ngrams(texts, n)

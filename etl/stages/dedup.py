@@ -9,8 +9,8 @@ from functools import partial
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from etl.tables.schema import PAIRS
-from udfs.minhash import MinHash, fingerprint_batches
+from longattn.etl.tables.schema import PAIRS
+from longattn.udfs.text.minhash import MinHash, fingerprint_batches
 
 FINGERPRINT_DDL = (
     "doc_id string, domain string, priority int, n_chars bigint,"

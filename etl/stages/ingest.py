@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.tables.schema import DOCUMENTS, REJECTS
-from udfs import sources
-from udfs.records import STAGED_DDL, to_batches, to_row
-from udfs.sources import SourceSpec, Split
+from longattn.etl.tables.schema import DOCUMENTS, REJECTS
+from longattn.udfs.documents import bytes as raw
+from longattn.udfs.documents import formats as sources
+from longattn.udfs.documents.bytes import Split
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.documents.records import STAGED_DDL, to_batches, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +43,7 @@ class SourceFile:
 
 def splits_of(file: SourceFile, spec: SourceSpec, split_bytes: int) -> list[Split]:
     """Cut a file at multiples of split_bytes; compressed and whole-document files stay one."""
-    whole = spec.format not in SPLITTABLE or sources.compression(file.uri)
+    whole = spec.format not in SPLITTABLE or raw.compression(file.uri)
     step = file.n_bytes if whole else split_bytes
     ends = [*range(step, file.n_bytes, max(1, step)), file.n_bytes]
     return [file.split(start, end) for start, end in zip([0, *ends], ends, strict=False)]
@@ -107,7 +109,7 @@ def _count(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
     for _, split in _splits_in(batches):
-        row = {"uri": split.uri, "start": split.start, "n": sources.count_lines(split)}
+        row = {"uri": split.uri, "start": split.start, "n": raw.count_lines(split)}
         yield pa.RecordBatch.from_pylist([row])
 
 
@@ -169,7 +171,7 @@ def rejects(staged: DataFrame, refused: DataFrame) -> DataFrame:
         staged.drop("reason")
         .join(again, "staged_id")
         .withColumn("detail", detail)
-        .withColumn("excerpt", F.substring("text", 1, sources.EXCERPT))
+        .withColumn("excerpt", F.substring("text", 1, raw.EXCERPT))
     )
     columns = [name for name in REJECTS.columns if name not in ("job", "rejected_at")]
     both = bad.select(*columns).unionByName(repeated.select(*columns))

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType
 
-from etl.stages.lineage import cut_lineage
-from udfs.minhash import estimate, measure_pairs, sketch_batches
+from longattn.etl.stages.lineage import cut_lineage
+from longattn.udfs.text.minhash import estimate, measure_pairs, sketch_batches
 
 BLOCK = 8 << 20  # bytes of sketches that a task holds twice while it compares two blocks
 
@@ -45,9 +45,9 @@ def verified(pairs: DataFrame, documents: DataFrame, ngram: int, at_least: float
     """Pairs whose true Jaccard is this or more; adds similarity.
 
     Reads the text of the paired documents again, and of no others; their sketches take at most
-    half a megabyte each (see udfs.minhash.jaccard for what that means for books). A sketch travels
-    once to each pair of blocks that compares it, not once for each pair: pages made from one
-    template are alike by the thousand.
+    half a megabyte each (udfs.text.minhash says what that means for books). A sketch travels once
+    to each pair of blocks that compares it, not once for each pair: pages made from one template
+    are alike by the thousand.
     """
     wanted = _ends(pairs).select("doc_id").distinct()
     texts = only(documents, wanted).select("doc_id", "text")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from etl.config import MixConfig
-from udfs.errors import ConfigError
+from longattn.etl.config import MixConfig
+from longattn.udfs.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

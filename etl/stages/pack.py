@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from udfs.windowing import PackSpec, pack_table
+from longattn.udfs.windows.cut import PackSpec, pack_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.tables.schema import SCORES
-from udfs.scorers import ScorerSpec
-from udfs.scoring import TIMES, score_batches
+from longattn.etl.tables.schema import SCORES
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.worker import TIMES, score_batches
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,12 @@ from urllib.parse import unquote
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.stages.ingest import SourceFile, union
-from udfs import sources
-from udfs.records import STAGED_DDL, Row, to_batches, to_row
-from udfs.sources import SourceSpec, Split
+from longattn.etl.stages.ingest import SourceFile, union
+from longattn.udfs.documents import bytes as raw
+from longattn.udfs.documents import formats as sources
+from longattn.udfs.documents.bytes import Split
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.documents.records import STAGED_DDL, Row, to_batches, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +64,7 @@ def _is_whole(file: SourceFile, spec: SourceSpec, whole_bytes: int) -> bool:
     return (
         file.n_bytes <= whole_bytes
         or spec.format == "text"
-        or sources.compression(file.uri) in WHOLE_ONLY
+        or raw.compression(file.uri) in WHOLE_ONLY
     )
 
 
@@ -115,7 +117,7 @@ def _read_loose_lines(
         for batch in batches:
             for uri, data in zip(batch["_uri"].to_pylist(), batch["_line"], strict=True):
                 line = data.as_py()
-                item = sources.line_item(None, sources.Line(line, len(line)), parse)
+                item = sources.line_item(None, raw.Line(line, len(line)), parse)
                 if item:
                     yield to_row(item, unquote(uri), names[unquote(uri)], spec)
 

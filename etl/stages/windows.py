@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from etl.tables.schema import LENGTHS, WINDOWS
-from udfs.tokenize import tokenizer_name
-from udfs.windowing import WindowSpec, cut_batches
+from longattn.etl.tables.schema import LENGTHS, WINDOWS
+from longattn.udfs.text.tokens import tokenizer_name
+from longattn.udfs.windows.cut import WindowSpec, cut_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ def count_and_digest(documents: DataFrame) -> tuple[int, str]:
 
 
 def cut_documents(documents: DataFrame, spec: WindowSpec) -> DataFrame:
-    """Tokenise and cut: a row per window and one per document, as udfs.windowing says."""
+    """Tokenise and cut: a row per window and one per document, as udfs.windows.cut says."""
 
     def cut(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
         return cut_batches(batches, spec)

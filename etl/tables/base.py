@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from etl.tables.schema import TableSpec
-from udfs.errors import ConcurrentWriteError, TableError
+from longattn.etl.tables.schema import TableSpec
+from longattn.udfs.errors import ConcurrentWriteError, TableError
 
 ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
 Result = TypeVar("Result")

@@ -22,9 +22,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from etl.tables.base import Commit, Detail, Result, Table, Txn, column_problems
-from etl.tables.features import refuse_unreadable, refuse_unwritable
-from etl.tables.files import (
+from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn, column_problems
+from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
+from longattn.etl.tables.files import (
     NewFiles,
     as_pattern,
     commit_info,
@@ -32,8 +32,8 @@ from etl.tables.files import (
     partitions,
     write_files,
 )
-from etl.tables.schema import TableSpec
-from udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
+from longattn.etl.tables.schema import TableSpec
+from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
 
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
 ORPHAN_HOURS = 24  # files the log has never named may be a running job's until they are this old

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from deltalake import DeltaTable
 
-from udfs.errors import UnsupportedTableFeature
+from longattn.udfs.errors import UnsupportedTableFeature
 
 READABLE = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
 # Adding and removing whole files leaves these in order; the rest of them are checked by use below.

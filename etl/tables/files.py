@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import DataFrame
 
-from etl.tables.stats import file_stats
+from longattn.etl.tables.stats import file_stats
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 FOOTER_READERS = 8  # threads; a footer is one small read, slow only over a network

@@ -9,9 +9,9 @@ from typing import Any
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
 
-from etl.tables.base import Commit, Detail, Table, Txn
-from etl.tables.schema import TableSpec
-from udfs.errors import ConcurrentWriteError
+from longattn.etl.tables.base import Commit, Detail, Table, Txn
+from longattn.etl.tables.schema import TableSpec
+from longattn.udfs.errors import ConcurrentWriteError
 
 RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
-from etl.config import TablesConfig
-from etl.tables.base import Table
-from etl.tables.delta_rs import DeltaRsTable
-from etl.tables.native import NativeTable
-from etl.tables.schema import TABLES
-from udfs.errors import ConfigError
+from longattn.etl.config import TablesConfig
+from longattn.etl.tables.base import Table
+from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.native import NativeTable
+from longattn.etl.tables.schema import TABLES
+from longattn.udfs.errors import ConfigError
 
 EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 CONNECTORS: dict[str, type[Table]] = {"native": NativeTable, "delta-rs": DeltaRsTable}

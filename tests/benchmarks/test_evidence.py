@@ -21,7 +21,7 @@ from benchmarks.evidence.corpus import (
     versions,
     windows,
 )
-from benchmarks.evidence.statistics import auc_interval, ranks, spearman, top_overlap, wins
+from benchmarks.evidence.intervals import auc_interval, ranks, spearman, top_overlap, wins
 from benchmarks.evidence.truth import far_gain
 from benchmarks.evidence.unseen import unseen_documents
 

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from etl.config import SelectConfig
-from etl.jobs import score, select
-from etl.jobs.base import Context
-from etl.stages import cascade
-from etl.stages import select as stage
-from etl.tables.schema import WINDOWS
+from longattn.etl.config import SelectConfig
+from longattn.etl.inputs import current
+from longattn.etl.jobs import score
+from longattn.etl.jobs import selection as select
+from longattn.etl.run.context import Context
+from longattn.etl.stages import cascade
+from longattn.etl.stages import selection as stage
+from longattn.etl.tables.schema import WINDOWS
 from tests.conftest import SCORER
 
 pytestmark = pytest.mark.spark
@@ -120,13 +122,13 @@ def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]
 
 def selected(context: Context) -> set[str]:
     select.run(context)
-    _, rows = select.current_selection(context)
+    _, rows = current.current_selection(context)
     return {row["window_id"] for row in rows.collect()}
 
 
 def windows(context: Context, length: int) -> Any:
     """Sixty windows of two domains; token ids of which some come often and some seldom."""
-    from etl import names
+    from longattn.etl import names
 
     rng = np.random.default_rng(0)
     rows = [

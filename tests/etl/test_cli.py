@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from etl import cli
-from etl.jobs import JOBS
-from udfs import __version__
+from longattn.etl import cli
+from longattn.etl.jobs import JOBS
+from longattn.udfs import __version__
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "etl.cli", *argv]
+    command = [sys.executable, "-m", "longattn.etl.cli", *argv]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -54,8 +54,8 @@ def test_wrong_arguments_exit_two_with_one_line(
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
-    code = "import sys, etl.cli; print([m for m in ('torch','pyspark','pandas','transformers')"
-    code += " if m in sys.modules])"
+    code = "import sys, longattn.etl.cli; heavy = ('torch', 'pyspark', 'pandas', 'transformers');"
+    code += " print([m for m in heavy if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout.strip() == "[]"
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.stages.components import check_labels, components
-from udfs.errors import LongAttnError
+from longattn.etl.stages.components import check_labels, components
+from longattn.udfs.errors import LongAttnError
 
 pytestmark = pytest.mark.spark
 

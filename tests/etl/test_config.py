@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import config
-from udfs.errors import ConfigError
+from longattn.etl import config
+from longattn.udfs.errors import ConfigError
 
 
 def refusal(*overrides: str) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from etl.jobs import score, select, windows
-from etl.jobs.base import Context
-from etl.stages import decontaminate as stage
-from etl.tables.schema import DOCUMENTS
-from udfs.errors import SourceError, TableError
+from longattn.etl.jobs import score, windows
+from longattn.etl.jobs import selection as select
+from longattn.etl.run.context import Context
+from longattn.etl.stages import decontaminate as stage
+from longattn.etl.tables.schema import DOCUMENTS
+from longattn.udfs.errors import SourceError, TableError
 
 pytestmark = pytest.mark.spark
 QUESTION = "what is the capital of the old kingdom"

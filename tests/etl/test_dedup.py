@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from etl import config as config_module
-from etl.jobs import dedup
-from etl.jobs.base import Context, TableSet
-from etl.progress import Progress
-from etl.stages import lsh
-from etl.stages.dedup import kept_documents
-from etl.tables.base import Commit
-from etl.tables.schema import DOCUMENTS, TABLES
-from udfs.errors import ConfigError
+from longattn.etl import config as config_module
+from longattn.etl.jobs import dedup
+from longattn.etl.progress import Progress
+from longattn.etl.run.context import Context, TableSet
+from longattn.etl.stages import lsh
+from longattn.etl.stages.dedup import kept_documents
+from longattn.etl.tables.base import Commit
+from longattn.etl.tables.schema import DOCUMENTS, TABLES
+from longattn.udfs.errors import ConfigError
 
 pytestmark = pytest.mark.spark
 
@@ -338,8 +338,8 @@ def test_two_workers_give_the_same_as_one(documents, domain_run):
     """Two executors of a cluster on this machine, in a process of its own."""
     code = (
         "from tests.etl.test_dedup import Pipeline, corpus\n"
-        "from etl.config import SparkConfig\n"
-        "from etl.session import get_spark\n"
+        "from longattn.etl.config import SparkConfig\n"
+        "from longattn.etl.session import get_spark\n"
         "conf = {'spark.sql.shuffle.partitions': '4', 'spark.executor.memory': '1g'}\n"
         "spark = get_spark(SparkConfig(master='local-cluster[2,1,1024]', conf=conf))\n"
         "pipeline = Pipeline(spark)\n"

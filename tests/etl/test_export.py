@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etl.export import FORMATS, megatron
-from etl.export import samples as stage
-from etl.export.files import MANIFEST, Folder
-from etl.export.formats import Options
-from etl.export.write import Written, write_shards
-from etl.tables.schema import SELECTIONS, WINDOWS
-from udfs.errors import ExportError
+from longattn.etl.export import FORMATS, megatron
+from longattn.etl.export import samples as stage
+from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.export.formats import Options
+from longattn.etl.export.write import Written, write_shards
+from longattn.etl.tables.schema import SELECTIONS, WINDOWS
+from longattn.udfs.errors import ExportError
 
 N_WINDOWS, LENGTH = 30, 16
 TEXT = "A\u00e9\U0001d4b3\u4e2d. " * 200  # one to four bytes a character
@@ -266,7 +266,7 @@ class TestMds:
 
 def merged_shard(folder: Path) -> bytes:
     """All samples of an export in one shard, by our encoder."""
-    from etl.export import mds
+    from longattn.etl.export import mds
 
     samples = []
     for path in sorted(folder.glob("*.mds")):
@@ -279,7 +279,7 @@ def merged_shard(folder: Path) -> bytes:
 
 class TestMdsLimits:
     def test_a_shard_that_uint32_offsets_cannot_reach_is_refused(self) -> None:
-        from etl.export import mds
+        from longattn.etl.export import mds
 
         class Huge(bytes):
             def __len__(self) -> int:

@@ -16,12 +16,12 @@ import pytest
 import zstandard
 from deltalake import write_deltalake
 
-from etl.jobs import ingest
-from etl.jobs.base import Context, Outcome, TableSet
-from etl.jobs.listing import list_files, specs_of
-from etl.stages import ingest as stage
-from etl.stages.spark_readers import read_with_spark
-from udfs.errors import ConfigError, SourceError, UserError
+from longattn.etl.inputs.listing import list_files, specs_of
+from longattn.etl.jobs import ingest
+from longattn.etl.run.context import Context, Outcome, TableSet
+from longattn.etl.stages import ingest as stage
+from longattn.etl.stages.spark_readers import read_with_spark
+from longattn.udfs.errors import ConfigError, SourceError, UserError
 
 pytestmark = pytest.mark.spark
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from etl.jobs.base import Context, Outcome
-from etl.jobs.ledger import record
-from etl.jobs.status import status
-from udfs.errors import ConfigError, LedgerError
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.ledger import record
+from longattn.etl.views.status import status
+from longattn.udfs.errors import ConfigError, LedgerError
 
 pytestmark = pytest.mark.spark
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.config import MixConfig
-from etl.stages import mix as stage
-from etl.stages.mix import Supply
-from udfs.errors import ConfigError
+from longattn.etl.config import MixConfig
+from longattn.etl.stages import mix as stage
+from longattn.etl.stages.mix import Supply
+from longattn.udfs.errors import ConfigError
 
 SUPPLY = {"book": Supply(windows=10, tokens=1000), "code": Supply(windows=5, tokens=500)}
 

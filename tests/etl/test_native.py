@@ -18,10 +18,10 @@ pytest.importorskip("delta")
 from delta.exceptions import ConcurrentAppendException, ConcurrentTransactionException
 from delta.tables import DeltaMergeBuilder, DeltaTable, DeltaTableBuilder
 
-from etl.tables.base import Txn
-from etl.tables.native import NativeTable
-from etl.tables.schema import TableSpec
-from udfs.errors import ConcurrentWriteError, TableError
+from longattn.etl.tables.base import Txn
+from longattn.etl.tables.native import NativeTable
+from longattn.etl.tables.schema import TableSpec
+from longattn.udfs.errors import ConcurrentWriteError, TableError
 
 SPEC = TableSpec(
     name="scores",
@@ -223,7 +223,7 @@ def test_a_merge_that_another_one_overtakes_is_tried_again(delta: FakeDelta) -> 
 def test_a_merge_overtaken_every_time_gives_up(
     delta: FakeDelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.tables.base.ATTEMPTS", 2)
+    monkeypatch.setattr("longattn.etl.tables.base.ATTEMPTS", 2)
     delta.merging.execute.side_effect = ConcurrentAppendException("a merge")
     with pytest.raises(ConcurrentWriteError, match="/lake/scores: other writers won 2 times"):
         table(delta).merge(delta.frame())

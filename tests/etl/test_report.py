@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from etl.report import figures
-from etl.report.page import Example, Page, render
+from longattn.etl.report import figures
+from longattn.etl.report.page import Example, Page, render
 
 
 @pytest.fixture

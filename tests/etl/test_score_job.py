@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etl import names
-from etl.jobs import score
-from etl.jobs.base import Context
-from etl.tables.schema import WINDOWS
+from longattn.etl import names
+from longattn.etl.jobs import score
+from longattn.etl.run.context import Context
+from longattn.etl.tables.schema import WINDOWS
+from longattn.udfs.models.build import build_scorer
+from longattn.udfs.scorers.registry import load_scorer
 from tests.udfs.models import LENGTH, K, eager_statistics, make_checkpoint
 from tests.udfs.models import windows as token_windows
-from udfs.checkpoint import build_scorer
-from udfs.scorers import load_scorer
 
 pytestmark = pytest.mark.spark
 
@@ -110,15 +110,15 @@ def test_kill_9_between_commits_loses_and_doubles_nothing(
     """A process scores the windows and is killed after its first commit; a rerun ends the work."""
     code = f"""
         import os, signal
-        from etl import config, surface
-        from etl.jobs import score
+        from longattn.etl import config, console
+        from longattn.etl.jobs import score
         settings = config.validate({context.config.model_dump()!r})
         commit = score._commit
         def die_after_the_first(*arguments):
             commit(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
         score._commit = die_after_the_first
-        score.run(surface.open_context(settings, quiet=True))
+        score.run(console.open_context(settings, quiet=True))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     killed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from etl.config import SelectConfig
-from etl.stages import select as stage
-from udfs.errors import ConfigError
+from longattn.etl.config import SelectConfig
+from longattn.etl.stages import lds, rank
+from longattn.etl.stages import selection as stage
+from longattn.udfs.errors import ConfigError
 
 pytestmark = pytest.mark.spark
 DOMAINS = {"arxiv": 70_000, "book": 29_900, "code": 100}
@@ -125,7 +126,7 @@ class TestAgainstPandas:
         equal = rows.where("domain = 'arxiv'").withColumn("lds", F.lit(1.0))
         keyed = equal.withColumn("sort_key", F.struct((-F.col("lds")).alias("down"), "window_id"))
         sized = keyed.withColumn("n_scored", F.lit(DOMAINS["arxiv"]))
-        sizes = stage._placed(sized.join(stage._splits(sized), "domain")).groupBy("bucket").count()
+        sizes = rank._placed(sized.join(rank._splits(sized), "domain")).groupBy("bucket").count()
         assert sizes.agg(F.max("count")).first()[0] < 3 * DOMAINS["arxiv"] / 128
 
 
@@ -141,7 +142,7 @@ class TestStatistics:
         scores = spark.createDataFrame([row], f"{ddl}, ds double, du double")
 
         def found(**settings: Any) -> tuple[float, float]:
-            row = stage.dependency(scores, SelectConfig(**settings)).first()
+            row = lds.dependency(scores, SelectConfig(**settings)).first()
             return row["ds"], row["du"]
 
         block = [-f.var(ddof=1) for f in far]
@@ -153,7 +154,7 @@ class TestStatistics:
         assert found(heads=[1]) == pytest.approx((s1[1] / length, matrix[1]))
 
     def test_agrees_with_the_torch_definition(self, spark: Any) -> None:
-        attention = pytest.importorskip("udfs.attention")
+        attention = pytest.importorskip("longattn.udfs.attention.blocked")
         rng = np.random.default_rng(1)
         s1, s2 = rng.random(4) * 3, rng.random(4) * 1e-3
         scores = spark.createDataFrame(
@@ -163,14 +164,14 @@ class TestStatistics:
         )
         for support in ("matrix", "block"):
             config = SelectConfig(support=support, heads=[0, 1, 2, 3])
-            row = stage.dependency(scores, config).first()
+            row = lds.dependency(scores, config).first()
             ds, du = torch_dependency(attention, s1, s2, support)
             assert (row["ds"], row["du"]) == pytest.approx((ds, du), rel=1e-6)
 
     def test_equal_values_count_zero(self, spark: Any) -> None:
         data = [("a", "x", 0.5, -1.0), ("b", "x", 0.5, -2.0), ("c", "y", 0.5, -2.0)]
         rows = spark.createDataFrame(data, "window_id string, domain string, ds double, du double")
-        scored = stage.score_by(rows, SelectConfig(alpha=1.0), 0).orderBy("window_id").collect()
+        scored = lds.score_by(rows, SelectConfig(alpha=1.0), 0).orderBy("window_id").collect()
         assert [row["lds"] for row in scored] == pytest.approx([0.5**0.5, -(0.5**0.5), 0.0])
 
 
@@ -188,26 +189,26 @@ class TestCut:
     def test_fraction_is_rounded_half_up_and_keeps_one(
         self, n: int, fraction: float, kept: int
     ) -> None:
-        assert stage.cut_of("d", n, SelectConfig(fraction=fraction)).last_rank == kept
+        assert rank.cut_of("d", n, SelectConfig(fraction=fraction)).last_rank == kept
 
     @pytest.mark.parametrize(
         ("bounds", "ranks"),
         [([90.0, 100.0], (1, 1)), ([0.0, 100.0], (1, 10)), ([0.0, 30.0], (8, 10))],
     )
     def test_percentiles_of_ten(self, bounds: list[float], ranks: tuple[int, int]) -> None:
-        cut = stage.cut_of("d", 10, SelectConfig(percentile=bounds))
+        cut = rank.cut_of("d", 10, SelectConfig(percentile=bounds))
         assert (cut.first_rank, cut.last_rank) == ranks
 
     def test_a_domain_without_a_cut_is_named(self) -> None:
         with pytest.raises(ConfigError, match="no cut for domain 'code'"):
-            stage.cut_of("code", 10, SelectConfig(fraction={"book": 0.5}))
+            rank.cut_of("code", 10, SelectConfig(fraction={"book": 0.5}))
 
     def test_a_range_the_wrong_way_round_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="expected \\[from, to\\]"):
-            stage.cut_of("d", 10, SelectConfig(percentile=[90.0, 10.0]))
+            rank.cut_of("d", 10, SelectConfig(percentile=[90.0, 10.0]))
 
     def test_no_bound_binds_by_default(self) -> None:
-        assert stage.Cut(n_scored=1).min_score == -math.inf
+        assert rank.Cut(n_scored=1).min_score == -math.inf
 
 
 class TestBaselines:
@@ -222,7 +223,7 @@ class TestBaselines:
 
     def test_a_missing_column_is_named(self, rows: Any) -> None:
         with pytest.raises(ConfigError, match="no column 'perplexity'"):
-            stage.score_by(rows, SelectConfig(by="column", column="perplexity"), 0)
+            lds.score_by(rows, SelectConfig(by="column", column="perplexity"), 0)
 
     def test_overlaps_count_common_windows(self, spark: Any) -> None:
         def selected(ids: Mapping[str, str]) -> Any:

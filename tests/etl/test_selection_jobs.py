@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etl import config as config_module
-from etl import names
-from etl.jobs import export as export_job
-from etl.jobs import report as report_job
-from etl.jobs import select as select_job
-from etl.jobs.base import Context, Outcome
-from etl.jobs.ledger import record, run_job
-from etl.jobs.trace import trace
-from etl.tables.schema import TABLES
-from udfs.errors import ConfigError, TableError, UserError
+from longattn.etl import config as config_module
+from longattn.etl import names
+from longattn.etl.inputs import current
+from longattn.etl.jobs import export as export_job
+from longattn.etl.jobs import report as report_job
+from longattn.etl.jobs import run_job
+from longattn.etl.jobs import selection as select_job
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.ledger import record
+from longattn.etl.tables.schema import TABLES
+from longattn.etl.views.provenance import trace
+from longattn.udfs.errors import ConfigError, TableError, UserError
 
 pytestmark = pytest.mark.spark
 LENGTH, N_DOCS = 32, 24
@@ -62,9 +64,9 @@ def settings(root: Path, tokenizer: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def context(spark: Any, settings: dict[str, Any]) -> Context:
     """Two windows of each document in two domains; one document is a duplicate."""
-    from etl.jobs.base import TableSet
-    from etl.progress import Progress
-    from etl.tables.open import open_tables
+    from longattn.etl.progress import Progress
+    from longattn.etl.run.context import TableSet
+    from longattn.etl.tables.open import open_tables
 
     config = config_module.validate(settings)
     tables = TableSet(open_tables(spark, config.tables))
@@ -123,10 +125,10 @@ class TestSelectJob:
         assert dict(taken) == {"book": 11, "code": 5, "wiki": 2}
 
     def test_the_same_inputs_give_the_same_selection(self, context: Context) -> None:
-        name, rows = select_job.current_selection(context)
+        name, rows = current.current_selection(context)
         first = rows.toPandas().sort_values("window_id", ignore_index=True)
         select_job.run(context)
-        again, rows = select_job.current_selection(context)
+        again, rows = current.current_selection(context)
         second = rows.toPandas().sort_values("window_id", ignore_index=True)
         assert name == again
         assert first.equals(second)
@@ -137,7 +139,7 @@ class TestSelectJob:
     ) -> None:
         other = changed(context, settings, seed=5)
         with pytest.raises(TableError, match="run `longattn select`"):
-            select_job.current_selection(other)
+            current.current_selection(other)
 
     def test_a_short_domain_stops_it_before_anything_is_written(
         self, context: Context, settings: dict[str, Any]
@@ -149,7 +151,7 @@ class TestSelectJob:
         assert context.tables["selections"].version() == version
 
     def test_the_summary_counts_what_was_scored(self, context: Context) -> None:
-        book, code = select_job.selection_summary(context)
+        book, code = current.selection_summary(context)
         assert (book["windows"], book["scored"], book["tokens"]) == (11, 22, 11 * LENGTH)
         assert (code["windows"], code["scored"]) == (5, 24)
         assert book["lds_min"] < book["lds_max"]
@@ -165,7 +167,7 @@ class TestExportAndTrace:
     def test_the_manifest_tells_where_it_came_from(
         self, context: Context, manifest: dict[str, Any]
     ) -> None:
-        name, _ = select_job.current_selection(context)
+        name, _ = current.current_selection(context)
         assert (manifest["selection"], manifest["samples"]) == (name, 18)
         assert manifest["config"] == context.config.hash
         assert manifest["domains"]["book"]["sources"][0]["license"] == "CC0"
@@ -183,7 +185,7 @@ class TestExportAndTrace:
     ) -> None:
         import zstandard
 
-        _, rows = select_job.current_selection(context)
+        _, rows = current.current_selection(context)
         books = rows.where("copies = 1 and domain = 'book'").orderBy("window_id")
         window_id = books.first()["window_id"]
         lines = trace(context, window_id)
@@ -210,7 +212,7 @@ class TestReport:
             return np.tril(np.ones((4, 4)))
 
         page = report_job.make_page(context, attention)
-        name, rows = select_job.current_selection(context)
+        name, rows = current.current_selection(context)
         assert name in page.subtitle
         best = [e.window_id for e in page.best]
         top = [

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.tables.stats import MAX_STRING, file_stats
+from longattn.etl.tables.stats import MAX_STRING, file_stats
 
 ROWS = st.lists(
     st.tuples(

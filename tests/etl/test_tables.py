@@ -19,19 +19,19 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from etl.config import TablesConfig
-from etl.tables.base import Table, Txn
-from etl.tables.delta_rs import DeltaRsTable
-from etl.tables.native import NativeTable
-from etl.tables.open import (
+from longattn.etl.config import TablesConfig
+from longattn.etl.tables.base import Table, Txn
+from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.native import NativeTable
+from longattn.etl.tables.open import (
     EXTENSION,
     choose_connector,
     is_catalog_name,
     location,
     open_tables,
 )
-from etl.tables.schema import TABLES, TableSpec
-from udfs.errors import (
+from longattn.etl.tables.schema import TABLES, TableSpec
+from longattn.udfs.errors import (
     ConcurrentWriteError,
     ConfigError,
     TableError,
@@ -391,7 +391,7 @@ def test_a_replace_overtaken_every_time_gives_up_and_changes_nothing(
     rs: DeltaRsTable, frame: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rs.append(frame([row(1)]))
-    monkeypatch.setattr("etl.tables.base.ATTEMPTS", 3)
+    monkeypatch.setattr("longattn.etl.tables.base.ATTEMPTS", 3)
     overtaken(rs, monkeypatch, times=3)
     with pytest.raises(ConcurrentWriteError, match="3 times in a row"):
         rs.overwrite(frame([row(9)]))

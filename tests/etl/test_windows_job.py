@@ -11,14 +11,14 @@ import pytest
 from pyspark.sql import DataFrame
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from etl.jobs import windows as job
-from etl.jobs.base import Context
-from etl.names import packing, windowing
-from etl.stages.pack import group_counts, pack_documents
-from etl.tables.schema import DOCUMENTS, DUPLICATES
-from udfs.tokenize import load_tokenizer
-from udfs.windowing import PackSpec
-from udfs.windows import longattn_windows
+from longattn.etl.jobs import windows as job
+from longattn.etl.names import packing, windowing
+from longattn.etl.run.context import Context
+from longattn.etl.stages.pack import group_counts, pack_documents
+from longattn.etl.tables.schema import DOCUMENTS, DUPLICATES
+from longattn.udfs.text.tokens import load_tokenizer
+from longattn.udfs.windows.cut import PackSpec
+from longattn.udfs.windows.spans import longattn_windows
 
 pytestmark = pytest.mark.spark
 

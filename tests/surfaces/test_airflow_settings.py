@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from etl import config as config_module
-from etl.jobs import JOBS
+from longattn.etl import config as config_module
+from longattn.etl.jobs import JOBS
 from tests.surfaces.corpus import REPO
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from etl import config as config_module
-from etl.cli import _parser
-from etl.jobs import JOBS
+from longattn.etl import config as config_module
+from longattn.etl.cli import _parser
+from longattn.etl.jobs import JOBS
 
 bundles = pytest.importorskip("databricks.bundles.jobs", reason="databricks-bundles not installed")
 REPO = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from etl import config as config_module
-from etl.cli import _parser
+from longattn.etl import config as config_module
+from longattn.etl.cli import _parser
 
 REPO = Path(__file__).resolve().parents[2]
 DOCKER = REPO / "docker"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from etl.jobs import JOBS
+from longattn.etl.jobs import JOBS
 from tests.surfaces.corpus import DOMAINS, REPO, make_config
 from tests.surfaces.dbutils import NotebookExit, install
 
@@ -73,7 +73,7 @@ def test_the_first_cell_explains_every_widget(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_wheel_installed_is_the_one_that_dist_builds(path: Path) -> None:
-    import udfs
+    from longattn import udfs
 
     wheel = f"../dist/longattn_spark-{udfs.__version__}-py3-none-any.whl"
     assert f"# MAGIC %pip install --quiet {wheel}\n" in path.read_text()

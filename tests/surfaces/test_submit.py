@@ -25,8 +25,8 @@ from delta import configure_spark_with_delta_pip
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from etl.java import ensure_java
-from etl.session import DELTA_CONF
+from longattn.etl.java import ensure_java
+from longattn.etl.session import DELTA_CONF
 from tests.surfaces.corpus import REPO, make_config
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -39,14 +39,14 @@ import json
 from pyspark import TaskContext
 from pyspark.sql import functions as F
 
-from etl.config import SparkConfig
-from etl.session import get_spark
+from longattn.etl.config import SparkConfig
+from longattn.etl.session import get_spark
 
 spark = get_spark(SparkConfig())
 
 @F.udf("string")
 def seen(_):
-    import etl
+    import longattn.etl as etl
     gpu = TaskContext.get().resources().get("gpu")
     return json.dumps({"gpu": gpu and gpu.addresses, "etl": etl.__file__})
 

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udfs.attention import FarStatistics, far_statistics_reference
+from longattn.udfs.attention.dependency import FarStatistics
+from longattn.udfs.attention.reference import far_statistics_reference
 
 Kernel = Callable[..., FarStatistics]
 

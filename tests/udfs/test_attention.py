@@ -8,11 +8,9 @@ from attention_cases import CASES, assert_within_budget
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs.attention import (
-    dependency,
-    far_statistics,
-    far_statistics_reference,
-)
+from longattn.udfs.attention.dependency import dependency
+from longattn.udfs.attention.dispatch import far_statistics
+from longattn.udfs.attention.reference import far_statistics_reference
 
 KERNELS = [far_statistics_reference, far_statistics]
 
@@ -62,8 +60,8 @@ def test_tiles_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     q_BHLD, k_BGLD = torch.randn(1, 4, 201, 16), torch.randn(1, 2, 201, 16)
     whole = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), k=50)
     for rows, keys in ((64, 32), (128, 200), (512, 7)):
-        monkeypatch.setattr("udfs.attention.TILE_ROWS", rows)
-        monkeypatch.setattr("udfs.attention.TILE_KEYS", keys)
+        monkeypatch.setattr("longattn.udfs.attention.blocked.TILE_ROWS", rows)
+        monkeypatch.setattr("longattn.udfs.attention.blocked.TILE_KEYS", keys)
         found = far_statistics(q_BHLD, k_BGLD, k=50)
         assert torch.allclose(found.s1_BH, whole.s1_BH, rtol=1e-5)
         assert torch.allclose(found.s2_BH, whole.s2_BH, rtol=1e-5)
@@ -98,8 +96,10 @@ def problems(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, obj
 def test_any_window_scores_as_defined(problem: tuple) -> None:
     q_BHLD, k_BGLD, options = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("udfs.attention.TILE_KEYS", 24)  # several tiles even in a small window
-        patch.setattr("udfs.attention.TILE_ROWS", 32)
+        patch.setattr(
+            "longattn.udfs.attention.blocked.TILE_KEYS", 24
+        )  # several tiles even in a small window
+        patch.setattr("longattn.udfs.attention.blocked.TILE_ROWS", 32)
         found = far_statistics(q_BHLD, k_BGLD, keep_rows=True, **options)
     truth = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), keep_rows=True, **options)
     for name in ("row_mass_BHR", "row_square_BHR"):

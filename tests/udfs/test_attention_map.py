@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from udfs.attention import far_statistics_reference
-from udfs.attention_map import far_rows
-from udfs.model import AttentionCall
+from longattn.udfs.attention.reference import far_statistics_reference
+from longattn.udfs.models.prefix import AttentionCall
+from longattn.udfs.pictures.attention_map import far_rows
 
 OPTIONS = [{}, {"softcap": 5.0}, {"sliding_window": 20}, {"scale": 0.3}]
 

@@ -31,8 +31,8 @@ def test_kernel_in_the_interpreter() -> None:
 if INTERPRETED:
     from attention_cases import CASES, KERNEL_CASES, assert_within_budget
 
-    from udfs.attention import far_statistics_reference
-    from udfs.attention_triton import far_statistics_triton
+    from longattn.udfs.attention.reference import far_statistics_reference
+    from longattn.udfs.attention.triton import far_statistics_triton
 
     # bfloat16 is left to the GPU: the interpreter multiplies its bit patterns as whole numbers
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -76,7 +76,7 @@ def test_kernel_compiles_for_a_gpu_that_is_not_here(capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from udfs.attention_triton import LAUNCH, _far_kernel
+    from longattn.udfs.attention.triton import LAUNCH, _far_kernel
 
     shape = {"D": 64, "BLOCK_D": 64, "GROUP": 3, "HAS_SOFTCAP": False, "HAS_WINDOW": False}
     constants = {**shape, "BLOCK_M": 64, "BLOCK_N": 64}
@@ -96,7 +96,7 @@ def test_kernel_compiles_for_a_gpu_that_is_not_here(capability: int) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_kernel_on_a_gpu(dtype: torch.dtype) -> None:
-    from udfs.attention import far_statistics
+    from longattn.udfs.attention.dispatch import far_statistics
 
     torch.manual_seed(0)
     q_BHLD, k_BGLD = torch.randn(2, 8, 4099, 128), torch.randn(2, 2, 4099, 128)

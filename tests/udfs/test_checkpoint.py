@@ -14,9 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from udfs.checkpoint import build_scorer, read_manifest
-from udfs.errors import ModelError, UserError
-from udfs.scorers import ScorerSpec, load_scorer, scorer_version
+from longattn.udfs.errors import ModelError, UserError
+from longattn.udfs.models.artefact import read_manifest
+from longattn.udfs.models.build import build_scorer
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 PACKAGES, SMOLLM2_SCORER = DATA / "packages", DATA / "scorer"
@@ -180,7 +182,8 @@ def test_version_does_not_depend_on_how_scores_are_computed(scorer: Path) -> Non
 
 def test_naming_a_scorer_imports_neither_torch_nor_transformers(scorer: Path) -> None:
     code = (
-        "import sys; from udfs.scorers import *;"
+        "import sys; from longattn.udfs.scorers.base import ScorerSpec;"
+        "from longattn.udfs.scorers.registry import scorer_version;"
         f"scorer_version(ScorerSpec(model={str(scorer)!r}));"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )
@@ -262,10 +265,11 @@ def make_sparse_checkpoint(folder: Path, vocab_size: int) -> int:
 BUILD_AND_MEASURE = """
 import resource, sys
 import torch, transformers, safetensors.torch
-from udfs import checkpoint, model, attention
+from longattn.udfs.attention import dispatch
+from longattn.udfs.models import build, prefix
 from transformers.models.llama import modeling_llama
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-manifest = checkpoint.build_scorer(sys.argv[1], sys.argv[2])
+manifest = build.build_scorer(sys.argv[1], sys.argv[2])
 print(before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, manifest.bytes)
 """
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs import coarse
-from udfs.attention import far_statistics_reference
-from udfs.coarse import coarse_statistics, draw_keys
+from longattn.udfs.attention import coarse
+from longattn.udfs.attention.coarse import coarse_statistics, draw_keys
+from longattn.udfs.attention.reference import far_statistics_reference
 
 
 @given(st.data())

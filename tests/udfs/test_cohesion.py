@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs.cohesion import (
+from longattn.udfs.scorers.base import ScorerSpec, TokenIds
+from longattn.udfs.scorers.cohesion import (
     CELL,
     Cohesion,
     affinity,
@@ -16,7 +17,7 @@ from udfs.cohesion import (
     distance_weights,
     order_variance,
 )
-from udfs.scorers import ScorerSpec, TokenIds, load_scorer, scorer_version
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 N = 6
 LENGTH = 64 * CELL

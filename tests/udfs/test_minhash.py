@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs import minhash as m
-from udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError
+from longattn.udfs.text import minhash as m
 
 BANDS, ROWS = m.choose_bands(0.8, 128)
 MINHASH = m.MinHash(ngram=5, permutations=128, bands=BANDS, rows=ROWS)
@@ -116,7 +116,7 @@ def test_band_hashes_differ_between_places():
 
 def test_fingerprints_are_the_same_in_another_process():
     code = (
-        "from udfs import minhash as m;"
+        "from longattn.udfs.text import minhash as m;"
         f"print(m.fingerprint('a b c d e f g', m.{MINHASH!r}).bands.tolist())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

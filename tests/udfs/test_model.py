@@ -8,6 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from longattn.udfs.errors import ModelError
+from longattn.udfs.models.build import build_scorer
+from longattn.udfs.models.prefix import check_supported, needed_parameters
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import load_scorer
 from tests.udfs.models import (
     FAMILIES,
     LENGTH,
@@ -17,10 +22,6 @@ from tests.udfs.models import (
     make_checkpoint,
     windows,
 )
-from udfs.checkpoint import build_scorer
-from udfs.errors import ModelError
-from udfs.model import check_supported, needed_parameters
-from udfs.scorers import ScorerSpec, load_scorer
 
 
 def our_statistics(
@@ -120,8 +121,8 @@ def test_layers_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 
 def test_far_map_and_curve_add_up_to_the_score(tmp_path: Path) -> None:
-    from udfs.attention_map import far_map
-    from udfs.plot import draw_window
+    from longattn.udfs.pictures.attention_map import far_map
+    from longattn.udfs.pictures.plot import draw_window
 
     build_scorer(
         str(make_checkpoint(tmp_path / "model", "gemma2")), str(tmp_path / "scorer"), [0, 1]

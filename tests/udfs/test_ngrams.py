@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs import ngrams
+from longattn.udfs.text import ngrams
 
 SOLO = "".join(f"{chr(first)}-{chr(last)}" for first, last in ngrams.SOLO_SCRIPTS)
 TEXT = st.text(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs.packing import STRATEGIES, Segment, best_fit, concat, tokens_of, waste
+from longattn.udfs.windows.packing import STRATEGIES, Segment, best_fit, concat, tokens_of, waste
 
 SIZES = st.lists(st.integers(1, 90), max_size=40)
 LENGTHS = st.integers(4, 40)

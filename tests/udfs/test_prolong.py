@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs import prolong
-from udfs.errors import ModelError
-from udfs.prolong import (
+from longattn.udfs.errors import ModelError
+from longattn.udfs.scorers import prolong
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.prolong import (
     ProLong,
     ProLongSettings,
     long_dependency_score,
     sample_pairs,
     specificity,
 )
-from udfs.scorers import ScorerSpec, load_scorer, scorer_version
-from udfs.scoring import score_batches
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
+from longattn.udfs.scorers.worker import score_batches
 
 
 @given(st.integers(2, 60), st.integers(1, 400), st.integers(0, 5))

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs.recurrence import LONGEST, Recurrence, recalled
-from udfs.scorers import ScorerSpec, TokenIds, load_scorer, scorer_version
+from longattn.udfs.scorers.base import ScorerSpec, TokenIds
+from longattn.udfs.scorers.recurrence import LONGEST, Recurrence, recalled
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 
 def longest_match(ids: list[int], t: int, earlier: Iterable[int]) -> int:

@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from udfs.attention import dependency, far_statistics_reference
-from udfs.sampling import estimate, far_statistics_sampled, rows_to_sample, sample_rows
+from longattn.udfs.attention.dependency import dependency
+from longattn.udfs.attention.reference import far_statistics_reference
+from longattn.udfs.attention.sampled import (
+    estimate,
+    far_statistics_sampled,
+    rows_to_sample,
+    sample_rows,
+)
 
 
 @given(st.integers(8, 3000), st.data())

@@ -17,26 +17,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from etl.tables.schema import SCORES
-from udfs import scorers, scoring
-from udfs.checkpoint import build_scorer
-from udfs.errors import ConfigError, UserError
-from udfs.scorers import (
-    Plugin,
-    Score,
-    ScorerSpec,
-    TokenIds,
-    default_k,
-    load_scorer,
-    scorer_version,
-)
-from udfs.scoring import (
+from longattn.etl.tables.schema import SCORES
+from longattn.udfs.errors import ConfigError, UserError
+from longattn.udfs.models.build import build_scorer
+from longattn.udfs.scorers import registry
+from longattn.udfs.scorers import worker as scoring
+from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k
+from longattn.udfs.scorers.lines import score_window_lines
+from longattn.udfs.scorers.registry import Plugin, load_scorer, scorer_version
+from longattn.udfs.scorers.worker import (
     COLUMNS,
     TIMES,
     Meter,
     prefetched,
     score_batches,
-    score_window_lines,
     score_windows,
 )
 
@@ -218,7 +212,7 @@ def test_random_is_seeded_uniform_and_says_so() -> None:
 
 
 def test_random_statistics_follow_from_its_head() -> None:
-    from udfs.attention import dependency
+    from longattn.udfs.attention.dependency import dependency
 
     (score,) = load_scorer(ScorerSpec(scorer="random")).score([np.array(tokens(9))])
     heads = torch.tensor(score["head_s1"]), torch.tensor(score["head_s2"])
@@ -227,8 +221,11 @@ def test_random_statistics_follow_from_its_head() -> None:
 
 
 def test_a_scorer_is_one_entry_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin = Plugin(load="udfs.scorers:RandomScorer", version="udfs.scorers:random_version")
-    monkeypatch.setitem(scorers.SCORERS, "mine", plugin)
+    plugin = Plugin(
+        load="longattn.udfs.scorers.control:RandomScorer",
+        version="longattn.udfs.scorers.control:random_version",
+    )
+    monkeypatch.setitem(registry.SCORERS, "mine", plugin)
     assert scorer_version(ScorerSpec(scorer="mine", seed=4)) == "random:seed=4"
     with pytest.raises(ConfigError, match=r"unknown scorer longatn \(did you mean 'longattn'\?\)"):
         scorer_version(ScorerSpec(scorer="longatn"))
@@ -281,7 +278,7 @@ def test_a_checkpoint_can_be_scored_without_a_scorer_folder(scorer: Path) -> Non
 
 def test_importing_scorers_and_scoring_is_light() -> None:
     code = (
-        "import sys, udfs.scorers, udfs.scoring;"
+        "import sys, longattn.udfs.scorers.base, longattn.udfs.scorers.worker;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'etl')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,9 +16,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udfs import records, sources
-from udfs.records import doc_id, lookup, to_batches, to_row
-from udfs.sources import Item, SourceSpec, Split
+from longattn.udfs import storage
+from longattn.udfs.documents import bytes as raw
+from longattn.udfs.documents import formats as sources
+from longattn.udfs.documents import records
+from longattn.udfs.documents.bytes import Split
+from longattn.udfs.documents.formats import Item, SourceSpec
+from longattn.udfs.documents.records import doc_id, lookup, to_batches, to_row
 
 SPEC = SourceSpec(domain="book", source="books")
 
@@ -53,7 +57,7 @@ def test_lines_are_those_of_bytes_split_whatever_the_chunks(pieces: list[bytes],
     chunks = [data[i : i + size] for i in range(0, len(data), size)]
     expected = data.split(b"\n")
     expected = expected[:-1] if expected[-1] == b"" else expected
-    assert [line.data for line in sources.split_lines(chunks, 1 << 20)] == expected
+    assert [line.data for line in raw.split_lines(chunks, 1 << 20)] == expected
 
 
 @settings(deadline=None)
@@ -63,7 +67,7 @@ def test_lines_over_the_limit_keep_their_length_and_not_their_bytes(
 ) -> None:
     data = b"".join(b"x" * n + b"\n" for n in lengths)
     chunks = [data[i : i + size] for i in range(0, len(data), size)]
-    lines = list(sources.split_lines(chunks, limit))
+    lines = list(raw.split_lines(chunks, limit))
     assert [line.n_bytes for line in lines] == lengths
     assert all(line.data == b"x" * n for line, n in zip(lines, lengths, strict=True) if n <= limit)
 
@@ -78,8 +82,8 @@ def test_splits_give_each_line_once_and_its_number(lines: list[bytes], step: int
     first, found = 1, []
     for start, end in pairwise(cuts):
         split = split_of(data, start=start, end=end)
-        part = list(sources.split_lines(sources._chunks(split), 1 << 20))
-        assert sources.count_lines(split) == len(part)
+        part = list(raw.split_lines(raw.chunks(split), 1 << 20))
+        assert raw.count_lines(split) == len(part)
         found += [(first + i, line.data) for i, line in enumerate(part)]
         first += len(part)
     assert found == whole
@@ -376,7 +380,7 @@ def test_batches_are_bounded_by_bytes_and_keep_the_order(sizes: list[int]) -> No
     ],
 )
 def test_local_path(uri: str, path: str | None) -> None:
-    assert sources.local_path(uri) == path
+    assert storage.local_path(uri) == path
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_and_no_reject(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from tokenizers import (
     trainers,
 )
 
-from udfs.errors import ConfigError
-from udfs.tokenize import (
+from longattn.udfs.errors import ConfigError
+from longattn.udfs.text.tokens import (
     TextTokenizer,
     Tokens,
     count_tokens,

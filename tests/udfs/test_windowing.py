@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from udfs import windowing
-from udfs.tokenize import load_tokenizer
-from udfs.windowing import (
+from longattn.udfs.text.tokens import load_tokenizer
+from longattn.udfs.windows import cut as windowing
+from longattn.udfs.windows.cut import (
     CUT_SCHEMA,
     PACKED_SCHEMA,
     PackSpec,
@@ -22,7 +22,7 @@ from udfs.windowing import (
     pack_table,
     window_id,
 )
-from udfs.windows import longattn_windows
+from longattn.udfs.windows.spans import longattn_windows
 
 LENGTH = 64
 WORDS = ["the", "of", "windows", "naïve", "😀", "x1", "=", "12345;\n", "\t\n", "我们"]

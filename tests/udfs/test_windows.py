@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.windows import STRATEGIES, Span, longattn_windows, overlaps
+from longattn.udfs.windows.spans import STRATEGIES, Span, longattn_windows, overlaps
 
 LENGTHS = st.integers(1, 60)
 TOKENS = st.integers(0, 1500)

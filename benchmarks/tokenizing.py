@@ -1,0 +1,162 @@
+"""Time job windows' tokenising against bare tokenizers on the same text and cores.
+
+`python -m benchmarks.tokenizing TOKENIZER [--megabytes 64] [--slots 2]` prints the tables of
+docs/performance/tokenize.md. The text is the Python files of the running environment, joined to
+documents of about 400 KB; TOKENIZER is a folder, a tokenizer.json or a hub id.
+"""
+
+import argparse
+import base64
+import contextlib
+import os
+import random
+import resource
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+DOCUMENT_CHARS = 400_000
+HOSTILE_CHARS = 16_000_000
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("tokenizer")
+    arguments.add_argument("--megabytes", type=int, default=64)
+    arguments.add_argument("--slots", type=int, default=2)
+    arguments.add_argument("--length", type=int, default=32_768)
+    given = arguments.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = str(given.slots)  # read when the library first needs it
+    documents = list(corpus(given.megabytes << 20))
+    print(f"{len(documents)} documents, {sum(map(len, documents)) / 1e6:.0f} M characters\n")
+    rates(given.tokenizer, documents, given.slots, given.length)
+    print()
+    hostile(given.tokenizer)
+
+
+def corpus(n_bytes: int) -> Iterator[str]:
+    """Documents of about DOCUMENT_CHARS made of whole source files, up to n_bytes in all."""
+    texts: list[str] = []
+    for file in sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.py")):
+        texts.append(file.read_text(encoding="utf-8", errors="replace"))
+        if sum(map(len, texts)) >= DOCUMENT_CHARS:
+            yield (document := "".join(texts))
+            texts, n_bytes = [], n_bytes - len(document)
+        if n_bytes <= 0:
+            return
+
+
+def rates(tokenizer: str, documents: list[str], slots: int, length: int) -> None:
+    """Print tokens per second of encode_batch and of the stage, and their ratios.
+
+    CPU seconds are of the whole process tree, JVM and Python workers included: unlike wall clock
+    they can be compared on a machine that does other work, too.
+    """
+    print(f"| what, on {slots} cores | seconds | CPU s | tokens/s | of encode_batch, by CPU |")
+    print("|---|--:|--:|--:|--:|")
+    n_tokens, bare = 0, 0.0
+    for name, work in works(tokenizer, documents, slots, length):
+        before = cpu_seconds()
+        result, took = seconds(work)
+        cpu = cpu_seconds() - before
+        n_tokens, bare = n_tokens or result or 0, bare or cpu
+        print(f"| {name} | {took:.1f} | {cpu:.1f} | {n_tokens / took:,.0f} | {bare / cpu:.0%} |")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and all below it that still live (Linux)."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            parents[int(stat.parent.name)] = int(fields[1])
+            ticks[int(stat.parent.name)] = int(fields[11]) + int(fields[12])
+
+    def is_ours(process: int) -> bool:
+        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+
+    return sum(n for process, n in ticks.items() if is_ours(process)) / os.sysconf("SC_CLK_TCK")
+
+
+def encode_batch(tokenizer: str, documents: list[str]) -> int:
+    """Tokens of all documents, encoded 16 at a time so that the encodings fit in memory."""
+    from longattn.udfs.text.tokens import load_tokenizer
+
+    bare = load_tokenizer(tokenizer).tokenizer
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    n_tokens = 0
+    for start in range(0, len(documents), 16):
+        batch = bare.encode_batch(documents[start : start + 16], add_special_tokens=False)
+        n_tokens += sum(map(len, batch))
+    return n_tokens
+
+
+def works(
+    tokenizer: str, documents: list[str], slots: int, length: int
+) -> Iterator[tuple[str, Callable[[], int | None]]]:
+    """What is timed, by name; a second run has warm workers, as a long job has."""
+    for name in ("`encode_batch`", "`encode_batch`, again"):
+        yield name, lambda: encode_batch(tokenizer, documents)
+    from longattn.etl.config import SparkConfig
+    from longattn.etl.session import get_spark
+    from longattn.etl.stages.windows import cut_documents
+    from longattn.udfs.windows.cut import WindowSpec
+
+    spark = get_spark(SparkConfig(master=f"local[{slots}]"))
+    rows = [(str(i), "code", text) for i, text in enumerate(documents)]
+    frame = spark.createDataFrame(rows, "doc_id string, domain string, text string")
+    frame = frame.repartition(4 * slots).persist()
+    frame.count()
+    recipe = {"windowing": "benchmark", "strategy": "longattn"}
+    cut = cut_documents(frame, WindowSpec(tokenizer=tokenizer, length=length, **recipe))
+    for name in ("windows stage, cold workers", "windows stage, again"):
+        yield name, lambda: cut.write.format("noop").mode("overwrite").save()
+    spark.stop()
+
+
+def hostile(tokenizer: str) -> None:
+    """Print the time and memory for 16 M characters of text that has no place to cut."""
+    from longattn.udfs.text.tokens import encode_long, load_tokenizer
+
+    loaded = load_tokenizer(tokenizer)
+    encode_long(loaded, "warm up " * 1000)
+    print("| 16 M characters of | 2 M: seconds | 16 M: seconds | tokens | soft cuts |")
+    print("|---|--:|--:|--:|--:|")
+    for name, text in hostile_texts().items():
+        _, small = seconds(lambda text=text: encode_long(loaded, text[: HOSTILE_CHARS // 8]))
+        tokens, took = seconds(lambda text=text: encode_long(loaded, text))
+        print(f"| {name} | {small:.1f} | {took:.1f} | {len(tokens):,} | {tokens.soft_cuts} |")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\nPeak memory of the process: {peak:,.0f} MiB", file=sys.stderr)
+
+
+def hostile_texts() -> dict[str, str]:
+    """One text of HOSTILE_CHARS of each kind."""
+    wall = base64.b64encode(random.Random(0).randbytes(HOSTILE_CHARS * 3 // 4)).decode()
+    units = {
+        "one letter": "a",
+        "spaces": " ",
+        "mixed newlines": "\r\n\n\r",
+        "NUL": "\0",
+        "digits": "0123456789",
+        "emoji": "\U0001f600",
+        "Chinese without spaces": "\u6211\u4eec\u4eca\u5929\u53bb\u5317\u4eac\u3002",
+    }
+    long = {name: unit * (HOSTILE_CHARS // len(unit)) for name, unit in units.items()}
+    return {**long, "base64": wall}
+
+
+def seconds(work: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

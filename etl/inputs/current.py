@@ -1,0 +1,67 @@
+"""The selection that a config and the scores of now give."""
+
+import hashlib
+import json
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl import names
+from longattn.etl.config import Config
+from longattn.etl.inputs.candidates import cached, considered
+from longattn.etl.run.context import Context
+from longattn.etl.stages import rank
+from longattn.etl.stages import selection as stage
+from longattn.udfs.errors import TableError
+
+
+def selection_name(config: Config, rows: DataFrame) -> str:
+    """select.name, or a hash of all the selection depends on: settings, seed, names and scores."""
+    if config.select.name:
+        return config.select.name
+    print_ = stage.fingerprint(rows).first()
+    depends = {
+        "select": config.select.model_dump(exclude={"name", "compare", "ablate_alpha"}),
+        "mix": config.mix.model_dump(),
+        "seed": config.seed,
+        "scorer": names.scoring(config),
+        "windowing": names.windowing(config),
+        "scores": list(print_ or ()),
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[str, DataFrame]:
+    """Name and rows of the selection that the config and the scores of now give.
+
+    `rows` is `considered(context)`, where the caller has it. Raises TableError when the selection
+    has not been made.
+    """
+    name = selection_name(context.config, considered(context) if rows is None else rows)
+    selection = context.tables.read("selections").where(F.col("selection") == name)
+    if selection.isEmpty():
+        raise TableError(
+            f"selections: none named {name} for this config and these scores: run `longattn select`"
+        )
+    return name, selection
+
+
+def selection_summary(context: Context) -> list[dict[str, Any]]:
+    """Per scored domain, of the windows in the mix: windows, scored (of how many), tokens, lds_min,
+    lds_max, best (its id)."""
+    with cached(considered(context)) as rows:
+        scored = rank.sizes(rows)
+        _, selection = current_selection(context, rows)
+    found = (
+        selection.where(F.col("domain").isin(*scored) & (F.col("copies") > 0))
+        .groupBy("domain")
+        .agg(
+            F.count("*").alias("windows"),
+            F.sum(F.col("n_tokens").cast("bigint")).alias("tokens"),
+            F.min("lds").alias("lds_min"),
+            F.max("lds").alias("lds_max"),
+            F.min_by("window_id", "rank").alias("best"),
+        )
+    )
+    return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(found.collect())]

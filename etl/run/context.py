@@ -1,0 +1,94 @@
+"""What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config
+from longattn.etl.progress import Progress
+from longattn.etl.tables.base import Commit, Table, Txn
+from longattn.etl.tables.schema import REJECTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A job's ledger: rows_in must equal rows_out plus the sum of refused.
+
+    The unit is the job's own: records for ingest, documents for dedup and windows, windows for
+    score and select, samples for export. Metrics are counts beside it (tokens, bytes, seconds).
+    """
+
+    rows_in: int
+    rows_out: int
+    refused: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def balances(self) -> bool:
+        return self.rows_in == self.rows_out + sum(self.refused.values())
+
+
+class TableSet(Mapping[str, Table]):
+    """All tables of a root; notes which versions were read and written, for the ledger."""
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self._tables = dict(tables)
+        self.versions_read: dict[str, int] = {}
+        self.versions_written: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> Table:
+        return self._tables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def read(self, name: str) -> DataFrame:
+        """Read the latest version, pinned: what else is committed meanwhile is not seen."""
+        version = self[name].version()
+        if version is not None:
+            self.versions_read.setdefault(name, version)
+        return self[name].read(version)
+
+    def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
+        return self._note(name, self[name].append(df, txn))
+
+    def merge(self, name: str, df: DataFrame) -> Commit:
+        return self._note(name, self[name].merge(df))
+
+    def overwrite(self, name: str, df: DataFrame) -> Commit:
+        return self._note(name, self[name].overwrite(df))
+
+    def replace_where(self, name: str, df: DataFrame, partition: dict[str, str]) -> Commit:
+        return self._note(name, self[name].replace_where(df, partition))
+
+    def _note(self, name: str, commit: Commit) -> Commit:
+        self.versions_written[name] = commit.version
+        return commit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The session, the settings, the tables and the progress display of one job."""
+
+    spark: SparkSession
+    config: Config
+    tables: TableSet
+    progress: Progress
+
+    def fresh(self) -> "Context":
+        """The same context with no versions noted, for the next job."""
+        return replace(self, tables=TableSet(self.tables))
+
+    def reject(self, refused: DataFrame) -> int:
+        """Append refused records that are not in `rejects` yet; return how many were new.
+
+        `refused` has the columns of `rejects` but for rejected_at.
+        """
+        once = refused.dropDuplicates(list(REJECTS.key))
+        stamped = once.withColumn("rejected_at", F.current_timestamp())
+        return self.tables.merge("rejects", stamped.select(*REJECTS.columns)).rows

@@ -1,0 +1,82 @@
+"""A place for frames that several appends read, so that what made them runs once."""
+
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+
+from longattn.etl.run.context import Context
+from longattn.etl.tables.open import is_catalog_name
+from longattn.udfs.storage import local_path
+
+# A Parquet writer looks at its memory every so many rows; 100, its default, may be 100 books.
+OPTIONS = {
+    "parquet.page.size.row.check.min": "2",
+    "parquet.enable.dictionary": "false",
+    "compression": "snappy",
+}
+
+LEFT_BEHIND = 24 * 3600  # seconds after which a folder is a killed run's: no run stages so long
+
+Save = Callable[[str, DataFrame], DataFrame]
+
+
+@contextmanager
+def staging(context: Context, job: str) -> Iterator[Save]:
+    """Yield save(name, frame), which writes a frame and gives it back as written; tidy up after.
+
+    Frames are written below the tables' root, or as tables of its schema; not cached, as a cache
+    holds 10,000 rows at a time in memory, and a row may be a book.
+    """
+    root, name = context.config.tables.root.rstrip("/"), f"{job}_{uuid.uuid4().hex}"
+    if is_catalog_name(root):
+        yield from _in_catalog(context, f"{root}._{name}")
+    else:
+        _sweep(local_path(f"{root}/_staging"))
+        yield from _in_folder(context, f"{root}/_staging/{name}")
+
+
+def _sweep(folder: str | None) -> None:
+    """Remove what killed runs left; not on object stores, whose own rules can do it."""
+    oldest = time.time() - LEFT_BEHIND
+    for path in Path(folder).glob("*") if folder else ():
+        if path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_folder(context: Context, folder: str) -> Iterator[Save]:
+    def save(name: str, frame: DataFrame) -> DataFrame:
+        frame.write.options(**OPTIONS).parquet(f"{folder}/{name}")
+        return context.spark.read.schema(frame.schema).parquet(f"{folder}/{name}")
+
+    try:
+        yield save
+    finally:
+        _remove(context, folder)
+
+
+def _in_catalog(context: Context, prefix: str) -> Iterator[Save]:
+    saved: list[str] = []
+
+    def save(name: str, frame: DataFrame) -> DataFrame:
+        saved.append(f"{prefix}_{name}")
+        frame.write.saveAsTable(saved[-1])
+        return context.spark.read.table(saved[-1])
+
+    try:
+        yield save
+    finally:
+        for table in saved:
+            context.spark.sql(f"DROP TABLE IF EXISTS {table}")
+
+
+def _remove(context: Context, folder: str) -> None:
+    path = local_path(folder)
+    if path:
+        shutil.rmtree(path, ignore_errors=True)
+    else:  # DataFrames cannot delete on an object store; an empty frame frees the space
+        context.spark.range(0).write.mode("overwrite").parquet(folder)

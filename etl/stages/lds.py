@@ -1,0 +1,97 @@
+"""What windows are ranked by: DS and DU from the stored sums, LDS, and the baselines.
+
+Legend: S1, S2 sums of the far block and of its squares, per head; L tokens of the matrix; k the
+minimum distance; N the entries that the variance is taken over.
+"""
+
+import math
+
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+from longattn.etl.config import SelectConfig
+from longattn.udfs.errors import ConfigError
+
+SORT_BY = {"ds": "ds", "du": "du", "length": "doc_tokens"}  # select.by -> column
+
+
+def dependency(rows: DataFrame, config: SelectConfig) -> DataFrame:
+    """Set ds and du as configured: means over heads of S1 / L and of -(S2 - S1^2/N) / (N - 1).
+
+    N = L^2 for `matrix` support (the published code), (L - k)^2 for `block` (paper eq. 6-7). The
+    stored columns are the matrix form over all heads and are taken as they are; every other choice
+    is worked out from the statistics of the heads. Its torch twin is in udfs.attention.dependency.
+    """
+    if config.support == "matrix" and not config.heads:
+        return rows
+    s1, s2 = (_heads(name, config.heads) for name in ("head_s1", "head_s2"))
+    length = F.col("n_tokens").cast("double")
+    side = length if config.support == "matrix" else length - F.col("k")
+    entries = side * side
+    variance = F.zip_with(s1, s2, lambda a, b: (b - a * a / entries) / (entries - 1))
+    return rows.withColumns({"ds": _mean(s1) / length, "du": -_mean(variance)})
+
+
+def score_by(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
+    """Add `lds`, the number to select by: LDS, or the baseline that select.by names."""
+    if config.by == "lds":
+        return long_dependency_score(rows, config)
+    if config.by == "random":
+        # 53 bits, so that no two hashes become one double
+        uniform = F.xxhash64(F.lit(seed), "window_id").bitwiseAND((1 << 53) - 1) / 2.0**53
+        return rows.withColumn("lds", uniform)
+    column = SORT_BY.get(config.by) or config.column
+    if column is None or column not in rows.columns:
+        raise ConfigError(f"select.column: scores have no column {column!r}: {rows.columns}")
+    return rows.withColumn("lds", F.col(column).cast("double"))
+
+
+def long_dependency_score(rows: DataFrame, config: SelectConfig) -> DataFrame:
+    """Add lds = Std(DS) + alpha * Std(DU), standardised within each domain (paper eq. 8).
+
+    `zscore`: (x - mean) / sample standard deviation. `minmax`, of the published code:
+    minmax(DS) - alpha * minmax(Var), where Var = -DU, so that DU is measured down from its
+    largest value. A domain whose values are all equal gets 0 for them.
+    """
+    scaled = rows.join(F.broadcast(moments(rows, config)), "domain")
+    ds, du = ((F.col(x) - F.col(f"{x}_origin")) / F.col(f"{x}_unit") for x in ("ds", "du"))
+    return scaled.withColumn("lds", ds + config.alpha * du).drop(*_MOMENTS)
+
+
+def moments(rows: DataFrame, config: SelectConfig) -> DataFrame:
+    """What DS and DU are standardised with: domain, ds_origin, ds_unit, du_origin, du_unit."""
+    found = {
+        "zscore": (F.mean("ds"), F.stddev("ds"), F.mean("du"), F.stddev("du")),
+        "minmax": (F.min("ds"), _span("ds"), F.max("du"), _span("du")),
+    }[config.normalize]
+    named = [moment.alias(name) for moment, name in zip(found, _MOMENTS, strict=True)]
+    per_domain = rows.groupBy("domain").agg(*named).collect()
+    units = [(row["domain"], *_reproducible(row)) for row in per_domain]
+    ddl = "domain string, " + ", ".join(f"{name} double" for name in _MOMENTS)
+    return rows.sparkSession.createDataFrame(units, ddl)
+
+
+_MOMENTS = ("ds_origin", "ds_unit", "du_origin", "du_unit")
+
+
+def _heads(column: str, heads: list[int]) -> Column:
+    if not heads:
+        return F.col(column)
+    return F.array(*(F.element_at(column, head + 1) for head in heads))
+
+
+def _mean(values: Column) -> Column:
+    return F.aggregate(values, F.lit(0.0), lambda total, x: total + x) / F.size(values)
+
+
+def _span(column: str) -> Column:
+    return F.max(column) - F.min(column)
+
+
+def _reproducible(found: Row) -> list[float]:
+    """Moments to 12 digits: partial sums meet in any order, and the last bits say in which.
+
+    A unit of 0 becomes infinite, which makes every standardised value 0.
+    """
+    ds_origin, ds_unit, du_origin, du_unit = (float(f"{x or 0.0:.12g}") for x in tuple(found)[1:])
+    return [ds_origin, ds_unit or math.inf, du_origin, du_unit or math.inf]

@@ -1,0 +1,119 @@
+"""Which windows to keep: DS, DU and LDS from the stored statistics, and exact ranks at any size.
+
+Legend: S1, S2 sums of the far block and of its squares, per head; L tokens of the matrix; k the
+minimum distance; N the entries that the variance is taken over.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import SelectConfig
+from longattn.etl.stages.lds import SORT_BY, score_by
+from longattn.etl.stages.rank import cuts_of, keep_best, sizes
+
+
+def candidates(
+    scores: DataFrame,
+    windows: DataFrame,
+    duplicates: DataFrame,
+    lengths: DataFrame,
+    *,
+    scorer: str,
+    windowing: str,
+) -> DataFrame:
+    """The scores to select from: this scorer's, of this windowing, of documents that were kept.
+
+    Adds doc_id, window_tokens (the window's own tokens, BOS not counted) and doc_tokens (those of
+    the whole document; of the window where it was packed from several).
+    """
+    cut = windows.where(F.col("windowing") == windowing).select(
+        "window_id", "doc_id", F.col("n_tokens").alias("window_tokens")
+    )
+    whole = lengths.where(F.col("windowing") == windowing).select(
+        "doc_id", F.col("n_tokens").alias("doc_tokens")
+    )
+    return (
+        scores.where(F.col("scorer") == scorer)
+        .join(cut, "window_id")
+        .join(duplicates.select("doc_id"), "doc_id", "left_anti")
+        .join(whole, "doc_id", "left")
+        .withColumn("doc_tokens", F.coalesce("doc_tokens", F.col("window_tokens").cast("bigint")))
+    )
+
+
+def packed_windows(windows: DataFrame, seed: int, *, packing: str) -> DataFrame:
+    """Windows of short text, packed and not scored, all kept in a seeded random order.
+
+    They have the columns of `select`'s result; ds, du, lds and percentile are null.
+    """
+    rows = windows.where(F.col("windowing") == packing).select(
+        "window_id", "domain", F.col("n_tokens").alias("window_tokens")
+    )
+    every = select(rows, SelectConfig(by="random", fraction=1.0), seed)
+    absent = F.lit(None).cast("double")
+    return every.withColumns(dict.fromkeys(("ds", "du", "lds", "percentile"), absent))
+
+
+def select(
+    rows: DataFrame, config: SelectConfig, seed: int, scored: Mapping[str, int] | None = None
+) -> DataFrame:
+    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`).
+
+    `scored` is `sizes(rows)`, where the caller has it.
+    """
+    counts = sizes(rows) if scored is None else scored
+    return keep_best(score_by(rows, config, seed), cuts_of(counts, config))
+
+
+def overlaps(main: DataFrame, others: Mapping[str, DataFrame]) -> DataFrame:
+    """How much of `main` each other selection has too: (name, domain, windows, common, share).
+
+    windows counts main's windows of the domain; share is common / windows.
+    """
+    counted = [_overlap(main, other, name) for name, other in others.items()]
+    if not counted:
+        return main.sparkSession.createDataFrame([], OVERLAP_DDL)
+    union = counted[0]
+    for more in counted[1:]:
+        union = union.unionAll(more)
+    return union
+
+
+def variants(config: SelectConfig) -> dict[str, SelectConfig]:
+    """The selections to compare with, by name: baselines, then LDS with other alphas."""
+    baselines = {name: _by(config, name) for name in config.compare}
+    ablations = {
+        f"alpha={alpha:g}": config.model_copy(update={"by": "lds", "alpha": alpha})
+        for alpha in config.ablate_alpha
+    }
+    return baselines | ablations
+
+
+def fingerprint(rows: DataFrame) -> DataFrame:
+    """Row count and a hash of what selections depend on; the order of rows does not matter."""
+    columns = [F.col(c) for c, kind in rows.dtypes if kind in _HASHED_TYPES and c != "scored_at"]
+    return rows.agg(F.count("*").alias("n"), F.bit_xor(F.xxhash64(*columns)).alias("hash"))
+
+
+OVERLAP_DDL = "name string, domain string, windows bigint, common bigint, share double"
+_HASHED_TYPES = ("string", "int", "bigint", "float", "double")
+
+
+def _by(config: SelectConfig, name: str) -> SelectConfig:
+    known = name in ("lds", "random", *SORT_BY)
+    how: dict[str, Any] = {"by": name} if known else {"by": "column", "column": name}
+    return config.model_copy(update=how)
+
+
+def _overlap(main: DataFrame, other: DataFrame, name: str) -> DataFrame:
+    both = main.select("domain", "window_id").join(
+        other.select("window_id", F.lit(1).alias("found")), "window_id", "left"
+    )
+    counts = both.groupBy("domain").agg(
+        F.count("*").alias("windows"), F.count("found").alias("common")
+    )
+    share = F.col("common") / F.col("windows")
+    return counts.select(F.lit(name).alias("name"), "*", share.alias("share"))

@@ -1,0 +1,235 @@
+"""Read source files in executors: bytes, then lines or rows, then items with exact row numbers.
+
+Nothing here fails on bad input: an item is a record, or says why there is none. Memory is bounded
+by the longest line, and that by `line_limit`; a file is never loaded whole.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from longattn.udfs.documents.bytes import (
+    CHUNK,
+    EXCERPT,
+    BrokenStream,
+    Line,
+    Split,
+    beginning,
+    chunks,
+    open_split,
+    split_lines,
+)
+
+LINE_LIMIT = 1 << 31  # bytes; no line longer than this is ever held
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """How the files of one source become documents; see longattn.etl.config.SourceConfig."""
+
+    domain: str
+    source: str
+    format: str = "jsonl"
+    text: str = "text"
+    id: str | None = None
+    meta: tuple[str, ...] = ()
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    priority: int = 0
+    min_chars: int = 1
+    max_bytes: int = 256 << 20
+    tokenizer: str | None = None  # counts tokens; None where no number of tokens is asked for
+    min_tokens: int = 0
+    max_tokens: int | None = None
+
+    @property
+    def line_limit(self) -> int:
+        """Bytes of the longest line read: JSON escapes make at most 6 bytes of one, fields more."""
+        return min(LINE_LIMIT, 8 * self.max_bytes)
+
+    @property
+    def columns(self) -> list[str]:
+        """Top-level names of the fields it maps, as a Parquet file must have them."""
+        paths = [self.text, *([self.id] if self.id else []), *self.meta, *self.where]
+        return list(dict.fromkeys(path.partition(".")[0] for path in paths))
+
+
+class Item(NamedTuple):
+    """One record, or the reason why there is none."""
+
+    row: int | None  # 1-based
+    record: dict[str, Any] | None
+    excerpt: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    id: str | None = None  # where the format itself gives one
+
+
+Parser = Callable[[int | None, str], Item]
+
+
+def read(split: Split, spec: SourceSpec) -> Iterator[Item]:
+    """Items of a split in the order of the file; blank lines are no items.
+
+    Raises OSError when the file cannot be read at all: that is not the file's fault.
+    """
+    return READERS[spec.format](split, spec)
+
+
+def _read_lines(split: Split, spec: SourceSpec) -> Iterator[Item]:
+    """A record to a line, as PARSERS reads it."""
+    parse = PARSERS[spec.format]
+    row = split.first_row - 1
+    try:
+        for line in split_lines(chunks(split), spec.line_limit):
+            row += 1
+            item = line_item(row, line, parse)
+            del line  # while its document is made, which is as long
+            if item:
+                yield item
+    except BrokenStream as error:
+        yield Item(row + 1, None, reason="truncated_file", detail=str(error))
+
+
+def line_item(row: int | None, line: Line, parse: Parser) -> Item | None:
+    """What a line holds, by `parse`; None for a blank line."""
+    if line.n_bytes > len(line.data):
+        detail = f"a line of {line.n_bytes:,} bytes"
+        return Item(row, None, _decoded(line.data), "line_too_long", detail)
+    if not line.data or line.data.isspace():
+        return None
+    try:
+        text = line.data.decode()
+    except UnicodeDecodeError as error:
+        return Item(row, None, _decoded(line.data), "invalid_utf8", _where(error))
+    return parse(row, text.removeprefix("\ufeff") if row == 1 else text)
+
+
+def parse_json(row: int | None, text: str) -> Item:
+    """One JSON object to a line: RedPajama, Dolma and most others."""
+    excerpt = text[:EXCERPT]
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Item(row, None, excerpt, "broken_json", str(error))
+    if not isinstance(record, dict):
+        return Item(row, None, excerpt, "not_an_object", f"a {type(record).__name__}")
+    return Item(row, record, excerpt)
+
+
+def parse_prefixed(row: int | None, text: str) -> Item:
+    """`<id><tab><JSON object>` to a line, as LongAttn published its data."""
+    prefix, tab, body = text.partition("\t")
+    if not tab:
+        return Item(row, None, text[:EXCERPT], "broken_json", "no tab before the object")
+    return parse_json(row, body)._replace(id=prefix, excerpt=text[:EXCERPT])
+
+
+PARSERS: dict[str, Parser] = {"jsonl": parse_json, "longattn": parse_prefixed}
+
+
+def _read_text(split: Split, spec: SourceSpec) -> Iterator[Item]:
+    """The whole file as one document."""
+    yield _whole_file(split, spec)
+
+
+def _whole_file(split: Split, spec: SourceSpec) -> Item:
+    pieces: list[bytes] = []
+    n_bytes = 0
+    try:
+        for chunk in chunks(split):
+            pieces.append(chunk)
+            n_bytes += len(chunk)
+            if n_bytes > spec.max_bytes:
+                detail = f"more than {spec.max_bytes:,} bytes"
+                return Item(1, None, _decoded(beginning(pieces)), "too_long", detail, split.name)
+    except BrokenStream as error:
+        return Item(1, None, None, "truncated_file", str(error), split.name)
+    return text_item(b"".join(pieces), spec, split.name)
+
+
+def text_item(data: bytes, spec: SourceSpec, name: str) -> Item:
+    """A file's bytes as a record with one field; a byte-order mark is no text."""
+    try:
+        text = data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        return Item(1, None, _decoded(data[: 4 * EXCERPT]), "invalid_utf8", _where(error), name)
+    return Item(1, {spec.text: text}, text[:EXCERPT], id=name)
+
+
+def _read_parquet(split: Split, spec: SourceSpec) -> Iterator[Item]:
+    """Rows of the row groups that start in the split; damage is refused at the row reached."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = 0
+    try:
+        with open_split(split) as file:
+            for item in _parquet_items(pq.ParquetFile(file), split, spec):
+                row = item.row or row
+                yield item
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        if row or split.start == 0:  # a damaged footer is met by every split and told by the first
+            yield Item(row + 1, None, reason="corrupt_file", detail=" ".join(str(error).split()))
+
+
+def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:
+    constants = json.loads(split.constants or "{}")
+    columns = [name for name in file.schema_arrow.names if name in spec.columns]
+    first_row = 1
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if split.start <= _start_of(group) < split.end:
+            batches = file.iter_batches(_rows_at_once(group), row_groups=[number], columns=columns)
+            rows = (row for batch in batches for row in batch_records(batch))
+            for row, record in enumerate(rows, first_row):
+                yield record_item(row, record, constants)
+        first_row += group.num_rows
+
+
+def batch_records(batch: Any) -> "Iterator[dict[str, Any] | UnicodeDecodeError]":
+    """Rows of an Arrow batch as dicts; the error in place of a row that is not UTF-8."""
+    for index in range(batch.num_rows):
+        try:
+            yield {name: batch.column(name)[index].as_py() for name in batch.schema.names}
+        except UnicodeDecodeError as error:
+            yield error
+
+
+def record_item(
+    row: int | None, record: "dict[str, Any] | UnicodeDecodeError", constants: dict[str, Any]
+) -> Item:
+    """The item for what batch_records gave."""
+    if isinstance(record, UnicodeDecodeError):
+        return Item(row, None, None, "invalid_utf8", _where(record))
+    return Item(row, {**constants, **record})
+
+
+def _start_of(group: Any) -> int:
+    column = group.column(0)
+    starts = (column.dictionary_page_offset, column.data_page_offset)
+    return int(min(start for start in starts if start is not None))
+
+
+def _rows_at_once(group: Any) -> int:
+    """Rows that make about 16 MB, if all are alike."""
+    return int(max(1, min(256, 16 * CHUNK * group.num_rows // max(1, group.total_byte_size))))
+
+
+READERS: dict[str, Callable[[Split, SourceSpec], Iterator[Item]]] = {
+    "jsonl": _read_lines,
+    "longattn": _read_lines,
+    "text": _read_text,
+    "parquet": _read_parquet,
+    "delta": _read_parquet,
+}
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode(errors="replace")[:EXCERPT]
+
+
+def _where(error: UnicodeDecodeError) -> str:
+    return f"byte 0x{error.object[error.start]:02x} at offset {error.start:,}: {error.reason}"

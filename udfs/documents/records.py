@@ -1,0 +1,220 @@
+"""Turn records into documents or refusals: field mapping, checks, identities, batches by bytes."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from longattn.udfs.documents.bytes import EXCERPT
+from longattn.udfs.documents.formats import Item, SourceSpec
+from longattn.udfs.text.tokens import count_tokens, load_tokenizer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STAGED_DDL = (
+    "domain string, source string, source_uri string, source_row bigint, source_id string, "
+    "doc_id string, priority int, n_chars bigint, meta string, text string, "
+    "reason string, detail string, excerpt string"
+)
+BATCH_BYTES = 16 << 20  # a batch is sent on at this size; a larger document is sent alone
+BATCH_ROWS = 4096
+LITERAL_LIMIT = 1 << 16  # characters of a string that is tried as an object
+MISSING = object()
+
+Row = dict[str, Any]
+
+
+class Refused(Exception):
+    """A record that is no document: a short stable reason, and what exactly was wrong."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def to_row(item: Item, uri: str, name: str, spec: SourceSpec) -> Row:
+    """The staged row of an item: a document with `text`, or a refusal with `reason`.
+
+    Columns as in STAGED_DDL; `text` is UTF-8. `name` with the row makes the source_id of a record
+    that has none.
+    """
+    row: Row = {"domain": spec.domain, "source": spec.source, "source_uri": uri}
+    row |= {"source_row": item.row, "priority": spec.priority}
+    row["source_id"] = _own_id(item, spec)
+    try:
+        return row | _document(item, row["source_id"], name, spec)
+    except Refused as refused:
+        excerpt = item.excerpt if item.excerpt is not None else _excerpt(item.record)
+        return row | {
+            "reason": refused.reason,
+            "detail": _printable(refused.detail),
+            "excerpt": _printable(excerpt),
+        }
+
+
+def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Row:
+    if item.record is None:
+        raise Refused(item.reason or "unreadable", item.detail or "")
+    _check_where(item.record, spec)
+    text = _text(item.record, spec)
+    data = _utf8(text)
+    _check_size(text, data, spec)
+    _check_tokens(text, spec)
+    source_id = own_id or f"{name}#{item.row or _digest(data)[:16]}"
+    return {
+        "source_id": source_id,
+        "doc_id": doc_id(spec.source, source_id, data),
+        "n_chars": len(text),
+        "meta": _meta(item.record, spec.meta),
+        "text": data,
+    }
+
+
+def doc_id(source: str, source_id: str, text: bytes) -> str:
+    """32 hex digits of SHA-256; lengths are hashed too, so that no two triples run together."""
+    names = b"".join(b"%d:%b" % (len(n), n) for n in (source.encode(), source_id.encode()))
+    return _digest(names, text)[:32]
+
+
+def lookup(record: dict[str, Any], path: str) -> Any:
+    """The field at a dotted path, or MISSING; a string on the way is read as JSON or as Python.
+
+    >>> lookup({"meta": "{'arxiv_id': '2101.1'}"}, "meta.arxiv_id")
+    '2101.1'
+    """
+    if path in record:
+        return record[path]
+    head, dot, rest = path.partition(".")
+    inner = record.get(head, MISSING) if dot else MISSING
+    if isinstance(inner, str):
+        inner = _as_object(inner)
+    return lookup(inner, rest) if isinstance(inner, dict) else MISSING
+
+
+def _as_object(text: str) -> Any:
+    """RedPajama's mirrors hold `meta` as a string of JSON or of a Python dict."""
+    if len(text) > LITERAL_LIMIT or not text.lstrip().startswith("{"):
+        return MISSING
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return MISSING
+
+
+def _check_where(record: dict[str, Any], spec: SourceSpec) -> None:
+    for path, accepted in spec.where.items():
+        value = lookup(record, path)
+        word = value if isinstance(value, str) else json.dumps(value, default=str)
+        if value is MISSING or word not in accepted:
+            raise Refused("filtered", f"{path} is {'missing' if value is MISSING else word}")
+
+
+def _text(record: dict[str, Any], spec: SourceSpec) -> str:
+    value = lookup(record, spec.text)
+    if value is MISSING:
+        raise Refused("missing_text", f"no field {spec.text} (there are: {', '.join(record)})")
+    if value is None:
+        raise Refused("null_text", f"field {spec.text} is null")
+    if isinstance(value, bytes):
+        return _decode(value)
+    if not isinstance(value, str):
+        raise Refused("text_not_string", f"field {spec.text} is a {type(value).__name__}")
+    return value
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("invalid_utf8", str(error)) from None
+
+
+def _utf8(text: str) -> bytes:
+    """Raises Refused for a lone surrogate, which JSON can write and UTF-8 cannot."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused("invalid_text", f"lone surrogate at character {error.start:,}") from None
+
+
+def _check_size(text: str, data: bytes, spec: SourceSpec) -> None:
+    if not text or text.isspace():
+        raise Refused("empty_text", f"{len(text):,} characters, none of them visible")
+    if len(text) < spec.min_chars:
+        raise Refused("too_short", f"{len(text):,} characters, fewer than {spec.min_chars:,}")
+    if len(data) > spec.max_bytes:
+        raise Refused("too_long", f"{len(data):,} bytes, more than {spec.max_bytes:,}")
+
+
+def _check_tokens(text: str, spec: SourceSpec) -> None:
+    """Counts no further than it takes to decide."""
+    if spec.tokenizer is None:
+        return
+    least, most = spec.min_tokens, spec.max_tokens
+    enough = least if most is None else most + 1
+    n_tokens = count_tokens(load_tokenizer(spec.tokenizer), text, enough)
+    if n_tokens < least:
+        raise Refused("too_short", f"{n_tokens:,} tokens, fewer than {least:,}")
+    if most is not None and n_tokens > most:
+        raise Refused("too_long", f"more than {most:,} tokens")
+
+
+def _own_id(item: Item, spec: SourceSpec) -> str | None:
+    """The record's own id: a string or an integer; None when it has none to go by."""
+    value = lookup(item.record or {}, spec.id) if spec.id else item.id
+    is_name = isinstance(value, str | int) and not isinstance(value, bool)
+    return (_printable(str(value)) or None) if is_name else None
+
+
+def _meta(record: dict[str, Any], paths: Iterable[str]) -> str | None:
+    """The fields asked for that the record has, as ASCII JSON; None when none was asked for."""
+    found = {path: lookup(record, path) for path in paths}
+    present = {path: value for path, value in found.items() if value is not MISSING}
+    return json.dumps(present, default=str) if found else None
+
+
+def _excerpt(record: dict[str, Any] | None) -> str | None:
+    if record is None:
+        return None
+    return " ".join(f"{name}={str(value)[:80]!r}" for name, value in record.items())[:EXCERPT]
+
+
+def _printable(text: str | None) -> str | None:
+    return text and text.encode(errors="backslashreplace").decode()
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def to_batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":
+    """Arrow batches of STAGED_DDL, bounded by bytes of text; a document above that goes alone."""
+    held: list[Row] = []
+    n_bytes = 0
+    for row in rows:
+        size = len(row.get("text") or b"")
+        if held and (n_bytes + size > BATCH_BYTES or len(held) == BATCH_ROWS):
+            yield _batch(held)
+            held, n_bytes = [], 0
+        held.append(row)
+        n_bytes += size
+    if held:
+        yield _batch(held)
+
+
+def _batch(rows: list[Row]) -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    types = {"string": pa.string(), "bigint": pa.int64(), "int": pa.int32()}
+    names = [column.split() for column in STAGED_DDL.split(", ")]
+    schema = pa.schema([(name, types[type_]) for name, type_ in names])
+    return pa.RecordBatch.from_pylist(rows, schema)

@@ -1,0 +1,20 @@
+"""Files of a Hugging Face hub repository."""
+
+from pathlib import Path
+
+from longattn.udfs.errors import ModelError
+
+
+def from_hub(repo: str, name: str) -> Path | None:
+    """A file of a hub repository; None where the repository has none of that name."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, name))
+    except Exception as error:  # one class per way to miss a network or a permission
+        unreachable = isinstance(error, LocalEntryNotFoundError)  # offline, not "no such file"
+        if isinstance(error, EntryNotFoundError) and not unreachable:
+            return None
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"--model {repo}: no such folder, and the hub says: {reason}") from None

@@ -1,0 +1,352 @@
+"""A decoder's own code, run no further than the attention that is scored.
+
+transformers hands every attention layer's query and key, rotated and normalised, to a registered
+function; ours reads them and stops the model after the last layer that is asked for. Whatever a
+family does before that point (fused projections, partial rotary, norms of q and k, scaled
+embeddings) is its own code, and so exact.
+
+Shapes: B windows, L tokens, H query heads, G key heads, D head size.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AutoModel, AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from longattn.udfs.attention.dispatch import far_statistics
+from longattn.udfs.errors import ModelError
+
+ATTENTION = "longattn"  # our name in transformers' registry; its layers get no mask
+WITH_MASK = "longattn_masked"  # the same with the family's own masks, to check against
+ROWS = 256  # query rows at a time where stock attention would need an L x L mask
+CHECK_TOKENS = 192
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionCall:
+    """What one attention layer was given."""
+
+    layer: int
+    q_BHLD: Tensor
+    k_BGLD: Tensor
+    scale: float | None
+    softcap: float | None
+    sliding_window: int | None  # a query sees this many keys, itself included
+    eager: Callable[..., tuple[Tensor, Tensor]]  # the family's own attention: output, weights
+    mask: Tensor | None
+
+    @property
+    def score_options(self) -> dict[str, Any]:
+        """What `far_statistics` needs to know beside q, k and the minimum distance."""
+        return {
+            "scale": self.scale,
+            "softcap": self.softcap,
+            "sliding_window": self.sliding_window,
+        }
+
+    def causal_mask(self, start: int, q_BHRD: Tensor) -> Tensor:
+        """Additive mask [1, 1, R, start + R] of query rows from `start` on."""
+        stop = start + q_BHRD.shape[2]
+        position_R1 = torch.arange(start, stop, device=q_BHRD.device)[:, None]
+        distance_RN = position_R1 - torch.arange(stop, device=q_BHRD.device)
+        hidden_RN = (distance_RN < 0) | (distance_RN >= (self.sliding_window or stop))
+        mask_RN = torch.zeros_like(distance_RN, dtype=q_BHRD.dtype)
+        return mask_RN.masked_fill(hidden_RN, torch.finfo(q_BHRD.dtype).min)[None, None]
+
+
+Visitor = Callable[[AttentionCall], None]
+
+
+@dataclass(frozen=True)
+class _Run:
+    layers: frozenset[int]
+    visit: Visitor
+
+
+_RUN: ContextVar[_Run] = ContextVar("run")
+
+
+class _ReachedLastLayer(Exception):
+    """Leaves the model after the last layer that is scored."""
+
+
+class Prefix:
+    """The part of a decoder that scoring needs, with its weights."""
+
+    def __init__(self, model: Any, dtype: torch.dtype, device: torch.device) -> None:
+        self.model = model
+        self.dtype = dtype
+        self.device = device
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Positions of a learned table; None for rotary positions, which have no end."""
+        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        learned = len(tables) > 1 and rope_parameters(self.model.config) is None
+        return int(self.model.config.max_position_embeddings) if learned else None
+
+    def visit(self, ids_BL: Tensor, layers: tuple[int, ...], visit: Visitor) -> None:
+        """Call `visit` with the attention of each layer asked for, in their order in the model.
+
+        Raises ModelError when a layer's attention does not pass through transformers' registry.
+        """
+        _run_model(self.model, self._embed(ids_BL.to(self.device)), layers, visit)
+
+    def _embed(self, ids_BL: Tensor) -> Tensor:
+        """Embed through the model's own module, with only the rows that occur.
+
+        The table stays as it is stored, memory-mapped and shared by a node's workers; casting it
+        would cost every worker a copy (2 GB for an 8B model in float32).
+        """
+        embedding = self.model.get_input_embeddings()
+        used, index_BL = torch.unique(ids_BL, return_inverse=True)
+        rows = embedding.weight[used].to(self.dtype)
+        return cast(Tensor, torch.func.functional_call(embedding, {"weight": rows}, (index_BL,)))
+
+
+def check_supported(config: Any) -> None:
+    """Raise ModelError, by name, for models whose scores q and k alone do not give."""
+    kind = config.model_type
+    if config.is_encoder_decoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"{kind} is no decoder-only language model")
+    if kind in ("bloom", "mpt") or getattr(config, "alibi", False):
+        raise ModelError(f"{kind} adds an ALiBi bias to its scores: q and k do not hold it")
+    if getattr(config, "quantization_config", None):
+        raise ModelError(f"{kind}: quantised weights; score from the unquantised checkpoint")
+    if "dynamic" in _rope_types(config):
+        raise ModelError(f"{kind}: dynamic rope depends on the windows scored before")
+
+
+def needed_parameters(config: Any, layers: tuple[int, ...]) -> list[str]:
+    """Parameters that q or k of the given layers depend on, found by their gradients.
+
+    Runs on the meta device: shapes only, no memory. Raises ModelError where values decide what is
+    run, as in a mixture of experts; of those the first layer can be scored.
+    """
+    model = skeleton(config).to("meta")
+    sums: list[Tensor] = []
+    ids_BL = torch.zeros(1, 8, dtype=torch.long, device="meta")
+    with torch.enable_grad():
+        embedded_BLE = model.get_input_embeddings()(ids_BL)
+        try:
+            _run_model(
+                model,
+                embedded_BLE,
+                layers,
+                lambda call: sums.extend((call.q_BHLD.sum(), call.k_BGLD.sum())),
+            )
+        except (RuntimeError, NotImplementedError):
+            raise ModelError(
+                f"{config.model_type}: layers after the first depend on its values (a mixture of"
+                " experts?); only layer 0 can be scored"
+            ) from None
+        parameters = dict(model.named_parameters())
+        total = torch.stack(sums).sum()
+        gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    return [
+        name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None
+    ]
+
+
+def load_prefix(
+    config: Any, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
+) -> Prefix:
+    """Put kept tensors into the model's own modules; what is missing is never run."""
+    model = skeleton(config, dtype)
+    embedding = model.get_input_embeddings()
+    embedding.padding_idx = None  # no meaning for inference, and it bounds the rows of `_embed`
+    table = next(n for n, p in model.named_parameters() if p is embedding.weight)
+    kept = {n: t.to(device, None if n == table else dtype) for n, t in tensors.items()}
+    model.load_state_dict(kept, strict=False, assign=True)
+    _skip_unneeded(model, kept)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+    return Prefix(model.requires_grad_(False), dtype, device)
+
+
+def override_rope(config: Any, theta: float) -> None:
+    """Set the base of the rotary positions (ABF); of the global layers where there are two."""
+    parameters = rope_parameters(config)
+    if parameters is None:
+        raise ModelError(f"{config.model_type} has no rotary positions: rope_theta changes nothing")
+    parameters.get("full_attention", parameters)["rope_theta"] = theta
+
+
+def check_exact(prefix: Prefix, layers: tuple[int, ...]) -> None:
+    """Compare with the family's own eager attention and masks; raise ModelError on a difference."""
+    model, length = prefix.model, min(CHECK_TOKENS, prefix.max_tokens or CHECK_TOKENS)
+    ids_BL = torch.arange(length)[None] * 7919 % prefix.vocab_size
+
+    def compare(call: AttentionCall) -> None:
+        if call.sliding_window and call.sliding_window <= length // 4:
+            return
+        k = length // 4
+        got = far_statistics(call.q_BHLD, call.k_BGLD, k=k, **call.score_options)
+        far_BHLL = call.eager(call.q_BHLD, call.k_BGLD, call.mask)[1].double().tril(-k)
+        for ours, theirs in ((got.s1_BH, far_BHLL), (got.s2_BH, far_BHLL.square())):
+            if not torch.allclose(ours.double(), theirs.sum((-1, -2)), rtol=1e-3, atol=1e-6):
+                raise ModelError(
+                    f"{model.config.model_type}: attention of layer {call.layer} is not that of its"
+                    " q and k alone"
+                )
+
+    model.config._attn_implementation = WITH_MASK
+    with torch.inference_mode():
+        prefix.visit(ids_BL, layers, compare)
+    model.config._attn_implementation = ATTENTION
+
+
+def skeleton(config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """The model's modules with real buffers (rope frequencies) and parameters of shape only."""
+    config._attn_implementation = ATTENTION
+    with _parameters_on_meta():
+        return AutoModel.from_config(config, dtype=dtype).eval()
+
+
+def causal_skeleton(config: Any) -> Any:
+    """The whole language model on the meta device, for the names of its parameters."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        shape_only = None if parameter is None else nn.Parameter(parameter.detach().to("meta"))
+        register(module, name, shape_only)
+
+    with patch.object(nn.Module, "register_parameter", on_meta):
+        yield
+
+
+class _Unneeded(nn.Module):
+    """In place of a linear layer that no score depends on, such as the values' of the last one."""
+
+    def __init__(self, out_features: int) -> None:
+        super().__init__()
+        self.out_features = out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(()).expand(*x.shape[:-1], self.out_features)
+
+
+def _skip_unneeded(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and f"{name}.weight" not in kept:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, _Unneeded(module.out_features))
+
+
+def _run_model(model: Any, embedded_BLE: Tensor, layers: tuple[int, ...], visit: Visitor) -> None:
+    token = _RUN.set(_Run(frozenset(layers), visit))
+    try:
+        model(inputs_embeds=embedded_BLE, use_cache=False)
+    except _ReachedLastLayer:
+        return
+    finally:
+        _RUN.reset(token)
+    raise ModelError(
+        f"{model.config.model_type}: attention of layer {max(layers)} does not pass through"
+        " transformers' AttentionInterface"
+    )
+
+
+def _attend(
+    module: nn.Module,
+    q_BHLD: Tensor,
+    k_BGLD: Tensor,
+    v_BGLD: Tensor,
+    mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in place of attention: visit, then go on or leave."""
+    run = _RUN.get()
+    call = _described(module, q_BHLD, k_BGLD, v_BGLD, mask, options)
+    if call.layer in run.layers:
+        run.visit(call)
+    if call.layer == max(run.layers):
+        raise _ReachedLastLayer
+    return _output(module, call, v_BGLD), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionInterface.register(WITH_MASK, _attend)
+AttentionMaskInterface.register(WITH_MASK, eager_mask)
+
+
+def _described(
+    module: Any, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor, mask: Any, options: dict[str, Any]
+) -> AttentionCall:
+    _refuse_unknown(module, options)
+
+    def eager(q_BHLD: Tensor, k_BGLD: Tensor, mask: Tensor | None) -> Any:
+        attention = sys.modules[type(module).__module__].eager_attention_forward
+        return attention(module, q_BHLD, k_BGLD, v_BGLD[:, :, : k_BGLD.shape[2]], mask, **options)
+
+    return AttentionCall(
+        layer=module.layer_idx,
+        q_BHLD=q_BHLD,
+        k_BGLD=k_BGLD,
+        scale=options.get("scaling"),
+        softcap=options.get("softcap"),
+        sliding_window=options.get("sliding_window"),
+        eager=eager,
+        mask=mask,
+    )
+
+
+def _refuse_unknown(module: Any, options: Mapping[str, Any]) -> None:
+    """Raise ModelError where the scores depend on more than q, k, softcap and sliding window."""
+    kind, layer = module.config.model_type, module.layer_idx
+    if not getattr(module, "is_causal", True) or options.get("is_causal") is False:
+        raise ModelError(f"{kind}: attention of layer {layer} is not causal")
+    types = getattr(module.config, "layer_types", None)
+    if types and types[layer] not in ("full_attention", "sliding_attention"):
+        raise ModelError(
+            f"{kind}: layer {layer} is {types[layer]}; only full and sliding are known"
+        )
+    for name, value in options.items():
+        if isinstance(value, Tensor) and name not in ("position_ids", "cache_position"):
+            raise ModelError(f"{kind}: attention of layer {layer} also depends on {name}")
+
+
+def _output(module: Any, call: AttentionCall, v_BGLD: Tensor) -> Tensor:
+    """Stock attention's output [B, L, H, D]; in row blocks where sdpa would need an L x L mask."""
+    if call.softcap is None and call.sliding_window is None:
+        output: Tensor = sdpa_attention_forward(
+            module, call.q_BHLD, call.k_BGLD, v_BGLD, None, scaling=call.scale, is_causal=True
+        )[0]
+        return output
+    blocks = []
+    for start in range(0, call.q_BHLD.shape[2], ROWS):
+        q_BHRD, k_BGND = call.q_BHLD[:, :, start : start + ROWS], call.k_BGLD[:, :, : start + ROWS]
+        blocks.append(call.eager(q_BHRD, k_BGND, call.causal_mask(start, q_BHRD))[0])
+    return torch.cat(blocks, dim=1)
+
+
+def rope_parameters(config: Any) -> dict[str, Any] | None:
+    """transformers' rope settings; by layer type for models with local and global rope."""
+    return getattr(config, "rope_parameters", None) or None
+
+
+def _rope_types(config: Any) -> set[str]:
+    parameters = rope_parameters(config) or {}
+    nested = [value for value in parameters.values() if isinstance(value, dict)]
+    return {str(settings.get("rope_type")) for settings in (nested or [parameters])}

@@ -1,0 +1,36 @@
+"""The tokenizer's files of a checkpoint, as a scorer keeps them."""
+
+from pathlib import Path
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+
+
+def convert_tokenizer(folder: Path) -> str:
+    """Make tokenizer.json of a sentencepiece model that lies in the folder."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.save_pretrained(folder)
+    return "tokenizer.json"
+
+
+def convert_gguf_tokenizer(path: Path, pre: str | None, folder: Path) -> str:
+    from tokenizers.pre_tokenizers import ByteLevel, Digits
+    from tokenizers.pre_tokenizers import Sequence as InOrder
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    backend = tokenizer.backend_tokenizer
+    if pre == "smollm":
+        # transformers 5.23 splits unknown tags as GPT-2 does; SmolLM also splits every digit
+        backend.pre_tokenizer = InOrder([Digits(individual_digits=True), ByteLevel(False)])
+    elif isinstance(backend.pre_tokenizer, ByteLevel) and pre not in (None, "default", "gpt-2"):
+        return f"none: the GGUF's pre-tokenizer {pre!r} is not known"
+    tokenizer.save_pretrained(folder)
+    return "tokenizer.json"

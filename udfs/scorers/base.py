@@ -1,0 +1,99 @@
+"""What a scorer is asked for, and what it gives back."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds = NDArray[np.int64]
+DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "float64": "f64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerSpec:
+    """All that a score depends on, and how to compute it; plain values, so any closure carries it.
+
+    `k` None means k = L/4 of each window, `sample_rows` None all rows, `threads` None one.
+    """
+
+    scorer: str = "longattn"
+    model: str = "data/scorer"
+    k: int | None = None
+    sample_rows: int | None = None
+    sample_keys: int = 384  # with sample_rows: keys that estimate the other rows; 0 none
+    layers: tuple[int, ...] = (0,)
+    dtype: str = "float32"
+    device: str = "auto"
+    rope_theta: float | None = None
+    bos: bool = False
+    batch_tokens: int = 65_536
+    threads: int | None = None
+    seed: int = 0
+    pairs: int = 500  # of segments, per window; for prolong
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "ScorerSpec":
+        fields = json.loads(text)
+        return ScorerSpec(**{**fields, "layers": tuple(fields["layers"])})
+
+
+class Score(TypedDict):
+    """Statistics of one window; the names are columns of the table `scores`."""
+
+    n_tokens: int  # L, BOS included
+    k: int
+    ds: float
+    du: float
+    ds_se: float
+    du_se: float
+    rows_sampled: int
+    head_s1: list[float]  # layer by layer in the scorer's order, heads within
+    head_s2: list[float]
+
+
+class Scorer(Protocol):
+    """What `longattn.udfs.scorers.worker` drives."""
+
+    version: str
+
+    def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
+        """Reason and detail for a window that cannot be scored, None for one that can."""
+
+    def score(self, token_ids: list[TokenIds]) -> list[Score]:
+        """Score windows of one length, in order."""
+
+
+def default_k(length: int) -> int:
+    """A quarter of the window, exactly L - 3 * (L // 4).
+
+    >>> default_k(8192), default_k(10)
+    (2048, 4)
+    """
+    return length - 3 * (length // 4)
+
+
+def one_head(length: int, k: int, *, ds: float, du: float) -> Score:
+    """The score of a method without heads: sums of one head whose DS and DU are the given ones."""
+    return Score(
+        n_tokens=length,
+        k=k,
+        ds=ds,
+        du=du,
+        ds_se=0.0,
+        du_se=0.0,
+        rows_sampled=length,
+        head_s1=[ds * length],
+        head_s2=[-du * (length * length - 1) + ds * ds],
+    )
+
+
+def unknown_ids(token_ids: TokenIds, known: int) -> tuple[str, str] | None:
+    """Reason and detail for a window, not empty, with ids that a vocabulary of `known` lacks."""
+    if token_ids.min() < 0 or token_ids.max() >= known:
+        return "bad_token_id", f"ids {token_ids.min()} to {token_ids.max()}; there are {known}"
+    return None

@@ -1,0 +1,252 @@
+"""ProLong (Chen et al. 2024, arXiv 2405.17915): long dependency from segment pairs' perplexity.
+
+A window is cut into N segments. For sampled pairs (i, j < i), with P the perplexity of a small
+causal language model:
+
+    DST_ij = (P(c_i) - P(c_i | c_j)) / P(c_i)            dependency strength
+    DDI_ij = (i - j) / (N - 1)                           dependency distance
+    DSP_i  = 1 - H(softmax_j(P(c_i) - P(c_i | c_j))) / log(number of j)    dependency specificity
+    score  = sum over pairs with DST_ij > threshold of (DST_ij + DDI_ij) * DSP_i
+
+Deviations from the paper and from its published code are listed in docs/adr/0006-prolong.md.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from longattn.udfs.errors import ModelError
+from longattn.udfs.models.gguf import gguf_file
+from longattn.udfs.scorers.base import DTYPES, Score, ScorerSpec, TokenIds, one_head, unknown_ids
+
+if TYPE_CHECKING:
+    import torch
+
+HASHED_BYTES = 1 << 20  # of each file of weights: enough to tell two models apart
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProLongSettings:
+    """The published defaults, for a window of 32,768 tokens."""
+
+    segment_tokens: int = 128
+    num_pairs: int = 500
+    threshold: float = 0.1  # smallest DST that counts
+    seed: int = 0
+    batch_pairs: int = 16
+
+
+def sample_pairs(num_segments: int, num_pairs: int, seed: int) -> list[Pair]:
+    """Choose distinct pairs (i, j < i) uniformly; the same ones for the same seed.
+
+    All pairs are returned when there are no more than num_pairs of them.
+    """
+    total = num_segments * (num_segments - 1) // 2
+    if total <= num_pairs:
+        chosen = np.arange(total)
+    else:
+        chosen = np.sort(np.random.default_rng(seed).choice(total, num_pairs, replace=False))
+    return [_unrank(int(index)) for index in chosen]
+
+
+def specificity(gains: Sequence[float]) -> float:
+    """DSP of one segment: 1 when one earlier segment explains it, 0 when all do alike.
+
+    `gains` are perplexity differences P(c_i) - P(c_i | c_j); a single pair is fully specific, as in
+    the published code.
+    """
+    if len(gains) == 1:
+        return 1.0
+    shifted = np.asarray(gains, dtype=np.float64) - max(gains)
+    weights = np.exp(shifted)
+    weights /= weights.sum()
+    entropy = -float(np.sum(weights * np.log(np.maximum(weights, 1e-300))))
+    return min(1.0, max(0.0, 1.0 - entropy / math.log(len(gains))))
+
+
+def long_dependency_score(
+    single: Sequence[float], paired: Mapping[Pair, float], threshold: float
+) -> float:
+    """Eq. 6 over the sampled pairs: `single[i]` is P(c_i), `paired[i, j]` is P(c_i | c_j)."""
+    gains: dict[int, dict[int, float]] = {}
+    for (i, j), perplexity in paired.items():
+        gains.setdefault(i, {})[j] = single[i] - perplexity
+    score = 0.0
+    for i, row in gains.items():
+        terms = (_term(gain / single[i], i - j, len(single), threshold) for j, gain in row.items())
+        score += specificity(list(row.values())) * sum(terms)
+    return score
+
+
+class ProLong:
+    """Scores windows with any Hugging Face causal language model."""
+
+    def __init__(self, model: Any, settings: ProLongSettings) -> None:
+        self.model = model  # transformers causal LM in eval mode
+        self.settings = settings
+
+    def score(self, token_ids: TokenIds) -> float:
+        """Score one window of int64 token ids; the tail shorter than a segment is left out."""
+        import torch
+
+        size = self.settings.segment_tokens
+        count = len(token_ids) // size
+        segments_NS = torch.as_tensor(token_ids[: count * size].reshape(count, size))
+        pairs = sample_pairs(count, self.settings.num_pairs, _seed_of(token_ids, self.settings))
+        single = self._perplexities(segments_NS)
+        joined_PT = torch.stack([torch.cat([segments_NS[j], segments_NS[i]]) for i, j in pairs])
+        conditional = self._perplexities(joined_PT)
+        paired = dict(zip(pairs, conditional, strict=True))
+        return long_dependency_score(single, paired, self.settings.threshold)
+
+    def _perplexities(self, tokens_BT: "torch.Tensor") -> list[float]:
+        """Perplexity of the last segment of each row, its first token not predicted."""
+        import torch
+
+        predicted = self.settings.segment_tokens - 1
+        found: list[float] = []
+        with torch.inference_mode():
+            for batch_BT in torch.split(tokens_BT, self.settings.batch_pairs):
+                ids_BT = batch_BT.to(self.model.device)
+                logits_BTV = self.model(ids_BT, logits_to_keep=predicted + 1).logits[:, :-1].float()
+                targets_BT = ids_BT[:, -predicted:]
+                loss = torch.nn.functional.cross_entropy(
+                    logits_BTV.transpose(1, 2), targets_BT, reduction="none"
+                )
+                found += loss.mean(dim=1).exp().tolist()
+        return found
+
+
+class ProLongScorer:
+    """ProLong as a scorer: DS is its score of the window, DU is 0, and there are no heads."""
+
+    def __init__(self, prolong: ProLong, version: str) -> None:
+        self.prolong = prolong
+        self.version = version
+
+    def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
+        """Reason and detail for a window without two segments, or of ids that the model lacks."""
+        size, known = self.prolong.settings.segment_tokens, self.prolong.model.config.vocab_size
+        if len(token_ids) == 0:
+            return "empty", "no tokens"
+        if len(token_ids) < 2 * size:
+            return "too_short", f"{len(token_ids)} tokens; two segments are {2 * size}"
+        return unknown_ids(token_ids, known)
+
+    def score(self, token_ids: list[TokenIds]) -> list[Score]:
+        size = self.prolong.settings.segment_tokens
+        return [
+            one_head(len(ids), size, ds=self.prolong.score(np.asarray(ids)), du=0.0)
+            for ids in token_ids
+        ]
+
+
+def load_prolong(spec: ScorerSpec) -> ProLongScorer:
+    """Load the causal language model that the spec names, all of it.
+
+    Its vocabulary must be that of the windows. Raises ModelError where there is no such model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    from longattn.udfs.scorers.longattn import device_of
+
+    disable_progress_bar()
+    folder, gguf = _model_files(spec.model)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf, dtype=getattr(torch, spec.dtype), local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"score.model {spec.model}: {str(error).splitlines()[0]}") from None
+    model = model.to(device_of(spec.device)).eval()
+    return ProLongScorer(ProLong(model, _settings(spec)), prolong_version(spec))
+
+
+def prolong_version(spec: ScorerSpec) -> str:
+    """For example `prolong:opt-350m@ab12cd34:segment=128:pairs=500:threshold=0.1:seed=0:f32`."""
+    folder, gguf = _model_files(spec.model)
+    settings = _settings(spec)
+    parts = [
+        f"prolong:{Path(gguf).stem if gguf else Path(folder).name}@{_hash(folder, gguf)}",
+        f"segment={settings.segment_tokens}",
+        f"pairs={settings.num_pairs}",
+        f"threshold={settings.threshold:g}",
+        f"seed={settings.seed}",
+        DTYPES[spec.dtype],
+    ]
+    return ":".join(parts)
+
+
+def _settings(spec: ScorerSpec) -> ProLongSettings:
+    return ProLongSettings(num_pairs=spec.pairs, seed=spec.seed)
+
+
+@functools.cache
+def _model_files(model: str) -> tuple[str, str | None]:
+    """The folder of a model's files, and the name of its GGUF file where it is one."""
+    path = Path(model)
+    if gguf := gguf_file(path):
+        return str(gguf.parent), gguf.name
+    if not path.is_dir():
+        return _from_hub(model), None
+    if (path / "scorer.json").exists():
+        raise ModelError(
+            f"score.model {model} holds the first layers only; prolong needs the whole causal"
+            " language model: a Hugging Face folder, a hub id or a .gguf file"
+        )
+    return str(path.resolve()), None
+
+
+def _from_hub(model: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors"]
+    try:
+        return str(snapshot_download(model, allow_patterns=wanted))
+    except Exception as error:  # of the network, of the hub, of the name: they share no base
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"score.model {model}: no such folder, file or hub id: {reason}") from None
+
+
+def _hash(folder: str, gguf: str | None) -> str:
+    """8 hex digits of config.json and the first megabyte of each file of weights."""
+    digest = hashlib.sha256()
+    for path in _weights(Path(folder), gguf):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+            digest.update(file.read(HASHED_BYTES))
+    return digest.hexdigest()[:8]
+
+
+def _weights(folder: Path, gguf: str | None) -> list[Path]:
+    if gguf:
+        return [folder / gguf]
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return [*folder.glob("config.json"), *weights]
+
+
+def _term(strength: float, distance: int, num_segments: int, threshold: float) -> float:
+    """DST + DDI of one pair, or nothing when the dependency is weak."""
+    return strength + distance / (num_segments - 1) if strength > threshold else 0.0
+
+
+def _unrank(index: int) -> Pair:
+    """The index-th pair in the order (1,0), (2,0), (2,1), (3,0), ..."""
+    i = (1 + math.isqrt(1 + 8 * index)) // 2
+    return i, index - i * (i - 1) // 2
+
+
+def _seed_of(token_ids: TokenIds, settings: ProLongSettings) -> int:
+    """A seed of the window's own, so that a window's score does not depend on its neighbours."""
+    digest = hashlib.sha256(np.ascontiguousarray(token_ids).tobytes()).digest()
+    return int.from_bytes(digest[:8], "little") ^ settings.seed

@@ -1,0 +1,225 @@
+"""Documents to rows of windows and lengths in one pass: Arrow batches in, Arrow batches out.
+
+A document gives one row per window and one row of its length (window_index null), so that nothing
+is tokenised twice. A document to be packed gives the length row only, with its tokens.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from longattn.udfs.text.tokens import TextTokenizer, Tokens, encode_long, load_tokenizer
+from longattn.udfs.windows.packing import STRATEGIES as PACKERS
+from longattn.udfs.windows.packing import tokens_of
+from longattn.udfs.windows.spans import STRATEGIES, overlaps
+
+BATCH_BYTES = 16 << 20  # of token ids in one output batch; a window of 1M tokens has 4 MiB
+
+CUT_SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("domain", pa.string()),
+        ("window_id", pa.string()),
+        ("window_index", pa.int32()),
+        ("start_token", pa.int64()),
+        ("end_token", pa.int64()),
+        ("start_char", pa.int64()),
+        ("end_char", pa.int64()),
+        ("overlap_tokens", pa.int64()),
+        ("n_tokens", pa.int64()),
+        ("n_windows", pa.int32()),
+        ("reason", pa.string()),
+        ("soft_cuts", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+    ]
+)
+
+PACKED_SCHEMA = pa.schema(
+    [
+        ("window_id", pa.string()),
+        ("domain", pa.string()),
+        ("window_index", pa.int32()),
+        ("n_tokens", pa.int32()),
+        (
+            "segments",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("doc_id", pa.string()),
+                        ("start_token", pa.int64()),
+                        ("n_tokens", pa.int32()),
+                    ]
+                )
+            ),
+        ),
+        ("token_ids", pa.list_(pa.int32())),
+    ]
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSpec:
+    """How documents become windows. `length` is in tokens of text: one less than asked with BOS.
+
+    `min_tokens` and `max_tokens` are by domain; `default_min` and `default_max` hold elsewhere.
+    """
+
+    windowing: str
+    tokenizer: str
+    length: int
+    strategy: str | None  # None keeps a document's tokens whole, to be packed
+    chunk_chars: int = 1 << 18
+    default_min: int = 1
+    default_max: int | None = None
+    min_tokens: Mapping[str, int] = field(default_factory=dict)
+    max_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    def refusal(self, domain: str, n_tokens: int) -> str | None:
+        """Why a document of this many tokens is refused, or None."""
+        least = self.min_tokens.get(domain, self.default_min)
+        if n_tokens < max(least, self.length if self.strategy else 1):
+            return "too_short"
+        most = self.max_tokens.get(domain, self.default_max)
+        return "too_long" if most is not None and n_tokens > most else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackSpec:
+    """How a group of documents is packed; `seed` orders them."""
+
+    windowing: str
+    strategy: str
+    length: int
+    separator: int
+    seed: int
+
+
+def cut_batches(batches: Iterable[pa.RecordBatch], spec: WindowSpec) -> Iterator[pa.RecordBatch]:
+    """Tokenise documents (doc_id, domain, text) and cut them: batches of CUT_SCHEMA."""
+    tokenizer = load_tokenizer(spec.tokenizer)
+    rows = (
+        row
+        for batch in batches
+        for doc_id, domain, text in zip(*(batch.column(i) for i in range(3)), strict=True)
+        for row in cut_document(doc_id.as_py(), domain.as_py(), text.as_py(), tokenizer, spec)
+    )
+    return _batched(rows, CUT_SCHEMA)
+
+
+def cut_document(
+    doc_id: str, domain: str, text: str, tokenizer: TextTokenizer, spec: WindowSpec
+) -> Iterator[Row]:
+    """A document's window rows, then the row of its length."""
+    tokens = encode_long(tokenizer, text, spec.chunk_chars)
+    reason = spec.refusal(domain, len(tokens))
+    document: Row = {"doc_id": doc_id, "domain": domain}
+    windows = [] if reason or spec.strategy is None else _window_rows(doc_id, tokens, spec)
+    yield from ({**document, **window} for window in windows)
+    yield {
+        **document,
+        "n_tokens": len(tokens),
+        "n_windows": None if spec.strategy is None and not reason else len(windows),
+        "reason": reason,
+        "soft_cuts": tokens.soft_cuts,
+        "token_ids": tokens.ids if spec.strategy is None and not reason else None,
+    }
+
+
+def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
+    """Pack one group of documents (doc_id, domain, token_ids) of one domain: PACKED_SCHEMA.
+
+    The order of the documents given does not matter: they are put in that of a seeded hash.
+    """
+    ids = documents["doc_id"].to_pylist()
+    order = sorted(range(len(ids)), key=lambda i: _digest(f"{spec.seed}|{ids[i]}"))
+    tokens = _token_arrays(documents["token_ids"])
+    ordered = [tokens[i] for i in order]
+    windows = PACKERS[spec.strategy]([len(t) for t in ordered], spec.length)
+    domain = documents["domain"][0].as_py()
+    rows: list[Row] = []
+    for index, window in enumerate(windows):
+        segments = [(ids[order[part.document]], part.start, part.n_tokens) for part in window]
+        rows.append(
+            {
+                "window_id": _digest("|".join([spec.windowing, *map(str, segments)])),
+                "domain": domain,
+                "window_index": index,
+                "n_tokens": sum(part.n_tokens for part in window),
+                "segments": [
+                    {"doc_id": doc_id, "start_token": start, "n_tokens": n_tokens}
+                    for doc_id, start, n_tokens in segments
+                ],
+                "token_ids": tokens_of(window, ordered, spec.separator),
+            }
+        )
+    return pa.Table.from_batches(list(_batched(rows, PACKED_SCHEMA)), PACKED_SCHEMA)
+
+
+def window_id(doc_id: str, windowing: str, index: int) -> str:
+    """Stable id of a window: 32 hex digits."""
+    return _digest(f"{doc_id}|{windowing}|{index}")
+
+
+def _window_rows(doc_id: str, tokens: Tokens, spec: WindowSpec) -> list[Row]:
+    spans = STRATEGIES[spec.strategy or "tile"](len(tokens), spec.length)
+    return [
+        {
+            "window_id": window_id(doc_id, spec.windowing, index),
+            "window_index": index,
+            "start_token": start,
+            "end_token": end,
+            "start_char": tokens.char_at(start),
+            "end_char": tokens.char_at(end),
+            "overlap_tokens": overlap,
+            "n_tokens": end - start,
+            "token_ids": tokens.ids[start:end],
+        }
+        for index, ((start, end), overlap) in enumerate(zip(spans, overlaps(spans), strict=True))
+    ]
+
+
+def _batched(rows: Iterable[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Rows in batches of about BATCH_BYTES of token ids."""
+    batch: list[Row] = []
+    n_bytes = 0
+    for row in rows:
+        batch.append(row)
+        token_ids = row.get("token_ids")
+        n_bytes += 256 + (0 if token_ids is None else token_ids.nbytes)
+        if n_bytes >= BATCH_BYTES:
+            yield _record_batch(batch, schema)
+            batch, n_bytes = [], 0
+    if batch:
+        yield _record_batch(batch, schema)
+
+
+def _record_batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
+    def column(name: str, type_: pa.DataType) -> pa.Array:
+        values = [row.get(name) for row in rows]
+        return _token_lists(values) if name == "token_ids" else pa.array(values, type_)
+
+    return pa.RecordBatch.from_arrays([column(f.name, f.type) for f in schema], schema=schema)
+
+
+def _token_lists(values: list[NDArray[np.int32] | None]) -> pa.ListArray:
+    """Arrays as one list column without a Python object per token."""
+    present = [value for value in values if value is not None]
+    ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)])
+    flat = np.concatenate(present) if present else np.empty(0, dtype=np.int32)
+    missing = pa.array([value is None for value in values])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat), mask=missing)
+
+
+def _token_arrays(column: pa.ChunkedArray) -> list[NDArray[np.int32]]:
+    return [np.asarray(value.values) for chunk in column.chunks for value in chunk]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
