@@ -193,7 +193,7 @@ SCORES = TableSpec(
     name="scores",
     key=("window_id", "scorer"),
     partition_by=("domain",),
-    unindexed=("head_s1", "head_s2"),
+    unindexed=("head_s1", "head_s2", "measures"),
     columns={
         "window_id": ("string", "window that was scored"),
         "domain": ("string", _DOC_KEYS["domain"]),
@@ -208,6 +208,7 @@ SCORES = TableSpec(
         "scored_at": ("timestamp", "when"),
         "head_s1": ("array<double>", "S1 per layer and head, layers in the scorer's order"),
         "head_s2": ("array<double>", "S2 per layer and head, layers in the scorer's order"),
+        "measures": ("map<string,double>", "what else the scorer knows of the window, by name"),
     },
 )
 

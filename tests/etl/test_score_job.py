@@ -87,6 +87,23 @@ def test_only_new_windows_of_this_windowing_and_kept_documents_are_scored(contex
     assert scored(context) == [f"w{n:03}" for n in range(10)] + ["w022"]
 
 
+def test_measures_are_stored_with_the_scores(
+    make_context: MakeContext, tokenizer: str, tmp_path: Path
+) -> None:
+    model = str(make_checkpoint(tmp_path / "model", "llama3"))
+    score_by = {"scorer": "fargain", "model": model, "device": "cpu"}
+    settings = {"tokenizer": tokenizer, "sources": {"book": []}, "window": {"length": 16, "k": 4}}
+    made = make_context(**settings, score=score_by)
+    made.tables.append("windows", windows(made, range(3, 6)))
+    assert score.run(made).rows_out == 3
+    rows = made.tables["scores"].read().collect()
+    scorer = load_scorer(names.scorer_spec(made.config))
+    for row in rows:
+        (expected,) = scorer.score([np.full(16, int(row["window_id"][1:]))])
+        assert row["scorer"] == scorer.version and row["ds"] == pytest.approx(expected["ds"])
+        assert row["measures"] == pytest.approx(expected["measures"], abs=1e-6)
+
+
 def test_two_runs_at_once_commit_a_batch_once(context: Context) -> None:
     spec = names.scorer_spec(context.config)
     pending = score.pending(context.fresh(), names.scorer_spec(context.config))

@@ -115,7 +115,7 @@ def test_what_cannot_be_scored_has_a_reason_and_no_statistics(scorer: Path) -> N
     assert scored["reason"].where(scored["reason"].notna(), None).tolist() == reasons
     refused = scored[:4]
     assert refused["detail"].notna().all()
-    others = {"window_id", "domain", "scorer", "reason", "detail", *TIMES}
+    others = {"window_id", "domain", "scorer", "measures", "reason", "detail", *TIMES}
     statistics = [c for c in COLUMNS if c not in others]
     assert refused[statistics].isna().all(axis=None) and scored[statistics][4:].notna().all(
         axis=None

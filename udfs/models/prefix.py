@@ -73,7 +73,8 @@ class _Run:
     visit: Visitor
 
 
-_RUN: ContextVar[_Run] = ContextVar("run")
+_WHOLE = _Run(frozenset(), lambda call: None)  # visit nothing, run to the end
+_RUN: ContextVar[_Run] = ContextVar("run", default=_WHOLE)
 
 
 class _ReachedLastLayer(Exception):
@@ -104,7 +105,7 @@ class Prefix:
 
         Raises ModelError when a layer's attention does not pass through transformers' registry.
         """
-        _run_model(self.model, self._embed(ids_BL.to(self.device)), layers, visit)
+        visit_attention(self.model, self._embed(ids_BL.to(self.device)), layers, visit)
 
     def _embed(self, ids_BL: Tensor) -> Tensor:
         """Embed through the model's own module, with only the rows that occur.
@@ -143,7 +144,7 @@ def needed_parameters(config: Any, layers: tuple[int, ...]) -> list[str]:
     with torch.enable_grad():
         embedded_BLE = model.get_input_embeddings()(ids_BL)
         try:
-            _run_model(
+            visit_attention(
                 model,
                 embedded_BLE,
                 layers,
@@ -254,7 +255,10 @@ def _skip_unneeded(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
             setattr(model.get_submodule(parent), child, _Unneeded(module.out_features))
 
 
-def _run_model(model: Any, embedded_BLE: Tensor, layers: tuple[int, ...], visit: Visitor) -> None:
+def visit_attention(
+    model: Any, embedded_BLE: Tensor, layers: tuple[int, ...], visit: Visitor
+) -> None:
+    """Run a decoder's body up to the last of `layers`, visiting the attention of each of them."""
     token = _RUN.set(_Run(frozenset(layers), visit))
     try:
         model(inputs_embeds=embedded_BLE, use_cache=False)
@@ -281,7 +285,7 @@ def _attend(
     call = _described(module, q_BHLD, k_BGLD, v_BGLD, mask, options)
     if call.layer in run.layers:
         run.visit(call)
-    if call.layer == max(run.layers):
+    if call.layer == max(run.layers, default=None):
         raise _ReachedLastLayer
     return _output(module, call, v_BGLD), None
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class ScorerSpec:
     threads: int | None = None
     seed: int = 0
     pairs: int = 500  # of segments, per window; for prolong
+    stride: int | None = None  # fargain: d, tokens that share a chunk; None means k
+    variant: str = "paper"  # ladm: paper or code
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -54,6 +56,7 @@ class Score(TypedDict):
     rows_sampled: int
     head_s1: list[float]  # layer by layer in the scorer's order, heads within
     head_s2: list[float]
+    measures: NotRequired[dict[str, float]]  # what else the scorer knows of the window, by name
 
 
 class Scorer(Protocol):
@@ -97,3 +100,10 @@ def unknown_ids(token_ids: TokenIds, known: int) -> tuple[str, str] | None:
     if token_ids.min() < 0 or token_ids.max() >= known:
         return "bad_token_id", f"ids {token_ids.min()} to {token_ids.max()}; there are {known}"
     return None
+
+
+def unreadable(token_ids: TokenIds, known: int, longest: int | None) -> tuple[str, str] | None:
+    """As unknown_ids, and for a window longer than the `longest` that a model was made for."""
+    if longest is not None and len(token_ids) > longest:
+        return "too_long", f"{len(token_ids)} tokens; the model was made for {longest}"
+    return unknown_ids(token_ids, known)

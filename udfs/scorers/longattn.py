@@ -16,6 +16,7 @@ from longattn.udfs.attention.sampled import (
 from longattn.udfs.errors import ModelError
 from longattn.udfs.models.artefact import read_artefact
 from longattn.udfs.models.build import scorer_folder
+from longattn.udfs.models.precision import device_of
 from longattn.udfs.models.prefix import AttentionCall, Prefix, load_prefix, override_rope
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k, unknown_ids
 from longattn.udfs.scorers.versions import version_of
@@ -130,10 +131,3 @@ def _refuse_masked(call: AttentionCall, k: int) -> None:
             f"layer {call.layer} sees {call.sliding_window} tokens back, the minimum distance is"
             f" {k}: nothing far is left; choose another layer or a smaller window.k"
         )
-
-
-def device_of(name: str) -> torch.device:
-    """The device a spec names; `auto` is the GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -11,24 +11,19 @@ causal language model:
 Deviations from the paper and from its published code are listed in docs/adr/0006-prolong.md.
 """
 
-import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longattn.udfs.errors import ModelError
-from longattn.udfs.models.gguf import gguf_file
+from longattn.udfs.models.causal import causal_name, load_causal_lm
 from longattn.udfs.scorers.base import DTYPES, Score, ScorerSpec, TokenIds, one_head, unknown_ids
 
 if TYPE_CHECKING:
     import torch
-
-HASHED_BYTES = 1 << 20  # of each file of weights: enough to tell two models apart
 
 Pair = tuple[int, int]
 
@@ -154,30 +149,15 @@ def load_prolong(spec: ScorerSpec) -> ProLongScorer:
 
     Its vocabulary must be that of the windows. Raises ModelError where there is no such model.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    from longattn.udfs.scorers.longattn import device_of
-
-    disable_progress_bar()
-    folder, gguf = _model_files(spec.model)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf, dtype=getattr(torch, spec.dtype), local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"score.model {spec.model}: {str(error).splitlines()[0]}") from None
-    model = model.to(device_of(spec.device)).eval()
-    return ProLongScorer(ProLong(model, _settings(spec)), prolong_version(spec))
+    lm = load_causal_lm(spec.model, spec.dtype, spec.device, scorer="prolong")
+    return ProLongScorer(ProLong(lm.model, _settings(spec)), prolong_version(spec))
 
 
 def prolong_version(spec: ScorerSpec) -> str:
     """For example `prolong:opt-350m@ab12cd34:segment=128:pairs=500:threshold=0.1:seed=0:f32`."""
-    folder, gguf = _model_files(spec.model)
     settings = _settings(spec)
     parts = [
-        f"prolong:{Path(gguf).stem if gguf else Path(folder).name}@{_hash(folder, gguf)}",
+        f"prolong:{causal_name(spec.model, 'prolong')}",
         f"segment={settings.segment_tokens}",
         f"pairs={settings.num_pairs}",
         f"threshold={settings.threshold:g}",
@@ -189,50 +169,6 @@ def prolong_version(spec: ScorerSpec) -> str:
 
 def _settings(spec: ScorerSpec) -> ProLongSettings:
     return ProLongSettings(num_pairs=spec.pairs, seed=spec.seed)
-
-
-@functools.cache
-def _model_files(model: str) -> tuple[str, str | None]:
-    """The folder of a model's files, and the name of its GGUF file where it is one."""
-    path = Path(model)
-    if gguf := gguf_file(path):
-        return str(gguf.parent), gguf.name
-    if not path.is_dir():
-        return _from_hub(model), None
-    if (path / "scorer.json").exists():
-        raise ModelError(
-            f"score.model {model} holds the first layers only; prolong needs the whole causal"
-            " language model: a Hugging Face folder, a hub id or a .gguf file"
-        )
-    return str(path.resolve()), None
-
-
-def _from_hub(model: str) -> str:
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors"]
-    try:
-        return str(snapshot_download(model, allow_patterns=wanted))
-    except Exception as error:  # of the network, of the hub, of the name: they share no base
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"score.model {model}: no such folder, file or hub id: {reason}") from None
-
-
-def _hash(folder: str, gguf: str | None) -> str:
-    """8 hex digits of config.json and the first megabyte of each file of weights."""
-    digest = hashlib.sha256()
-    for path in _weights(Path(folder), gguf):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
-            digest.update(file.read(HASHED_BYTES))
-    return digest.hexdigest()[:8]
-
-
-def _weights(folder: Path, gguf: str | None) -> list[Path]:
-    if gguf:
-        return [folder / gguf]
-    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    return [*folder.glob("config.json"), *weights]
 
 
 def _term(strength: float, distance: int, num_segments: int, threshold: float) -> float:

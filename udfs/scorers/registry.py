@@ -25,6 +25,8 @@ ROOM = "longattn.udfs.scorers"
 SCORERS = {
     "longattn": Plugin(f"{ROOM}.longattn:load_longattn", f"{ROOM}.versions:longattn_version"),
     "cohesion": Plugin(f"{ROOM}.cohesion:Cohesion", f"{ROOM}.cohesion:cohesion_version"),
+    "fargain": Plugin(f"{ROOM}.fargain:load_fargain", f"{ROOM}.fargain:fargain_version"),
+    "ladm": Plugin(f"{ROOM}.ladm:load_ladm", f"{ROOM}.ladm:ladm_version"),
     "prolong": Plugin(f"{ROOM}.prolong:load_prolong", f"{ROOM}.prolong:prolong_version"),
     "random": Plugin(f"{ROOM}.control:RandomScorer", f"{ROOM}.control:random_version"),
     "recurrence": Plugin(f"{ROOM}.recurrence:Recurrence", f"{ROOM}.recurrence:recurrence_version"),

@@ -1,0 +1,256 @@
+"""A whole causal language model: found by name, run for the loss of every token.
+
+The body runs once over a sequence; the head, which needs V numbers a token, over a few rows at a
+time, through the model's own code, so that softcaps and scales of logits are what they are.
+
+Shapes: B sequences, L tokens, R rows of hidden states, E their width, V vocabulary.
+"""
+
+import copy
+import functools
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longattn.udfs.errors import LongAttnError, ModelError
+from longattn.udfs.models.gguf import gguf_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+HASHED_BYTES = 1 << 20  # of each file of weights: enough to tell two models apart
+HEAD_ROWS = 512  # rows of logits at a time: 100 MB in float32 for a vocabulary of 49,152
+PROBE_TOKENS = 32
+LOG = logging.getLogger(__name__)
+
+
+class CausalLM:
+    """A causal language model in eval mode, with losses for logits."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.body = model.base_model
+        self._head = _head_of(model)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def bos_token_id(self) -> int | None:
+        bos = self.model.config.get_text_config(decoder=True).bos_token_id
+        return None if bos is None else int(bos)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest sequence that the model was made for, where its config says so."""
+        config = self.model.config.get_text_config(decoder=True)
+        longest = getattr(config, "max_position_embeddings", None)
+        return None if longest is None else int(longest)
+
+    def losses(self, ids_BL: "Tensor", last: int) -> "Tensor":
+        """-log p of the `last` tokens of each sequence given all before them: [B, last].
+
+        last <= L - 1: nothing stands before the first token. float32, float64 of a float64 model.
+        """
+        import torch
+
+        ids_BL = ids_BL.to(self.model.device)
+        hidden_BLE = self.body(input_ids=ids_BL[:, :-1], use_cache=False)[0][:, -last:]
+        target_R = ids_BL[:, -last:].flatten()
+        found = [
+            self._losses_of(hidden_RE, target_R[start : start + HEAD_ROWS])
+            for start, hidden_RE in _blocks(hidden_BLE.flatten(0, 1))
+        ]
+        return torch.cat(found).view(len(ids_BL), last).cpu()
+
+    def _losses_of(self, hidden_RE: "Tensor", target_R: "Tensor") -> "Tensor":
+        import torch
+
+        with _half_products(hidden_RE.dtype):
+            logits_RV = self._head(_at_least_float32(hidden_RE))
+        return torch.nn.functional.cross_entropy(logits_RV, target_R, reduction="none")
+
+
+def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM:
+    """Load all of a language model: a Hugging Face folder, a hub id, a GGUF file or its folder.
+
+    Raises ModelError where there is no such model; `scorer` is who asks.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    from longattn.udfs.models.precision import device_of, has_bfloat16
+
+    disable_progress_bar()
+    folder, gguf = model_files(model, scorer)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf, dtype=getattr(torch, dtype), local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"score.model {model}: {str(error).splitlines()[0]}") from None
+    on = device_of(device)
+    if dtype == "bfloat16" and not has_bfloat16(on):
+        LOG.warning("%s: no bfloat16 instructions on this machine: float32 is faster", scorer)
+    loaded = loaded.to(on).eval().requires_grad_(False)
+    prefer_own_attention(loaded)
+    return CausalLM(loaded)
+
+
+def prefer_own_attention(model: Any) -> None:
+    """Let the model attend through ours, which needs no L x L mask, where it gives the same."""
+    import torch
+
+    from longattn.udfs.models.prefix import ATTENTION, check_supported
+
+    stock = model.config._attn_implementation
+    known = model.get_input_embeddings().weight.shape[0]
+    ids_1L = (torch.arange(PROBE_TOKENS, device=model.device)[None] * 7919) % known
+    with torch.inference_mode():
+        expected = model.base_model(input_ids=ids_1L, use_cache=False)[0].float()
+        try:
+            check_supported(model.config)
+            model.set_attn_implementation(ATTENTION)
+            found = model.base_model(input_ids=ids_1L, use_cache=False)[0].float()
+            near = torch.linalg.norm(found - expected) <= 0.02 * torch.linalg.norm(expected)
+        except (LongAttnError, ValueError, NotImplementedError):
+            near = torch.tensor(False)
+    if not near:
+        model.set_attn_implementation(stock)
+
+
+def causal_name(model: str, scorer: str) -> str:
+    """A model's name and the start of its hash, for versions: `SmolLM2-135M@ab12cd34`."""
+    folder, gguf = model_files(model, scorer)
+    return f"{Path(gguf).stem if gguf else Path(folder).name}@{_hash(folder, gguf)}"
+
+
+@functools.cache
+def model_files(model: str, scorer: str) -> tuple[str, str | None]:
+    """The folder of a model's files, and the name of its GGUF file where it is one."""
+    path = Path(model)
+    if gguf := gguf_file(path):
+        return str(gguf.parent), gguf.name
+    if not path.is_dir():
+        return _from_hub(model), None
+    if (path / "scorer.json").exists():
+        raise ModelError(
+            f"score.model {model} holds the first layers only; {scorer} needs the whole causal"
+            " language model: a Hugging Face folder, a hub id or a .gguf file"
+        )
+    return str(path.resolve()), None
+
+
+def _from_hub(model: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors"]
+    try:
+        return str(snapshot_download(model, allow_patterns=wanted))
+    except Exception as error:  # of the network, of the hub, of the name: they share no base
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"score.model {model}: no such folder, file or hub id: {reason}") from None
+
+
+def _hash(folder: str, gguf: str | None) -> str:
+    """8 hex digits of config.json and the first megabyte of each file of weights."""
+    digest = hashlib.sha256()
+    for path in _weights(Path(folder), gguf):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+            digest.update(file.read(HASHED_BYTES))
+    return digest.hexdigest()[:8]
+
+
+def _weights(folder: Path, gguf: str | None) -> list[Path]:
+    if gguf:
+        return [folder / gguf]
+    weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return [*folder.glob("config.json"), *weights]
+
+
+def _blocks(hidden_RE: "Tensor") -> "Iterator[tuple[int, Tensor]]":
+    for start in range(0, len(hidden_RE), HEAD_ROWS):
+        yield start, hidden_RE[start : start + HEAD_ROWS]
+
+
+def _head_of(model: Any) -> Any:
+    """What makes logits [R, V] of hidden states [R, E]: the model's code around its body.
+
+    The head's weights are float32 whatever the body's: logits near 20, rounded to bfloat16, are
+    wrong by 0.06, about as much as far context gives.
+    """
+    head, prefix = copy.copy(model), model.base_model_prefix
+    given, half = _given_body(), model.dtype.itemsize < 4
+    parts = {
+        name: copy.deepcopy(part).float() if half else part
+        for name, part in model._modules.items()
+        if name != prefix
+    }
+    # a copy shares the dict of its modules with the model, so it gets one of its own
+    object.__setattr__(head, "_modules", {**parts, prefix: given})
+
+    def logits_of(hidden_RE: "Tensor") -> "Tensor":
+        import torch
+
+        given.hidden_1RE = hidden_RE[None]
+        ids_1R = torch.zeros(1, len(hidden_RE), dtype=torch.long, device=hidden_RE.device)
+        logits_RV: Tensor = head(input_ids=ids_1R, use_cache=False).logits[0]
+        return logits_RV
+
+    return logits_of
+
+
+def _at_least_float32(x: "Tensor") -> "Tensor":
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def _given_body() -> Any:
+    """A body that returns the hidden states it was given, whatever ids it is called with."""
+    from torch import nn
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    class Output(BaseModelOutputWithPast):  # type: ignore[misc]
+        def __getattr__(self, name: str) -> None:
+            """None for what a family hands on beside: router logits, cross attentions."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+
+    class Given(nn.Module):
+        hidden_1RE: Any = None
+
+        @property
+        def decoder(self) -> "Given":  # OPT calls its body's decoder
+            return self
+
+        def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPast:
+            return Output(last_hidden_state=self.hidden_1RE)
+
+    return Given()
+
+
+@contextmanager
+def _half_products(body: "torch.dtype") -> Iterator[None]:
+    """Beside a half-precision body, let float32 products round what they multiply, not their sums.
+
+    bfloat16 on CPUs that have it, TF32 on GPUs; PyTorch's settings are as before afterwards.
+    """
+    import torch
+
+    if body.itemsize >= 4:
+        yield
+        return
+    cpu: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    gpu: Any = torch.backends.cuda.matmul
+    before = cpu.fp32_precision, gpu.fp32_precision
+    cpu.fp32_precision, gpu.fp32_precision = "bf16", "tf32"
+    try:
+        yield
+    finally:
+        cpu.fp32_precision, gpu.fp32_precision = before
