@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     for job, text in JOBS.items():
         _add_job(commands, job, text)
-    for add in (_add_status, _add_trace, _add_config, _add_scorer, _add_score_window):
+    for add in (_add_check, _add_status, _add_trace, _add_config, _add_scorer, _add_score_window):
         add(commands)
     return parser
 
@@ -96,7 +96,14 @@ def _add_run(commands: "Commands") -> None:
     parser = _configured(commands, "run", f"run all jobs in order: {', '.join(JOBS)}")
     parser.add_argument("--from", dest="first", choices=JOBS, help="start at this job")
     parser.add_argument("--to", dest="last", choices=JOBS, help="stop after this job")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run_checked)
+
+
+def _add_check(commands: "Commands") -> None:
+    parser = _configured(
+        commands, "check", "say what is wrong with a config before the first job: exit 2"
+    )
+    parser.set_defaults(run=_check)
 
 
 def _add_job(commands: "Commands", job: str, text: str) -> None:
@@ -163,6 +170,39 @@ def _run(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "open", False):
         open_report(config)
     return 0
+
+
+def _run_checked(arguments: argparse.Namespace) -> int:
+    """All jobs, after a look at what they need: a missing model is no news for the fourth job."""
+    from longattn.etl.preflight.check import check
+    from longattn.etl.preflight.findings import faults
+
+    jobs = _between(arguments.first, arguments.last)
+    found = check(_load(arguments), jobs)
+    if bad := faults(found):
+        return _fail_all(map(str, bad), 2)
+    for finding in found:
+        if finding.kind == "note":
+            print(f"check: {finding}", file=sys.stderr)
+    return _run(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    if wrong := config_module.faults(arguments.config, arguments.set):
+        return _fail_all(wrong, 2)
+    from longattn.etl.preflight.check import check
+    from longattn.etl.preflight.findings import faults
+
+    found = check(_load(arguments))
+    for finding in found:
+        if finding.kind != "fault":
+            print(finding)
+    return _fail_all(map(str, faults(found)), 2)
+
+
+def _fail_all(messages: Iterable[str], code: int) -> int:
+    """A line for each fault; 0 where there is none."""
+    return max((_fail(message, code) for message in messages), default=0)
 
 
 def _between(first: str | None, last: str | None) -> list[str]:

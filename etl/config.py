@@ -241,10 +241,14 @@ def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
     Raises ConfigError, one line, for a file that is missing or no mapping, an unknown key or a bad
     value.
     """
+    return validate(_settings(path, overrides))
+
+
+def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, Any]:
     settings = _read_yaml(path) if path else {}
     for override in overrides:
         _apply_override(settings, override)
-    return validate(settings)
+    return settings
 
 
 def validate(settings: Mapping[str, Any]) -> Config:
@@ -252,7 +256,18 @@ def validate(settings: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_explain_all(error)[0]) from None
+
+
+def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
+    """What `load` would refuse, all of it: a line for each fault."""
+    try:
+        Config.model_validate(_settings(path, overrides))
+    except ConfigError as error:
+        return [str(error)]
+    except ValidationError as error:
+        return _explain_all(error)
+    return []
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
@@ -285,10 +300,22 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not YAML") from None
 
 
-def _explain(error: ValidationError) -> str:
-    """One line for the first problem pydantic found: where, what, what was meant."""
+def _explain_all(error: ValidationError) -> list[str]:
+    """A line for each problem pydantic found, unknown keys first; a value's types are one."""
     problems = error.errors(include_url=False)
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    lines: dict[str, str] = {}
+    for problem in problems:
+        lines.setdefault(_place(problem), _explain(problem))
+    return list(lines.values())
+
+
+def _place(problem: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in problem["loc"] if not _is_type_branch(part))
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """One line: where, what, what was meant."""
     where = [p for i, p in enumerate(problem["loc"]) if i == 0 or not _is_type_branch(p)]
     name = ".".join(str(part) for part in where)
     if problem["type"] == "extra_forbidden":

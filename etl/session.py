@@ -85,7 +85,7 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     _refuse_local_gpu(master, config.conf)
     _prepare_environment(master)
     defaults = LOCAL_CONF if master.startswith("local") else {}
-    settings = {**SESSION_CONF, **defaults, **_delta_conf(config.conf), **config.conf}
+    settings = {**SESSION_CONF, **defaults, **delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
     return builder.config(map=settings).getOrCreate()
 
@@ -103,7 +103,7 @@ def _set(session: SparkSession, key: str, value: str) -> None:
             raise
 
 
-def _delta_conf(conf: Mapping[str, str]) -> dict[str, str]:
+def delta_conf(conf: Mapping[str, str]) -> dict[str, str]:
     """Settings of the native connector, when its jars are asked for."""
     jars = os.environ.get("LONGATTN_DELTA_JARS")
     asked = [conf.get("spark.jars", ""), conf.get("spark.jars.packages", "")]

@@ -33,6 +33,15 @@ def open_tables(spark: SparkSession, config: TablesConfig) -> dict[str, Table]:
     Raises ConfigError for catalog names without the native connector.
     """
     connector = choose_connector(spark, config)
+    refuse_root(config, connector)
+    return {
+        table: CONNECTORS[connector.name](spark, spec, location(config.root, table))
+        for table, spec in TABLES.items()
+    }
+
+
+def refuse_root(config: TablesConfig, connector: Connector) -> None:
+    """Raise ConfigError for a root that the connector cannot open."""
     if connector.name == "delta-rs" and is_catalog_name(config.root):
         raise ConfigError(
             f"tables.root: {config.root} is a catalog name, which only the native connector can "
@@ -43,10 +52,6 @@ def open_tables(spark: SparkSession, config: TablesConfig) -> dict[str, Table]:
             f"tables.root: {config.root} holds a %, which the deltalake package would decode; "
             "name the folder otherwise"
         )
-    return {
-        table: CONNECTORS[connector.name](spark, spec, location(config.root, table))
-        for table, spec in TABLES.items()
-    }
 
 
 def choose_connector(spark: SparkSession, config: TablesConfig) -> Connector:

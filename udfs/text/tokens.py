@@ -271,7 +271,8 @@ def _converted(folder: str) -> str:
     try:
         converted: str = AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str()
     except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"tokenizer {folder}: no tokenizer in this folder: {error}") from None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"tokenizer {folder}: no tokenizer in this folder: {reason}") from None
     return converted
 
 

@@ -1,0 +1,30 @@
+"""How the commands print: tables, and sizes for people."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def human_bytes(size: float) -> str:
+    """For example `3.4 MB`; decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def new_table(title: str, *columns: str) -> Table:
+    """A table; a column named `>x` is aligned to the right."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print to stdout: as wide as the terminal, or uncut where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a log has no width to fit, and cut cells help nobody
+    console.print(table)

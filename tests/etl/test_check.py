@@ -1,0 +1,245 @@
+"""`longattn check`: a sound config passes, and each way to break one is told in its own line."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from longattn.etl import cli
+from longattn.etl.jobs import JOBS
+from longattn.udfs.models.artefact import FORMAT, ScorerManifest
+
+WORDS = ["[UNK]", "far", "near", "long", "short"]
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> dict[str, Any]:
+    """A config that has all it needs: two sources, a scorer with its tokenizer, places to write."""
+    make_scorer(tmp_path / "scorer", vocabulary=len(WORDS), positions=64)
+    documents = [{"id": f"d{n}", "text": "far near long short " * 10} for n in range(5)]
+    write_lines(tmp_path / "books" / "a.jsonl", documents)
+    write_lines(tmp_path / "code" / "a.jsonl", documents)
+    return {
+        "sources": {
+            "book": [{"path": str(tmp_path / "books"), "id": "id"}],
+            "code": [{"path": str(tmp_path / "code/*.jsonl")}],
+        },
+        "tables": {"root": str(tmp_path / "tables")},
+        "window": {"length": 16},
+        "score": {"model": str(tmp_path / "scorer"), "device": "cpu"},
+        "export": {"jsonl": {"path": str(tmp_path / "export" / "jsonl")}},
+        "report": {"path": str(tmp_path / "report.html")},
+    }
+
+
+def make_scorer(folder: Path, vocabulary: int, positions: int, rope: bool = True) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    folder.mkdir()
+    tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"vocab_size": vocabulary, "max_position_embeddings": positions}
+    config |= {"rope_parameters": {"rope_type": "default"}} if rope else {}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({"embed": np.zeros((vocabulary, 4), np.float32)}, folder / "model.safetensors")
+    manifest = ScorerManifest(
+        format=FORMAT,
+        name="tiny",
+        family="llama",
+        hash="ab" * 32,
+        layers=[0],
+        heads=2,
+        rope_theta=1e4,
+        source="",
+        licence=None,
+        tensors=1,
+        bytes=0,
+        tokenizer="tokenizer.json",
+    )
+    (folder / "scorer.json").write_text(json.dumps(asdict(manifest)))
+
+
+def write_lines(path: Path, records: list[Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def check(settings: dict[str, Any], folder: Path, *overrides: str) -> int:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return cli.main(["check", "--config", str(path), *(["--set", *overrides] if overrides else [])])
+
+
+def test_a_sound_config_says_what_was_found(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert check(sound, tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "sources.book: 1 files" in out and "fields: id, text" in out
+    assert "some 40 tokens a document in the first 5, 5 of them" in out
+    assert "longattn:tiny@abababab" in out
+    assert {*tmp_path.rglob("*")} - {*before} == {tmp_path / "config.yaml"}  # nothing is left
+
+
+BROKEN = {
+    "unknown key": (["windw.length=3"], ["unknown key windw"]),
+    "two bad values": (
+        ["window.length=3", "score.dtype=int4"],
+        ["window.length", "score.dtype"],
+    ),
+    "no sources": (["sources={}"], ["sources: none given"]),
+    "domain of the mix": (["mix={bok: 1}"], ["mix.weights: bok is no domain"]),
+    "domain of a fraction": (["select.fraction={cod: 0.5}"], ["select.fraction: cod"]),
+    "domain of a limit": (["window.min_tokens={web: 9}"], ["window.min_tokens: web"]),
+    "domain scored and packed": (
+        ["pack.domains=[code]", "pack.separator=far", "score.domains=[code]"],
+        ["score.domains: code: packed"],
+    ),
+    "path": (["sources.book=[{path: no/such}]"], ["sources.book: no such file or folder: no/such"]),
+    "two paths": (
+        ["sources.book=[{path: no/such}]", "sources.code=[{path: nor/this}]"],
+        ["sources.book: no such", "sources.code: no such"],
+    ),
+    "include": (
+        ["sources.book=[{path: '{tmp}/books', include: ['*.txt']}]"],
+        ["sources.book: include and exclude leave no file"],
+    ),
+    "text field": (
+        ["sources.book=[{path: '{tmp}/books', text: txt}]"],
+        ["sources.book.text: none of the first 5 records has a text: no field txt"],
+    ),
+    "id field": (
+        ["sources.book=[{path: '{tmp}/books', id: uid}]"],
+        ["sources.book.id: no field uid (there are: id, text)"],
+    ),
+    "meta field": (
+        ["sources.book=[{path: '{tmp}/books', meta: [url]}]"],
+        ["sources.book.meta: no field url"],
+    ),
+    "filter": (
+        ["sources.book=[{path: '{tmp}/books', where: {id: [x]}}]"],
+        ["sources.book.where: none of the first 5 records"],
+    ),
+    "format": (
+        ["sources.book=[{path: '{tmp}/books', format: parquet}]"],
+        ["sources.book: none of the first 1 records has a text"],
+    ),
+    "evaluation set": (
+        ["decontaminate.sources=[{path: no/such}]"],
+        ["decontaminate.sources[0]: no such file"],
+    ),
+    "scorer's name": (["score.scorer=longatn"], ["score.scorer: unknown scorer longatn"]),
+    "model": (["score.model=no/model", "tokenizer={tmp}/scorer"], ["score.model: no scorer in"]),
+    "layer": (["score.layers=[3]"], ["score.layers: the scorer tiny was built for layers [0]"]),
+    "tokenizer": (["tokenizer={tmp}/books"], ["tokenizer"]),
+    "separator": (["pack={domains: [code], separator: '<eos>'}"], ["pack.separator: '<eos>'"]),
+    "root is a file": (["tables.root={tmp}/report.txt/x"], ["tables.root"]),
+    "export": (["export.jsonl.path=/proc/export"], ["export.jsonl.path"]),
+    "report": (["report.path=/proc/report.html"], ["report.path"]),
+    "catalog": (["tables.root=lake.scores"], ["tables.root: lake.scores is a catalog name"]),
+    "connector": (["tables.connector=native"], ["tables.connector: native"]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_every_fault_is_a_line(
+    name: str,
+    sound: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LONGATTN_DELTA_JARS", raising=False)
+    (tmp_path / "report.txt").write_text("")
+    overrides, expected = BROKEN[name]
+    code = check(sound, tmp_path, *(text.replace("{tmp}", str(tmp_path)) for text in overrides))
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert len(lines) == len(expected), lines
+    for line, words in zip(lines, expected, strict=True):
+        assert line.startswith("longattn: ") and words in line
+
+
+def test_a_tokenizer_of_another_model_is_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_scorer(tmp_path / "small", vocabulary=3, positions=64)
+    overrides = (f"score.model={tmp_path / 'small'}", f"tokenizer={tmp_path / 'scorer'}")
+    assert check(sound, tmp_path, *overrides) == 2
+    assert "gives ids up to 4; the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rope", "code"), [(True, 0), (False, 2)])
+def test_windows_longer_than_the_models_positions(
+    rope: bool,
+    code: int,
+    sound: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Learned positions end, which is a fault; rotary ones do not, which is a note."""
+    make_scorer(tmp_path / "short", vocabulary=len(WORDS), positions=8, rope=rope)
+    assert check(sound, tmp_path, f"score.model={tmp_path / 'short'}") == code
+    out, err = capsys.readouterr()
+    assert "16 tokens; the model" in (err if code else out)
+
+
+def test_broken_weights_are_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "scorer" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    assert check(sound, tmp_path) == 2
+    assert "score.model: " in capsys.readouterr().err
+
+
+def test_too_little_disk_is_told(
+    sound: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 9})())
+    assert check(sound, tmp_path) == 2
+    assert "tables.root: tables and staging need up to" in capsys.readouterr().err
+
+
+def test_no_gpu_where_one_is_asked_for(
+    sound: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("longattn.etl.preflight.scoring.has_nvidia", lambda: False)
+    assert check(sound, tmp_path, "score.device=cuda") == 2
+    assert "score.device: cuda, and this machine has no NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_run_checks_before_the_first_job(
+    sound: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A missing model ends `run` before a session is started; jobs that need none do not mind."""
+    started: list[list[str]] = []
+    monkeypatch.setattr("longattn.etl.console.run_jobs", lambda config, jobs: started.append(jobs))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(sound | {"score": {"model": "no/model"}}))
+    run = ["run", "--config", str(path), "--set", f"tokenizer={tmp_path / 'scorer'}"]
+    assert cli.main(run) == 2
+    assert "score.model: no scorer in no/model" in capsys.readouterr().err
+    assert not started
+    assert cli.main([*run, "--to", "windows"]) == 0
+    assert cli.main([*run, "--from", "select"]) == 0
+    assert started == [list(JOBS)[:3], list(JOBS)[4:]]
