@@ -18,5 +18,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("module", EXAMPLES)
 def test_examples_of(module: str) -> None:
-    found = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
+    found = doctest.testmod(
+        importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE
+    )
     assert found.attempted > 0 and found.failed == 0
