@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,12 @@ from longattn.etl import config as config_module
 from longattn.etl.config import Config
 from longattn.etl.jobs import JOBS
 from longattn.udfs import __version__
-from longattn.udfs.errors import LongAttnError, UserError
+from longattn.udfs.errors import LongAttnError, ModelError, UserError
 
 if TYPE_CHECKING:
+    from longattn.udfs.scorers.base import ScorerSpec
+    from longattn.udfs.scorers.lines import Draw
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -77,12 +81,10 @@ def _command(commands: "Commands", name: str, text: str) -> argparse.ArgumentPar
     return parser
 
 
-def _configured(
-    commands: "Commands", name: str, text: str, required: bool = True
-) -> argparse.ArgumentParser:
+def _configured(commands: "Commands", name: str, text: str) -> argparse.ArgumentParser:
     """A command that takes a config."""
     parser = _command(commands, name, text)
-    parser.add_argument("--config", required=required, metavar="FILE", help="YAML settings")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML settings")
     parser.add_argument(
         "--set",
         action="extend",
@@ -128,18 +130,7 @@ def _add_trace(commands: "Commands") -> None:
 
 
 def _add_config(commands: "Commands") -> None:
-    text = "check a config and print all settings as YAML; or explain the settings there are"
-    parser = _configured(commands, "config", text, required=False)
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--explain",
-        nargs="?",
-        const="",
-        metavar="PREFIX",
-        help="say what each setting means, for example those of window",
-    )
-    shown.add_argument("--schema", action="store_true", help="print a JSON Schema, for editors")
-    shown.add_argument("--markdown", action="store_true", help="print docs/settings.md")
+    parser = _configured(commands, "config", "check a config and print all settings as YAML")
     parser.set_defaults(run=_print_config)
 
 
@@ -159,9 +150,17 @@ def _add_score_window(commands: "Commands") -> None:
     parser = _command(
         commands, "score-window", "score windows given as JSON lines (input_ids or text) on stdin"
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="scorer or checkpoint")
     parser.add_argument(
-        "--k", type=int, metavar="N", help="minimum distance (default L - 3*(L//4))"
+        "--scorer", default="longattn", metavar="NAME", help="as in score.scorer (default longattn)"
+    )
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="DIR",
+        help="scorer or checkpoint, where the scorer reads one",
+    )
+    parser.add_argument(
+        "--k", type=_positive, metavar="N", help="minimum distance (default: the scorer's own)"
     )
     parser.add_argument("--layers", type=int, nargs="+", default=[0])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
@@ -243,27 +242,10 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _print_config(arguments: argparse.Namespace) -> int:
-    import json
-
-    from longattn.etl import settings
-
-    if arguments.explain is not None:
-        print(settings.as_text(settings.settings(arguments.explain)))
-    elif arguments.schema:
-        print(json.dumps(settings.json_schema(), indent=2))
-    elif arguments.markdown:
-        print(settings.as_markdown(), end="")
-    elif arguments.config is None:
-        raise UserError("config: --config FILE is needed, or --explain, or --schema")
-    else:
-        _print_values(_load(arguments))
-    return 0
-
-
-def _print_values(config: Config) -> None:
     import yaml
 
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+    print(yaml.safe_dump(_load(arguments).model_dump(mode="json"), sort_keys=False), end="")
+    return 0
 
 
 def _build_scorer(arguments: argparse.Namespace) -> int:
@@ -274,12 +256,35 @@ def _build_scorer(arguments: argparse.Namespace) -> int:
 
 
 def _score_window(arguments: argparse.Namespace) -> int:
-    from longattn.udfs.pictures.plot import draw_window
-    from longattn.udfs.scorers.base import ScorerSpec
     from longattn.udfs.scorers.lines import score_window_lines
 
-    spec = ScorerSpec(
-        scorer="longattn",
+    draw = _drawing(arguments.plot) if arguments.plot else None
+    try:
+        answers = score_window_lines(sys.stdin.buffer, _window_spec(arguments), draw)
+    except ModelError as error:
+        raise UserError(str(error)) from None
+    refused = []
+    for answer in answers:
+        print(json.dumps(answer), flush=True)
+        refused += [answer] if "error" in answer else []
+    if refused:
+        first, more = refused[0], len(refused) - 1
+        also = f" (and {more} more)" if more else ""
+        raise UserError(f"line {first['line']}: {first['error']}{also}")
+    return 0
+
+
+def _window_spec(arguments: argparse.Namespace) -> "ScorerSpec":
+    from longattn.udfs.hub import may_be_hub_id
+    from longattn.udfs.scorers.base import ScorerSpec
+    from longattn.udfs.scorers.registry import reads_model
+
+    if reads_model(arguments.scorer) and not arguments.model:
+        raise UserError(f"--model DIR is missing: the scorer {arguments.scorer} reads a model")
+    if arguments.model and not (Path(arguments.model).exists() or may_be_hub_id(arguments.model)):
+        raise UserError(f"--model {arguments.model}: no such folder or file")
+    return ScorerSpec(
+        scorer=arguments.scorer,
         model=arguments.model,
         k=arguments.k,
         layers=tuple(arguments.layers),
@@ -287,10 +292,18 @@ def _score_window(arguments: argparse.Namespace) -> int:
         rope_theta=arguments.rope_theta,
         bos=arguments.bos,
     )
-    draw = partial(draw_window, path=Path(arguments.plot)) if arguments.plot else None
-    for line in score_window_lines(sys.stdin, spec, draw):
-        print(line, flush=True)
-    return 0
+
+
+def _drawing(path: str) -> "Draw":
+    from longattn.udfs.pictures.plot import draw_window
+
+    return partial(draw_window, path=Path(path))
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 """Files of a Hugging Face hub repository."""
 
+import re
 from pathlib import Path
 
 from longattn.udfs.errors import ModelError
+
+
+def may_be_hub_id(name: str) -> bool:
+    """Whether a name that is no path could be a repository's: `owner/name` or `name`."""
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
 
 
 def from_hub(repo: str, name: str) -> Path | None:

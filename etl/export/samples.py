@@ -40,17 +40,13 @@ def plan(selection: DataFrame, shard_tokens: int) -> Plan:
     counted = copies(selection).groupBy(shard_of(n_shards).alias("shard"), "domain")
     rows = counted.agg(F.count("*").alias("samples"), F.sum("n_tokens").alias("tokens")).toPandas()
     in_shards = rows.groupby("shard")["samples"].sum()  # sorted by shard
-    starts = (in_shards.cumsum() - in_shards).tolist()
     in_domains = rows.groupby("domain")[["samples", "tokens"]].sum()
     return Plan(
         n_shards=n_shards,
-        first_sample=dict(zip(in_shards.index.tolist(), starts, strict=True)),
+        first_sample=(in_shards.cumsum() - in_shards).to_dict(),
         samples=int(in_shards.sum()),
         tokens=int(rows["tokens"].sum()),
-        domains={
-            str(domain): {"samples": int(row["samples"]), "tokens": int(row["tokens"])}
-            for domain, row in in_domains.iterrows()
-        },
+        domains=in_domains.to_dict("index"),
     )
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from longattn.etl.tables.schema import SCORES
-from longattn.udfs.errors import ConfigError, UserError
+from longattn.udfs.errors import ConfigError
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers import registry
 from longattn.udfs.scorers import worker as scoring
@@ -156,7 +156,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
 def test_the_model_is_loaded_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[ScorerSpec] = []
     monkeypatch.setattr(scoring, "load_scorer", lambda spec: loads.append(spec) or Recorder())
-    spec = ScorerSpec(scorer="recorder", seed=123)
+    spec = ScorerSpec(scorer="longattn", seed=123)
     for _ in range(3):
         list(score_batches(iter([frame([1, 2])]), spec))
     list(score_batches(iter([frame([1, 2])]), spec, gpu_address="3"))
@@ -234,7 +234,7 @@ def test_a_scorer_is_one_entry_of_the_registry(monkeypatch: pytest.MonkeyPatch) 
 def test_lines_give_statistics_per_head(scorer: Path) -> None:
     spec = ScorerSpec(model=str(scorer), k=10)
     lines = [json.dumps({"input_ids": tokens(length)}) for length in (40, 57)]
-    found = [json.loads(line) for line in score_window_lines(iter([*lines, "\n"]), spec)]
+    found = list(score_window_lines(iter([*lines, "\n"]), spec))
     for length, got in zip((40, 57), found, strict=True):
         (score,) = load_scorer(spec).score([np.array(tokens(length))])
         variance = [
@@ -250,23 +250,26 @@ def test_lines_give_statistics_per_head(scorer: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "line 2: "),
-        ("[1, 2]", 'line 2: expected {"input_ids"'),
-        ('{"ids": [1]}', 'line 2: expected {"input_ids"'),
-        ('{"input_ids": [1.5, 2, 3, 4]}', "line 2: input_ids must be"),
-        ('{"input_ids": [1, "a"]}', "line 2: input_ids must be"),
-        ('{"input_ids": []}', "line 2: empty: no tokens"),
-        ('{"input_ids": [1, 2]}', "line 2: too_short: 2 tokens"),
-        ('{"input_ids": [1, 2, 3, 101]}', "line 2: bad_token_id: ids 1 to 101; there are 101"),
+        ("{", "Expecting property name"),
+        ("[1, 2]", 'expected {"input_ids"'),
+        ('{"ids": [1]}', 'expected {"input_ids"'),
+        ('{"input_ids": [1.5, 2, 3, 4]}', "input_ids must be"),
+        ('{"input_ids": [1, "a"]}', "input_ids must be"),
+        ('{"input_ids": [[1, 2]]}', "input_ids must be"),
+        ('{"input_ids": [1, 1e99]}', "input_ids must be"),
+        ('{"input_ids": [100000000000000000000000]}', "input_ids must be"),
+        ('{"input_ids": []}', "empty: no tokens"),
+        ('{"input_ids": [1, 2]}', "too_short: 2 tokens"),
+        ('{"input_ids": [1, 2, 3, 101]}', "bad_token_id: ids 1 to 101; there are 101"),
     ],
 )
-def test_a_bad_line_is_named(scorer: Path, line: str, words: str) -> None:
+def test_a_bad_line_is_answered_and_the_next_one_scored(
+    scorer: Path, line: str, words: str
+) -> None:
     good = json.dumps({"input_ids": tokens(16)})
-    scored = score_window_lines(iter([good, line]), ScorerSpec(model=str(scorer)))
-    next(scored)
-    with pytest.raises(UserError) as error:
-        next(scored)
-    assert str(error.value).startswith(words)
+    first, bad, last = score_window_lines(iter([good, line, good]), ScorerSpec(model=str(scorer)))
+    assert bad["line"] == 2 and bad["error"].startswith(words)
+    assert first == last and "ds" in first
 
 
 def test_a_checkpoint_can_be_scored_without_a_scorer_folder(scorer: Path) -> None:

@@ -1,12 +1,11 @@
 """A model's weights, wherever they lie: folder, GGUF file or hub."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from longattn.udfs.errors import ModelError
-from longattn.udfs.hub import from_hub
+from longattn.udfs.hub import from_hub, may_be_hub_id
 from longattn.udfs.models.gguf import GgufCheckpoint, gguf_file
 from longattn.udfs.models.safetensors import SafetensorsCheckpoint
 
@@ -40,7 +39,7 @@ def open_checkpoint(model: str) -> Checkpoint:
         return GgufCheckpoint(gguf)
     if path.is_dir():
         return SafetensorsCheckpoint(path.resolve().name, lambda name: _local(path, name))
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
+    if may_be_hub_id(model):
         return SafetensorsCheckpoint(model.split("/")[-1], lambda name: from_hub(model, name))
     raise ModelError(f"--model {model}: no such folder or file")
 

@@ -5,6 +5,7 @@ A window that cannot be scored leaves with a reason and no statistics, never wit
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
-from longattn.udfs.scorers.registry import load_scorer
+from longattn.udfs.scorers.registry import load_scorer, reads_model
 
 Item = TypeVar("Item")
 Refusal = tuple[str, str]  # reason, detail
@@ -109,9 +110,10 @@ def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
 @cache
 def _loaded(spec: ScorerSpec) -> Scorer:
     """Load a scorer once per worker process, its threads those of one task slot."""
-    import torch
+    if reads_model(spec.scorer):
+        import torch
 
-    torch.set_num_threads(spec.threads or 1)
+        torch.set_num_threads(spec.threads or 1)
     return load_scorer(spec)
 
 
@@ -128,19 +130,17 @@ def _batches(order: list[int], windows: list[TokenIds], batch_tokens: int) -> It
 
 def _score_halving(windows: list[TokenIds], scorer: Scorer, meter: Meter) -> list[Score | Refusal]:
     """Score together; where the device's memory is too small, one half after the other."""
-    import torch
-
     started = time.perf_counter()
     try:
         scored = scorer.score(windows)
-    except torch.cuda.OutOfMemoryError as error:
+    except _out_of_memory() as error:
         reason = str(error).splitlines()[0]
     else:
         meter.busy_seconds += time.perf_counter() - started
         meter.windows += len(windows)
         meter.tokens += sum(map(len, windows))
         return [_finite(score) for score in scored]
-    torch.cuda.empty_cache()
+    sys.modules["torch"].cuda.empty_cache()
     if len(windows) == 1:
         return [("out_of_memory", f"{len(windows[0])} tokens: {reason}")]
     half = len(windows) // 2
@@ -148,6 +148,12 @@ def _score_halving(windows: list[TokenIds], scorer: Scorer, meter: Meter) -> lis
         *_score_halving(windows[:half], scorer, meter),
         *_score_halving(windows[half:], scorer, meter),
     ]
+
+
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    """The device's error; none without torch, which scorers that read no model never load."""
+    torch = sys.modules.get("torch")
+    return (torch.cuda.OutOfMemoryError,) if torch else ()
 
 
 def _finite(score: Score) -> Score | Refusal:

@@ -1,0 +1,106 @@
+"""`longattn score-window` with scorers that read no model: lines in, answers out, exit codes."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from longattn.etl import cli
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import SCORERS, load_scorer
+
+MODEL_FREE = sorted(name for name, plugin in SCORERS.items() if not plugin.model)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and its exit code."""
+
+    answers: list[dict[str, Any]]
+    stderr: str
+    code: int
+
+
+@pytest.fixture
+def score_window(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    def run(*argv: str, lines: Sequence[bytes] = ()) -> Done:
+        given = io.BytesIO(b"".join(line + b"\n" for line in lines))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given))
+        try:
+            code = cli.main(["score-window", *argv])
+        except SystemExit as stopped:  # argparse's own
+            code = int(stopped.code or 0)
+        printed = capsys.readouterr()
+        return Done([json.loads(line) for line in printed.out.splitlines()], printed.err, code)
+
+    return run
+
+
+def line(length: int) -> bytes:
+    return json.dumps({"input_ids": ids(length)}).encode()
+
+
+def ids(length: int) -> list[int]:
+    found: list[int] = (np.random.default_rng(0).zipf(1.3, length) % 301).tolist()
+    return found
+
+
+@pytest.mark.parametrize("name", MODEL_FREE)
+def test_it_prints_what_the_job_stores(score_window: Callable[..., Done], name: str) -> None:
+    done = score_window("--scorer", name, lines=[line(4096)])
+    (score,) = load_scorer(ScorerSpec(scorer=name)).score([np.array(ids(4096))])
+    (answer,) = done.answers
+    assert done.code == 0 and done.stderr == ""
+    assert answer["ds"] == score["ds"] and answer["du"] == score["du"]
+    assert (answer["n_tokens"], answer["k"]) == (4096, score["k"])
+
+
+def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
+    score_window: Callable[..., Done],
+) -> None:
+    bad = [b"{", b"\xff", b'{"input_ids": [1, 2]}', b'{"text": "words"}']
+    done = score_window("--scorer", "recall", lines=[line(3000), *bad, b"", line(3000)])
+    assert [answer.get("line") for answer in done.answers] == [None, 2, 3, 4, 5, None]
+    assert done.answers[0] == done.answers[-1]
+    assert done.answers[3]["error"] == "too_short: 2 tokens; k is 1024"
+    assert "--model" in done.answers[4]["error"]
+    assert done.code == 2
+    assert done.stderr.startswith("longattn: line 2: ")
+    assert done.stderr.endswith("(and 3 more)\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--scorer", "recal"], "did you mean 'recall'?"),
+        ([], "--model DIR is missing: the scorer longattn reads a model"),
+        (["--model", "/no/such"], "/no/such: no such folder or file"),
+        (["--scorer", "recall", "--k", "0"], "0 is not positive"),
+    ],
+)
+def test_what_is_asked_for_is_checked_before_any_line_is_read(
+    score_window: Callable[..., Done], argv: list[str], words: str
+) -> None:
+    done = score_window(*argv)
+    assert done.code == 2 and done.answers == [] and words in done.stderr
+
+
+def test_a_scorer_without_a_model_loads_no_torch() -> None:
+    code = (
+        "import sys; from longattn.udfs.scorers.base import ScorerSpec;"
+        "from longattn.udfs.scorers.lines import score_window_lines;"
+        "spec = ScorerSpec(scorer='recall', k=1);"
+        "list(score_window_lines(['{\"input_ids\": [1, 2, 3]}'], spec));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=root).returncode == 0

@@ -1,0 +1,110 @@
+"""Recall: against the definition token by token, and windows made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.recall import ORDERS, STRENGTH, UNSEEN, far_gain
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
+
+
+def likelihood(ids: list[int], t: int, start: int) -> float:
+    """Of token t, from counts in ids[start:t] alone."""
+    p = UNSEEN
+    for n in range(ORDERS + 1):
+        context = ids[max(0, t - n) : t]
+        came = [ids[j] for j in range(start + n, t) if ids[j - n : j] == context]
+        strength = STRENGTH if n else 1.0
+        p = (came.count(ids[t]) + strength * p) / (len(came) + strength)
+    return p
+
+
+def gain(ids: list[int], t: int, k: int) -> float:
+    whole, near = (likelihood(ids, t, start) for start in (0, max(0, t // k - 1) * k))
+    return whole * math.log(whole / near)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-2, 3), min_size=1, max_size=70), st.integers(1, 30))
+def test_it_is_the_gain_of_counting_in_the_whole_over_counting_in_a_restarted_chunk(
+    ids: list[int], k: int
+) -> None:
+    expected = [gain(ids, t, k) for t in range(len(ids))]
+    np.testing.assert_allclose(far_gain(np.array(ids), k), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_name_by_hand() -> None:
+    """7 8 comes back after the near part has lost it: seen once, and once after 7."""
+    ids = np.array([7, 8, 1, 2, 3, 4, 5, 6, 7, 8])
+    whole_7, near_7 = (1 + UNSEEN) / 9, UNSEEN / 5
+    whole_8, near_8 = (1 + STRENGTH * (1 + UNSEEN) / 10) / (1 + STRENGTH), UNSEEN / 6
+    found = far_gain(ids, 4)
+    assert found[8] == pytest.approx(whole_7 * math.log(whole_7 / near_7))
+    assert found[9] == pytest.approx(whole_8 * math.log(whole_8 / near_8))
+    assert not found[:8].any()
+
+
+def test_what_was_said_again_in_between_is_worth_little() -> None:
+    rng = np.random.default_rng(0)
+    phrase, filler = np.arange(8), 100 + rng.permutation(4096)
+    far = np.concatenate([phrase, filler[:3000], phrase])
+    again = np.concatenate([phrase, filler[:2500], phrase, filler[2500:3000], phrase])
+    gain_far, gain_again = (far_gain(ids, 1024)[-8:].sum() for ids in (far, again))
+    assert gain_far > 10 * abs(gain_again)
+
+
+def test_a_far_copy_counts_and_a_repeated_piece_does_not() -> None:
+    window = np.random.default_rng(0).permutation(8192)
+    copied = np.concatenate([window[:-512], window[:512]])
+    gain_L = far_gain(copied, 1024)
+    assert gain_L[-511:].min() > 1 and gain_L.sum() > 500
+    assert abs(far_gain(np.resize(window[:500], 8192), 1024)).mean() < 0.05
+    assert abs(far_gain(np.zeros(8192, np.int64), 1024)).max() < 0.01
+
+
+def test_the_names_of_tokens_do_not_matter() -> None:
+    token_ids = np.random.default_rng(1).zipf(1.3, 5000) % 301
+    renamed = np.random.default_rng(2).permutation(301)[token_ids] - 150
+    np.testing.assert_array_equal(far_gain(renamed, 500), far_gain(token_ids, 500))
+
+
+@pytest.mark.parametrize("length", [32_768, 131_072])
+def test_long_windows_take_a_second_at_most(length: int) -> None:
+    token_ids = np.random.default_rng(3).zipf(1.2, length) % 50_000
+    gain_L = far_gain(token_ids, 1024)
+    assert gain_L.shape == (length,) and np.isfinite(gain_L).all() and not gain_L[:2048].any()
+
+
+def test_the_plugin_stores_what_select_reads() -> None:
+    token_ids = np.random.default_rng(3).zipf(1.3, 3001) % 301
+    (score,) = load_scorer(ScorerSpec(scorer="recall")).score([token_ids])
+    gain_L = far_gain(token_ids, 1024)
+    assert (score["k"], score["ds"], score["du"]) == (1024, gain_L.mean(), -gain_L.var())
+    assert score["head_s1"] == [pytest.approx(gain_L.sum())]
+
+
+def test_the_version_names_the_settings() -> None:
+    version = scorer_version(ScorerSpec(scorer="recall"))
+    assert version == f"recall:n={ORDERS}:strength={STRENGTH:g}:unseen={UNSEEN:g}:k=1024"
+    assert scorer_version(ScorerSpec(scorer="recall", k=64)).endswith(":k=64")
+
+
+@pytest.mark.parametrize(
+    ("length", "k", "reason"),
+    [(0, None, "empty"), (1024, None, "too_short"), (8, 8, "too_short")],
+)
+def test_windows_that_have_no_far_context_are_refused(
+    length: int, k: int | None, reason: str
+) -> None:
+    refused = load_scorer(ScorerSpec(scorer="recall", k=k)).refusal(np.arange(length))
+    assert refused is not None and refused[0] == reason
+
+
+def test_a_window_of_no_more_than_two_k_gains_nothing() -> None:
+    scorer = load_scorer(ScorerSpec(scorer="recall", k=8))
+    assert scorer.refusal(np.zeros(9, np.int64)) is None
+    assert [s["ds"] for s in scorer.score([np.arange(9) % 3, np.arange(16) % 3])] == [0.0, 0.0]
