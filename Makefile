@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-data evidence test test-airflow quick lint format dist clean
+.PHONY: help setup lock docs demo demo-data evidence test test-airflow quick lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: demo-data lint ## all tests, those of test-airflow too
 
 quick: setup ## the tests that need neither Spark nor the demo's model
 	@$(PYTHON) -m pytest -q -n auto -m "not spark and not slow and not demo and not browser"
+
+docs: setup ## write the pages that are made from the code
+	@$(VENV)/bin/longattn config --markdown > docs/settings.md
 
 lint: setup ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .

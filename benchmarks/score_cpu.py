@@ -11,7 +11,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def inputs(shape: str, length: int) -> tuple[Tensor, Tensor]:
     return torch.randn(1, heads, length, dim), torch.randn(1, key_heads, length, dim)
 
 
-def seconds(works: list[Callable[[], object]], runs: int) -> list[float]:
+def seconds(works: Sequence[Callable[[], object]], runs: int) -> list[float]:
     """The least time of each of some calls, made in turn."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     found = []
@@ -129,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scaling", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--length", type=int, help="this one in place of the tables' lengths")
     arguments = parser.parse_args()
     if arguments.scaling:
         return scaling(arguments.scaling)
@@ -136,10 +137,10 @@ def main() -> None:
     print(f"| shape | L | threads | {columns} |\n|---|{'--:|' * 9}")
     for shape, length in (("SmolLM2-135M", 8192), ("Llama-3.1-8B", 4096)):
         for threads in (1, 2):
-            against_published(shape, length, threads, arguments.runs)
+            against_published(shape, arguments.length or length, threads, arguments.runs)
     print("\n| L | all rows, CPU s | 1/8 of the rows, CPU s | MiB above the inputs |")
     print("|--:|--:|--:|--:|", flush=True)
-    for length in (4096, 8192, 16_384, 32_768):
+    for length in [arguments.length] if arguments.length else (4096, 8192, 16_384, 32_768):
         command = [sys.executable, "-m", "benchmarks.score_cpu", "--scaling", str(length)]
         subprocess.run(command, check=True)
     return None

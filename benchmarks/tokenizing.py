@@ -113,8 +113,10 @@ def works(
     frame = spark.createDataFrame(rows, "doc_id string, domain string, text string")
     frame = frame.repartition(4 * slots).persist()
     frame.count()
-    recipe = {"windowing": "benchmark", "strategy": "longattn"}
-    cut = cut_documents(frame, WindowSpec(tokenizer=tokenizer, length=length, **recipe))
+    spec = WindowSpec(
+        windowing="benchmark", strategy="longattn", tokenizer=tokenizer, length=length
+    )
+    cut = cut_documents(frame, spec)
     for name in ("windows stage, cold workers", "windows stage, again"):
         yield name, lambda: cut.write.format("noop").mode("overwrite").save()
     spark.stop()

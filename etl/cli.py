@@ -81,10 +81,12 @@ def _command(commands: "Commands", name: str, text: str) -> argparse.ArgumentPar
     return parser
 
 
-def _configured(commands: "Commands", name: str, text: str) -> argparse.ArgumentParser:
+def _configured(
+    commands: "Commands", name: str, text: str, required: bool = True
+) -> argparse.ArgumentParser:
     """A command that takes a config."""
     parser = _command(commands, name, text)
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML settings")
+    parser.add_argument("--config", required=required, metavar="FILE", help="YAML settings")
     parser.add_argument(
         "--set",
         action="extend",
@@ -130,7 +132,18 @@ def _add_trace(commands: "Commands") -> None:
 
 
 def _add_config(commands: "Commands") -> None:
-    parser = _configured(commands, "config", "check a config and print all settings as YAML")
+    text = "check a config and print all settings as YAML; or explain the settings there are"
+    parser = _configured(commands, "config", text, required=False)
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="PREFIX",
+        help="say what each setting means, for example those of window",
+    )
+    shown.add_argument("--schema", action="store_true", help="print a JSON Schema, for editors")
+    shown.add_argument("--markdown", action="store_true", help="print docs/settings.md")
     parser.set_defaults(run=_print_config)
 
 
@@ -242,10 +255,27 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _print_config(arguments: argparse.Namespace) -> int:
+    import json
+
+    from longattn.etl import settings
+
+    if arguments.explain is not None:
+        print(settings.as_text(settings.settings(arguments.explain)))
+    elif arguments.schema:
+        print(json.dumps(settings.json_schema(), indent=2))
+    elif arguments.markdown:
+        print(settings.as_markdown(), end="")
+    elif arguments.config is None:
+        raise UserError("config: --config FILE is needed, or --explain, or --schema")
+    else:
+        _print_values(_load(arguments))
+    return 0
+
+
+def _print_values(config: Config) -> None:
     import yaml
 
-    print(yaml.safe_dump(_load(arguments).model_dump(mode="json"), sort_keys=False), end="")
-    return 0
+    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
 
 
 def _build_scorer(arguments: argparse.Namespace) -> int:

@@ -29,13 +29,12 @@ class Section(BaseModel):
 
 class TablesConfig(Section):
     root: str = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
-    connector: Literal["auto", "native", "delta-rs"] = "auto"
+    connector: Literal["auto", "native", "delta-rs"] = "auto"  # auto: what the session has
 
 
 class SourceConfig(Section):
-    path: (
-        PathList  # files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... pass through Spark
-    )
+    path: PathList  # files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... by Spark
+    # a record to a line, a row or a file; longattn: <id><tab><JSON>, as the paper published
     format: Literal["jsonl", "parquet", "text", "longattn", "delta"] = "jsonl"
     text: str = "text"  # field with the document; a dot reaches into an object (meta.title)
     id: str | None = None  # field with the record's own id; otherwise file name and record number
@@ -44,7 +43,7 @@ class SourceConfig(Section):
     license: str | None = None  # copied into export manifests
     where: dict[str, list[str]] = {}  # field -> accepted values, for example {lang: [en]}
     include: list[str] = []  # globs on the file path; empty means all
-    exclude: list[str] = []
+    exclude: list[str] = []  # globs on the file path that are left out
     priority: int = 0  # dedup keeps the smallest priority of a cluster of duplicates
 
     @model_validator(mode="before")
@@ -60,37 +59,40 @@ class IngestConfig(Section):
     min_chars: Annotated[int, Field(ge=1)] = 1  # shorter documents are refused
     # the same in tokens, for all domains or by domain, before dedup; window.min_tokens is after it
     min_tokens: Positive | dict[str, Positive] | None = None
-    max_tokens: Positive | dict[str, Positive] | None = None
+    max_tokens: Positive | dict[str, Positive] | None = None  # likewise; longer ones are refused
     max_bytes: Positive = 256 << 20  # UTF-8 bytes of one document; longer ones are refused by name
     split_bytes: Positive = 64 << 20  # plain files are cut into tasks of about this size
     big_file_bytes: Positive = 1 << 30  # a compressed file above this is one task: say so
 
 
 class DedupConfig(Section):
-    enabled: bool = True
+    enabled: bool = True  # false keeps every document
     scope: Literal["domain", "global"] = "domain"  # compare within a domain, or across all
     ngram: Positive = 5  # words per shingle
     threshold: Fraction = 0.8  # Jaccard similarity from which two documents are duplicates
-    permutations: Positive = 128
+    permutations: Positive = 128  # hash functions of a MinHash signature
+    # likely pairs are checked by their signatures, or by the true Jaccard index of their shingles
     verify: Literal["signature", "jaccard"] = "jaccard"
     max_band_size: Positive = 100  # documents of one band above which edges form a star
-    seed: int = 0
+    seed: int = 0  # of the hash functions
 
 
 class WindowConfig(Section):
     length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
     k: Positive | None = None  # minimum distance in tokens; None means length - 3 * (length // 4)
+    # from both ends inwards (Algorithm 1), side by side from the front, or the first window alone
     strategy: Literal["longattn", "tile", "truncate"] = "longattn"
     # documents below min_tokens or above max_tokens are refused: one number for all domains that
     # are not packed, or one per domain; below the window's length min_tokens changes nothing
     min_tokens: Positive | dict[str, Positive] | None = None
-    max_tokens: Positive | dict[str, Positive] | None = None
+    max_tokens: Positive | dict[str, Positive] | None = None  # see min_tokens
     bos: bool = False  # count one token of the window for BOS, put before it when scoring
     chunk_chars: Annotated[int, Field(ge=64)] = 1 << 18  # text is tokenised in pieces of this size
 
 
 class PackConfig(Section):
     domains: list[str] = []  # short-text domains that are packed and not scored
+    # best_fit cuts no document that fits a window; concat joins all and cuts where a window is full
     strategy: Literal["concat", "best_fit"] = "best_fit"
     separator: str | None = None  # token between documents; None means the tokenizer's EOS
     group_tokens: Positive = 1 << 24  # about this many tokens are packed together, in one task
@@ -98,13 +100,11 @@ class PackConfig(Section):
 
 class DecontaminateConfig(Section):
     sources: list[SourceConfig] = []  # evaluation sets: windows that share words are left out
-    ngram: Positive = (
-        13  # words in a row, as longattn.udfs.text.ngrams counts them, that must not be shared
-    )
+    ngram: Positive = 13  # words in a row, as udfs.text.ngrams counts them, that must not be shared
 
 
 class ScoreConfig(Section):
-    scorer: str = "longattn"  # a name in longattn.udfs.scorers.base
+    scorer: str = "longattn"  # a name in udfs.scorers.registry
     model: str = "data/scorer"  # folder made by `longattn scorer build`; for prolong a whole model
     pairs: Positive = 500  # prolong: pairs of segments compared in each window
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
@@ -116,9 +116,9 @@ class ScoreConfig(Section):
     # with sample_rows: windows whose sampled score lies within as many standard errors of the
     # selection's cut are scored exactly too: what it costs and gives, docs/performance/sampling.md
     cascade: Annotated[float, Field(gt=0)] | None = None
-    layers: list[Annotated[int, Field(ge=0)]] = [0]
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    layers: list[Annotated[int, Field(ge=0)]] = [0]  # longattn: decoder layers, 0 is the first
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the model
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     threads: Positive | None = None  # per task slot; None means one where slots share a machine
     rope_theta: Annotated[float, Field(gt=0)] | None = None  # ABF override; the paper's is 2.5e6
     bos: bool = False  # prepend BOS, as the published scorer does
@@ -128,23 +128,25 @@ class ScoreConfig(Section):
 
 class SelectConfig(Section):
     name: str | None = None  # selection id; None means a hash of everything it depends on
-    by: Literal["lds", "random", "length", "ds", "du", "column"] = "lds"
+    by: Literal["lds", "random", "length", "ds", "du", "column"] = "lds"  # what to rank by
     column: str | None = None  # with by: column
     fraction: Fraction | dict[str, Fraction] | None = 0.125  # of each domain's windows
     tokens: Positive | dict[str, Positive] | None = None  # budget per domain; overrides fraction
     percentile: list[float] | dict[str, list[float]] | None = None  # [from, to], 100 is the best
     threshold: float | dict[str, float] | None = None  # smallest score kept
-    alpha: float = 0.5
-    normalize: Literal["zscore", "minmax"] = "zscore"
+    alpha: float = 0.5  # weight of DU in LDS = Std(DS) + alpha * Std(DU)
+    normalize: Literal["zscore", "minmax"] = "zscore"  # Std of the paper, or of its code
+    # entries that the variance is taken over: L * L (the code), or (L - k)^2 (the paper)
     support: Literal["matrix", "block"] = "matrix"
     heads: list[Annotated[int, Field(ge=0)]] = []  # empty means all
     compare: list[str] = ["random", "length", "ds", "du"]  # overlap with these is reported
-    ablate_alpha: list[float] = [0.0, 0.5, 1.0]
+    ablate_alpha: list[float] = [0.0, 0.5, 1.0]  # overlap with LDS at these is reported too
 
 
 class MixConfig(Section):
     tokens: Positive | None = None  # total of the mix; None means all that was selected
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}  # per domain; empty means as selected
+    # a domain with fewer tokens than its share: fail, leave the mix short, or repeat its windows
     short: Literal["error", "shortfall", "repeat"] = "shortfall"
     max_copies: Positive = 4  # with short: repeat
 
@@ -158,7 +160,7 @@ class MixConfig(Section):
 
 
 class ExportTarget(Section):
-    path: str
+    path: str  # folder of the export; replaced as a whole when the selection changes
     compression: Literal["none", "zstd", "gzip"] = "zstd"  # jsonl only
     shard_tokens: Positive = 64 << 20  # about this many tokens to a file
     prefix: str = "LongAttn"  # jsonl data_id prefix
@@ -172,14 +174,14 @@ class ExportConfig(Section):
 
 
 class ReportConfig(Section):
-    path: str = "data/report.html"
+    path: str = "data/report.html"  # one self-contained page
     examples: Annotated[int, Field(ge=0)] = 2  # best and worst windows shown per domain
-    excerpt_chars: Positive = 600
+    excerpt_chars: Positive = 600  # of the text that an example shows
 
 
 class SparkConfig(Section):
     master: str | None = None  # None: what spark-submit or the notebook gives, else local[*]
-    conf: dict[str, str] = {}
+    conf: dict[str, str] = {}  # Spark settings; they win over all that the project sets
 
 
 class Config(Section):
@@ -199,7 +201,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
     spark: SparkConfig = SparkConfig()
-    seed: int = 0
+    seed: int = 0  # of sampled rows, random baselines and the order of packing and mix
 
     @model_validator(mode="after")
     def _refuse_a_cascade_without_errors(self) -> "Config":

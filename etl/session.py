@@ -87,7 +87,7 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     defaults = LOCAL_CONF if master.startswith("local") else {}
     settings = {**SESSION_CONF, **defaults, **delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
-    return builder.config(map=settings).getOrCreate()
+    return builder.config(map=dict(settings)).getOrCreate()
 
 
 def _launched() -> bool:

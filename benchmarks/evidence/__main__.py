@@ -30,7 +30,7 @@ from benchmarks.evidence.corpus import (
     first_half,
     windows,
 )
-from benchmarks.evidence.intervals import auc_interval, spearman, top_overlap
+from benchmarks.evidence.intervals import Vector, auc_interval, spearman, top_overlap
 from benchmarks.evidence.scoring import (
     BROKEN,
     CHEAP,
@@ -39,7 +39,6 @@ from benchmarks.evidence.scoring import (
     PLANTED,
     Pairs,
     Run,
-    Vector,
     best_heads_elsewhere,
     cheap_runs,
     deep_runs,
@@ -315,7 +314,7 @@ def correlations(table: pd.DataFrame) -> Iterator[str]:
     }
     for name, other in others.items():
         values = [
-            tuple(of_real(table, domain, *which) for which in (first, other)) for domain in DOMAINS
+            (of_real(table, domain, *first), of_real(table, domain, *other)) for domain in DOMAINS
         ]
         rank = np.mean([spearman(*both) for both in values])
         top = np.mean([top_overlap(*both, TOP) for both in values])
@@ -370,7 +369,7 @@ def ranks_table(deep: pd.DataFrame, far: pd.DataFrame) -> Iterator[str]:
     yield from head("scorer", "the demo's documents", "unseen documents")
     planted = best_heads_elsewhere(deep, "deep", PLANTED)[0].assign(scorer="planted")
     deep = pd.concat([deep, planted], ignore_index=True)
-    cheap = {name: (name, strength) for name in CHEAP}
+    cheap: dict[str, tuple[str, Measure]] = {name: (name, strength) for name in CHEAP}
     cheap["longattn LDS, alpha 0.5"] = ("longattn", long_dependency(0.5))
     for name, which in cheap.items():
         yield row(name, agreement(deep, *which), agreement(far, *which))

@@ -40,13 +40,17 @@ def plan(selection: DataFrame, shard_tokens: int) -> Plan:
     counted = copies(selection).groupBy(shard_of(n_shards).alias("shard"), "domain")
     rows = counted.agg(F.count("*").alias("samples"), F.sum("n_tokens").alias("tokens")).toPandas()
     in_shards = rows.groupby("shard")["samples"].sum()  # sorted by shard
+    starts = (in_shards.cumsum() - in_shards).tolist()
     in_domains = rows.groupby("domain")[["samples", "tokens"]].sum()
     return Plan(
         n_shards=n_shards,
-        first_sample=(in_shards.cumsum() - in_shards).to_dict(),
+        first_sample=dict(zip(in_shards.index.tolist(), starts, strict=True)),
         samples=int(in_shards.sum()),
         tokens=int(rows["tokens"].sum()),
-        domains=in_domains.to_dict("index"),
+        domains={
+            str(domain): {"samples": int(row["samples"]), "tokens": int(row["tokens"])}
+            for domain, row in in_domains.iterrows()
+        },
     )
 
 

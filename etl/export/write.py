@@ -55,8 +55,9 @@ def write_shards(rows: DataFrame, plan: Plan, format_: Format, options: Options)
     returned are used: what a killed or a speculative attempt left behind is never part of it.
     """
     parts = rows.mapInArrow(_task(plan.first_sample, format_, options), PART_DDL).toPandas()
-    ordered = parts.sort_values(["shard", "number"]).to_dict("records")
-    return _named(ordered, format_, options.prefix)
+    ordered = parts.sort_values(["shard", "number"]).itertuples(index=False, name=None)
+    named = [dict(zip(parts.columns, row, strict=True)) for row in ordered]
+    return _named(named, format_, options.prefix)
 
 
 def _task(

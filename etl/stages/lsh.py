@@ -132,6 +132,6 @@ def _measured(placed: DataFrame, sketches: DataFrame) -> DataFrame:
     return groups.applyInArrow(measure_pairs, "doc_a string, doc_b string, similarity double")
 
 
-@F.pandas_udf(DoubleType())  # type: ignore[untyped-decorator]
+@F.pandas_udf(DoubleType())  # type: ignore[untyped-decorator,attr-defined]
 def _estimate(a: pd.Series, b: pd.Series) -> pd.Series:
     return pd.Series(estimate(list(a), list(b)))

@@ -5,6 +5,7 @@ Text and token columns stand last and carry no statistics, so that the log stays
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from pyspark.sql.types import StructType
 
@@ -38,7 +39,7 @@ class TableSpec:
     @property
     def schema(self) -> StructType:
         """The columns as a StructType whose fields carry their comments; needs a session."""
-        schema = StructType.fromDDL(self.ddl)
+        schema = cast(StructType, StructType.fromDDL(self.ddl))
         for column in schema.fields:
             column.metadata = {"comment": self.columns[column.name][1]}
         return schema

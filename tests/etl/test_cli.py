@@ -22,7 +22,9 @@ def test_version_and_help_exit_zero() -> None:
     assert all(job in help_text for job in JOBS)
 
 
-@pytest.mark.parametrize("command", [*JOBS, "run", "check", "status", "trace", "config", "score-window"])
+@pytest.mark.parametrize(
+    "command", [*JOBS, "run", "check", "status", "trace", "config", "score-window"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])

@@ -1,0 +1,42 @@
+"""Every setting is explained, and the page says what the code says."""
+
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from longattn.etl import config, settings
+
+REPO = Path(__file__).parents[2]
+
+
+def test_every_setting_is_explained() -> None:
+    bare = [s.name for s in settings.settings() if not s.meaning]
+    assert not bare, f"no comment beside {bare} in etl/config.py"
+
+
+def test_every_setting_is_listed_once() -> None:
+    names = [s.name for s in settings.settings()]
+    assert len(names) == len(set(names))
+    assert {"window.length", "seed", "sources.<domain>[].path", "export.<format>.path"} <= set(
+        names
+    )
+
+
+def test_the_page_is_up_to_date() -> None:
+    page = (REPO / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == settings.as_markdown(), "run `make docs`"
+
+
+def test_the_schema_accepts_the_shipped_configs_and_refuses_a_misspelling() -> None:
+    schema = settings.json_schema()
+    for path in sorted((REPO / "conf").glob("*.yaml")):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "jobs" not in found:
+            config.validate(found)
+    good = {"window": {"length": 4096}}
+    jsonschema.validate(good, schema)
+    bad = jsonschema.Draft202012Validator(schema).is_valid({"window": {"lenght": 4096}})
+    assert not bad
+    described = schema["$defs"]["WindowConfig"]["properties"]["length"]["description"]
+    assert described == "tokens"
