@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
+from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.errors import ConfigError
 
 SORT_BY = {"ds": "ds", "du": "du", "length": "doc_tokens"}  # select.by -> column
@@ -20,7 +21,7 @@ def dependency(rows: DataFrame, config: SelectConfig) -> DataFrame:
 
     N = L^2 for `matrix` support (the published code), (L - k)^2 for `block` (paper eq. 6-7). The
     stored columns are the matrix form over all heads and are taken as they are; every other choice
-    is worked out from the statistics of the heads. Its torch twin is in udfs.attention.dependency.
+    is worked out from the statistics of the heads. The formula: udfs.attention.formula.
     """
     if config.support == "matrix" and not config.heads:
         return rows
@@ -28,8 +29,9 @@ def dependency(rows: DataFrame, config: SelectConfig) -> DataFrame:
     length = F.col("n_tokens").cast("double")
     side = length if config.support == "matrix" else length - F.col("k")
     entries = side * side
-    variance = F.zip_with(s1, s2, lambda a, b: (b - a * a / entries) / (entries - 1))
-    return rows.withColumns({"ds": _mean(s1) / length, "du": -_mean(variance)})
+    freedom = F.greatest(entries - 1, F.lit(1.0))  # at L - k = 1 the block has one entry
+    variances = F.zip_with(s1, s2, lambda a, b: variance(a, b, entries, freedom))
+    return rows.withColumns({"ds": strength(_mean(s1), length), "du": -_mean(variances)})
 
 
 def score_by(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:

@@ -154,7 +154,7 @@ class TestStatistics:
         assert found(heads=[1]) == pytest.approx((s1[1] / length, matrix[1]))
 
     def test_agrees_with_the_torch_definition(self, spark: Any) -> None:
-        attention = pytest.importorskip("longattn.udfs.attention.blocked")
+        attention = pytest.importorskip("longattn.udfs.attention.dependency")
         rng = np.random.default_rng(1)
         s1, s2 = rng.random(4) * 3, rng.random(4) * 1e-3
         scores = spark.createDataFrame(
@@ -167,6 +167,12 @@ class TestStatistics:
             row = lds.dependency(scores, config).first()
             ds, du = torch_dependency(attention, s1, s2, support)
             assert (row["ds"], row["du"]) == pytest.approx((ds, du), rel=1e-6)
+
+    def test_a_block_of_one_entry_has_no_spread(self, spark: Any) -> None:
+        ddl = "n_tokens int, k int, head_s1 array<double>, head_s2 array<double>, ds double"
+        rows = spark.createDataFrame([(9, 8, [0.5], [0.25], 0.0, 0.0)], f"{ddl}, du double")
+        row = lds.dependency(rows, SelectConfig(support="block")).first()
+        assert (row["ds"], row["du"]) == (pytest.approx(0.5 / 9), 0.0)
 
     def test_equal_values_count_zero(self, spark: Any) -> None:
         data = [("a", "x", 0.5, -1.0), ("b", "x", 0.5, -2.0), ("c", "y", 0.5, -2.0)]

@@ -26,6 +26,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from longattn.udfs.attention.formula import strength, variance
+
 Support = Literal["matrix", "block"]
 LOG2_E = math.log2(math.e)
 
@@ -43,14 +45,12 @@ class FarStatistics:
 def dependency(
     s1_H: Tensor, s2_H: Tensor, length: int, k: int, support: Support = "matrix"
 ) -> tuple[Tensor, Tensor]:
-    """DS and DU per head from the sums of the far block.
+    """DS and DU per head from the sums of the far block; see `formula`.
 
-    DS = S1 / L (eq. 5); DU = -Var with Var = (S2 - S1^2 / N) / (N - 1), over N = L * L entries
-    ("matrix", the published code) or N = (L - k)^2 ("block", eq. 6-7).
+    Over the L * L entries of the "matrix" (the published code) or the (L - k)^2 of the "block".
     """
     entries = length * length if support == "matrix" else (length - k) ** 2
-    variance_H = (s2_H - s1_H.square() / entries) / max(entries - 1, 1)
-    return s1_H / length, -variance_H
+    return strength(s1_H, length), -variance(s1_H, s2_H, entries, max(entries - 1, 1))
 
 
 def spans(start: int, stop: int, size: int) -> Iterator[slice]:

@@ -7,6 +7,8 @@ from typing import NotRequired, Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from longattn.udfs.attention.formula import squares_of
+
 TokenIds = NDArray[np.int64]
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "float64": "f64"}
 
@@ -82,6 +84,7 @@ def default_k(length: int) -> int:
 
 def one_head(length: int, k: int, *, ds: float, du: float) -> Score:
     """The score of a method without heads: sums of one head whose DS and DU are the given ones."""
+    s1 = ds * length
     return Score(
         n_tokens=length,
         k=k,
@@ -90,8 +93,8 @@ def one_head(length: int, k: int, *, ds: float, du: float) -> Score:
         ds_se=0.0,
         du_se=0.0,
         rows_sampled=length,
-        head_s1=[ds * length],
-        head_s2=[-du * (length * length - 1) + ds * ds],
+        head_s1=[s1],
+        head_s2=[squares_of(s1, du, length * length)],
     )
 
 
