@@ -17,6 +17,8 @@ Messages are one line: what, where, what was meant.
 import difflib
 from collections.abc import Iterable
 
+NO_SPARK = "Spark is not installed here: pip install 'longattn-spark[spark,java]'"
+
 
 class LongAttnError(Exception):
     """Base of every error this project raises on purpose."""

@@ -69,7 +69,7 @@ def score_batches(
     model or the settings, not the window, are at fault.
     """
     meter = meter or Meter()
-    scorer = _loaded(_on_device(spec, gpu_address))
+    scorer = loaded(spec, gpu_address)
     for frame in prefetched(batches):
         windows = [np.asarray(ids, dtype=np.int64) for ids in frame["token_ids"]]
         results = score_windows(windows, scorer, spec.batch_tokens, meter)
@@ -100,6 +100,11 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
             yield item  # type: ignore[misc]
 
 
+def loaded(spec: ScorerSpec, gpu_address: str | None) -> Scorer:
+    """The scorer on the GPU that this task was given, loaded once per worker process."""
+    return _loaded(_on_device(spec, gpu_address))
+
+
 def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
     """The spec with the GPU that this task was given."""
     if gpu_address is None or spec.device == "cpu":
@@ -109,7 +114,7 @@ def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
 
 @cache
 def _loaded(spec: ScorerSpec) -> Scorer:
-    """Load a scorer once per worker process, its threads those of one task slot."""
+    """With the threads of one task slot."""
     if reads_model(spec.scorer):
         import torch
 

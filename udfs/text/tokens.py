@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longattn.udfs.errors import ConfigError
+from longattn.udfs.text import words
 
 MARGIN = 1024  # characters between a cut and the end of the piece that proposes it
 CHUNK_CHARS = 1 << 18  # characters of a piece
@@ -65,9 +67,14 @@ class TextTokenizer:
         tokenizer.post_processor = None  # it would trim the spaces off the offsets
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         self.splits_words = len(set(self.encode("one two, three\nfour").word_ids)) > 1
         self.pairs = set() if self.splits_words else _inner_pairs(tokenizer.get_vocab())
+
+    @property
+    def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` itself."""
+        return self._tokenizer
 
     def encode(self, text: str) -> Any:
         """The `tokenizers.Encoding` of a text, in one go."""
@@ -81,6 +88,24 @@ class TextTokenizer:
         """
         token = self.tokenizer.id_to_token
         return token(left_id)[-1:] + token(right_id)[:1] not in self.pairs
+
+
+class WordTokenizer(TextTokenizer):
+    """The split of `longattn.udfs.text.words` in a tokenizer's place: ids and nothing to decode."""
+
+    def __init__(self) -> None:
+        self.splits_words = True
+        self.pairs = set()
+
+    @property
+    def tokenizer(self) -> Any:
+        raise ConfigError(
+            f"tokenizer {words.NAME}: it has no vocabulary to pack, decode or train with;"
+            " name your model's tokenizer"
+        )
+
+    def encode(self, text: str) -> Any:
+        return SimpleNamespace(ids=words.split_words(text)[0].tolist())
 
 
 def encode_long(tokenizer: TextTokenizer, text: str, chunk_chars: int = CHUNK_CHARS) -> Tokens:
@@ -111,6 +136,9 @@ def _encoded_pieces(
     tokenizer: TextTokenizer, text: str, chunk_chars: int
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], bool]]:
     """Ids and starts of one piece after the other, and whether it ends in a soft cut."""
+    if isinstance(tokenizer, WordTokenizer):
+        yield *words.split_words(text), False
+        return
     here = _Cut(token=0, char=0)
     while here.char + chunk_chars < len(text):
         end = here.char + chunk_chars
@@ -125,8 +153,11 @@ def _encoded_pieces(
 def load_tokenizer(path: str) -> TextTokenizer:
     """Load a fast tokenizer once per process, with one thread: the task slot's own.
 
-    `path` is a folder, a tokenizer.json or a hub id. Raises ConfigError when it is none of them.
+    `path` is a folder, a tokenizer.json or a hub id, or `words` for the split that needs no files.
+    Raises ConfigError when it is none of them.
     """
+    if path == words.NAME:
+        return WordTokenizer()
     from tokenizers import Tokenizer
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -140,6 +171,8 @@ def load_tokenizer(path: str) -> TextTokenizer:
 @functools.cache
 def tokenizer_name(path: str) -> str:
     """Name a tokenizer by its content, for example `SmolLM2@ab12cd34`; equal files hash equal."""
+    if path == words.NAME:
+        return f"{words.NAME}@{words.VERSION}"
     digest = hashlib.sha256(_tokenizer_json(path).encode()).hexdigest()
     return f"{_display_name(path)}@{digest[:8]}"
 

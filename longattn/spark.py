@@ -1,0 +1,62 @@
+"""Scores of a Spark column: `longattn.spark.score_udf`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from longattn.api import STRUCT, WINDOW, Loaded, Windowed, windowed
+from longattn.udfs.errors import NO_SPARK, ConfigError
+from longattn.udfs.scorers import worker
+
+TYPES = {"object": "string", "Int32": "int", "Int64": "bigint", "float64": "double"}
+DDL = f"array<struct<{', '.join(f'{name}: {TYPES[kind]}' for name, kind in STRUCT.items())}>>"
+
+
+def score_udf(
+    scorer: str = "recall",
+    *,
+    window: int = WINDOW,
+    tokenizer: str | None = None,
+    model: str | None = None,
+    strategy: str = "longattn",
+    **settings: Any,
+) -> Any:
+    """A pandas UDF from a column of texts to a column of arrays: a struct per window, never empty.
+
+    The struct has the columns of `longattn.score` but for `scorer` and `tokenizer`, which are
+    the same for all; so are the arguments. Scorer and tokenizer are loaded once per worker. The
+    workers need this package: the wheel, or `--py-files dist/longattn.zip`.
+
+        score = longattn.spark.score_udf("recall", window=2048)
+        rows = df.select("id", F.explode(score("text")).alias("s")).select("id", "s.*")
+
+    Raises ConfigError for an unknown scorer or setting, or without pyspark.
+    """
+    try:
+        from pyspark.sql.functions import pandas_udf
+    except ImportError:
+        raise ConfigError(NO_SPARK) from None
+    return pandas_udf(
+        _scored_by(windowed(scorer, window, tokenizer, model, strategy, settings)), DDL
+    )
+
+
+def _scored_by(task: Windowed) -> Any:
+    def score(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        loaded = Loaded(task, worker.loaded(task.spec, _gpu_address()))
+        for texts in batches:
+            yield pd.Series([rows for _, rows in loaded.rows(enumerate(texts))], dtype=object)
+
+    # pandas_udf reads the kind of function from these, and not from postponed annotations
+    score.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.Series]}
+    return score
+
+
+def _gpu_address() -> str | None:
+    """The GPU that Spark gave this task; None where it gave none."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    resources = context.resources() if context else {}
+    return resources["gpu"].addresses[0] if "gpu" in resources else None

@@ -1,0 +1,187 @@
+"""`import longattn`: scores of texts, in pandas and as a Spark UDF, are the scorers' own."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import longattn
+from longattn.udfs.errors import ConfigError, UserError
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import load_scorer
+from longattn.udfs.windows.spans import longattn_windows
+
+WORDS = [f"w{i}" for i in range(50)]
+HEAVY = ("torch", "transformers", "pyspark", "pandas", "numpy", "pyarrow", "tokenizers", "pydantic")
+
+
+def text_of(count: int, seed: int = 0) -> str:
+    """A text of `count` words, each one token of `words`."""
+    return " ".join(np.random.default_rng(seed).choice(WORDS, count))
+
+
+def own_score(words: list[str]) -> float:
+    """DS of recurrence, of ids given here: the scorer sees only which words are equal."""
+    numbers = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    scorer = load_scorer(ScorerSpec(scorer="recurrence"))
+    (result,) = scorer.score([np.array([numbers[word] for word in words])])
+    return result["ds"]
+
+
+def fresh(code: str) -> str:
+    """What a new Python prints."""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    loaded = f"import sys, longattn; print([m for m in {HEAVY} if m in sys.modules])"
+    assert fresh(loaded) == "[]"
+
+
+def test_a_scorer_without_a_model_needs_no_torch() -> None:
+    """Nor transformers, Spark or tokenizers: what `pip install longattn-spark` need not bring."""
+    code = (
+        "import sys; blocked = ('torch', 'transformers', 'pyspark', 'tokenizers')\n"
+        "sys.modules.update(dict.fromkeys(blocked))\n"
+        "import longattn; t = longattn.score(['a b ' * 50], 'recurrence', window=64)\n"
+        "print(t.ds.notna().sum())"
+    )
+    assert fresh(code) == "2"
+
+
+def test_names_are_as_listed() -> None:
+    assert set(longattn.__all__) == set(dir(longattn))
+    assert all(getattr(longattn, name) for name in longattn.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        longattn.scores  # noqa: B018
+
+
+class TestScore:
+    def test_windows_are_those_of_the_job_and_scores_those_of_the_scorer(self) -> None:
+        text = text_of(150)
+        table = longattn.score([text], "recurrence", window=64)
+        spans = longattn_windows(150, 64)
+        words = text.split()
+        assert table["ds"].tolist() == [own_score(words[a:b]) for a, b in spans]
+        assert table["window"].tolist() == list(range(len(spans)))
+        for row, (a, b) in zip(table.itertuples(), spans, strict=True):
+            assert text[row.start_char : row.end_char].split() == words[a:b]
+            assert (row.n_tokens, row.k) == (64, 16)
+
+    def test_a_short_text_says_why_it_has_no_score(self) -> None:
+        table = longattn.score(["too short", None, text_of(64)], "recurrence", window=64)
+        assert table["reason"].tolist() == ["too_short", "null_text", None]
+        assert table["detail"][0] == "2 tokens; a window has 64"
+        assert table["ds"].isna().tolist() == [True, True, False]
+
+    def test_what_the_scorer_refuses_keeps_its_place(self) -> None:
+        table = longattn.score([text_of(64)], "recurrence", window=64, k=64)
+        assert table["reason"].tolist() == ["too_short"]
+        assert (table["start_char"][0], table["window"][0]) == (0, 0)
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.lists(st.integers(0, 200), max_size=6))
+    def test_the_index_leads_back_to_the_text(self, lengths: list[int]) -> None:
+        texts = [text_of(n, seed) for seed, n in enumerate(lengths)]
+        table = longattn.score(texts, "recurrence", window=40)
+        rows = [i for i, n in enumerate(lengths) for _ in longattn_windows(n, 40) or [None]]
+        assert table.index.tolist() == rows
+        alone = [longattn.score([text], "recurrence", window=40) for text in texts]
+        assert table["ds"].tolist() == pytest.approx(
+            [ds for one in alone for ds in one["ds"]], nan_ok=True
+        )
+
+    def test_pandas_keeps_its_labels(self) -> None:
+        series = pd.Series([text_of(64), "short"], index=["x", "y"])
+        frame = series.to_frame("body")
+        for found in (
+            longattn.score(series, "recurrence", window=64),
+            longattn.score(frame, "recurrence", window=64, column="body"),
+        ):
+            assert found.index.tolist() == ["x", "y"]
+            assert found.index.name == "text"
+
+    def test_hugging_face_datasets(self) -> None:
+        datasets = pytest.importorskip("datasets")
+        data = datasets.Dataset.from_dict({"id": [1, 2], "text": [text_of(64), "short"]})
+        expected = longattn.score(data["text"], "recurrence", window=64)
+        for given_ in (data, data.to_iterable_dataset()):
+            pd.testing.assert_frame_equal(longattn.score(given_, "recurrence", window=64), expected)
+        with pytest.raises(UserError, match="give those of one of train"):
+            longattn.score(datasets.DatasetDict(train=data), "recurrence")
+        with pytest.raises(UserError, match=r"no txt among the columns.*'text'"):
+            longattn.score(data, "recurrence", column="txt")
+
+    def test_a_tokenizer_of_ones_own(self, tmp_path: Any) -> None:
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="w0"))
+        words.pre_tokenizer = pre_tokenizers.Whitespace()
+        words.save(str(tmp_path / "mine.json"))
+        text = text_of(64)
+        ours = longattn.score([text], "recurrence", window=64)
+        theirs = longattn.score(
+            [text], "recurrence", window=64, tokenizer=str(tmp_path / "mine.json")
+        )
+        assert ours["ds"].tolist() == theirs["ds"].tolist()  # the same words, by other numbers
+        assert ours["tokenizer"][0] == "words@1"
+        assert theirs["tokenizer"][0].startswith("mine@")
+
+    def test_nothing_gives_an_empty_table(self) -> None:
+        table = longattn.score([], "recurrence")
+        assert (len(table), table["ds"].dtype) == (0, np.float64)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"scorer": "recurence"}, "unknown scorer recurence .did you mean 'recurrence'"),
+            ({"scorer": "longattn"}, "longattn needs model="),
+            ({"window": 4}, "window: 8 tokens or more, got 4"),
+            ({"strategy": "tiles"}, "unknown tiles .did you mean 'tile'"),
+            ({"sed": 1}, "unknown setting sed .did you mean 'seed'"),
+            ({"tokenizer": "/nowhere"}, "/nowhere: no such file"),
+        ],
+    )
+    def test_wrong_arguments_are_one_line(self, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message) as refused:
+            longattn.score(["a b"], **{"scorer": "recurrence", **arguments})
+        assert "\n" not in str(refused.value)
+
+    def test_what_holds_no_strings_is_named(self) -> None:
+        with pytest.raises(UserError, match="text 1: expected a string, got a int"):
+            longattn.score(["a", 3], "recurrence")
+        with pytest.raises(UserError, match="expected texts, got a int"):
+            longattn.score(3, "recurrence")
+
+
+@pytest.mark.spark
+def test_the_udf_gives_what_score_gives(spark: Any) -> None:
+    from pyspark.sql import functions as F
+
+    texts = [text_of(150), None, "short", text_of(64, seed=1)]
+    frame = spark.createDataFrame(list(enumerate(texts)), "id int, text string").repartition(2)
+    score = longattn.spark.score_udf("recurrence", window=64)
+    rows = frame.select("id", F.explode(score("text")).alias("s")).select("id", "s.*")
+    found = rows.orderBy("id", "window").toPandas().set_index("id")
+    expected = longattn.score(texts, "recurrence", window=64)
+    columns = list(found.columns)
+    assert columns == [c for c in expected.columns if c not in ("scorer", "tokenizer")]
+    pd.testing.assert_frame_equal(
+        found.astype(expected[columns].dtypes),
+        expected[columns],
+        check_index_type=False,
+        check_names=False,
+    )
+
+
+@pytest.mark.spark
+def test_the_udf_checks_its_arguments_before_a_job_runs(spark: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown scorer nope"):
+        longattn.spark.score_udf("nope")
