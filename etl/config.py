@@ -189,7 +189,9 @@ class Config(Section):
 
     tables: TablesConfig = TablesConfig()
     sources: dict[str, list[SourceConfig]] = {}
-    tokenizer: str | None = None  # folder, tokenizer.json or hub id; None means the scorer's own
+    # folder, tokenizer.json or hub id; None means the scorer's own; `words` needs no files, and is
+    # for scorers without a model
+    tokenizer: str | None = None
     ingest: IngestConfig = IngestConfig()
     dedup: DedupConfig = DedupConfig()
     window: WindowConfig = WindowConfig()
@@ -215,6 +217,16 @@ class Config(Section):
             problem = "needs select.normalize zscore: one window's error may move a whole minmax"
         if self.score.cascade and problem:
             raise ValueError(f"score.cascade {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_exports_of_ids_that_no_model_has(self) -> "Config":
+        for name in ("megatron", "mds"):
+            if self.tokenizer == "words" and getattr(self.export, name):
+                raise ValueError(
+                    f"export.{name} is of token ids, and the tokenizer words has none that a model"
+                    " knows: name your model's tokenizer"
+                )
         return self
 
     @property

@@ -114,3 +114,8 @@ def test_any_override_loads_or_is_refused_in_one_line(override: str) -> None:
 def test_a_cascade_needs_standard_errors(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"score.cascade .*{message}"):
         config.validate(settings)
+
+
+def test_words_are_no_ids_to_train_with() -> None:
+    message = refusal("tokenizer=words", "export.megatron={path: out}")
+    assert "export.megatron is of token ids, and the tokenizer words has none" in message

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from operator import itemgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,6 +75,12 @@ class TextTokenizer:
         """The `tokenizers.Tokenizer` itself."""
         return self._tokenizer
 
+    @property
+    def vocabulary_size(self) -> int | None:
+        """How many tokens there are, added ones too; None where ids are of no vocabulary."""
+        size: int = self.tokenizer.get_vocab_size()
+        return size
+
     def encode(self, text: str) -> Any:
         """The `tokenizers.Encoding` of a text, in one go."""
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -104,8 +109,22 @@ class WordTokenizer(TextTokenizer):
             " name your model's tokenizer"
         )
 
-    def encode(self, text: str) -> Any:
-        return SimpleNamespace(ids=words.split_words(text)[0].tolist())
+    @property
+    def vocabulary_size(self) -> None:
+        return None
+
+    def encode(self, text: str) -> "_Words":
+        return _Words(words.split_words(text)[0].tolist())
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What is asked of an encoding where only ids are."""
+
+    ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def encode_long(tokenizer: TextTokenizer, text: str, chunk_chars: int = CHUNK_CHARS) -> Tokens:
