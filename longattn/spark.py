@@ -34,7 +34,7 @@ def score_udf(
     Raises ConfigError for an unknown scorer or setting, or without pyspark.
     """
     try:
-        from pyspark.sql.functions import pandas_udf
+        from pyspark.sql.pandas.functions import pandas_udf
     except ImportError:
         raise ConfigError(NO_SPARK) from None
     return pandas_udf(
