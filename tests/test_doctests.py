@@ -9,10 +9,13 @@ import pytest
 REPO = Path(__file__).parents[1]
 ROOMS = (REPO / "etl", REPO / "udfs")
 EXAMPLES = [
-    "longattn." + ".".join(path.relative_to(REPO).with_suffix("").parts)
-    for room in ROOMS
-    for path in sorted(room.rglob("*.py"))
-    if ">>>" in path.read_text(encoding="utf-8")
+    "longattn.api",
+    *(
+        "longattn." + ".".join(path.relative_to(REPO).with_suffix("").parts)
+        for room in ROOMS
+        for path in sorted(room.rglob("*.py"))
+        if ">>>" in path.read_text(encoding="utf-8")
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from longattn.etl.config import Config
 from longattn.etl.preflight.findings import Finding, Findings, fact, fault, note, told
 from longattn.etl.preflight.look import Look
 from longattn.etl.preflight.outputs import launched
-from longattn.udfs.scorers.registry import needs_model
+from longattn.udfs.scorers.registry import reads_model
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
 
 SAMPLE_CHARS = 1 << 14  # of a document that are tokenised
@@ -50,7 +50,7 @@ def scorer_findings(config: Config) -> Findings:
     spec = names.scorer_spec(config)
     yield fact("score", names.scorer(config))
     folder = Path(spec.model)
-    if needs_model(config.score.scorer) and (folder / "config.json").is_file():
+    if reads_model(config.score.scorer) and (folder / "config.json").is_file():
         yield from told("score.model", _model(config, folder))
 
 
@@ -98,7 +98,7 @@ def _positions(config: Config, folder: Path, model: dict[str, Any]) -> Findings:
 def device_findings(config: Config) -> Findings:
     """The GPU of this machine; executors elsewhere may have others."""
     score = config.score
-    if not needs_model(score.scorer):
+    if not reads_model(score.scorer):
         return
     here = config.spark.master is None or config.spark.master.startswith("local")
     if not has_nvidia():
