@@ -37,9 +37,8 @@ def score_udf(
         from pyspark.sql.pandas.functions import pandas_udf
     except ImportError:
         raise ConfigError(NO_SPARK) from None
-    return pandas_udf(
-        _scored_by(windowed(scorer, window, tokenizer, model, strategy, settings)), DDL
-    )
+    made: Any = pandas_udf  # its types know no function to arrays of structs
+    return made(_scored_by(windowed(scorer, window, tokenizer, model, strategy, settings)), DDL)
 
 
 def _scored_by(task: Windowed) -> Any:
