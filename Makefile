@@ -26,6 +26,10 @@ evidence: setup ## does a score find coherent text? the tables of docs/evidence.
 	@$(PYTHON) bin/fetch_demo.py --unseen
 	@$(PYTHON) -m benchmarks.evidence
 
+evidence-gain: setup ## do scores without a model agree with a model's far gain? hours; goes on where it was
+	@$(PYTHON) bin/fetch_demo.py --unseen
+	@$(PYTHON) -m benchmarks.evidence.agreement
+
 test: demo-data lint ## all tests, those of test-airflow too
 	@bin/test.sh $(VENV)
 

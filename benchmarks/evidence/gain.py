@@ -1,0 +1,173 @@
+"""What far context is worth to a language model, token by token: the truth that scores are held to.
+
+For windows of several domains, the losses of SmolLM2-135M given all that precedes a token (long)
+and given its last K to 2K - 1 tokens (short), as the scorer `fargain` has them; a file for each
+window, so that a run that was stopped goes on where it was. Domains advance together, and within
+one the documents take turns.
+"""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from benchmarks.evidence.corpus import Tokens, demo_documents
+from benchmarks.evidence.scoring import one_thread
+from benchmarks.evidence.unseen import more_documents, unseen_documents
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.fargain import FarGain, load_fargain
+
+K = 1024  # tokens that short context holds at least
+NOT_BIBLE = ("alice29", "asyoulik", "lcet10")  # of the demo's books; they are a domain of their own
+SECOND = ("bible numbered", "books", "essays", "wiki")  # domains that get a window every other turn
+
+Losses = NDArray[np.float32]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a window is from."""
+
+    domain: str
+    document: str
+    start: int  # its first token in the document
+
+    @property
+    def file(self) -> str:
+        name = f"{self.domain}-{Path(self.document).name}-{self.start}.npz"
+        return name.replace(" ", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A window and its tokens' losses [L]; nan, or equal ones, where both contexts are the same."""
+
+    place: Place
+    token_ids: Tokens
+    long: Losses
+    short: Losses
+
+    @property
+    def gain(self) -> Losses:
+        """LongFilter's terms [L]: exp(-long) (short - long)."""
+        found: Losses = np.nan_to_num(np.exp(-self.long) * (self.short - self.long))
+        return found
+
+
+def queue(data: Path, tokenizer: Tokenizer, length: int, count: int) -> list[tuple[Place, Tokens]]:
+    """Up to `count` windows of each domain, in the order in which they are judged."""
+    lanes = {
+        domain: list(drawn(domain, texts, length, seed))[:count]
+        for seed, (domain, texts) in enumerate(domains(data, tokenizer).items())
+    }
+    often = [lane for domain, lane in lanes.items() if domain not in SECOND]
+    seldom = [lanes[domain] for domain in SECOND if domain in lanes]
+    pairs = [list(in_turns(seldom[i : i + 2])) for i in range(0, len(seldom), 2)]
+    return list(in_turns([*often, *pairs]))
+
+
+def domains(data: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Tokens]]:
+    """Documents by domain and name: the demo's, and others that no setting was chosen on."""
+    demo = demo_documents(data / "demo", tokenizer)
+    bible = {name: ids for name, ids in demo["books"].items() if Path(name).stem not in NOT_BIBLE}
+    unseen = unseen_documents(data / "packages", tokenizer)
+    return {
+        "bible": bible,
+        "tex": demo["TeX manuals"],
+        "code": demo["code"],
+        **{f"unseen {domain}": texts for domain, texts in unseen.items()},
+        **more_documents(data / "packages", tokenizer, frozenset(bible)),
+    }
+
+
+def drawn(
+    domain: str, documents: dict[str, Tokens], length: int, seed: int
+) -> Iterator[tuple[Place, Tokens]]:
+    """Windows that do not overlap; a document's next one after all documents had their turn."""
+    rng = np.random.default_rng(seed)
+    names = [name for name in sorted(documents) if len(documents[name]) >= length]
+    starts = {n: length * rng.permutation(len(documents[n]) // length) for n in names}
+    order = [names[i] for i in rng.permutation(len(names))]
+    for name, start in in_turns([[(name, int(at)) for at in starts[name]] for name in order]):
+        place = Place(domain=domain, document=name, start=start)
+        yield place, documents[name][start : start + length]
+
+
+def in_turns(lanes: Iterable[Iterable[Item]]) -> Iterator[Item]:
+    """The first of each lane, the second of each, and so on."""
+    for turn in zip_longest(*([(item,) for item in lane] for lane in lanes)):
+        yield from (held[0] for held in turn if held)
+
+
+def judge(
+    windows: list[tuple[Place, Tokens]], model: str, out: Path, minutes: float, processes: int
+) -> None:
+    """Write the losses of windows that have none yet, starting none after so many minutes."""
+    out.mkdir(parents=True, exist_ok=True)
+    wanted = [window for window in windows if not (out / window[0].file).exists()]
+    one = partial(_judge_one, model=model, out=out, end=time.time() + 60 * minutes)
+    with multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool:
+        for number, place in enumerate(pool.imap(one, wanted), start=1):
+            if place:
+                print(f"\r{number} of {len(wanted)} windows judged", end="", file=sys.stderr)
+    print(file=sys.stderr)
+
+
+def _judge_one(window: tuple[Place, Tokens], model: str, out: Path, end: float) -> Place | None:
+    """Judge a window unless the time is up; None then."""
+    if time.time() > end:
+        return None
+    place, token_ids = window
+    _write(out / place.file, _judged(_loaded(model), place, token_ids))
+    return place
+
+
+@cache
+def _loaded(model: str) -> FarGain:
+    return load_fargain(ScorerSpec(scorer="fargain", model=model, k=K, device="cpu"))
+
+
+def _judged(scorer: FarGain, place: Place, token_ids: Tokens) -> Judged:
+    ((long_L, short_L),) = scorer.losses([token_ids])
+    long, short = long_L.astype(np.float32), short_L.astype(np.float32)
+    return Judged(place=place, token_ids=token_ids, long=long, short=short)
+
+
+def _write(path: Path, judged: Judged) -> None:
+    unfinished = path.with_suffix(".partial")
+    place = judged.place
+    with unfinished.open("wb") as file:
+        np.savez_compressed(
+            file,
+            token_ids=judged.token_ids.astype(np.int32),
+            long=judged.long,
+            short=judged.short,
+            place=np.array([place.domain, place.document, str(place.start)]),
+        )
+    unfinished.rename(path)
+
+
+def read(out: Path) -> list[Judged]:
+    """All windows judged so far."""
+    return [_read(path) for path in sorted(out.glob("*.npz"))]
+
+
+def _read(path: Path) -> Judged:
+    with np.load(path) as held:
+        domain, document, start = held["place"].tolist()
+        return Judged(
+            place=Place(domain=domain, document=document, start=int(start)),
+            token_ids=held["token_ids"].astype(np.int64),
+            long=held["long"],
+            short=held["short"],
+        )
