@@ -102,7 +102,16 @@ def _add_run(commands: "Commands") -> None:
     parser = _configured(commands, "run", f"run all jobs in order: {', '.join(JOBS)}")
     parser.add_argument("--from", dest="first", choices=JOBS, help="start at this job")
     parser.add_argument("--to", dest="last", choices=JOBS, help="stop after this job")
+    _add_log_format(parser)
     parser.set_defaults(run=_run_checked)
+
+
+def _add_log_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-format",
+        choices=["text", "json"],
+        help="how progress and messages are printed (default: LONGATTN_LOG_FORMAT, or text)",
+    )
 
 
 def _add_check(commands: "Commands") -> None:
@@ -114,6 +123,7 @@ def _add_check(commands: "Commands") -> None:
 
 def _add_job(commands: "Commands", job: str, text: str) -> None:
     parser = _configured(commands, job, text)
+    _add_log_format(parser)
     parser.set_defaults(run=_run, first=job, last=job)
     if job == "report":
         parser.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -191,7 +201,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config, jobs = _load(arguments), _between(arguments.first, arguments.last)
     from longattn.etl.console import open_report, run_jobs
 
-    run_jobs(config, jobs)
+    run_jobs(config, jobs, arguments.log_format)
     if getattr(arguments, "open", False):
         open_report(config)
     return 0
@@ -241,9 +251,22 @@ def _between(first: str | None, last: str | None) -> list[str]:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from longattn.etl.console import show_status
+    from longattn.etl.views.printed import jobs_table, scorers_table, tables_table
+    from longattn.etl.views.status import status, status_of_logs
 
-    show_status(_load(arguments), as_json=arguments.json)
+    config = _load(arguments)
+    found = status_of_logs(config)
+    if found is None:  # only a session can open these tables
+        from longattn.etl.console import open_context
+
+        found = status(open_context(config, quiet=True))
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=2, sort_keys=True, default=str))
+        return 0
+    from longattn.etl.show import print_table
+
+    for draw in (tables_table, scorers_table, jobs_table):
+        print_table(draw(found))
     return 0
 
 

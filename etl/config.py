@@ -108,7 +108,8 @@ class ScoreConfig(Section):
     model: str = "data/scorer"  # folder made by `longattn scorer build`; for prolong a whole model
     pairs: Positive = 500  # prolong: pairs of segments compared in each window
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
-    commit: Positive = 256  # windows per transaction
+    commit: Positive | None = None  # windows per transaction at most; None means by time alone
+    commit_seconds: Annotated[float, Field(gt=0)] = 60.0  # about as much work per transaction
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
     # with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
     # made for CPUs: on a GPU its many small kernels may cost more than all rows do

@@ -1,27 +1,27 @@
 """What the commands show: a session and its tables opened, jobs run in order, tables printed."""
 
-import json
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table as RichTable
+from rich.table import Table
 
 from longattn.etl.config import Config
 from longattn.etl.jobs import run_job
-from longattn.etl.progress import Progress
+from longattn.etl.progress import LogFormat, Progress
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.ledger import Run
 from longattn.etl.session import get_spark
-from longattn.etl.show import human_bytes, new_table, print_table
+from longattn.etl.show import new_table, print_table
 from longattn.etl.tables.open import choose_connector, open_tables
-from longattn.etl.views.status import Status, status
 
 
-def open_context(config: Config, quiet: bool = False) -> Context:
+def open_context(
+    config: Config, quiet: bool = False, log_format: LogFormat | None = None
+) -> Context:
     """A session and the config's tables; says which connector is used, and why, unless quiet."""
-    spark, progress = get_spark(config.spark), Progress()
+    spark, progress = get_spark(config.spark), Progress(log_format=log_format)
     if not quiet:
         connector, why = choose_connector(spark, config.tables)
         progress.say(f"tables: {config.tables.root}, connector {connector}: {why}")
@@ -29,9 +29,9 @@ def open_context(config: Config, quiet: bool = False) -> Context:
     return Context(spark=spark, config=config, tables=tables, progress=progress)
 
 
-def run_jobs(config: Config, jobs: Sequence[str]) -> list[Run]:
+def run_jobs(config: Config, jobs: Sequence[str], log_format: LogFormat | None = None) -> list[Run]:
     """Run jobs in order, a line each; stops at the first that fails."""
-    context, runs = open_context(config), []
+    context, runs = open_context(config, log_format=log_format), []
     for job in jobs:
         runs.append(run_job(job, context.fresh()))
         context.progress.say(run_line(runs[-1]))
@@ -51,16 +51,6 @@ def run_line(run: Run) -> str:
     return f"{run.job:<8} {counts:<60} {run.seconds:6.1f} s"
 
 
-def show_status(config: Config, as_json: bool) -> None:
-    """Print tables and last runs, for people or as JSON."""
-    found = status(open_context(config, quiet=True))
-    if as_json:
-        print(json.dumps(found.as_dict(), indent=2, sort_keys=True, default=str))
-        return
-    print_table(tables_table(found))
-    print_table(jobs_table(found))
-
-
 def show_trace(config: Config, window_id: str) -> None:
     """Print a window's way back to its source."""
     from longattn.etl.views.provenance import trace
@@ -74,31 +64,7 @@ def open_report(config: Config) -> None:
     webbrowser.open(Path(config.report.path).resolve().as_uri())
 
 
-def tables_table(found: Status) -> RichTable:
-    """Tables with version, rows, bytes and rows per domain."""
-    table = new_table("Tables", "table", ">version", ">rows", ">size", "domains")
-    for name, size in found.tables.items():
-        domains = "  ".join(f"{domain} {rows:,}" for domain, rows in size["domains"].items())
-        cells = (str(size["version"]), f"{size['rows']:,}", human_bytes(size["bytes"]), domains)
-        table.add_row(name, *cells)
-    return table
-
-
-def jobs_table(found: Status) -> RichTable:
-    """Last run of every job and its ledger."""
-    table = new_table(
-        "Last runs", "job", "status", "started", ">seconds", ">in", ">out", "refused", "ledger"
-    )
-    for name, run in found.jobs.items():
-        refused = "  ".join(f"{reason} {rows:,}" for reason, rows in run["refused"].items())
-        balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
-        mark = "[green]done[/]" if run["status"] == "done" else f"[red]failed[/] {run['error']}"
-        counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance)
-        table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
-    return table
-
-
-def selected_table(context: Context) -> RichTable:
+def selected_table(context: Context) -> Table:
     """The current selection: windows and tokens per domain, and its best window."""
     from longattn.etl.inputs.current import selection_summary
 

@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from pyspark import SparkConf
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -52,6 +54,7 @@ DELTA_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
+LOG_LEVEL = "spark.log.level"  # taken up when a context starts: before most of the lines
 # Refusals of settings that only a start can change, or on serverless only the platform.
 FIXED = {"CANNOT_MODIFY_CONFIG", "CANNOT_MODIFY_STATIC_CONFIG", "CONFIG_NOT_AVAILABLE"}
 GPU_CONF = ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount")
@@ -77,7 +80,15 @@ def _build(config: SparkConfig, app_name: str) -> SparkSession:
     builder = SparkSession.builder
     if config.master:
         builder = builder.master(config.master)
-    return builder.config(map={**SESSION_CONF, **config.conf}).getOrCreate()
+    settings: dict[str, Any] = {**_quiet(), **SESSION_CONF, **config.conf}
+    return builder.config(map=settings).getOrCreate()
+
+
+def _quiet() -> dict[str, str]:
+    """The log level under spark-submit, whose own INFO is some 9,000 lines a run; --conf wins."""
+    if os.environ.get("SPARK_REMOTE") or SparkConf().contains(LOG_LEVEL):
+        return {}
+    return {LOG_LEVEL: "WARN"}
 
 
 def _build_own(config: SparkConfig, app_name: str) -> SparkSession:

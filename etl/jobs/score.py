@@ -1,34 +1,39 @@
 """Job score: every pending window scored exactly once, committed batch by batch.
 
-The windows of a batch and its transaction id follow from what is pending, so a run that was killed,
-or two runs at once, commit no window twice: what was committed is no longer pending, and a batch
-committed elsewhere meanwhile carries the same id and is skipped.
+Which windows are pending is written down once, and a batch is a share of that list. A commit adds
+the scores that nobody has added since the list was made, so a run that was killed, or two runs at
+once, commit no window twice: what was committed is no longer pending, or is left out.
 """
 
-import hashlib
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl import names
 from longattn.etl.inputs.candidates import cached, considered, near_cut
 from longattn.etl.inputs.evaluation import without_contaminated
-from longattn.etl.progress import Tick
+from longattn.etl.run.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.fresh import FreshCommits
+from longattn.etl.run.heartbeat import Heartbeats, heartbeats
+from longattn.etl.run.staging import Save, staging
 from longattn.etl.stages import score as stage
-from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import SCORES
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import scorer_version
 
 BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
 COMPACT_AFTER = 8  # commits of one run from which their small files are merged
+SHUFFLED_TOKENS = 1 << 28  # of a batch, up to which its token lists are spread over all slots
+FIRST_WINDOWS = 16  # of the first batch, at least
 
 
 @dataclass
@@ -36,43 +41,49 @@ class Tally:
     """What came of the batches scored so far."""
 
     refused: Counter[str] = field(default_factory=Counter)
-    busy_seconds: float = 0.0  # of `seconds` that tasks ran, spent scoring
+    busy_seconds: float = 0.0  # of `seconds` that tasks ran, their start included, spent scoring
     seconds: float = 0.0
+    commits: int = 0
 
-    def add(self, scored: pd.DataFrame) -> None:
-        self.refused.update(scored["reason"].dropna())
-        self.busy_seconds += float(scored["busy_seconds"].sum())
-        self.seconds += float(scored["seconds"].sum())
+    def add(self, scored: pa.Table) -> None:
+        self.refused.update(scored["reason"].drop_null().to_pylist())
+        self.busy_seconds += pc.sum(scored["busy_seconds"]).as_py() or 0.0
+        self.seconds += pc.sum(scored["seconds"]).as_py() or 0.0
+        self.commits += 1
 
     @property
     def busy_share(self) -> float:
         return self.busy_seconds / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Windows scored and committed together."""
+@dataclass(frozen=True)
+class Pending:
+    """Windows to be scored: their list, as staged, and how many each data file holds."""
 
-    window_ids: list[str]
-    files: list[str]
-    n_tokens: int
+    rows: DataFrame  # window_id, file, n_tokens, nth
+    files: list[FileCount]
+    scores_version: int | None  # at which none of them was scored
 
-    def txn(self, scorer: str) -> Txn:
-        """The same id for the same windows and scorer, whichever run commits them."""
-        digest = hashlib.sha256("\n".join([scorer, *self.window_ids]).encode()).hexdigest()
-        return Txn(app_id=f"score-{digest[:32]}", version=1)
+    @property
+    def n_windows(self) -> int:
+        return sum(file.n_windows for file in self.files)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(file.n_tokens for file in self.files)
 
 
 def run(context: Context) -> Outcome:
     """Score what this scorer has not seen; rows are windows."""
     spec = names.scorer_spec(context.config)
-    outcome = score_pending(context, spec, pending(context, spec))
-    if context.config.score.cascade is None:
-        return outcome
-    return replace(outcome, metrics=outcome.metrics | settle_cut(context))
+    with staging(context, "score") as save:
+        outcome = score_pending(context, spec, pending(context, spec, save))
+        if context.config.score.cascade is None:
+            return outcome
+        return replace(outcome, metrics=outcome.metrics | settle_cut(context, save))
 
 
-def settle_cut(context: Context) -> dict[str, float]:
+def settle_cut(context: Context, save: Save) -> dict[str, float]:
     """Score exactly what stands near the selection's cut, until every window is on one side.
 
     Each round narrows it: exact scores move the cut a little, and may bring other windows near it.
@@ -81,8 +92,7 @@ def settle_cut(context: Context) -> dict[str, float]:
     spec, tried, rounds = names.exact_scorer_spec(context.config), set[str](), 0
     scored = 0
     while wanted := _near_cut(context) - tried:
-        windows = pending(context, spec)
-        chosen = windows[windows["window_id"].isin(wanted)]
+        chosen = pending(context, spec, save, wanted)
         scored += score_pending(context, spec, chosen).rows_out
         tried, rounds = tried | wanted, rounds + 1
     return {"exact_windows": scored, "cascade_rounds": rounds}
@@ -93,8 +103,22 @@ def _near_cut(context: Context) -> set[str]:
         return near_cut(context.config, rows)
 
 
-def pending(context: Context, spec: ScorerSpec) -> pd.DataFrame:
-    """Windows still to be scored (window_id, domain, n_tokens, file), sorted by file."""
+def pending(
+    context: Context, spec: ScorerSpec, save: Save, wanted: Iterable[str] | None = None
+) -> Pending:
+    """Windows still to be scored, of those wanted; their list is staged, not collected."""
+    version = context.tables["scores"].version()
+    windows = unscored(context, spec)
+    if wanted is not None:
+        ids = pa.table({"window_id": sorted(wanted)})
+        chosen = context.spark.createDataFrame(ids)
+        windows = windows.join(F.broadcast(chosen), "window_id", "left_semi")
+    rows = save(f"pending-{uuid.uuid4().hex}", numbered(without_contaminated(context, windows)))
+    return Pending(rows, file_counts(rows), version)
+
+
+def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
+    """Windows of the config's domains that the scorer has not seen, contaminated ones too."""
     tables, config = context.tables, context.config
     windows = stage.pending_windows(
         tables.read("windows"),
@@ -104,81 +128,124 @@ def pending(context: Context, spec: ScorerSpec) -> pd.DataFrame:
         scorer=scorer_version(spec),
     )
     wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
-    windows = without_contaminated(context, windows.where(F.col("domain").isin(*wanted)))
-    rows: pd.DataFrame = windows.toPandas()
-    return rows.sort_values(["file", "window_id"], ignore_index=True)
+    return windows.where(F.col("domain").isin(*wanted))
 
 
-def score_pending(context: Context, spec: ScorerSpec, windows: pd.DataFrame) -> Outcome:
+def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outcome:
     """Score the given windows batch by batch and commit each batch as it is done."""
     started = time.monotonic()
-    batches = list(batches_of(windows, context.config.score.commit))
-    with context.progress.task("score", total=len(windows), unit="windows") as tick:
-        tally = _score_all(context, spec, batches, tick)
-    if len(batches) > COMPACT_AFTER:
+    tally = _score_all(context, spec, windows)
+    if tally.commits > COMPACT_AFTER:
         context.tables["scores"].optimize()
-    seconds, tokens = time.monotonic() - started, int(windows["n_tokens"].sum())
+    seconds = time.monotonic() - started
     return Outcome(
-        rows_in=len(windows),
-        rows_out=len(windows) - tally.refused.total(),
+        rows_in=windows.n_windows,
+        rows_out=windows.n_windows - tally.refused.total(),
         refused=dict(tally.refused),
         metrics={
-            "tokens": tokens,
-            "tokens_per_second": tokens / seconds,
+            "tokens": windows.n_tokens,
+            "tokens_per_second": windows.n_tokens / seconds,
             "busy_share": tally.busy_share,
-            "commits": len(batches),
+            "commits": tally.commits,
         },
     )
 
 
-def batches_of(windows: pd.DataFrame, size: int) -> Iterator[Batch]:
-    """Cut the list of windows into batches; neighbours share files, so each batch opens few."""
-    for start in range(0, len(windows), size):
-        rows = windows.iloc[start : start + size]
-        yield Batch(
-            window_ids=rows["window_id"].tolist(),
-            files=sorted(set(rows["file"])),
-            n_tokens=int(rows["n_tokens"].sum()),
-        )
+def pace_of(context: Context) -> Pace:
+    """How large batches are: by the clock, and at most score.commit windows."""
+    config = context.config.score
+    pace = Pace(max(_slots(context), FIRST_WINDOWS), config.commit_seconds)
+    return replace(pace, most=min(config.commit or pace.most, pace.most))
 
 
-def _score_all(context: Context, spec: ScorerSpec, batches: list[Batch], tick: Tick) -> Tally:
-    """Score all batches, two at a time."""
-    tally = Tally()
-    with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
-        for scored in pool.map(partial(_score_batch, context, spec), batches):
-            tally.add(scored)
-            tick(len(scored))
+def _slots(context: Context) -> int:
+    return int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+
+
+def _score_all(context: Context, spec: ScorerSpec, windows: Pending) -> Tally:
+    """Score all batches, two at a time, each as large as the ones before say."""
+    tally, pace = Tally(), pace_of(context)
+    commits = FreshCommits(context, "scores", windows.scores_version)
+    total = windows.n_windows
+    with (
+        context.progress.task("score", total=total, unit="windows") as tick,
+        heartbeats(context.spark, tick) as beats,
+    ):
+
+        def score(batch: Batch) -> pa.Table:
+            started = time.monotonic()
+            scored = _score_batch(context, spec, windows, batch, beats, commits)
+            alone = Tally()
+            alone.add(scored)
+            pace.note(batch.n_windows, (time.monotonic() - started) * alone.busy_share)
+            return scored
+
+        _in_flight(score, batches(windows.files, pace), tally.add)
     return tally
 
 
-def _score_batch(context: Context, spec: ScorerSpec, batch: Batch) -> pd.DataFrame:
+def _in_flight(
+    work: Callable[[Batch], pa.Table],
+    coming: Iterable[Batch],
+    take: Callable[[pa.Table], None],
+) -> None:
+    """Work on some batches at a time; the next one is asked for when there is room for it."""
+    with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
+        running: set[Future[pa.Table]] = set()
+        for batch in coming:
+            running.add(pool.submit(work, batch))
+            if len(running) == BATCHES_IN_FLIGHT:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for one in done:
+                    take(one.result())
+        for one in running:
+            take(one.result())
+
+
+def _score_batch(
+    context: Context,
+    spec: ScorerSpec,
+    windows: Pending,
+    batch: Batch,
+    beats: Heartbeats,
+    commits: FreshCommits,
+) -> pa.Table:
     """Score one batch and commit its scores and its rejects; a row a window."""
-    pinned = context.tables.versions_read.get("windows")  # the version that named the files
-    windows = context.tables["windows"].read(pinned, batch.files)
-    windows = windows.where(F.col("window_id").isin(*batch.window_ids))
+    beacon = beats.beacon()
     profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
-    slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    spread = windows.repartition(min(slots, len(batch.window_ids)))
-    scored: pd.DataFrame = stage.score_windows(spread, spec, profile).toPandas()
-    good = scored["reason"].isna()
-    _commit(context, scored[good], batch.txn(scorer_version(spec)))
-    _reject(context, scored[~good])
+    rows = _rows_of(context, windows, batch)
+    scored: pa.Table = stage.score_windows(rows, spec, profile, beacon).toArrow()
+    good = pc.is_null(scored["reason"])
+    _commit(context, scored.filter(good), commits)
+    _reject(context, scored.filter(pc.invert(good)))
+    beats.finish(beacon, scored.num_rows)
     return scored
 
 
-def _commit(context: Context, scored: pd.DataFrame, txn: Txn) -> None:
-    """Append statistics; a batch is a few hundred rows, so it passes through the driver."""
-    frame = context.spark.createDataFrame(scored[list(stage.STATISTICS)], stage.STATISTICS_DDL)
+def _rows_of(context: Context, windows: Pending, batch: Batch) -> DataFrame:
+    """The batch's windows with their tokens, spread over the slots.
+
+    Where there are many the files spread them: a shuffle would carry every token list.
+    """
+    pinned = context.tables.versions_read.get("windows")  # the version that named the files
+    rows = context.tables["windows"].read(pinned, batch.files)
+    mine = F.broadcast(windows.rows.where(batch.holds()).select("window_id"))
+    rows = rows.join(mine, "window_id", "left_semi")
+    if batch.n_tokens > SHUFFLED_TOKENS:
+        return rows
+    return rows.repartition(min(_slots(context), batch.n_windows))
+
+
+def _commit(context: Context, scored: pa.Table, commits: FreshCommits) -> None:
+    """Add the statistics; a batch's are some megabytes, so they pass through the driver."""
+    frame = context.spark.createDataFrame(scored.select(list(stage.STATISTICS)))
     stamped = frame.withColumn("scored_at", F.current_timestamp()).select(*SCORES.columns)
-    context.tables.append("scores", stamped.coalesce(1), txn)
+    commits.commit(stamped.coalesce(1))
 
 
-def _reject(context: Context, refused: pd.DataFrame) -> None:
+def _reject(context: Context, refused: pa.Table) -> None:
     """Enter windows that could not be scored into `rejects`."""
-    if len(refused):
-        frame = context.spark.createDataFrame(
-            refused[["domain", "window_id", "scorer", "reason", "detail"]],
-            "domain string, window_id string, scorer string, reason string, detail string",
-        )
+    if refused.num_rows:
+        columns = ["domain", "window_id", "scorer", "reason", "detail"]
+        frame = context.spark.createDataFrame(refused.select(columns))
         context.reject(stage.as_rejects(frame))

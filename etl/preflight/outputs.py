@@ -12,7 +12,8 @@ from longattn.etl.preflight.findings import Findings, fact, fault, note, told
 from longattn.etl.preflight.look import Look
 from longattn.etl.session import delta_conf
 from longattn.etl.show import human_bytes
-from longattn.etl.tables.open import Connector, is_catalog_name, refuse_root
+from longattn.etl.tables.locations import is_catalog_name
+from longattn.etl.tables.open import Connector, refuse_root
 from longattn.udfs.errors import ConfigError
 from longattn.udfs.storage import local_path
 

@@ -57,8 +57,8 @@ class TableSet(Mapping[str, Table]):
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
         return self._note(name, self[name].append(df, txn))
 
-    def merge(self, name: str, df: DataFrame) -> Commit:
-        return self._note(name, self[name].merge(df))
+    def merge(self, name: str, df: DataFrame, since: int | None = None) -> Commit:
+        return self._note(name, self[name].merge(df, since))
 
     def overwrite(self, name: str, df: DataFrame) -> Commit:
         return self._note(name, self[name].overwrite(df))

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from longattn.etl.run.context import Context
-from longattn.etl.tables.open import is_catalog_name
+from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.storage import local_path
 
 # A Parquet writer looks at its memory every so many rows; 100, its default, may be 100 books.

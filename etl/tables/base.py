@@ -112,8 +112,11 @@ class Table(ABC):
         """Replace the rows of one partition atomically; df may hold rows of that partition only."""
 
     @abstractmethod
-    def merge(self, df: DataFrame) -> Commit:
+    def merge(self, df: DataFrame, since: int | None = None) -> Commit:
         """Add, atomically, the rows whose key the table has not; its own rows stay as they are.
+
+        `since` is a version at which the table had none of df's keys, where the caller knows one:
+        then only what was added after it need be looked at.
 
         Of two merges of one key at once, the later finds it there. Nulls in a key are equal. Raises
         TableError naming a key that df itself has twice. docs/adr/0007 says why nothing is updated.

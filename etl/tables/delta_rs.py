@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from itertools import takewhile
 from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 from deltalake import CommitProperties, DeltaTable
@@ -85,12 +86,12 @@ class DeltaRsTable(Table):
         filters = [(column, "=", value) for column, value in partition.items()]
         return self._retry(lambda: self._commit(files, "overwrite", filters))
 
-    def merge(self, df: DataFrame) -> Commit:
+    def merge(self, df: DataFrame, since: int | None = None) -> Commit:
         """The rows are written first and looked at as written: df is evaluated once."""
         files = self._write(df)
         written = self._read_new(files) if files.rows else self.empty()
         self.refuse_repeated_keys(written)
-        return self._retry(lambda: self._commit_unknown(files, written))
+        return self._retry(lambda: self._commit_unknown(files, written, since))
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         table = self._open()
@@ -196,17 +197,25 @@ class DeltaRsTable(Table):
         folder = as_pattern(f"{self.location}/{files.folder}")
         return self.spark.read.schema(self.spec.schema).parquet(folder).select(*self.spec.columns)
 
-    def _commit_unknown(self, files: NewFiles, written: DataFrame) -> Commit:
+    def _commit_unknown(self, files: NewFiles, written: DataFrame, since: int | None) -> Commit:
         """Commit the rows whose keys the newest version has not, unless it is overtaken."""
         table = self._open_or_create()
-        known = self.read(table.version()).select(*self.spec.key)
-        same = [written[column].eqNullSafe(known[column]) for column in self.spec.key]
-        fresh = written.join(known, same, "left_anti")
-        if fresh.select(*self.spec.key).count() < files.rows:
-            files = self._write(fresh)
+        names = None if since is None else self._added_since(table, since)
+        if names is None or names:
+            known = self.read(table.version(), names).select(*self.spec.key)
+            same = [written[column].eqNullSafe(known[column]) for column in self.spec.key]
+            fresh = written.join(known, same, "left_anti")
+            if fresh.select(*self.spec.key).count() < files.rows:
+                files = self._write(fresh)
         if not files.rows:
             return Commit(version=table.version(), rows=0, bytes=0)
         return self._commit(files, "append", table=table)
+
+    def _added_since(self, table: DeltaTable, version: int) -> set[str]:
+        """Names of data files that the table has and had not at a version."""
+        before = self._open(version)
+        known = set(before.file_uris()) if before else set()
+        return {unquote(uri).rsplit("/", 1)[-1] for uri in set(table.file_uris()) - known}
 
     def _commit(
         self,

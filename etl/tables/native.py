@@ -55,8 +55,11 @@ class NativeTable(Table):
         predicate = " AND ".join(f"`{column}` = {_sql(v)}" for column, v in partition.items())
         return self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
 
-    def merge(self, df: DataFrame) -> Commit:
-        """Delta evaluates df again for each attempt, and once more to look for repeated keys."""
+    def merge(self, df: DataFrame, since: int | None = None) -> Commit:
+        """All keys are looked at, whatever `since` says: Delta merges with a whole table.
+
+        Delta evaluates df again for each attempt, and once more to look for repeated keys.
+        """
         self.check_columns(df)
         self.refuse_repeated_keys(df)
         self._create()

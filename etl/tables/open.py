@@ -1,7 +1,6 @@
 """Which connector a session can use, and the tables of a root opened with it."""
 
 import os
-import re
 from typing import NamedTuple
 
 from pyspark.sql import SparkSession
@@ -9,6 +8,7 @@ from pyspark.sql import SparkSession
 from longattn.etl.config import TablesConfig
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.native import NativeTable
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import ConfigError
@@ -70,22 +70,6 @@ def choose_connector(spark: SparkSession, config: TablesConfig) -> Connector:
     if lacking:
         return Connector("delta-rs", lacking)
     return Connector("native", "the session has Delta's extension")
-
-
-def location(root: str, table: str) -> str:
-    """Where a table lives: root/table for paths, root.table for catalog names."""
-    if is_catalog_name(root):
-        return ".".join(_quoted(part) for part in [*root.split("."), table])
-    return f"{root.rstrip('/')}/{table}"
-
-
-def is_catalog_name(root: str) -> bool:
-    """True for `catalog.schema`: two names of letters, digits, - and _ with a dot between."""
-    return re.fullmatch(r"[\w-]*\w\.[\w-]+", root) is not None
-
-
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
 
 
 def _lacks(spark: SparkSession) -> str:

@@ -5,9 +5,10 @@ Text and token columns stand last and carry no statistics, so that the log stays
 """
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from pyspark.sql.types import StructType
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
 
 _DOC_KEYS = {
     "doc_id": "SHA-256 prefix of source, source_id and text: stable between runs",
@@ -37,8 +38,10 @@ class TableSpec:
         return ", ".join(f"`{name}` {type_}" for name, (type_, _) in self.columns.items())
 
     @property
-    def schema(self) -> StructType:
+    def schema(self) -> "StructType":
         """The columns as a StructType whose fields carry their comments; needs a session."""
+        from pyspark.sql.types import StructType
+
         schema = cast(StructType, StructType.fromDDL(self.ddl))
         for column in schema.fields:
             column.metadata = {"comment": self.columns[column.name][1]}

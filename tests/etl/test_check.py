@@ -233,7 +233,11 @@ def test_run_checks_before_the_first_job(
 ) -> None:
     """A missing model ends `run` before a session is started; jobs that need none do not mind."""
     started: list[list[str]] = []
-    monkeypatch.setattr("longattn.etl.console.run_jobs", lambda config, jobs: started.append(jobs))
+
+    def run_jobs(config: Any, jobs: list[str], log_format: str | None) -> None:
+        started.append(jobs)
+
+    monkeypatch.setattr("longattn.etl.console.run_jobs", run_jobs)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(sound | {"score": {"model": "no/model"}}))
     run = ["run", "--config", str(path), "--set", f"tokenizer={tmp_path / 'scorer'}"]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from longattn.etl import names
 from longattn.etl.jobs import score
 from longattn.etl.run.context import Context
+from longattn.etl.run.fresh import FreshCommits
+from longattn.etl.run.staging import staging
 from longattn.etl.tables.schema import WINDOWS
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.registry import load_scorer
@@ -104,20 +107,36 @@ def test_measures_are_stored_with_the_scores(
         assert row["measures"] == pytest.approx(expected["measures"], abs=1e-6)
 
 
-def test_two_runs_at_once_commit_a_batch_once(context: Context) -> None:
+def test_two_runs_at_once_commit_a_window_once(context: Context) -> None:
+    """Both saw the same windows pending, and cut them into batches of different sizes."""
     spec = names.scorer_spec(context.config)
-    pending = score.pending(context.fresh(), names.scorer_spec(context.config))
-    for _ in range(2):  # both saw the same windows pending
-        score.score_pending(context.fresh(), spec, pending)
+    with staging(context, "score") as save:
+        seen = score.pending(context.fresh(), spec, save)
+        score.score_pending(context.fresh(), spec, seen)
+        larger = context.config.score.model_copy(update={"commit": 3})
+        config = context.config.model_copy(update={"score": larger})
+        score.score_pending(replace(context.fresh(), config=config), spec, seen)
     assert scored(context) == [f"w{n:03}" for n in range(10)]
 
 
-def test_batches_cover_the_windows_in_order(context: Context) -> None:
-    pending = score.pending(context.fresh(), names.scorer_spec(context.config))
-    batches = list(score.batches_of(pending, 4))
-    assert [len(batch.window_ids) for batch in batches] == [4, 4, 2]
-    assert [w for batch in batches for w in batch.window_ids] == pending["window_id"].tolist()
-    assert len({batch.txn("s").app_id for batch in batches}) == 3
+def test_a_run_that_finds_another_at_work_adds_what_is_left(context: Context) -> None:
+    """Another run commits between two commits of this one: what it committed is left out."""
+    spec, other = names.scorer_spec(context.config), context.fresh()
+    with staging(context, "score") as save:
+        seen = score.pending(context.fresh(), spec, save)
+        commits = FreshCommits(context.fresh(), "scores", seen.scores_version)
+        rows = {n: statistics(context, range(n, n + 4)) for n in (0, 2, 6)}
+        commits.commit(rows[0])
+        other.tables.merge("scores", statistics(context, range(4, 8)))
+        commits.commit(rows[6])
+        commits.commit(rows[2])
+    assert scored(context) == [f"w{n:03}" for n in range(10)]
+
+
+def statistics(context: Context, numbers: Any) -> Any:
+    """Rows of `scores` that name these windows and hold nothing else."""
+    rows = [{"window_id": f"w{n:03}", "domain": "book", "scorer": "s"} for n in numbers]
+    return context.spark.createDataFrame(rows, context.tables["scores"].spec.schema)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -36,10 +36,19 @@ class Meter:
     windows: int = 0
     tokens: int = 0
     lapped: tuple[float, float] = (0.0, 0.0)  # busy seconds and seconds up to the last lap
+    tell: Callable[[int], None] | None = None  # called with windows as they are scored
 
     @property
     def busy_share(self) -> float:
         return self.busy_seconds / (time.perf_counter() - self.started)
+
+    def add(self, windows: list[TokenIds], seconds: float) -> None:
+        """Count windows that took so many seconds."""
+        self.busy_seconds += seconds
+        self.windows += len(windows)
+        self.tokens += sum(map(len, windows))
+        if self.tell:
+            self.tell(len(windows))
 
     def lap(self, rows: int) -> dict[str, float]:
         """TIMES since the last lap, for each of some rows."""
@@ -141,9 +150,7 @@ def _score_halving(windows: list[TokenIds], scorer: Scorer, meter: Meter) -> lis
     except _out_of_memory() as error:
         reason = str(error).splitlines()[0]
     else:
-        meter.busy_seconds += time.perf_counter() - started
-        meter.windows += len(windows)
-        meter.tokens += sum(map(len, windows))
+        meter.add(windows, time.perf_counter() - started)
         return [_finite(score) for score in scored]
     sys.modules["torch"].cuda.empty_cache()
     if len(windows) == 1:

@@ -1,0 +1,54 @@
+"""A status as tables for people."""
+
+from typing import Any
+
+from rich.table import Table
+
+from longattn.etl.jobs import JOBS
+from longattn.etl.show import human_bytes, new_table
+from longattn.etl.views.status import Status
+
+
+def tables_table(found: Status) -> Table:
+    """Tables with version, rows, bytes and rows per domain."""
+    table = new_table("Tables", "table", ">version", ">rows", ">size", "domains")
+    for name, size in found.tables.items():
+        domains = "  ".join(f"{domain} {rows:,}" for domain, rows in size["domains"].items())
+        cells = (str(size["version"]), f"{size['rows']:,}", human_bytes(size["bytes"]), domains)
+        table.add_row(name, *cells)
+    return table
+
+
+def jobs_table(found: Status) -> Table:
+    """Last run of every job and its ledger."""
+    table = new_table(
+        "Last runs",
+        *("job", "status", "started", ">seconds", ">in", ">out", "refused", "ledger", "pending"),
+    )
+    for name in [job for job in JOBS if job in found.jobs or job in found.pending]:
+        waiting = pending_words(found.pending.get(name, {}))
+        if name not in found.jobs:
+            table.add_row(name, "not run", *[""] * 6, waiting)
+            continue
+        run = found.jobs[name]
+        refused = "  ".join(f"{reason} {rows:,}" for reason, rows in run["refused"].items())
+        balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
+        mark = "[green]done[/]" if run["status"] == "done" else f"[red]failed[/] {run['error']}"
+        counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
+        table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
+    return table
+
+
+def pending_words(pending: dict[str, Any]) -> str:
+    """For example `136 windows`, or `scores changed`."""
+    if "rows" in pending:
+        return f"{pending['rows']:,} to do"
+    return f"{', '.join(pending['changed'])} changed" if pending else ""
+
+
+def scorers_table(found: Status) -> Table:
+    """What each scorer has scored."""
+    table = new_table("Scorers", "scorer", ">windows", ">tokens", "first", "last")
+    for name, row in found.scorers.items():
+        table.add_row(name, f"{row['windows']:,}", f"{row['tokens']:,}", row["first"], row["last"])
+    return table

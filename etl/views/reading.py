@@ -1,0 +1,136 @@
+"""Two ways to read tables for a view: from their logs, in a second, or through a Spark session.
+
+Views ask in the SQL that Spark and DataFusion, which deltalake carries, have in common.
+"""
+
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from longattn.etl.config import TablesConfig
+from longattn.etl.tables.features import refuse_unreadable
+from longattn.etl.tables.locations import is_catalog_name, location
+from longattn.etl.tables.schema import TABLES
+from longattn.udfs.errors import UnsupportedTableFeature
+from longattn.udfs.storage import local_path
+
+if TYPE_CHECKING:
+    from longattn.etl.tables.base import Table
+
+Row = dict[str, Any]
+
+
+class Reader(Protocol):
+    """The tables that have been made, their sizes, and their rows by SQL."""
+
+    made: list[str]
+
+    def size(self, name: str) -> Row:
+        """version, rows, bytes and files of a table."""
+
+    def domains(self, name: str) -> dict[str, int]:
+        """Rows by domain of a table that has domains."""
+
+    def rows(self, sql: str) -> list[Row]:
+        """The rows of a query over the tables that are made."""
+
+
+class LogReader:
+    """Reads tables in folders without a JVM: their logs, and columns of their files."""
+
+    def __init__(self, tables: dict[str, DeltaTable]) -> None:
+        self.tables = tables
+        self.made = list(tables)
+
+    @cached_property
+    def _query(self) -> QueryBuilder:
+        query = QueryBuilder()
+        for name, table in self.tables.items():
+            query.register(name, table)
+        return query
+
+    def size(self, name: str) -> Row:
+        table, files = self.tables[name], self._files(name)
+        counts = files.counts
+        rows = self._count(name) if counts is None else sum(counts)
+        size = {"version": table.version(), "rows": rows}
+        return size | {"bytes": sum(files.sizes), "files": len(files.sizes)}
+
+    def domains(self, name: str) -> dict[str, int]:
+        files = self._files(name)
+        if files.domains is None or files.counts is None:
+            sql = f"SELECT domain, count(*) AS n FROM {name} GROUP BY domain ORDER BY domain"
+            return {row["domain"]: row["n"] for row in self.rows(sql)}
+        found = dict.fromkeys(sorted(set(files.domains)), 0)
+        for domain, count in zip(files.domains, files.counts, strict=True):
+            found[domain] += count
+        return found
+
+    def rows(self, sql: str) -> list[Row]:
+        table = self._query.execute(sql).read_all()
+        columns = [table[name].to_pylist() for name in table.column_names]
+        rows = zip(*columns, strict=True)
+        return [dict(zip(table.column_names, row, strict=True)) for row in rows]
+
+    def _count(self, name: str) -> int:
+        (row,) = self.rows(f"SELECT count(*) AS n FROM {name}")
+        return int(row["n"])
+
+    def _files(self, name: str) -> "Files":
+        actions = self.tables[name].get_add_actions(flatten=True)
+        columns: dict[str, list[Any]] = {
+            column: list(actions[column].to_pylist()) for column in actions.schema.names
+        }
+        counts = columns.get("num_records", [None])
+        known = None if None in counts else counts
+        return Files(columns["size_bytes"], known, columns.get("partition.domain"))
+
+
+class Files(NamedTuple):
+    """A table's data files: bytes, rows where the log knows all, domains where it has domains."""
+
+    sizes: list[int]
+    counts: list[int] | None
+    domains: list[str] | None
+
+
+class SessionReader:
+    """Reads tables through a session, whatever they are."""
+
+    def __init__(self, tables: "dict[str, Table]") -> None:
+        self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
+        self.made = list(self.sizes)
+        for name in self.made:
+            tables[name].read().createOrReplaceTempView(name)
+        self.spark = next(iter(tables.values())).spark
+
+    def size(self, name: str) -> Row:
+        return asdict(self.sizes[name])
+
+    def domains(self, name: str) -> dict[str, int]:
+        sql = f"SELECT domain, count(*) AS n FROM {name} GROUP BY domain ORDER BY domain"
+        return {row["domain"]: row["n"] for row in self.rows(sql)}
+
+    def rows(self, sql: str) -> list[Row]:
+        return [row.asDict(recursive=True) for row in self.spark.sql(sql).collect()]
+
+
+def read_logs(config: TablesConfig) -> LogReader | None:
+    """A reader of the tables' logs; None where only a session can open the tables."""
+    if is_catalog_name(config.root) or local_path(config.root) is None:
+        return None
+    found: dict[str, DeltaTable] = {}
+    for name in TABLES:
+        path = local_path(location(config.root, name))
+        try:
+            table = DeltaTable(str(path))
+            refuse_unreadable(table, str(path))
+        except TableNotFoundError:
+            continue
+        except (DeltaError, UnsupportedTableFeature):
+            return None
+        found[name] = table
+    return LogReader(found)

@@ -1,0 +1,172 @@
+"""`longattn status` of tables in a folder: from their logs, without Spark."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from longattn.etl import cli, names
+from longattn.etl.config import Config, validate
+from longattn.etl.tables.schema import TABLES
+from longattn.etl.views.status import status_of_logs
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ARROW: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "bigint": pa.int64(),
+    "int": pa.int32(),
+    "double": pa.float64(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "map<string,bigint>": pa.map_(pa.string(), pa.int64()),
+    "map<string,double>": pa.map_(pa.string(), pa.float64()),
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
+    return validate(
+        {
+            "tables": {"root": str(tmp_path / "tables")},
+            "sources": {"book": [], "code": []},
+            "tokenizer": str(tmp_path / "tokenizer.json"),
+            "score": {"scorer": "random"},
+        }
+    )
+
+
+def append(config: Config, table: str, rows: list[dict[str, Any]]) -> None:
+    """Commit rows by deltalake alone; columns that a row lacks are null."""
+    spec = TABLES[table]
+    types = {name: ARROW[t] for name, (t, _) in spec.columns.items() if t in ARROW}
+    columns = {name: pa.array([r.get(name) for r in rows], t) for name, t in types.items()}
+    path = f"{config.tables.root}/{table}"
+    write_deltalake(path, pa.table(columns), mode="append", partition_by=list(spec.partition_by))
+
+
+def documents(*ids: str, domain: str = "book") -> list[dict[str, Any]]:
+    return [{"doc_id": doc_id, "domain": domain} for doc_id in ids]
+
+
+def run(job: str, **fields: Any) -> dict[str, Any]:
+    empty = {name: {} for name in ("refused", "versions_read", "versions_written", "metrics")}
+    counts = {"rows_in": 3, "rows_out": 2, "refused": {"too_short": 1}, "seconds": 1.5}
+    row = {"run_id": job, "job": job, "started": MOMENT, "status": "done"}
+    return {**row, **empty, **counts, **fields}
+
+
+def made(config: Config) -> None:
+    """Three documents, a duplicate and one without windows among them; two windows, one scored."""
+    mine, scorer = names.windowing(config), names.scorer(config)
+    append(config, "documents", documents("d1", "d2") + documents("d3", domain="code"))
+    append(config, "duplicates", [{"doc_id": "d2", "domain": "book"}])
+    append(config, "signatures", documents("d1", "d2"))
+    append(config, "lengths", [{"doc_id": "d1", "domain": "book", "windowing": mine}])
+    windows = [
+        {"window_id": f"w{n}", "doc_id": "d1", "domain": "book", "windowing": mine, "n_tokens": 8}
+        for n in range(2)
+    ]
+    other = {"window_id": "w9", "doc_id": "d1", "domain": "book", "windowing": "other"}
+    append(config, "windows", [*windows, other])
+    scored = {"domain": "book", "n_tokens": 8, "scored_at": MOMENT}
+    append(config, "scores", [{"window_id": "w0", "scorer": scorer, **scored}])
+    append(config, "scores", [{"window_id": f"w{n}", "scorer": "old", **scored} for n in (0, 1)])
+    earlier = MOMENT.replace(year=2025)
+    append(config, "runs", [run("score", started=earlier, status="failed", error="x")])
+    append(config, "runs", [run("score"), run("select", versions_read={"scores": 0})])
+
+
+def test_sizes_and_domains_are_the_logs(config: Config) -> None:
+    made(config)
+    found = status_of_logs(config)
+    assert found is not None
+    assert found.tables["documents"]["domains"] == {"book": 2, "code": 1}
+    assert found.tables["duplicates"]["domains"] == {"book": 1}  # not partitioned: from its file
+    assert found.tables["scores"]["version"] == 1 and found.tables["scores"]["rows"] == 3
+    stored = sum(p.stat().st_size for p in Path(config.tables.root, "windows").rglob("*.parquet"))
+    assert found.tables["windows"]["bytes"] == stored
+    assert "pairs" not in found.tables
+
+
+def test_each_scorer_has_a_row(config: Config) -> None:
+    made(config)
+    found = status_of_logs(config)
+    assert found is not None
+    when = "2026-01-02 03:04:05"
+    assert found.scorers[names.scorer(config)] == {
+        "windows": 1,
+        "tokens": 8,
+        "first": when,
+        "last": when,
+    }
+    assert found.scorers["old"]["windows"] == 2
+
+
+def test_what_is_pending_is_told(config: Config) -> None:
+    """d3 has no signature and no windows, w1 no score of this scorer, and scores are newer."""
+    made(config)
+    found = status_of_logs(config)
+    assert found is not None
+    assert found.pending == {
+        "dedup": {"rows": 1},
+        "windows": {"rows": 1},
+        "score": {"rows": 1},
+        "select": {"changed": ["scores"]},
+    }
+
+
+def test_the_last_run_counts(config: Config) -> None:
+    made(config)
+    found = status_of_logs(config)
+    assert found is not None
+    assert list(found.jobs) == ["score", "select"]
+    score = found.jobs["score"]
+    assert score["status"] == "done" and score["balances"] and score["refused"] == {"too_short": 1}
+    assert "config_json" not in score
+
+
+def test_the_command_starts_no_jvm_and_imports_no_pyspark(config: Config, tmp_path: Path) -> None:
+    made(config)
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(config.model_dump(mode="json")))
+    code = "import sys; from longattn.etl import cli;"
+    code += f" code = cli.main(['status', '--json', '--config', {str(path)!r}]);"
+    code += " assert not {'pyspark', 'torch'} & {m.split('.')[0] for m in sys.modules};"
+    code += " sys.exit(code)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    printed = json.loads(answer.stdout)
+    assert {"root", "tables", "jobs", "balances", "scorers", "pending"} == printed.keys()
+    assert printed["balances"] is True
+
+
+def test_people_see_the_same(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(config)
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(config.model_dump(mode="json")))
+    assert cli.main(["status", "--config", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "book 2  code 1" in out and "random:seed=0" in out
+    assert "1 to do" in out and "scores changed" in out
+
+
+def test_nothing_made_yet(config: Config) -> None:
+    found = status_of_logs(config)
+    assert found is not None and found.tables == {} and found.pending == {} and found.balances
+
+
+@pytest.mark.parametrize("root", ["lake.scores", "s3a://bucket/tables"])
+def test_what_logs_cannot_tell_is_left_to_a_session(config: Config, root: str) -> None:
+    other = config.model_copy(update={"tables": config.tables.model_copy(update={"root": root})})
+    assert status_of_logs(other) is None
