@@ -1,6 +1,7 @@
 """The command line: one job is one argv, whether typed, submitted, scheduled or run in a notebook.
 
-Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong.
+Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong, 130 interrupted
+(Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
+from longattn.etl.interrupts import interruptible
 from longattn.etl.jobs import JOBS
+from longattn.etl.reasons import one_line
 from longattn.udfs import __version__
 from longattn.udfs.errors import LongAttnError, ModelError, UserError
 
@@ -33,30 +36,22 @@ def entry() -> NoReturn:
 def main(argv: Sequence[str]) -> int:
     """Run one command; errors made on purpose become one line on stderr and an exit code."""
     try:
-        arguments = _parser().parse_args(argv)
-        return int(arguments.run(arguments) or 0)
+        with interruptible():
+            arguments = _parser().parse_args(argv)
+            return int(arguments.run(arguments) or 0)
     except LongAttnError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted; what was committed is kept, run again to go on", 130)
+    except KeyboardInterrupt as interrupt:
+        return _fail(one_line(interrupt), getattr(interrupt, "exit_code", 130))
     except Exception as error:
         if os.environ.get("LONGATTN_TRACEBACK"):
             raise
-        return _fail(f"{_summary(error)} (LONGATTN_TRACEBACK=1 shows the traceback)", 1)
+        return _fail(f"{one_line(error)} (LONGATTN_TRACEBACK=1 shows the traceback)", 1)
 
 
 def _fail(message: str, code: int) -> int:
     print(f"longattn: {message}", file=sys.stderr)
     return code
-
-
-def _summary(error: Exception) -> str:
-    """Type and first line of an error; for a Python worker's, the error that it ended with."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if "Traceback (most recent call last):" in lines and len(lines) > 1:
-        worker = [line for line in lines if not line.startswith(("at ", "File ", "JVM stack"))]
-        return next((x for x in worker if "Error" in x.split(":")[0]), worker[-1])
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,6 +30,10 @@ class Section(BaseModel):
 class TablesConfig(Section):
     root: str = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
     connector: Literal["auto", "native", "delta-rs"] = "auto"  # auto: what the session has
+    # one run at a time writes to a root: seconds that another waits for it
+    wait: Annotated[float, Field(ge=0)] = 600
+    # seconds without a sign of life after which a run on another machine counts as dead
+    lease: Annotated[float, Field(ge=1)] = 60
 
 
 class SourceConfig(Section):

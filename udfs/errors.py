@@ -7,6 +7,7 @@
     ├── ModelError                 a checkpoint that cannot be scored, named with the reason
     ├── TableError                 a table that cannot be read or written as asked
     │   ├── UnsupportedTableFeature  a Delta feature this connector cannot honour, by name
+    │   ├── LostLogError         the log of a table, or its end, is not there any more
     │   └── ConcurrentWriteError   another writer won; the caller may re-read and try again
     ├── LedgerError                rows in are not rows out plus rows refused
     └── ExportError                a sample that cannot be written in the format asked for
@@ -50,6 +51,10 @@ class TableError(LongAttnError):
 
 class UnsupportedTableFeature(TableError):
     """The table uses a Delta feature that the connector in use would misread."""
+
+
+class LostLogError(TableError):
+    """A table's log lacks what is known to have been written."""
 
 
 class ConcurrentWriteError(TableError):

@@ -1,14 +1,17 @@
 """What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.progress import Progress
-from longattn.etl.tables.base import Commit, Table, Txn
+from longattn.etl.tables.base import Commit, Table, Txn, nothing
+from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
 
 
@@ -37,6 +40,10 @@ class TableSet(Mapping[str, Table]):
         self._tables = dict(tables)
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
+        self.rows_added: Counter[str] = Counter()
+        self.ledger_version: int | None = None
+        self._expected: Mapping[str, int] = {}
+        self._intact: set[str] = set()
 
     def __getitem__(self, name: str) -> Table:
         return self._tables[name]
@@ -47,24 +54,58 @@ class TableSet(Mapping[str, Table]):
     def __len__(self) -> int:
         return len(self._tables)
 
+    def expect(self, versions: Mapping[str, int], guard: Callable[[], None] | None) -> None:
+        """Refuse tables whose logs end before these versions; call `guard` before each commit."""
+        self._expected = versions
+        for table in self.values():
+            table.guard = guard or nothing
+
     def read(self, name: str) -> DataFrame:
-        """Read the latest version, pinned: what else is committed meanwhile is not seen."""
+        """Read the latest version, pinned: what else is committed meanwhile is not seen.
+
+        Raises LostLogError when the table has lost its log, or the end of it.
+        """
         version = self[name].version()
+        self._refuse_lost(name, version)
         if version is not None:
             self.versions_read.setdefault(name, version)
         return self[name].read(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
-        return self._note(name, self[name].append(df, txn))
+        added = self._note(name, self._to_write(name).append(df, txn))
+        self.rows_added[name] += added.rows
+        return added
 
     def merge(self, name: str, df: DataFrame, since: int | None = None) -> Commit:
-        return self._note(name, self[name].merge(df, since))
+        added = self._note(name, self._to_write(name).merge(df, since))
+        self.rows_added[name] += added.rows
+        return added
 
     def overwrite(self, name: str, df: DataFrame) -> Commit:
-        return self._note(name, self[name].overwrite(df))
+        return self._note(name, self._to_write(name).overwrite(df))
 
     def replace_where(self, name: str, df: DataFrame, partition: dict[str, str]) -> Commit:
-        return self._note(name, self[name].replace_where(df, partition))
+        return self._note(name, self._to_write(name).replace_where(df, partition))
+
+    def put_run(self, row: Mapping[str, Any]) -> None:
+        """Enter a run in the ledger, or replace its row."""
+        self.ledger_version = self["runs"].put(row).version
+
+    @property
+    def versions_left(self) -> dict[str, int]:
+        """The versions that this run has written, the ledger's too."""
+        ledger = {} if self.ledger_version is None else {"runs": self.ledger_version}
+        return self.versions_written | ledger
+
+    def _to_write(self, name: str) -> Table:
+        table = self[name]
+        if name not in self._intact:
+            self._refuse_lost(name, table.version())
+        return table
+
+    def _refuse_lost(self, name: str, version: int | None) -> None:
+        refuse_lost(self[name], version, self._expected.get(name))
+        self._intact.add(name)
 
     def _note(self, name: str, commit: Commit) -> Commit:
         self.versions_written[name] = commit.version

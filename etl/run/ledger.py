@@ -1,14 +1,22 @@
-"""The ledger: every job started is a row of `runs`, and a job that does not balance has failed."""
+"""The ledger: every job started is a row of `runs`, and a job that does not balance has failed.
+
+The row is entered as `running` before the job begins and replaced when it has ended. What a killed
+run left `running` is closed by the next job that takes the root over from it.
+"""
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from longattn.etl.reasons import one_line
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.tables.schema import RUNS
-from longattn.udfs.errors import LedgerError, UserError
+from longattn.etl.run.holding import Predecessor, hold
+from longattn.udfs.errors import LedgerError
+
+READERS = {"report"}  # write to no table but the ledger, and wait for nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +29,28 @@ class Run:
     seconds: float
     outcome: Outcome | None
     error: str | None
+    status: str = "running"  # running, done or failed
 
 
 def record(name: str, context: Context, job: Callable[[Context], Outcome]) -> Run:
-    """Run a job and enter it in `runs`, also when it fails; then raise what it raised.
+    """Hold the root, run a job and enter it in `runs`, also when it fails; then raise its error.
 
-    Raises LedgerError when rows in are not rows out plus rows refused.
+    Raises LedgerError when rows in are not rows out plus rows refused, ConcurrentWriteError when
+    another run holds the root for longer than `tables.wait`.
     """
-    run_id, started, clock = uuid.uuid4().hex, datetime.now(UTC), time.monotonic()
+    run_id = uuid.uuid4().hex
+    if name in READERS:
+        return _record(name, context, job, run_id)
+    with hold(context, name, run_id) as dead:
+        if dead:
+            _close_killed(context, dead)
+        return _record(name, context, job, run_id)
 
-    def entry(outcome: Outcome | None, error: str | None = None) -> Run:
+
+def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_id: str) -> Run:
+    started, clock = datetime.now(UTC), time.monotonic()
+
+    def entry(status: str, outcome: Outcome | None = None, error: str | None = None) -> Run:
         run = Run(
             run_id=run_id,
             job=name,
@@ -38,28 +58,31 @@ def record(name: str, context: Context, job: Callable[[Context], Outcome]) -> Ru
             seconds=time.monotonic() - clock,
             outcome=outcome,
             error=error,
+            status=status,
         )
-        _enter(run, context)
+        context.tables.put_run(_row(run, context))
         return run
 
+    entry("running")
     try:
         outcome = job(context)
-    except UserError:
-        raise  # nothing has been run, so there is nothing to enter
     except BaseException as error:
-        entry(None, first_line(error))
+        reason = one_line(error)
+        _enter_failure(lambda: entry("failed", error=reason), context, name)
         raise
     if not outcome.balances:
         message = f"{name}: {outcome.rows_in} rows in are not {_sum(outcome)}"
-        entry(outcome, message)
+        entry("failed", outcome, message)
         raise LedgerError(message)
-    return entry(outcome)
+    return entry("done", outcome)
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type when it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _enter_failure(enter: Callable[[], Run], context: Context, name: str) -> None:
+    """Enter a failure; where that fails too, say so and leave the first error to be raised."""
+    try:
+        enter()
+    except Exception as second:
+        context.progress.say(f"{name}: nor could this be entered in the ledger: {one_line(second)}")
 
 
 def _sum(outcome: Outcome) -> str:
@@ -67,23 +90,50 @@ def _sum(outcome: Outcome) -> str:
     return f"{outcome.rows_out} out + refused ({refused or 'none'})"
 
 
-def _enter(run: Run, context: Context) -> None:
+def _row(run: Run, context: Context) -> dict[str, Any]:
     outcome = run.outcome or Outcome(rows_in=0, rows_out=0)
-    row = (
-        run.run_id,
-        run.job,
-        context.config.hash,
-        run.started,
-        run.seconds,
-        "failed" if run.error else "done",
-        run.error,
-        outcome.rows_in,
-        outcome.rows_out,
-        outcome.refused,
-        context.tables.versions_read,
-        context.tables.versions_written,
-        {name: float(value) for name, value in outcome.metrics.items()},
-        context.config.to_json(),
-    )
-    frame = context.spark.createDataFrame([row], RUNS.schema)
-    context.tables["runs"].append(frame.coalesce(1))
+    return {
+        "run_id": run.run_id,
+        "job": run.job,
+        "config": context.config.hash,
+        "started": run.started,
+        "seconds": run.seconds,
+        "status": run.status,
+        "error": run.error,
+        "rows_in": outcome.rows_in,
+        "rows_out": outcome.rows_out,
+        "refused": outcome.refused,
+        "versions_read": context.tables.versions_read,
+        "versions_written": context.tables.versions_written,
+        "metrics": _numbers(outcome.metrics) | added_metrics(context.tables.rows_added),
+        "config_json": context.config.to_json(),
+    }
+
+
+def added_metrics(rows: Mapping[str, int]) -> dict[str, float]:
+    """`added/TABLE`: rows that a run has added to it, whatever became of the run."""
+    return {f"added/{table}": float(n) for table, n in rows.items() if n}
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _close_killed(context: Context, dead: Predecessor) -> None:
+    """Close what is `running` though nobody is, with the rows that the last of them had added."""
+    runs = context.tables["runs"].read()
+    for row in runs.where("status = 'running'").collect():
+        if row["job"] not in READERS:
+            context.tables.put_run(_killed(row.asDict(), dead))
+
+
+def _killed(row: dict[str, Any], dead: Predecessor) -> dict[str, Any]:
+    closed: dict[str, Any] = {"status": "killed", "error": f"ended without a word: {dead.holder}"}
+    row["started"] = row["started"].replace(tzinfo=UTC)
+    if row["run_id"] == dead.holder.run_id:
+        closed |= {
+            "seconds": max(0.0, dead.holder.beat - row["started"].timestamp()),
+            "versions_written": dead.written,
+            "metrics": added_metrics(dead.rows_added),
+        }
+    return row | closed

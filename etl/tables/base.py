@@ -3,7 +3,7 @@
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -52,6 +52,9 @@ class Table(ABC):
         self.spark = spark
         self.spec = spec
         self.location = location  # folder, URI or catalog.schema.table
+        self.guard: Callable[[], None] = (
+            nothing  # called before each commit; what it raises stops it
+        )
 
     def empty(self) -> DataFrame:
         """No rows, with the table's columns."""
@@ -111,6 +114,12 @@ class Table(ABC):
     def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
         """Replace the rows of one partition atomically; df may hold rows of that partition only."""
 
+    def put(self, row: Mapping[str, Any]) -> Commit:
+        """Add one row, or replace the row of its key, atomically; not guarded: the ledger's."""
+        values = tuple(row[name] for name in self.spec.columns)
+        frame = self.spark.createDataFrame([values], self.spec.schema).coalesce(1)
+        return self.replace_where(frame, {name: row[name] for name in self.spec.key})
+
     @abstractmethod
     def merge(self, df: DataFrame, since: int | None = None) -> Commit:
         """Add, atomically, the rows whose key the table has not; its own rows stay as they are.
@@ -137,6 +146,10 @@ class Table(ABC):
     @abstractmethod
     def detail(self) -> Detail | None:
         """Version, rows, bytes and files from the log alone; None when not yet made."""
+
+
+def nothing() -> None:
+    """What a table does before a commit when nobody holds its root."""
 
 
 def column_problems(expected: StructType, found: StructType) -> list[str]:

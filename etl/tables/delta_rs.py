@@ -8,7 +8,8 @@ that a replace has not been overtaken by another writer.
 import json
 import math
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import reduce
 from itertools import takewhile
@@ -16,13 +17,15 @@ from typing import Any
 from urllib.parse import unquote
 
 import deltalake
-from deltalake import CommitProperties, DeltaTable
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import Transaction
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from longattn.etl import faults
 from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn, column_problems
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (
@@ -93,6 +96,10 @@ class DeltaRsTable(Table):
         self.refuse_repeated_keys(written)
         return self._retry(lambda: self._commit_unknown(files, written, since))
 
+    def put(self, row: Mapping[str, Any]) -> Commit:
+        """Without Spark, so that a run whose JVM has died is entered in the ledger too."""
+        return self._retry(lambda: self._put(row))
+
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
         table = self._open()
         if table is None:
@@ -157,17 +164,23 @@ class DeltaRsTable(Table):
         return kind(f"table {self.location}: deltalake cannot open it: {reason}")
 
     def _open_or_create(self) -> DeltaTable:
-        table = self._open() or DeltaTable.create(
-            self.location,
-            deltalake.Schema.from_json(self.spec.schema.json()),
-            mode="ignore",  # whoever else makes it now makes the same one
-            partition_by=list(self.spec.partition_by),
-            name=self.spec.name,
-            configuration={"delta.dataSkippingStatsColumns": ",".join(self.spec.indexed)},
-        )
+        table = self._open() or self._create()
         refuse_unwritable(table, self.location)
         self._check_schema(table)
         return table
+
+    def _create(self) -> DeltaTable:
+        """Make the table; of two that make it at once the later finds it made."""
+        with suppress(CommitFailedError):
+            DeltaTable.create(
+                self.location,
+                deltalake.Schema.from_json(self.spec.schema.json()),
+                mode="ignore",
+                partition_by=list(self.spec.partition_by),
+                name=self.spec.name,
+                configuration={"delta.dataSkippingStatsColumns": ",".join(self.spec.indexed)},
+            )
+        return DeltaTable(self.location)
 
     def _check_schema(self, table: DeltaTable) -> None:
         """The table's own columns must hold the spec's; more are none of our business."""
@@ -187,8 +200,26 @@ class DeltaRsTable(Table):
         frame = self.spark.read.schema(stored).parquet(*paths).withColumns(constants)
         return frame.select(*self.spec.columns)
 
+    def _put(self, row: Mapping[str, Any]) -> Commit:
+        table, mark = self._open() or self._open_or_create(), uuid.uuid4().hex
+        refuse_unwritable(table, self.location)
+        rows = pa.Table.from_pylist([dict(row)], schema=pa.schema(table.schema().to_arrow()))
+        properties = CommitProperties(custom_metadata={"userMetadata": mark}, max_commit_retries=0)
+        write_deltalake(
+            table,
+            rows,
+            mode="overwrite",
+            predicate=" AND ".join(f"{name} = '{row[name]}'" for name in self.spec.key),
+            commit_properties=properties,
+        )
+        return Commit(
+            version=self._version_of(mark, since=table.version() - 1), rows=1, bytes=rows.nbytes
+        )
+
     def _write(self, df: DataFrame) -> NewFiles:
+        """Files without a log would look like a table that has lost it, so the log comes first."""
         self.check_columns(df)
+        self._open_or_create()
         rows = df.select(*self.spec.columns)
         return write_files(rows, self.location, self.spec.partition_by, self.spec.unindexed)
 
@@ -236,6 +267,8 @@ class DeltaRsTable(Table):
             max_commit_retries=retries,
             app_transactions=[Transaction(txn.app_id, txn.version)] if txn else None,
         )
+        faults.point(f"before commit {self.spec.name}")
+        self.guard()
         table.create_write_transaction(
             files.actions,
             mode,
@@ -244,6 +277,7 @@ class DeltaRsTable(Table):
             partition_filters=filters,
             commit_properties=properties,
         )
+        faults.point(f"after commit {self.spec.name}")
         version = self._version_of(mark, since=table.version())
         return Commit(version=version, rows=files.rows, bytes=files.bytes)
 

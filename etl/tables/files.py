@@ -76,7 +76,7 @@ def commit_info(location: str, version: int) -> dict[str, Any] | None:
     DeltaTable.history() numbers commits from the version it was opened at, but reads up to the
     newest: under concurrent writers its numbers are wrong.
     """
-    filesystem, root = _filesystem(location)
+    filesystem, root = file_system(location)
     try:
         with filesystem.open_input_stream(f"{root}/_delta_log/{version:020}.json") as log:
             actions = [json.loads(line) for line in log.read().splitlines()]
@@ -92,7 +92,7 @@ def _partition_keys(actions: Any, columns: Sequence[str]) -> list[tuple[Any, ...
 
 
 def _describe(location: str, folder: str, unindexed: Collection[str]) -> NewFiles:
-    filesystem, root = _filesystem(location)
+    filesystem, root = file_system(location)
     infos = list(_parquet_files(filesystem, f"{root}/{folder}"))
     with ThreadPoolExecutor(FOOTER_READERS) as pool:
         stats = list(pool.map(lambda info: file_stats(filesystem, info.path, unindexed), infos))
@@ -129,7 +129,7 @@ def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> Iterator[pafs.Fi
             yield info
 
 
-def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
+def file_system(location: str) -> tuple[pafs.FileSystem, str]:
     """The file system and the path in it of a folder or a URI."""
     if "://" not in location:
         return pafs.LocalFileSystem(), location

@@ -145,6 +145,7 @@ class NativeTable(Table):
         return self._commit_of(mark, before)
 
     def _write(self, writer: DataFrameWriter) -> None:
+        self.guard()
         from delta.exceptions import ConcurrentTransactionException
 
         try:
@@ -156,6 +157,7 @@ class NativeTable(Table):
     def _merge(self, rows: DataFrame) -> Row:
         """One insert-only merge; what Delta counted of it."""
         same = " AND ".join(f"kept.`{column}` <=> new.`{column}`" for column in self.spec.key)
+        self.guard()
         merge = self._delta().alias("kept").merge(rows.alias("new"), same)
         with self._conflicts():
             counted: Row = merge.whenNotMatchedInsertAll().execute().collect()[0]

@@ -1,17 +1,29 @@
 """The ledger: what a run leaves behind when it balances, when it does not, and when it fails."""
 
+import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.holding import register_location
 from longattn.etl.run.ledger import record
+from longattn.etl.tables.lease import DeltaRegister, Holder, this_process
+from longattn.etl.tables.schema import REJECTS, RUNS
 from longattn.etl.views.status import status
-from longattn.udfs.errors import ConfigError, LedgerError
+from longattn.udfs.errors import ConcurrentWriteError, ConfigError, LedgerError, LostLogError
 
 pytestmark = pytest.mark.spark
 
+REJECT_OF_ID = [
+    f"CAST(id AS {kind}) AS {name}" if kind in ("string", "bigint") else f"now() AS {name}"
+    for name, (kind, _) in REJECTS.columns.items()
+]
 MakeContext = Callable[..., Context]
 
 
@@ -56,10 +68,10 @@ def test_a_run_that_raises_is_entered_as_failed(make_context: MakeContext) -> No
     with pytest.raises(ValueError, match="first line"):
         record("score", context, broken)
     (row,) = runs(context)
-    assert (row["status"], row["error"]) == ("failed", "first line")
+    assert (row["status"], row["error"]) == ("failed", "ValueError: first line")
 
 
-def test_wrong_settings_leave_no_run(make_context: MakeContext) -> None:
+def test_wrong_settings_are_entered_as_failed(make_context: MakeContext) -> None:
     context = make_context()
 
     def refused(_: Context) -> Outcome:
@@ -67,7 +79,96 @@ def test_wrong_settings_leave_no_run(make_context: MakeContext) -> None:
 
     with pytest.raises(ConfigError):
         record("score", context, refused)
-    assert runs(context) == []
+    assert [(row["status"], row["error"]) for row in runs(context)] == [("failed", "config: no")]
+
+
+def test_a_run_is_running_until_it_has_ended(make_context: MakeContext) -> None:
+    context, seen = make_context(), []
+
+    def job(context: Context) -> Outcome:
+        seen.extend(row["status"] for row in runs(context))
+        return Outcome(rows_in=0, rows_out=0)
+
+    record("dedup", context, job)
+    assert seen == ["running"]
+    assert [row["status"] for row in runs(context)] == ["done"]
+
+
+def test_a_ledger_that_cannot_be_written_hides_no_error(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = make_context()
+
+    def job(context: Context) -> Outcome:
+        monkeypatch.setattr(type(context.tables["runs"]), "put", unwritable)
+        raise ValueError("the first")
+
+    def unwritable(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "/lake/runs")
+
+    with pytest.raises(ValueError, match="the first"):
+        record("score", context, job)
+
+
+def test_a_second_run_waits_and_then_says_who_holds_the_root(make_context: MakeContext) -> None:
+    context = make_context(tables={"wait": 0.5})
+
+    def job(_: Context) -> Outcome:
+        with pytest.raises(ConcurrentWriteError, match=r"held by score \(process \d+ on .*wait"):
+            record("dedup", context.fresh(), lambda _: pytest.fail("it has run"))
+        return Outcome(rows_in=0, rows_out=0)
+
+    record("score", context, job)
+    assert record("dedup", context.fresh(), lambda _: Outcome(rows_in=0, rows_out=0)).job == "dedup"
+
+
+def test_what_a_dead_run_left_is_entered_by_the_next(make_context: MakeContext) -> None:
+    """The dead run is a process that has ended: its row, its lease and its rows are there."""
+    context = make_context()
+    record("ingest", context, lambda _: Outcome(rows_in=0, rows_out=0))
+    root, started = context.config.tables.root, time.time() - 60
+    here = this_process() | {"born": "1"}  # as this process started later, it is another
+    dead = Holder(token="t", job="score", run_id="r", since=started, beat=started + 40, **here)
+    register = DeltaRegister(register_location(root))
+    version, last = register.read()
+    assert last and last.free and register.write(version, replace(dead, versions=last.versions))
+    row = dict.fromkeys(RUNS.columns) | {"run_id": "r", "job": "score", "status": "running"}
+    begun = datetime.fromtimestamp(started, UTC)
+    context.tables["runs"].put(row | {"started": begun, "seconds": 0.0, "versions_read": {}})
+    rejects = context.spark.range(3).selectExpr(*REJECT_OF_ID)
+    context.tables["rejects"].append(rejects)
+
+    record("dedup", context.fresh(), lambda _: Outcome(rows_in=0, rows_out=0))
+    killed = next(row for row in runs(context) if row["run_id"] == "r")
+    assert killed["status"] == "killed" and "score (process" in killed["error"]
+    assert killed["metrics"] == {"added/rejects": 3.0}
+    assert killed["versions_written"] == {"rejects": 1}
+    assert killed["seconds"] == pytest.approx(40, abs=0.1)
+
+
+def test_a_table_that_lost_its_log_is_not_taken_for_a_new_one(make_context: MakeContext) -> None:
+    context = make_context()
+    root = Path(context.config.tables.root)
+
+    def fill(context: Context) -> Outcome:
+        for _ in range(2):
+            context.tables.append("rejects", context.spark.range(1).selectExpr(*REJECT_OF_ID))
+        return Outcome(rows_in=0, rows_out=0)
+
+    def read(context: Context) -> Outcome:
+        context.tables.read("rejects")
+        return Outcome(rows_in=0, rows_out=0)
+
+    record("ingest", context, fill)
+    (root / "rejects/_delta_log/00000000000000000002.json").unlink()
+    with pytest.raises(LostLogError, match="ends at version 1, and version 2 was written"):
+        record("dedup", context.fresh(), read)
+    shutil.rmtree(root / "rejects/_delta_log")
+    with pytest.raises(LostLogError, match="log is gone, and it was at version 2"):
+        record("dedup", context.fresh(), read)
+    shutil.rmtree(root / "_lease")
+    with pytest.raises(LostLogError, match="data files and no log"):
+        record("dedup", context.fresh(), fill)
 
 
 def test_rejects_are_entered_once(make_context: MakeContext) -> None:

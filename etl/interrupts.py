@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM end a command the same way: what was committed stays, one line says so."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+TERMINATED = "terminated; what was committed is kept, run it again to go on"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an interrupt: all that stops for Ctrl-C stops for it too."""
+
+    exit_code = 143
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Terminated for SIGTERM while the block runs, and keep py4j's traces of either quiet.
+
+    An interrupt breaks whatever call py4j is in, which it logs with a stack for each thread.
+    Signals reach the main thread alone; in another, nothing changes.
+    """
+    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Any = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the ledger is being written now
+    raise Terminated(TERMINATED)

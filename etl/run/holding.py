@@ -1,0 +1,140 @@
+"""A job holds its root while it runs: it waits for it, renews it, and commits nothing without."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from longattn.etl.run.context import Context
+from longattn.etl.tables.base import Table
+from longattn.etl.tables.lease import (
+    BEATS,
+    DeltaRegister,
+    Holder,
+    Lease,
+    steady_clock,
+    this_process,
+)
+from longattn.etl.tables.lost import refuse_lost
+from longattn.etl.tables.open import is_catalog_name, location
+from longattn.udfs.errors import ConcurrentWriteError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predecessor:
+    """A run that held the root and ended without giving it back; what it had done by then."""
+
+    holder: Holder
+    written: dict[str, int]  # table -> version
+    rows_added: dict[str, int]  # table -> rows more than when it began
+
+
+LOOK_AGAIN = 0.5  # seconds between two looks at a root that is held, at first
+LOOK_AT_MOST = 5.0  # and in the end
+
+
+@contextmanager
+def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None]:
+    """Hold the config's root while the block runs; yields the dead run that it was taken from.
+
+    Waits `tables.wait` seconds for a root that another run holds. Catalog names have no register:
+    there nothing is held. Raises ConcurrentWriteError when the wait is over.
+    """
+    root = context.config.tables.root
+    if is_catalog_name(root):
+        yield None
+        return
+    me = Holder(token=run_id, job=job, run_id=run_id, since=time.time(), **this_process())  # type: ignore[arg-type]
+    register = DeltaRegister(register_location(root))
+    lease = Lease(register, me, context.config.tables.lease, steady_clock)
+    _wait_for(lease, context, root)
+    try:
+        with _renewed(lease):
+            dead = _look_around(lease, context)
+            context.tables.expect(lease.known, lease.check)
+            yield dead
+    finally:
+        context.tables.expect({}, None)
+        _release(lease, context)
+
+
+def register_location(root: str) -> str:
+    """Where the register of a root lies."""
+    return location(root, "_lease").removeprefix("file://")
+
+
+def _wait_for(lease: Lease, context: Context, root: str) -> None:
+    limit, started, pause = context.config.tables.wait, time.monotonic(), LOOK_AGAIN
+    told: str | None = None
+    while holder := lease.take():
+        waited = time.monotonic() - started
+        if waited >= limit:
+            raise ConcurrentWriteError(
+                f"tables {root} are held by {holder}; waited {waited:.0f} s (tables.wait); "
+                "run this again when it has ended"
+            )
+        if told != holder.token:
+            told = holder.token
+            context.progress.say(
+                f"{lease.me.job}: waiting up to {limit - waited:.0f} s for {root}, held by {holder}"
+            )
+        time.sleep(min(pause, max(limit - waited, 0)))
+        pause = min(pause * 1.5, LOOK_AT_MOST)
+
+
+def _look_around(lease: Lease, context: Context) -> Predecessor | None:
+    """Note the tables' versions where no run has left them in order; say what a dead one did."""
+    if lease.known and not lease.took_over:
+        return None
+    before, after = lease.known, _versions(context, lease.known)
+    lease.known = after
+    if not lease.took_over:
+        return None
+    written = {name: v for name, v in after.items() if v != before.get(name) and name != "runs"}
+    added = {name: _rows_since(context.tables[name], before.get(name)) for name in written}
+    return Predecessor(holder=lease.took_over, written=written, rows_added=added)
+
+
+def _versions(context: Context, known: Mapping[str, int]) -> dict[str, int]:
+    """The tables' versions; raises LostLogError for one that is behind what is known of it."""
+    found = {}
+    for name, table in context.tables.items():
+        version = table.version()
+        refuse_lost(table, version, known.get(name))
+        if version is not None:
+            found[name] = version
+    return found
+
+
+def _rows_since(table: Table, version: int | None) -> int:
+    before: int = 0 if version is None else table.read(version).count()
+    now: int = table.read().count()
+    return now - before
+
+
+@contextmanager
+def _renewed(lease: Lease) -> Iterator[None]:
+    """Renew the lease in a thread of its own while the block runs."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(lease.seconds / BEATS):
+            with suppress(Exception):  # a store may be away for a moment; `check` counts the time
+                lease.renew()
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(lease.seconds)
+
+
+def _release(lease: Lease, context: Context) -> None:
+    """Give the root back; where that fails, the next run finds that its holder is dead."""
+    try:
+        lease.release(context.tables.versions_left)
+    except Exception as error:
+        context.progress.say(f"{lease.me.job}: the lease could not be given back: {error}")

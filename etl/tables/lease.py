@@ -1,0 +1,229 @@
+"""Who may write to a root: one holder at a time, and a successor when it has died.
+
+A root has a register, one small value that is replaced by compare-and-set. It is the log of a Delta
+table without rows, `<root>/_lease`: a commit against a stale version fails, on every store that the
+tables themselves can be on. Who holds the root renews the value four times in the lease's length.
+Who wants it waits until the value has stayed the same for that length by its own clock, so clocks
+are never compared. The holder counts from before it began its last renewal, so it has stopped
+writing by the time another may begin.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import deltalake
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from longattn.etl.tables.files import commit_info
+from longattn.udfs.errors import ConcurrentWriteError, TableError
+
+BEATS = 4  # renewals in a lease's length: three may fail
+LOG_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 1 hours",  # a value is of use until the next
+    "delta.enableExpiredLogCleanup": "true",
+}
+COLUMN = {"name": "unused", "type": "string", "nullable": True, "metadata": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a root, or held it last; what its tables' versions were when it was taken."""
+
+    token: str
+    job: str
+    run_id: str
+    machine: str = ""
+    pid: int = 0
+    born: str = ""  # tells a process from a later one of the same pid
+    since: float = 0.0  # seconds since 1970, by the holder's clock: for people
+    beat: float = 0.0
+    free: bool = False
+    versions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        return self.machine.partition("/")[0]
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since, UTC)
+        return (
+            f"{self.job} (process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC)"
+        )
+
+
+class Register(Protocol):
+    """One value with a version, replaced by compare-and-set."""
+
+    def read(self) -> tuple[int, Holder | None]:
+        """The version and the value; the value is None before the first."""
+        ...
+
+    def write(self, version: int, holder: Holder) -> bool:
+        """Replace the value of that version; False when it is no longer the newest."""
+        ...
+
+
+class DeltaRegister:
+    """A register in the log of a Delta table that has no rows."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+
+    def read(self) -> tuple[int, Holder | None]:
+        version = self._open().version()
+        if version == 0:
+            return 0, None
+        value = (commit_info(self.location, version) or {}).get("lease")
+        if value is None:
+            raise TableError(
+                f"{self.location}: version {version} does not say who holds the tables; when no run"
+                " is alive, delete this folder"
+            )
+        return version, Holder(**json.loads(value))
+
+    def write(self, version: int, holder: Holder) -> bool:
+        table = self._open()
+        if table.version() != version:
+            return False
+        value = {"lease": json.dumps(asdict(holder))}
+        properties = CommitProperties(custom_metadata=value, max_commit_retries=0)
+        try:
+            table.create_write_transaction(
+                [], "append", table.schema(), [], commit_properties=properties
+            )
+        except CommitFailedError:
+            return False
+        return True
+
+    def _open(self) -> DeltaTable:
+        try:
+            return DeltaTable(self.location)
+        except TableNotFoundError:
+            return self._create()
+
+    def _create(self) -> DeltaTable:
+        schema = deltalake.Schema.from_json(json.dumps({"type": "struct", "fields": [COLUMN]}))
+        with suppress(
+            DeltaError
+        ):  # made by another just now; if not, opening it says what is wrong
+            DeltaTable.create(self.location, schema, configuration=LOG_CONFIGURATION)
+        return DeltaTable(self.location)
+
+
+class LeaseLostError(ConcurrentWriteError):
+    """The root may be another's by now."""
+
+
+class Lease:
+    """One run's claim to a root. Not taken until `take` has returned None."""
+
+    def __init__(
+        self, register: Register, me: Holder, seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self.register = register
+        self.me = me
+        self.seconds = seconds
+        self.clock = clock
+        self.took_over: Holder | None = None  # who held the root and did not give it back
+        self.known: dict[str, int] = {}  # versions of the tables when they were last written
+        self._version = -1
+        self._renewed = float("-inf")
+        self._seen = (-1, 0.0)  # the version that is waited on, and since when
+
+    def take(self) -> Holder | None:
+        """Take the root if it is free or its holder is dead; else return who holds it."""
+        started = self.clock()
+        version, holder = self.register.read()
+        if holder and not holder.free and not self._is_dead(version, holder):
+            return holder
+        known = holder.versions if holder else {}
+        if not self.register.write(version, self._stamped(versions=known)):
+            return self.register.read()[1] or self.me  # somebody was quicker
+        self._version, self._renewed = version + 1, started
+        self.known, self.took_over = known, None if holder is None or holder.free else holder
+        return None
+
+    def renew(self) -> None:
+        """Say that this run lives."""
+        if not self._write(self._stamped(versions=self.known)):
+            self._renewed = float("-inf")
+
+    def release(self, written: dict[str, int]) -> None:
+        """Give the root back, with the versions that this run has written."""
+        self._write(self._stamped(versions=self.known | written, free=True))
+        self._renewed = float("-inf")
+
+    def check(self) -> None:
+        """Raise LeaseLostError when another run may have taken the root."""
+        if self.clock() - self._renewed >= self.seconds:
+            raise LeaseLostError(
+                f"{self.me.job}: this run did not renew its lease for {self.seconds:g} s and"
+                " another may hold the tables now, so it writes no more; run it again"
+            )
+
+    def _write(self, holder: Holder) -> bool:
+        """Replace our value; a value of ours whose writing was reported as failed counts."""
+        started = self.clock()
+        if not self.register.write(self._version, holder):
+            version, found = self.register.read()
+            if found is None or found.token != self.me.token:
+                return False
+            self._version = version
+            if not self.register.write(version, holder):
+                return False
+        self._version, self._renewed = self._version + 1, started
+        return True
+
+    def _stamped(self, **changes: object) -> Holder:
+        return replace(self.me, beat=time.time(), **changes)  # type: ignore[arg-type]
+
+    def _is_dead(self, version: int, holder: Holder) -> bool:
+        if is_gone(holder):
+            return True
+        if self._seen[0] != version:
+            self._seen = (version, self.clock())
+        return self.clock() - self._seen[1] >= self.seconds
+
+
+def steady_clock() -> float:
+    """Seconds that go on while the machine sleeps, where it can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def this_process() -> dict[str, str | int]:
+    """What names this process in a Holder."""
+    pid = os.getpid()
+    return {"machine": _machine(), "pid": pid, "born": _born(pid)}
+
+
+def is_gone(holder: Holder) -> bool:
+    """True when the holder ran on this machine and its process has ended."""
+    here = _machine()
+    return bool(holder.born) and holder.machine == here and _born(holder.pid) != holder.born
+
+
+def _machine() -> str:
+    """Host, boot and process namespace: where process numbers mean the same."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _born(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty when it has ended or is unknown."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
