@@ -33,6 +33,8 @@ SESSION_CONF = {
 # Hadoop's own keys: Spark takes them from the session when it writes, and warns of them before.
 WRITER_CONF = {
     "parquet.page.size.row.check.min": "2",  # look at memory every other row, not every hundredth
+    "parquet.page.write-checksum.enabled": "true",  # and a flipped bit is found by whoever reads it
+    "parquet.page.verify-checksum.enabled": "true",
 }
 # One machine: start fast and keep quiet. C1 alone would slow long JVM work on a cluster.
 LOCAL_CONF = {

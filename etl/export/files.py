@@ -2,16 +2,23 @@
 
 import hashlib
 import json
+import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
 
+from longattn.etl import faults
 from longattn.udfs.errors import ExportError
 
 MANIFEST = "_manifest.json"  # Spark skips names with _
+STAGING, BEFORE = ".staging", ".before"  # put after an export's path
+LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
+SWAPS = 10  # tries to be the one that moves the old export aside
 
 
 class HashedFile:
@@ -46,16 +53,25 @@ class HashedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """An export's place, `<path>`, and its staging, `<path>.staging`, on one file system.
+    """An export's place, `<path>`, and a staging folder of this run's own beside it.
 
-    Cheap to pickle: each executor opens the file system for itself.
+    `owner` names those of whom one exports at a time, as they hold one root: what another run of
+    the same owner has staged is a dead run's. Cheap to pickle: executors open the file system
+    themselves.
     """
 
     path: str
+    owner: str = "export"
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
     @property
     def staging(self) -> str:
-        return f"{self.path}.staging"
+        return f"{self.path}{STAGING}-{self.owner}-{self.run}"
+
+    @property
+    def before(self) -> str:
+        """Where the old export is for the moment in which the new one takes its place."""
+        return f"{self.path}{BEFORE}-{self.owner}-{self.run}"
 
     def new_file(self) -> tuple[str, HashedFile]:
         """Open a file of a name that no other attempt has; returns the name within staging."""
@@ -64,24 +80,53 @@ class Folder:
         return name, HashedFile(system.open_output_stream(f"{root}/{name}", compression=None))
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest of the export that is there; None when there is none."""
+        """The manifest of the export that is there; None when there is none.
+
+        Raises ExportError for one that is damaged.
+        """
         system, root = _open(self.path)
         if system.get_file_info(f"{root}/{MANIFEST}").type == fs.FileType.NotFound:
             return None
         with system.open_input_stream(f"{root}/{MANIFEST}") as stream:
-            found: dict[str, Any] = json.loads(stream.read())
+            try:
+                found: dict[str, Any] = json.loads(stream.read())
+            except ValueError as error:
+                raise ExportError(
+                    f"{self.path}/{MANIFEST}: not JSON ({error}); delete {self.path}, and export"
+                    " writes it again"
+                ) from None
+        return found
+
+    def faults(self, files: Sequence[Mapping[str, Any]], hashes: bool = False) -> list[str]:
+        """What is wrong with the files of a manifest: missing, of another size, other bytes.
+
+        Sizes cost one listing, hashes one reading of everything.
+        """
+        system, root = _open(self.path)
+        listed = system.get_file_info(fs.FileSelector(root, allow_not_found=True))
+        sizes = {info.base_name: info.size for info in listed}
+        found = []
+        for file in files:
+            name, size = file["name"], sizes.get(file["name"])
+            if size is None:
+                found.append(f"{name} is missing")
+            elif size != file["bytes"]:
+                found.append(f"{name} has {size} bytes, not {file['bytes']}")
+            elif hashes and _sha256(system, f"{root}/{name}") != file["sha256"]:
+                found.append(f"{name} is damaged: its SHA-256 is another")
         return found
 
     def begin(self) -> None:
-        """Make an empty staging folder; what an interrupted export left is deleted.
+        """Make an empty staging folder; what interrupted exports left is put back or deleted.
 
         Raises ExportError when the place holds files that are no export.
         """
         self._recover()
+        for path in self.left_behind():
+            _delete(path)
         system, root = _open(self.path)
         if self.manifest() is None and system.get_file_info(fs.FileSelector(root, True)):
             raise ExportError(f"export to {self.path}: the folder holds other files; empty it")
-        _delete(self.staging)
         system, root = _open(self.staging)
         system.create_dir(f"{root}/ready")
 
@@ -101,14 +146,40 @@ class Folder:
         self._swap() if isinstance(system, fs.LocalFileSystem) else self._copy()
         _delete(self.staging)
 
+    def left_behind(self) -> list[str]:
+        """Staging and old exports beside this place that no live run is using."""
+        return [path for path in self._beside(BEFORE, STAGING) if self._is_dead(path)]
+
+    def _is_dead(self, path: str) -> bool:
+        mine = path.startswith((f"{self.path}{STAGING}-{self.owner}-", f"{self.path}{BEFORE}"))
+        system, root = _open(path)
+        modified = system.get_file_info(root).mtime
+        return mine or bool(modified and modified.timestamp() < time.time() - LEFT_BEHIND)
+
+    def _beside(self, *suffixes: str) -> Iterator[str]:
+        """Folders beside this place that are called like it, with one of the suffixes."""
+        system, root = _open(self.path)
+        parent, _, name = root.rpartition("/")
+        for info in system.get_file_info(fs.FileSelector(parent, allow_not_found=True)):
+            if info.base_name.startswith(tuple(name + suffix for suffix in suffixes)):
+                yield self.path + info.base_name[len(name) :]
+
     def _swap(self) -> None:
-        here = Path(self.path)
-        before = Path(f"{self.path}.before")
+        """Another run may put its export here between our two renames: then move that aside too."""
+        here, before = Path(self.path), Path(self.before)
         here.parent.mkdir(parents=True, exist_ok=True)
-        if here.exists():
-            here.rename(before)
-        Path(self.staging, "ready").rename(here)
-        _delete(str(before))
+        for _ in range(SWAPS):
+            _delete(self.before)
+            with suppress(FileNotFoundError):
+                here.rename(before)
+            with suppress(OSError):
+                faults.point("between renames")
+                Path(self.staging, "ready").rename(here)
+                break
+        else:
+            raise ExportError(f"export to {self.path}: other exports to it won {SWAPS} times")
+        faults.point("after renames")
+        _delete(self.before)
 
     def _copy(self) -> None:
         system, root = _open(self.path)
@@ -121,9 +192,10 @@ class Folder:
 
     def _recover(self) -> None:
         """Put back the export that a run moved aside and was killed before replacing."""
-        before = Path(f"{self.path}.before")
-        if before.exists() and not Path(self.path).exists():
-            before.rename(self.path)
+        system, root = _open(self.path)
+        aside = sorted(self._beside(BEFORE))
+        if aside and system.get_file_info(root).type == fs.FileType.NotFound:
+            system.move(_open(aside[-1])[1], root)
 
 
 def _open(path: str) -> tuple[fs.FileSystem, str]:
@@ -133,10 +205,19 @@ def _open(path: str) -> tuple[fs.FileSystem, str]:
     return fs.LocalFileSystem(), str(Path(path).absolute())
 
 
+def _sha256(system: fs.FileSystem, path: str) -> str:
+    digest = hashlib.sha256()
+    with system.open_input_stream(path, compression=None) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _delete(path: str) -> None:
     system, root = _open(path)
     kind = system.get_file_info(root).type
     if kind == fs.FileType.Directory:
-        system.delete_dir(root)
+        with suppress(FileNotFoundError):  # another run has deleted it in this moment
+            system.delete_dir(root)
     elif kind == fs.FileType.File:
         system.delete_file(root)

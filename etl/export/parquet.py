@@ -36,7 +36,7 @@ class ParquetWriter:
         # ids rarely repeat within a page: a dictionary of them costs time and saves little
         codes = [name for name in ("domain", "source") if name in SCHEMA.names]
         self.writer = pq.ParquetWriter(
-            self.file, SCHEMA, compression="zstd", use_dictionary=codes, write_page_index=False
+            self.file, SCHEMA, compression="zstd", use_dictionary=codes, write_page_checksum=True
         )
         self.samples = self.tokens = 0
 

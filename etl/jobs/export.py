@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import uuid
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -17,6 +19,7 @@ from longattn.etl.export.write import Written, write_shards
 from longattn.etl.inputs.current import current_selection
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages.selection import fingerprint
+from longattn.etl.tables.open import is_catalog_name
 from longattn.udfs.errors import ExportError
 
 
@@ -45,15 +48,19 @@ def export(
     context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
 ) -> dict[str, Any]:
     """Write one format and return its manifest; the same selection again is not rewritten."""
-    folder = Folder(path=target.path)
+    folder = Folder(path=target.path, owner=_owner(context))
     identity = _identity(selection, format_name, target)
     present = folder.manifest()
     if present and present["identity"] == identity:
-        context.progress.say(f"export: {format_name} in {target.path} is up to date")
-        return present
+        damage = folder.faults(present["files"])
+        if not damage:
+            context.progress.say(f"export: {format_name} in {target.path} is up to date")
+            return present
+        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+        context.progress.say(f"export: {target.path}: {damage[0]}{more}; it is written again")
     plan = stage.plan(selection, target.shard_tokens)
     folder.begin()
-    written = _write(context, selection, plan, FORMATS[format_name], target)
+    written = _write(context, selection, plan, FORMATS[format_name], target, folder)
     if written.samples != plan.samples:
         raise ExportError(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
@@ -72,10 +79,11 @@ def _write(
     plan: stage.Plan,
     format_: Format,
     target: ExportTarget,
+    folder: Folder,
 ) -> Written:
     windows = context.tables.read("windows")
     options = Options(
-        folder=Folder(path=target.path),
+        folder=folder,
         compression=target.compression,
         prefix=target.prefix,
         tokenizer=context.config.tokenizer_path,
@@ -89,6 +97,13 @@ def _write(
         n_shards=plan.n_shards,
     )
     return write_shards(rows, plan, format_, options)
+
+
+def _owner(context: Context) -> str:
+    """Runs that hold one root in turn share a name; without a lease each has its own."""
+    root = context.config.tables.root
+    name = uuid.uuid4().hex if is_catalog_name(root) else os.path.abspath(root)
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:

@@ -1,8 +1,9 @@
 """Job ingest: read every source file once, refuse bad records by name, add only new documents.
 
-One pass over the data: what executors make of the files is staged, and documents, rejects and the
-list of finished files are appended from there, in that order. A run that is killed in between loses
-and doubles nothing: files are finished last, and documents that are there already are not added.
+One pass over the data: what executors make of the files is staged, and rejects, documents and the
+list of finished files are added from there, in that order. A run that is killed in between loses
+and doubles nothing: files are finished last, documents that are there already are not added, and
+rejects come first, as a record repeated in these files is no news once its document is there.
 """
 
 from collections import Counter
@@ -92,11 +93,12 @@ def commit(context: Context, plan: Plan, save: Save) -> Counted:
     staged = save("rows", read_all(context, plan).withColumn("staged_id", staged_id))
     refused = save("refused", stage.refusals(staged, context.tables.read("documents")))
     counted = count(stage.counts(staged, refused))
-    txn = Txn(app_id=f"ingest-{plan.key}-{context.tables['documents'].version()}", version=1)
-    if NEW in total(counted):
-        context.tables.append("documents", stage.new_documents(staged, refused), txn)
+    seen = context.tables.versions_read.get("documents")  # the version that refusals looked at
+    txn = Txn(app_id=f"ingest-{plan.key}-{seen}", version=1)
     if set(total(counted)) - {NEW, "filtered", "already_ingested"}:
         context.reject(stage.rejects(staged, refused))
+    if NEW in total(counted):
+        context.tables.append("documents", stage.new_documents(staged, refused), txn)
     context.tables.append("source_files", finished_files(context, plan, counted), txn)
     return counted
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longattn.udfs.errors import ModelError, UserError
-from longattn.udfs.models.artefact import FORMAT, ScorerManifest
+from longattn.udfs.models.artefact import FORMAT, ScorerManifest, checksum
 from longattn.udfs.models.checkpoint import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def _write(
         tensors=len(tensors),
         bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
         tokenizer=checkpoint.write_tokenizer(folder),
+        checksums={name: checksum(folder / name) for name in ("config.json", "model.safetensors")},
     )
     text = json.dumps(asdict(manifest), indent=2) + "\n"
     (folder / "scorer.json").write_text(text, encoding="utf-8")
