@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     for job, text in JOBS.items():
         _add_job(commands, job, text)
-    for add in (_add_check, _add_status, _add_trace, _add_config, _add_scorer, _add_score_window):
+    for add in (_add_check, _add_status, _add_vacuum, _add_trace, _add_config):
+        add(commands)
+    for add in (_add_scorer, _add_score_window):
         add(commands)
     return parser
 
@@ -126,6 +128,11 @@ def _add_job(commands: "Commands", job: str, text: str) -> None:
 
 def _add_status(commands: "Commands") -> None:
     parser = _configured(commands, "status", "show tables, last runs and whether they balance")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="look for repeated keys, lost rows and damaged files; exit 1 and a line for each",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     parser.set_defaults(run=_status)
 
@@ -134,6 +141,18 @@ def _add_trace(commands: "Commands") -> None:
     parser = _configured(commands, "trace", "follow a window back to its file, line and characters")
     parser.add_argument("window_id", metavar="WINDOW_ID")
     parser.set_defaults(run=_trace)
+
+
+def _add_vacuum(commands: "Commands") -> None:
+    parser = _configured(commands, "vacuum", "list files that nothing names any more; delete them")
+    parser.add_argument("--apply", action="store_true", help="delete; without it nothing changes")
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=168.0,
+        help="keep the files of versions this young, for their readers (default 168)",
+    )
+    parser.set_defaults(run=_vacuum)
 
 
 def _add_config(commands: "Commands") -> None:
@@ -246,6 +265,10 @@ def _between(first: str | None, last: str | None) -> list[str]:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    if arguments.check:
+        from longattn.etl.console import show_check
+
+        return show_check(_load(arguments), as_json=arguments.json)
     from longattn.etl.views.printed import jobs_table, scorers_table, tables_table
     from longattn.etl.views.status import status, status_of_logs
 
@@ -262,6 +285,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
     for draw in (tables_table, scorers_table, jobs_table):
         print_table(draw(found))
+    return 0
+
+
+def _vacuum(arguments: argparse.Namespace) -> int:
+    from longattn.etl.console import show_vacuum
+
+    show_vacuum(_load(arguments), arguments.hours, apply=arguments.apply)
     return 0
 
 

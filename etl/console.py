@@ -1,5 +1,6 @@
 """What the commands show: a session and its tables opened, jobs run in order, tables printed."""
 
+import json
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,35 @@ def run_line(run: Run) -> str:
     refused = "".join(f", {count:,} {reason}" for reason, count in outcome.refused.items() if count)
     counts = f"{outcome.rows_in:,} in, {outcome.rows_out:,} out{refused}"
     return f"{run.job:<8} {counts:<60} {run.seconds:6.1f} s"
+
+
+def show_check(config: Config, as_json: bool) -> int:
+    """Print a line for each fault of the tables and exports; 1 when there is any, else 0."""
+    from longattn.etl.views.check import as_dict, check
+
+    found = check(open_context(config, quiet=True))
+    if as_json:
+        print(json.dumps(as_dict(found), indent=2))
+        return int(bool(found.faults))
+    for line in [*found.faults, *([found.note] if found.note else [])]:
+        print(line)
+    if not found.faults:
+        print(f"{found.tables} tables, {found.rows:,} rows: nothing is wrong")
+    return int(bool(found.faults))
+
+
+def show_vacuum(config: Config, hours: float, apply: bool) -> None:
+    """Print what nothing names any more, and delete it when it is to apply."""
+    from longattn.etl.jobs.export import folders_of
+    from longattn.etl.run.vacuum import list_garbage, vacuum
+
+    context = open_context(config, quiet=True)
+    found = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
+    for garbage in found:
+        print(f"{len(garbage.paths):6,} {garbage.what}")
+        for path in garbage.paths:
+            print(f"       {path}")
+    print("deleted" if apply else "nothing was deleted; --apply deletes it")
 
 
 def show_trace(config: Config, window_id: str) -> None:

@@ -123,7 +123,7 @@ class Folder:
         """
         self._recover()
         for path in self.left_behind():
-            _delete(path)
+            delete(path)
         system, root = _open(self.path)
         if self.manifest() is None and system.get_file_info(fs.FileSelector(root, True)):
             raise ExportError(f"export to {self.path}: the folder holds other files; empty it")
@@ -144,7 +144,7 @@ class Folder:
             with system.open_output_stream(f"{root}/ready/{name}", compression=None) as stream:
                 stream.write(text.encode())
         self._swap() if isinstance(system, fs.LocalFileSystem) else self._copy()
-        _delete(self.staging)
+        delete(self.staging)
 
     def left_behind(self) -> list[str]:
         """Staging and old exports beside this place that no live run is using."""
@@ -169,7 +169,7 @@ class Folder:
         here, before = Path(self.path), Path(self.before)
         here.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(SWAPS):
-            _delete(self.before)
+            delete(self.before)
             with suppress(FileNotFoundError):
                 here.rename(before)
             with suppress(OSError):
@@ -179,13 +179,13 @@ class Folder:
         else:
             raise ExportError(f"export to {self.path}: other exports to it won {SWAPS} times")
         faults.point("after renames")
-        _delete(self.before)
+        delete(self.before)
 
     def _copy(self) -> None:
         system, root = _open(self.path)
         _, ready = _open(f"{self.staging}/ready")
-        _delete(f"{self.path}/{MANIFEST}")
-        _delete(self.path)
+        delete(f"{self.path}/{MANIFEST}")
+        delete(self.path)
         files = [f.base_name for f in system.get_file_info(fs.FileSelector(ready))]
         for name in sorted(files, key=lambda name: name == MANIFEST):
             system.move(f"{ready}/{name}", f"{root}/{name}")
@@ -213,7 +213,8 @@ def _sha256(system: fs.FileSystem, path: str) -> str:
     return digest.hexdigest()
 
 
-def _delete(path: str) -> None:
+def delete(path: str) -> None:
+    """Delete a file or a folder and all in it; nothing where there is none."""
     system, root = _open(path)
     kind = system.get_file_info(root).type
     if kind == fs.FileType.Directory:

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import DedupConfig
+from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import dedup as stage
 from longattn.etl.stages import lsh
@@ -81,7 +82,9 @@ class Ids:
         frame = cut_lineage(documents.select("doc_id", "n_chars"))
         digest = F.hex(F.coalesce(F.bit_xor(F.xxhash64("doc_id")), F.lit(0)))
         chars = F.coalesce(F.sum("n_chars"), F.lit(0))
-        row = frame.agg(F.count("*"), chars, digest).collect()[0]
+        ids = F.count_distinct("doc_id")
+        row = frame.agg(F.count("*"), chars, digest, ids).collect()[0]
+        refuse_repeated(row[0], row[3], "documents")
         return cls(frame=frame.select("doc_id"), rows=row[0], chars=row[1], digest=row[2])
 
     def txn(self, table: str, recipe: str) -> Txn:

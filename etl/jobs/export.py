@@ -44,11 +44,18 @@ def targets_of(context: Context) -> dict[str, ExportTarget]:
     return {name: target for name, target in targets.items() if target}
 
 
+def folders_of(context: Context) -> list[Folder]:
+    """The places of the configured exports."""
+    return [
+        Folder(path=target.path, owner=owner(context)) for target in targets_of(context).values()
+    ]
+
+
 def export(
     context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
 ) -> dict[str, Any]:
     """Write one format and return its manifest; the same selection again is not rewritten."""
-    folder = Folder(path=target.path, owner=_owner(context))
+    folder = Folder(path=target.path, owner=owner(context))
     identity = _identity(selection, format_name, target)
     present = folder.manifest()
     if present and present["identity"] == identity:
@@ -99,7 +106,7 @@ def _write(
     return write_shards(rows, plan, format_, options)
 
 
-def _owner(context: Context) -> str:
+def owner(context: Context) -> str:
     """Runs that hold one root in turn share a name; without a lease each has its own."""
     root = context.config.tables.root
     name = uuid.uuid4().hex if is_catalog_name(root) else os.path.abspath(root)

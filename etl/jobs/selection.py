@@ -8,6 +8,7 @@ from longattn.etl.config import Config, SelectConfig
 from longattn.etl.inputs.candidates import cached, considered, near_cut
 from longattn.etl.inputs.current import selection_name
 from longattn.etl.inputs.evaluation import without_contaminated
+from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import mix as mixing
 from longattn.etl.stages import rank
@@ -18,7 +19,9 @@ from longattn.etl.tables.schema import SELECTIONS
 def run(context: Context) -> Outcome:
     """Write one selection; rows are windows scored by the config's scorer, and packed ones."""
     with cached(considered(context)) as rows:
-        return _select(context, rows, rank.sizes(rows))
+        scored, distinct = rank.distinct_sizes(rows)
+        refuse_repeated(sum(scored.values()), distinct, "scores with their windows and lengths")
+        return _select(context, rows, scored)
 
 
 def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcome:

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from longattn.etl import names
 from longattn.etl.config import Config
 from longattn.etl.inputs.evaluation import judge_windows
+from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import pack
 from longattn.etl.stages import windows as stage
@@ -86,7 +87,8 @@ def _measure(context: Context, documents: DataFrame, spec: WindowSpec, commit: C
     version = context.tables["windows"].version()
     lengths = context.tables.read("lengths")
     pending = stage.pending_documents(documents, lengths, spec.windowing)
-    n_pending, digest = stage.count_and_digest(pending)
+    n_pending, n_ids, digest = stage.count_and_digest(pending)
+    refuse_repeated(n_pending, n_ids, "documents to cut")
     tally = Counter(rows_in=n_pending)
     if not n_pending:
         return tally

@@ -6,7 +6,8 @@ run left `running` is closed by the next job that takes the root over from it.
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,10 +42,17 @@ def record(name: str, context: Context, job: Callable[[Context], Outcome]) -> Ru
     run_id = uuid.uuid4().hex
     if name in READERS:
         return _record(name, context, job, run_id)
+    with holding(context, name, run_id):
+        return _record(name, context, job, run_id)
+
+
+@contextmanager
+def holding(context: Context, name: str, run_id: str) -> Iterator[None]:
+    """Hold the root while the block runs, once what a dead run left open is closed."""
     with hold(context, name, run_id) as dead:
         if dead:
             _close_killed(context, dead)
-        return _record(name, context, job, run_id)
+        yield
 
 
 def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_id: str) -> Run:
@@ -112,7 +120,7 @@ def _row(run: Run, context: Context) -> dict[str, Any]:
 
 def added_metrics(rows: Mapping[str, int]) -> dict[str, float]:
     """`added/TABLE`: rows that a run has added to it, whatever became of the run."""
-    return {f"added/{table}": float(n) for table, n in rows.items() if n}
+    return {f"added/{table}": float(n) for table, n in rows.items()}
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -36,16 +36,21 @@ def staging(context: Context, job: str) -> Iterator[Save]:
     if is_catalog_name(root):
         yield from _in_catalog(context, f"{root}._{name}")
     else:
-        _sweep(local_path(f"{root}/_staging"))
+        for path in stale(context):
+            shutil.rmtree(path, ignore_errors=True)
         yield from _in_folder(context, f"{root}/_staging/{name}")
 
 
-def _sweep(folder: str | None) -> None:
-    """Remove what killed runs left; not on object stores, whose own rules can do it."""
+def stale(context: Context, all_of_it: bool = False) -> list[str]:
+    """Folders that killed runs left: those a day old, or all, for who holds the root.
+
+    Not on object stores, whose own rules can do it.
+    """
+    root = context.config.tables.root
+    folder = None if is_catalog_name(root) else local_path(f"{root.rstrip('/')}/_staging")
     oldest = time.time() - LEFT_BEHIND
-    for path in Path(folder).glob("*") if folder else ():
-        if path.stat().st_mtime < oldest:
-            shutil.rmtree(path, ignore_errors=True)
+    found = Path(folder).glob("*") if folder else ()
+    return [str(path) for path in found if all_of_it or path.stat().st_mtime < oldest]
 
 
 def _in_folder(context: Context, folder: str) -> Iterator[Save]:

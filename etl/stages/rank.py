@@ -33,6 +33,13 @@ def sizes(rows: DataFrame) -> dict[str, int]:
     return {row["domain"]: row["n"] for row in sorted(counts)}
 
 
+def distinct_sizes(rows: DataFrame) -> tuple[dict[str, int], int]:
+    """`sizes`, and how many distinct windows there are."""
+    columns = (F.count("*").alias("n"), F.count_distinct("window_id").alias("ids"))
+    counts = sorted(rows.groupBy("domain").agg(*columns).collect())
+    return {row["domain"]: row["n"] for row in counts}, sum(row["ids"] for row in counts)
+
+
 def cut_of(domain: str, n_scored: int, config: SelectConfig) -> Cut:
     """The cut that the settings make in a domain: threshold, percentile, tokens, else fraction.
 

@@ -25,11 +25,11 @@ def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) 
     return documents.join(F.broadcast(measured), "doc_id", "left_anti")
 
 
-def count_and_digest(documents: DataFrame) -> tuple[int, str]:
-    """How many documents, and a hash of their ids whatever their order."""
+def count_and_digest(documents: DataFrame) -> tuple[int, int, str]:
+    """How many documents, how many ids, and a hash of these whatever their order."""
     digest = F.coalesce(F.hex(F.bit_xor(F.xxhash64("doc_id"))), F.lit(""))
-    row = documents.agg(F.count("*"), digest).collect()[0]
-    return row[0], row[1]
+    row = documents.agg(F.count("*"), F.count_distinct("doc_id"), digest).collect()[0]
+    return row[0], row[1], row[2]
 
 
 def cut_documents(documents: DataFrame, spec: WindowSpec) -> DataFrame:

@@ -78,6 +78,16 @@ class DeltaRegister:
     def __init__(self, location: str) -> None:
         self.location = location
 
+    def exists(self) -> bool:
+        """Whether anybody has held the root; reading makes the register where nobody has."""
+        return bool(DeltaTable.is_deltatable(self.location))
+
+    def tidy(self) -> None:
+        """Drop old values: each renewal is one."""
+        table = self._open()
+        table.create_checkpoint()
+        table.cleanup_metadata()
+
     def read(self) -> tuple[int, Holder | None]:
         version = self._open().version()
         if version == 0:

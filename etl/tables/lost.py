@@ -1,6 +1,9 @@
 """Tells a table that has lost its log, or the end of it, from one that has not been made."""
 
+from urllib.parse import unquote
+
 import pyarrow.fs as pafs
+from deltalake import DeltaTable
 
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.files import file_system
@@ -30,6 +33,23 @@ def refuse_lost(table: Table, version: int | None, written: int | None) -> None:
             f"{place}: its log ends at version {version}, and version {written} was written;"
             f" restore {version + 1:020}.json and what follows it in _delta_log from a backup"
         )
+
+
+def damaged_files(table: Table) -> list[str]:
+    """Data files that the log names and that are missing or of another size; none for catalogs."""
+    if "/" not in table.location:
+        return []
+    filesystem, root = file_system(table.location)
+    listed = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
+    sizes = {info.path[len(root) + 1 :]: info.size for info in listed}
+    actions = DeltaTable(table.location).get_add_actions()
+    named = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
+    faults = ((unquote(path), size, sizes.get(unquote(path))) for path, size in named)
+    return [
+        f"{path} is missing" if found is None else f"{path} has {found} bytes, not {size}"
+        for path, size, found in faults
+        if found != size and "://" not in path
+    ]
 
 
 def _has_data(location: str) -> bool:

@@ -1,0 +1,57 @@
+"""Housekeeping: what no table and no export names any more, listed or deleted.
+
+Deleting holds the root, so that no run is at work on it: what is staged then is a dead run's.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from longattn.etl.export.files import Folder, delete
+from longattn.etl.run.context import Context
+from longattn.etl.run.holding import register_location
+from longattn.etl.run.ledger import holding
+from longattn.etl.run.staging import stale
+from longattn.etl.tables.lease import DeltaRegister
+from longattn.etl.tables.open import is_catalog_name
+
+DAYS = 7.0  # readers of versions older than this find their files gone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """A kind of things that can go, and where they are."""
+
+    what: str
+    paths: list[str]
+
+
+def list_garbage(context: Context, folders: list[Folder], hours: float) -> list[Garbage]:
+    """What `vacuum` would delete; changes nothing, and disturbs no run."""
+    return list(_garbage(context, folders, hours, apply=False))
+
+
+def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbage]:
+    """Delete it, holding the root meanwhile; waits for a run that is at work."""
+    with holding(context, "vacuum", uuid.uuid4().hex):
+        found = list(_garbage(context, folders, hours, apply=True))
+        for path in (path for garbage in found[1:] for path in garbage.paths):
+            delete(path)
+    if not is_catalog_name(context.config.tables.root):
+        DeltaRegister(register_location(context.config.tables.root)).tidy()
+    return found
+
+
+def _garbage(
+    context: Context, folders: list[Folder], hours: float, apply: bool
+) -> Iterator[Garbage]:
+    """Files of tables first, which their own vacuum deletes when it is to apply."""
+    files = [
+        f"{table.location}/{path}" if "://" not in path and not path.startswith("/") else path
+        for table in context.tables.values()
+        for path in table.vacuum(hours, dry_run=not apply)
+    ]
+    yield Garbage(what="data files of old versions and of killed writes", paths=files)
+    yield Garbage(what="what killed runs had staged", paths=stale(context, all_of_it=apply))
+    beside = [path for folder in folders for path in folder.left_behind()]
+    yield Garbage(what="exports half written or replaced", paths=beside)

@@ -1,0 +1,124 @@
+"""A small world to break: sources with everything in them, a config, and what the tables hold.
+
+The tables are read by deltalake alone, so that nothing that may be broken looks at itself.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from deltalake import DeltaTable
+
+REPO = Path(__file__).resolve().parents[2]
+JOBS = ["ingest", "dedup", "windows", "score", "select", "export"]
+WORDS = [f"w{number}" for number in range(400)]
+# Differ from run to run; all else must not.
+PASSING = {"read_at", "rejected_at", "scored_at"}
+LEDGER = "runs"
+SECONDS = 300  # after which a command hangs
+
+
+class World:
+    """A folder with sources, a config and a root of tables."""
+
+    def __init__(self, folder: Path, seed: int = 0, **settings: Any) -> None:
+        self.folder = folder
+        self.root = folder / "tables"
+        self.export = folder / "export"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_tokenizer()
+        self.add_source("a", seed)
+        self.add_source("b", seed + 1)
+        self.config = folder / "config.yaml"
+        self.config.write_text(yaml.safe_dump(self._settings() | settings))
+
+    def _settings(self) -> dict[str, Any]:
+        source = {"path": str(self.folder / "*.jsonl"), "id": "id"}
+        local = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"}
+        return {
+            "tables": {"root": str(self.root), "wait": 240},
+            "sources": {"book": [source]},
+            "tokenizer": str(self.folder / "tokenizer.json"),
+            "window": {"length": 32},
+            "score": {"scorer": "random", "commit": 8},
+            "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
+            "export": {"parquet": {"path": str(self.export), "shard_tokens": 512}},
+            "spark": {"master": "local[2]", "conf": local},
+        }
+
+    def _write_tokenizer(self) -> None:
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        words = {word: number for number, word in enumerate(["?", *WORDS])}
+        tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer.save(str(self.folder / "tokenizer.json"))
+
+    def add_source(self, name: str, seed: int, documents: int = 20) -> None:
+        """A file of documents, one of them repeated, one near another, one line broken."""
+        draw = random.Random(seed)
+        texts = [" ".join(draw.choices(WORDS, k=draw.randint(20, 160))) for _ in range(documents)]
+        texts[3] = " ".join([*texts[2].split()[:-1], "w0"])
+        rows = [{"id": f"{name}{n}", "text": text} for n, text in enumerate(texts)]
+        lines = [json.dumps(row) for row in [*rows, rows[0], rows[1]]]
+        lines.insert(5, '{"id": "broken", "text": ')
+        part = self.folder / f"{name}.part"
+        part.write_text("\n".join(lines) + "\n")
+        part.rename(self.folder / f"{name}.jsonl")
+
+    def start(self, *argv: str, fault: str = "") -> subprocess.Popen[str]:
+        """Start a command on this world's config; its output is kept."""
+        environment = os.environ | {"PYTHONPATH": str(REPO), "LONGATTN_FAULT": fault}
+        return subprocess.Popen(
+            [sys.executable, "-m", "longattn", *argv, "--config", str(self.config)],
+            cwd=REPO,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *argv: str, fault: str = "") -> tuple[int, str]:
+        """Run a command to its end: exit code and output."""
+        process = self.start(*argv, fault=fault)
+        try:
+            out, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+        return process.returncode, out
+
+    def rows(self, table: str) -> list[str]:
+        """All rows of a table but for times, sorted."""
+        if not DeltaTable.is_deltatable(str(self.root / table)):
+            return []
+        rows = DeltaTable(str(self.root / table)).to_pyarrow_table().to_pylist()
+        kept = [{k: v for k, v in row.items() if k not in PASSING} for row in rows]
+        return sorted(json.dumps(row, sort_keys=True, default=str) for row in kept)
+
+    def tables(self) -> dict[str, list[str]]:
+        """The rows of every table but the ledger, and the exported samples."""
+        import pyarrow.parquet as pq
+
+        names = sorted(p.name for p in self.root.iterdir() if p.name[0] != "_")
+        found = {name: self.rows(name) for name in names if name != LEDGER}
+        samples = pq.read_table(self.export).to_pylist() if self.export.exists() else []
+        return found | {"export": [json.dumps(row, default=str) for row in samples]}
+
+    def statuses(self) -> list[tuple[str, str]]:
+        """Job and status of each run in the ledger, in order."""
+        rows = [json.loads(row) for row in self.rows(LEDGER)]
+        return [(r["job"], r["status"]) for r in sorted(rows, key=lambda r: r["started"])]
+
+
+def wait_for(path: Path, seconds: float = SECONDS) -> None:
+    """Wait until a file is there."""
+    give_up = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < give_up, f"{path} did not come"
+        time.sleep(0.05)
