@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock docs demo demo-data evidence test test-airflow quick lint format dist clean
+.PHONY: help setup lock docs demo demo-data evidence test test-airflow test-faults quick lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ format: setup ## format the code
 
 dist: setup ## build the wheel, and the .zip that Spark's workers can import
 	@bin/dist.sh $(VENV)
+
+test-faults: setup ## kill, overlap and damage runs; all tables must come out the same (FAULTS=n SEED=s)
+	@$(PYTHON) -m pytest tests/faults -q --faults $(or $(FAULTS),12) $(if $(SEED),--faults-seed $(SEED))
 
 test-airflow: demo-data ## the DAGs in a real Airflow, in a venv of its own
 	@bin/test_airflow.sh

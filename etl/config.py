@@ -294,6 +294,10 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
         settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"--config {path}: not UTF-8: {error.reason} at byte {error.start}"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
     if settings is not None and not isinstance(settings, dict):

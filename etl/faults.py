@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "LONGATTN_FAULT"
 HOLD_SECONDS = 300  # after which a forgotten hold goes on
@@ -54,7 +55,7 @@ def _act(action: str) -> None:
 def _kill_java() -> None:
     from pyspark import SparkContext
 
-    gateway = SparkContext._gateway
+    gateway: Any = SparkContext._gateway
     os.kill(gateway.proc.pid, signal.SIGKILL)
     gateway.proc.wait()
 

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: one Spark session, and empty tables on a fresh root."""
 
 import importlib.util
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ def open_at(spark: Any, root: Path) -> TableSet:
     from longattn.etl.tables.open import open_tables
 
     return TableSet(open_tables(spark, config_module.TablesConfig(root=str(root))))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `make test-faults`, here because only this file is read early enough."""
+    parser.addoption("--faults", type=int, default=0, help="how many kills to draw; 0: none")
+    seed = random.SystemRandom().randrange(10**6)
+    parser.addoption("--faults-seed", type=int, default=seed, help="draws the same again")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

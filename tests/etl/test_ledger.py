@@ -43,7 +43,10 @@ def test_a_balanced_run_is_entered_with_what_it_read_and_wrote(make_context: Mak
     record("ingest", context, job)
     (row,) = runs(context)
     assert (row["job"], row["status"], row["rows_in"], row["rows_out"]) == ("ingest", "done", 5, 3)
-    assert row["refused"] == {"empty_text": 2} and row["metrics"] == {"bytes": 7.0, "added/rejects": 0.0}
+    assert row["refused"] == {"empty_text": 2} and row["metrics"] == {
+        "bytes": 7.0,
+        "added/rejects": 0.0,
+    }
     assert row["versions_written"] == {"rejects": context.tables["rejects"].version()}
     assert row["config"] == context.config.hash
     found = status(context)

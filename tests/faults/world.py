@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 from deltalake import DeltaTable
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 REPO = Path(__file__).resolve().parents[2]
 JOBS = ["ingest", "dedup", "windows", "score", "select", "export"]
@@ -24,43 +26,23 @@ LEDGER = "runs"
 SECONDS = 300  # after which a command hangs
 
 
-class World:
-    """A folder with sources, a config and a root of tables."""
+class Sources:
+    """A folder of documents and the tokenizer that cuts them; worlds that share it are alike."""
 
-    def __init__(self, folder: Path, seed: int = 0, **settings: Any) -> None:
+    def __init__(self, folder: Path, seed: int = 0) -> None:
         self.folder = folder
-        self.root = folder / "tables"
-        self.export = folder / "export"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         self._write_tokenizer()
-        self.add_source("a", seed)
-        self.add_source("b", seed + 1)
-        self.config = folder / "config.yaml"
-        self.config.write_text(yaml.safe_dump(self._settings() | settings))
-
-    def _settings(self) -> dict[str, Any]:
-        source = {"path": str(self.folder / "*.jsonl"), "id": "id"}
-        local = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"}
-        return {
-            "tables": {"root": str(self.root), "wait": 240},
-            "sources": {"book": [source]},
-            "tokenizer": str(self.folder / "tokenizer.json"),
-            "window": {"length": 32},
-            "score": {"scorer": "random", "commit": 8},
-            "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
-            "export": {"parquet": {"path": str(self.export), "shard_tokens": 512}},
-            "spark": {"master": "local[2]", "conf": local},
-        }
+        self.add("a", seed)
+        self.add("b", seed + 1)
 
     def _write_tokenizer(self) -> None:
-        from tokenizers import Tokenizer, models, pre_tokenizers
-
         words = {word: number for number, word in enumerate(["?", *WORDS])}
         tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         tokenizer.save(str(self.folder / "tokenizer.json"))
 
-    def add_source(self, name: str, seed: int, documents: int = 20) -> None:
+    def add(self, name: str, seed: int, documents: int = 20) -> None:
         """A file of documents, one of them repeated, one near another, one line broken."""
         draw = random.Random(seed)
         texts = [" ".join(draw.choices(WORDS, k=draw.randint(20, 160))) for _ in range(documents)]
@@ -71,6 +53,32 @@ class World:
         part = self.folder / f"{name}.part"
         part.write_text("\n".join(lines) + "\n")
         part.rename(self.folder / f"{name}.jsonl")
+
+
+class World:
+    """A config over sources, and a root of tables and an export of its own."""
+
+    def __init__(self, folder: Path, sources: Sources, **settings: Any) -> None:
+        self.folder, self.sources = folder, sources
+        self.root = folder / "tables"
+        self.export = folder / "export"
+        folder.mkdir(parents=True)
+        self.config = folder / "config.yaml"
+        self.config.write_text(yaml.safe_dump(self._settings() | settings))
+
+    def _settings(self) -> dict[str, Any]:
+        source = {"path": str(self.sources.folder / "*.jsonl"), "id": "id"}
+        local = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"}
+        return {
+            "tables": {"root": str(self.root), "wait": 240},
+            "sources": {"book": [source]},
+            "tokenizer": str(self.sources.folder / "tokenizer.json"),
+            "window": {"length": 32},
+            "score": {"scorer": "random", "commit": 8},
+            "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
+            "export": {"parquet": {"path": str(self.export), "shard_tokens": 512}},
+            "spark": {"master": "local[2]", "conf": local},
+        }
 
     def start(self, *argv: str, fault: str = "") -> subprocess.Popen[str]:
         """Start a command on this world's config; its output is kept."""
@@ -103,8 +111,6 @@ class World:
 
     def tables(self) -> dict[str, list[str]]:
         """The rows of every table but the ledger, and the exported samples."""
-        import pyarrow.parquet as pq
-
         names = sorted(p.name for p in self.root.iterdir() if p.name[0] != "_")
         found = {name: self.rows(name) for name in names if name != LEDGER}
         samples = pq.read_table(self.export).to_pylist() if self.export.exists() else []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -65,6 +66,28 @@ def test_keeps_the_tensors_of_the_first_attention_as_stored(checkpoint: Path, sc
     ]
     for name, tensor in kept.items():
         assert tensor.dtype == torch.bfloat16 and torch.equal(tensor, whole[f"model.{name}"])
+
+
+def test_a_scorer_that_is_not_as_it_was_written_is_refused(scorer: Path, tmp_path: Path) -> None:
+    """A flipped bit of the weights would change scores by a little, under the same name."""
+    spec = ScorerSpec(model=str(tmp_path / "scorer"))
+    copy = tmp_path / "scorer"
+    for name, damage, reason in (
+        ("model.safetensors", lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:], "not as"),
+        ("model.safetensors", lambda data: data[:-100], "not as it was written"),
+        ("config.json", lambda data: data[:50], "not as it was written"),
+        ("scorer.json", lambda data: data[:50], "scorer.json is not JSON"),
+        ("scorer.json", lambda data: b"[]", "describes no scorer"),
+        ("scorer.json", lambda data: b'{"format": 1}', "scorer.json: .* missing"),
+    ):
+        shutil.copytree(scorer, copy, dirs_exist_ok=True)
+        (copy / name).write_bytes(damage((copy / name).read_bytes()))
+        with pytest.raises(ModelError, match=rf"score.model: the scorer in .* {reason}.*again"):
+            load_scorer(spec)
+    shutil.copytree(scorer, copy, dirs_exist_ok=True)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model.safetensors is missing; build it again"):
+        load_scorer(spec)
 
 
 def test_shards_and_one_file_make_the_same_scorer(scorer: Path, tmp_path: Path) -> None:

@@ -100,8 +100,13 @@ def read_manifest(folder: Path) -> ScorerManifest:
         ) from None
     except ValueError as error:
         raise _broken(folder, f"scorer.json is not JSON ({error})") from None
+    if not isinstance(fields, dict) or "format" not in fields:
+        raise _broken(folder, "scorer.json describes no scorer")
     if fields["format"] != FORMAT:
         raise ModelError(
             f"{folder}: scorer of format {fields['format']}; this is {FORMAT}: rebuild"
         )
-    return ScorerManifest(**fields)
+    try:
+        return ScorerManifest(**fields)
+    except TypeError as error:
+        raise _broken(folder, f"scorer.json: {error}") from None

@@ -1,0 +1,169 @@
+"""`longattn status --check` and vacuum: each kind of damage is named, and nothing else is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.inputs.once import refuse_repeated
+from longattn.etl.reasons import one_line
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.ledger import record
+from longattn.etl.run.vacuum import list_garbage, vacuum
+from longattn.etl.tables.schema import DOCUMENTS, LENGTHS, SCORES, WINDOWS, TableSpec
+from longattn.etl.views.check import check
+from longattn.udfs.errors import ExportError, TableError
+
+pytestmark = pytest.mark.spark
+MakeContext = Callable[..., Context]
+
+
+def frame(context: Context, spec: TableSpec, ids: range, **values: Any) -> Any:
+    """Rows with ids in the key columns, the same domain, and what else is given."""
+    rows = [
+        {"doc_id": f"d{i}", "window_id": f"w{i}", "domain": "book", "windowing": "t"} | values
+        for i in ids
+    ]
+    kept = [{k: v for k, v in row.items() if k in spec.columns} for row in rows]
+    return context.spark.createDataFrame(kept, spec.schema).coalesce(1)
+
+
+def fill(context: Context) -> Outcome:
+    tables = context.tables
+    tables.append("documents", frame(context, DOCUMENTS, range(5), text="t" * 4000))
+    tables.append("windows", frame(context, WINDOWS, range(5), token_ids=list(range(900))))
+    tables.append("lengths", frame(context, LENGTHS, range(5), n_windows=1))
+    tables.append("scores", frame(context, SCORES, range(5), scorer="s"))
+    return Outcome(rows_in=5, rows_out=5)
+
+
+@pytest.fixture
+def context(make_context: MakeContext, tmp_path: Path) -> Context:
+    made = make_context(export={"parquet": {"path": str(tmp_path / "out")}})
+    record("score", made, fill)
+    return made.fresh()
+
+
+def faults(context: Context) -> list[str]:
+    return check(context.fresh()).faults
+
+
+def data_file(context: Context, table: str) -> Path:
+    (file,) = Path(context.config.tables.root, table).glob("*/**/*.parquet")
+    return file
+
+
+def test_each_fault_is_named_and_a_sound_root_has_none(context: Context) -> None:
+    """One root, damaged step by step: each step adds its own faults."""
+    assert faults(context) == []
+    again = frame(context, SCORES, range(2), scorer="s")
+    context.tables["scores"].append(again)
+    repeated, sums = faults(context)
+    assert "2 rows repeat a key, as window_id=w" in repeated and "restore a version" in repeated
+    assert "scores: 7 rows, but the runs added 5" in sums
+
+    context.tables["windows"].append(frame(context, WINDOWS, range(9, 10), window_index=0))
+    found = faults(context)
+    assert any("doc_id=d9: 1, not 0; run windows again" in fault for fault in found)
+
+    data_file(context, "documents").unlink()
+    assert any("part-" in fault and "is missing" in fault for fault in faults(context))
+    (Path(context.config.tables.root) / "lengths/_delta_log/00000000000000000001.json").unlink()
+    assert any("log ends at version 0, and version 1" in fault for fault in faults(context))
+
+
+def test_a_flipped_bit_in_a_data_file_is_found_by_whoever_reads_it(context: Context) -> None:
+    file = data_file(context, "windows")
+    metadata = pq.read_metadata(file).row_group(0)
+    column = next(
+        metadata.column(i)
+        for i in range(metadata.num_columns)
+        if metadata.column(i).path_in_schema.startswith("token_ids")
+    )
+    data = bytearray(file.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start + column.total_compressed_size - 20] ^= 1
+    file.write_bytes(data)
+    (file.parent / f".{file.name}.crc").unlink()
+    with pytest.raises(Exception, match=r"(?i)crc|checksum|corrupt") as caught:
+        context.tables.read("windows").select("token_ids").collect()
+    line = one_line(caught.value)
+    assert file.name in line and "damaged or cut short" in line
+
+
+def test_exported_files_are_compared_with_the_manifest(tmp_path: Path) -> None:
+    folder = Folder(path=str(tmp_path / "out"))
+    folder.begin()
+    staged, file = folder.new_file()
+    file.write(b"abc")
+    file.close()
+    entry = {"name": "train.parquet", "bytes": 3, "sha256": file.sha256}
+    folder.publish({staged: "train.parquet"}, {MANIFEST: json.dumps({"files": [entry]})})
+    shard = tmp_path / "out" / "train.parquet"
+    assert folder.faults([entry], hashes=True) == []
+    shard.write_bytes(b"abd")
+    assert folder.faults([entry]) == []
+    assert folder.faults([entry], hashes=True) == [
+        "train.parquet is damaged: its SHA-256 is another"
+    ]
+    shard.write_bytes(b"ab")
+    assert folder.faults([entry]) == ["train.parquet has 2 bytes, not 3"]
+    shard.unlink()
+    assert folder.faults([entry]) == ["train.parquet is missing"]
+    (tmp_path / "out" / MANIFEST).write_text("{")
+    with pytest.raises(ExportError, match=r"_manifest.json: not JSON .* delete"):
+        folder.manifest()
+
+
+def test_an_export_killed_after_its_renames_wedges_nothing(tmp_path: Path) -> None:
+    """What is left is the new export and the old one aside: the next deletes that, and goes on."""
+    here, aside = tmp_path / "out", tmp_path / "out.before-x-1"
+    for place in (here, aside):
+        place.mkdir()
+        (place / MANIFEST).write_text("{}")
+    for _ in range(2):
+        folder = Folder(path=str(here))
+        folder.begin()
+        folder.publish({}, {MANIFEST: '{"new": 1}'})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_exports_to_one_place_leave_one_whole(tmp_path: Path) -> None:
+    first, second = (Folder(path=str(tmp_path / "out"), owner=name) for name in ("a", "b"))
+    first.begin()
+    second.begin()
+    first.publish({}, {MANIFEST: '{"by": "a"}'})
+    second.publish({}, {MANIFEST: '{"by": "b"}'})
+    assert Folder(path=str(tmp_path / "out")).manifest() == {"by": "b"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_vacuum_lists_first_and_deletes_what_nothing_names(context: Context) -> None:
+    root = Path(context.config.tables.root)
+    staged = root / "_staging" / "ingest_dead"
+    staged.mkdir(parents=True)
+    folders = [Folder(path=context.config.export.parquet.path)]  # type: ignore[union-attr]
+    half = Path(f"{folders[0].staging}")
+    half.mkdir()
+    sound = {path for path in root.rglob("*.parquet") if "runs" not in path.parts}
+    context.tables["scores"].overwrite(frame(context, SCORES, range(5), scorer="s"))
+    old = [p for p in sound if p.is_relative_to(root / "scores")]
+
+    listed = list_garbage(context, folders, hours=0)
+    assert staged.exists() and half.exists() and all(path.exists() for path in old)
+    assert str(old[0]) in listed[0].paths
+    deleted = vacuum(context.fresh(), folders, hours=0)
+    assert str(staged) in deleted[1].paths and deleted[2].paths == [str(half)]
+    assert not staged.exists() and not half.exists() and not any(p.exists() for p in old)
+    assert all(path.exists() for path in sound - set(old))
+    assert faults(context) == []
+
+
+def test_jobs_refuse_repeated_input() -> None:
+    refuse_repeated(3, 3, "documents")
+    with pytest.raises(TableError, match=r"documents: 1 of 3 rows .* `longattn status --check`"):
+        refuse_repeated(3, 2, "documents")

@@ -1,0 +1,117 @@
+"""One line for a failure: the reason at the bottom of Java's chain, the file, and what to do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from longattn.etl.interrupts import TERMINATED, Terminated
+from longattn.etl.reasons import one_line
+from longattn.udfs.errors import TableError
+
+
+class JavaError:
+    """A Java exception as py4j shows it: toString() and getCause()."""
+
+    def __init__(self, text: str, cause: "JavaError | None" = None) -> None:
+        self.text, self.cause = text, cause
+
+    def toString(self) -> str:
+        return self.text
+
+    def getCause(self) -> "JavaError | None":
+        return self.cause
+
+
+def java(*chain: str) -> Exception:
+    """What py4j raises for a chain of Java errors, outermost first."""
+    error = None
+    for text in reversed(chain):
+        error = JavaError(text, error)
+    raised: Any = RuntimeError("An error occurred while calling o351.parquet.")
+    raised.java_exception = error
+    return raised  # type: ignore[no-any-return]
+
+
+def raised_in(module: str, error: Exception) -> Exception:
+    """An error that has come through a frame of that module."""
+    try:
+        exec(compile("raise error", module, "exec"), {"__name__": module, "error": error})
+    except Exception as caught:
+        return caught
+    raise AssertionError
+
+
+WRITE = (
+    "org.apache.spark.SparkException: [TASK_WRITE_FAILED] Task failed while writing rows to "
+    "file:/lake/windows/4f2a. SQLSTATE: 58030"
+)
+ABORTED = (
+    "org.apache.spark.SparkException: Job aborted due to stage failure: Task 1 in stage 7.0 failed"
+    " 1 times, most recent failure: Lost task 1.0"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            java(ABORTED, WRITE, "java.io.IOException: No space left on device"),
+            "IOException: No space left on device (/lake/windows/4f2a): the disk is full;",
+        ),
+        (
+            java(
+                "java.io.IOException: Mkdirs failed to create file:/lake/x: Read-only file system"
+            ),
+            "IOException: Mkdirs failed to create file:/lake/x: Read-only file system: the place",
+        ),
+        (
+            java(
+                ABORTED,
+                "org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered error"
+                " while reading file file:///lake/a.parquet. SQLSTATE: KD001",
+                "java.lang.RuntimeException: file:/lake/a.parquet is not a Parquet file. Expected"
+                " magic number at tail",
+            ),
+            "RuntimeException: file:/lake/a.parquet is not a Parquet file. Expected magic number at"
+            " tail: the file is damaged or cut short; restore it",
+        ),
+        (
+            java(
+                ABORTED,
+                "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)",
+                "java.io.EOFException",
+            ),
+            "a Python worker died",
+        ),
+        (
+            java(
+                ABORTED,
+                "org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n"
+                '  File "worker.py", line 1, in main\n    raise ValueError(\n'
+                "longattn.udfs.errors.ModelError: score.model: the scorer in m is broken\n",
+            ),
+            "ModelError: score.model: the scorer in m is broken",
+        ),
+        (OSError(28, "No space left on device", "/lake/runs"), "/lake/runs: No space left on dev"),
+        (TableError("table x: no"), "table x: no"),
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (KeyboardInterrupt(), "interrupted; what was committed is kept, run it again to go on"),
+        (Terminated(TERMINATED), "terminated; what was committed is kept, run it again to go on"),
+        (
+            raised_in("py4j.clientserver", ConnectionRefusedError(111, "refused")),
+            "Spark's Java pro",
+        ),
+        (ConnectionRefusedError(111, "refused"), "refused"),
+    ],
+)
+def test_the_reason_and_what_to_do(error: BaseException, expected: str) -> None:
+    line = one_line(error)
+    assert line.startswith(expected) or (expected.startswith("a Python") and expected in line)
+    assert "\n" not in line and "o351" not in line and "Traceback" not in line
+
+
+def test_json_that_is_broken_is_called_so() -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads('{"a": ')
+    assert one_line(caught.value).startswith("not JSON: Expecting value")
