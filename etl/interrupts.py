@@ -2,9 +2,10 @@
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -37,4 +38,14 @@ def interruptible() -> Iterator[None]:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the ledger is being written now
+    _cancel_jobs()
     raise Terminated(TERMINATED)
+
+
+def _cancel_jobs() -> None:
+    """As Spark's own handler of Ctrl-C does: threads that wait for a job's end go on."""
+    pyspark = sys.modules.get("pyspark")
+    active = pyspark.SparkContext._active_spark_context if pyspark else None
+    if active is not None:
+        with suppress(Exception):
+            active.cancelAllJobs()

@@ -54,7 +54,10 @@ def one_line(error: BaseException) -> str:
         return _first(str(error))
     if _jvm_is_gone(error):
         return JVM_GONE
-    chain = list(_messages(error))
+    try:
+        chain = list(_messages(error))
+    except Exception:  # Java has died before it could say why
+        return JVM_GONE
     reason = next((text for text in reversed(chain) if text and not EMPTY.match(text)), chain[0])
     file = _file_in(chain)
     if file and file not in reason:
@@ -112,6 +115,8 @@ def _file_in(chain: list[str]) -> str | None:
 def _jvm_is_gone(error: BaseException) -> bool:
     """True for what py4j raises when nobody answers."""
     names = {kind.__name__ for kind in type(error).__mro__}
+    if type(error).__name__ == "Py4JError":  # a call that was not answered; others carry a trace
+        return "Trace:" not in str(error) and "does not exist" not in str(error)
     return bool(names & JVM_ERRORS) and "py4j" in str(_modules(error))
 
 

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from deltalake.exceptions import DeltaError
+
+from longattn.etl.reasons import one_line
 from longattn.etl.run.context import Context
 from longattn.etl.tables.base import Table
+from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import (
     BEATS,
     DeltaRegister,
@@ -18,16 +22,18 @@ from longattn.etl.tables.lease import (
 )
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.open import is_catalog_name, location
-from longattn.udfs.errors import ConcurrentWriteError
+from longattn.udfs.errors import ConcurrentWriteError, TableError
+from longattn.udfs.storage import local_path
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Predecessor:
     """A run that held the root and ended without giving it back; what it had done by then."""
 
     holder: Holder
     written: dict[str, int]  # table -> version
     rows_added: dict[str, int]  # table -> rows more than when it began
+    closed: bool = False  # its rows in the ledger have been closed
 
 
 LOOK_AGAIN = 0.5  # seconds between two looks at a root that is held, at first
@@ -41,14 +47,11 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
     Waits `tables.wait` seconds for a root that another run holds. Catalog names have no register:
     there nothing is held. Raises ConcurrentWriteError when the wait is over.
     """
-    root = context.config.tables.root
-    if is_catalog_name(root):
+    lease = _claim(context, job, run_id)
+    if lease is None:
         yield None
         return
-    me = Holder(token=run_id, job=job, run_id=run_id, since=time.time(), **this_process())  # type: ignore[arg-type]
-    register = DeltaRegister(register_location(root))
-    lease = Lease(register, me, context.config.tables.lease, steady_clock)
-    _wait_for(lease, context, root)
+    dead = None
     try:
         with _renewed(lease):
             dead = _look_around(lease, context)
@@ -56,12 +59,32 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
             yield dead
     finally:
         context.tables.expect({}, None)
-        _release(lease, context)
+        if lease.took_over is None or (dead and dead.closed):
+            _release(lease, context)  # else what the dead run left is the next one's to close
 
 
 def register_location(root: str) -> str:
     """Where the register of a root lies."""
-    return location(root, "_lease").removeprefix("file://")
+    place = location(root, "_lease")
+    return local_path(place) or place
+
+
+def _claim(context: Context, job: str, run_id: str) -> Lease | None:
+    """Take the root; None where there can be no lease: catalogs, and stores only Spark reaches."""
+    root, settings = context.config.tables.root, context.config.tables
+    if is_catalog_name(root):
+        return None
+    me = Holder(token=run_id, job=job, run_id=run_id, since=time.time(), **this_process())  # type: ignore[arg-type]
+    lease = Lease(DeltaRegister(register_location(root)), me, settings.lease, steady_clock)
+    try:
+        _wait_for(lease, context, root)
+    except (DeltaError, OSError) as error:
+        reason = f"{root}: no lease can be kept in {root}/_lease: {one_line(error)}"
+        if isinstance(context.tables["runs"], DeltaRsTable):
+            raise TableError(reason) from None
+        context.progress.say(f"{reason}; no other run may write to this root meanwhile")
+        return None
+    return lease
 
 
 def _wait_for(lease: Lease, context: Context, root: str) -> None:

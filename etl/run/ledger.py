@@ -133,6 +133,7 @@ def _close_killed(context: Context, dead: Predecessor) -> None:
     for row in runs.where("status = 'running'").collect():
         if row["job"] not in READERS:
             context.tables.put_run(_killed(row.asDict(), dead))
+    dead.closed = True
 
 
 def _killed(row: dict[str, Any], dead: Predecessor) -> dict[str, Any]:

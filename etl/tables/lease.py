@@ -3,9 +3,9 @@
 A root has a register, one small value that is replaced by compare-and-set. It is the log of a Delta
 table without rows, `<root>/_lease`: a commit against a stale version fails, on every store that the
 tables themselves can be on. Who holds the root renews the value four times in the lease's length.
-Who wants it waits until the value has stayed the same for that length by its own clock, so clocks
-are never compared. The holder counts from before it began its last renewal, so it has stopped
-writing by the time another may begin.
+Who wants it waits until the value has stayed the same for the holder's length by its own clock, so
+clocks are never compared. The holder counts from before it began its last renewal, so it has
+stopped writing by the time another may begin.
 """
 
 import json
@@ -46,6 +46,7 @@ class Holder:
     born: str = ""  # tells a process from a later one of the same pid
     since: float = 0.0  # seconds since 1970, by the holder's clock: for people
     beat: float = 0.0
+    seconds: float = 60.0  # the length of this lease: who waits for it goes by it
     free: bool = False
     versions: dict[str, int] = field(default_factory=dict)
 
@@ -140,7 +141,7 @@ class Lease:
         self, register: Register, me: Holder, seconds: float, clock: Callable[[], float]
     ) -> None:
         self.register = register
-        self.me = me
+        self.me = replace(me, seconds=seconds)
         self.seconds = seconds
         self.clock = clock
         self.took_over: Holder | None = None  # who held the root and did not give it back
@@ -201,7 +202,7 @@ class Lease:
             return True
         if self._seen[0] != version:
             self._seen = (version, self.clock())
-        return self.clock() - self._seen[1] >= self.seconds
+        return self.clock() - self._seen[1] >= holder.seconds
 
 
 def steady_clock() -> float:

@@ -15,7 +15,8 @@ from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, LeaseLostErr
 from longattn.udfs.errors import TableError
 
 SECONDS = 60.0
-NAMES = ["a", "b", "c"]
+LENGTHS = {"a": SECONDS, "b": SECONDS, "c": 15.0}  # a config may set it otherwise
+NAMES = list(LENGTHS)
 
 
 class Memory:
@@ -53,7 +54,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     def claim(self, name: str, offset: float) -> Lease:
         me = Holder(token=name, job=name, run_id=name)
-        return Lease(self.register, me, SECONDS, lambda: self.now + offset)
+        return Lease(self.register, me, LENGTHS[name], lambda: self.now + offset)
 
     @rule(seconds=st.sampled_from([0.1, 5, 15, 30, 59.9, 60, 61, 200]))
     def time_passes(self, seconds: float) -> None:
