@@ -171,7 +171,7 @@ class DeltaRsTable(Table):
 
     def _create(self) -> DeltaTable:
         """Make the table; of two that make it at once the later finds it made."""
-        with suppress(CommitFailedError):
+        with suppress(CommitFailedError):  # with retries it would be made again, as version 1
             DeltaTable.create(
                 self.location,
                 deltalake.Schema.from_json(self.spec.schema.json()),
@@ -179,6 +179,7 @@ class DeltaRsTable(Table):
                 partition_by=list(self.spec.partition_by),
                 name=self.spec.name,
                 configuration={"delta.dataSkippingStatsColumns": ",".join(self.spec.indexed)},
+                commit_properties=CommitProperties(max_commit_retries=0),
             )
         return DeltaTable(self.location)
 

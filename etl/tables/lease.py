@@ -125,8 +125,13 @@ class DeltaRegister:
         schema = deltalake.Schema.from_json(json.dumps({"type": "struct", "fields": [COLUMN]}))
         with suppress(
             DeltaError
-        ):  # made by another just now; if not, opening it says what is wrong
-            DeltaTable.create(self.location, schema, configuration=LOG_CONFIGURATION)
+        ):  # made by another just now, or else opening it says what is wrong
+            DeltaTable.create(
+                self.location,
+                schema,
+                configuration=LOG_CONFIGURATION,
+                commit_properties=CommitProperties(max_commit_retries=0),  # else it is made twice
+            )
         return DeltaTable(self.location)
 
 

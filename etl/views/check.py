@@ -7,6 +7,7 @@ Exported files are hashed.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pyspark.sql import DataFrame, Row
@@ -46,10 +47,12 @@ def check(context: Context) -> Checked:
     tables = {name: table for name, table in context.tables.items() if name not in lost}
     counts = {name: d.rows for name, table in tables.items() if (d := table.detail())}
     made = {name: tables[name] for name in counts}
-    faults = [*lost.values(), *_of_each(made), *_between(made)]
+    damaged = {name: found for name, table in made.items() if (found := _damage(table))}
+    whole = {name: table for name, table in made.items() if name not in damaged}
+    faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole), *_between(whole)]
     note = _at_work(holder)
-    if "runs" in made and not note:
-        faults += _of_ledger(made["runs"].read(), counts)
+    if "runs" in whole and not note:
+        faults += _of_ledger(whole["runs"].read(), counts)
     faults += [*_of_scorer(context), *_of_exports(context)]
     return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), note=note)
 
@@ -86,10 +89,13 @@ def _lost(context: Context, known: Mapping[str, int]) -> Iterator[tuple[str, str
             yield name, str(error)
 
 
-def _of_each(tables: Mapping[str, Table]) -> Iterator[str]:
+def _damage(table: Table) -> list[str]:
+    mend = f"restore the file from a backup, or {RESTORE}"
+    return [f"table {table.location}: {fault}; {mend}" for fault in damaged_files(table)]
+
+
+def _of_keys(tables: Mapping[str, Table]) -> Iterator[str]:
     for table in tables.values():
-        for fault in damaged_files(table):
-            yield f"table {table.location}: {fault}; restore the file from a backup, or {RESTORE}"
         if found := _repeated(table):
             count, example = found
             yield f"table {table.location}: {count} rows repeat a key, as {example}; {RESTORE}"

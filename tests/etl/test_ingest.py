@@ -220,8 +220,9 @@ def test_what_killed_runs_left_is_removed_after_a_day(make_context: Make, tmp_pa
 def test_a_run_that_dies_between_appends_loses_and_doubles_nothing(
     make_context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
 ) -> None:
-    write(tmp_path / "a.jsonl", jsonl({"text": "a"}, {"text": None}, {"text": "b"}))
-    context = make_context(sources={"book": [{"path": str(tmp_path / "a.jsonl")}]})
+    records = [{"id": "1", "text": "a"}, {"text": None}, {"id": "2", "text": "b"}]
+    write(tmp_path / "a.jsonl", jsonl(*records, records[0]))
+    context = make_context(sources={"book": [{"path": str(tmp_path / "a.jsonl"), "id": "id"}]})
 
     def dying(write: Callable[..., Any]) -> Callable[..., Any]:
         def written(self: Any, name: str, *arguments: Any) -> Any:
@@ -237,10 +238,10 @@ def test_a_run_that_dies_between_appends_loses_and_doubles_nothing(
         with pytest.raises(KeyboardInterrupt):
             ingest.run(context.fresh())
     outcome = ingest_all(context)
-    assert outcome.rows_in == 3
-    assert texts(context, "book") == {"a.jsonl#1": "a", "a.jsonl#3": "b"}
-    assert refused(context) == {("a.jsonl", 2): "null_text"}
-    assert context.tables.read("rejects").count() == 1
+    assert outcome.rows_in == 4
+    assert texts(context, "book") == {"1": "a", "2": "b"}
+    assert refused(context) == {("a.jsonl", 2): "null_text", ("a.jsonl", 4): "repeated"}
+    assert context.tables.read("rejects").count() == 2
     assert context.tables.read("source_files").count() == 1
 
 
