@@ -19,7 +19,7 @@ from longattn.etl.export.write import Written, write_shards
 from longattn.etl.inputs.current import current_selection
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages.selection import fingerprint
-from longattn.etl.tables.open import is_catalog_name
+from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.errors import ExportError
 
 

@@ -20,8 +20,8 @@ from longattn.etl.tables.lease import (
     steady_clock,
     this_process,
 )
+from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.lost import refuse_lost
-from longattn.etl.tables.open import is_catalog_name, location
 from longattn.udfs.errors import ConcurrentWriteError, TableError
 from longattn.udfs.storage import local_path
 

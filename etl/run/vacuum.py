@@ -13,7 +13,7 @@ from longattn.etl.run.holding import register_location
 from longattn.etl.run.ledger import holding
 from longattn.etl.run.staging import stale
 from longattn.etl.tables.lease import DeltaRegister
-from longattn.etl.tables.open import is_catalog_name
+from longattn.etl.tables.locations import is_catalog_name
 
 DAYS = 7.0  # readers of versions older than this find their files gone
 

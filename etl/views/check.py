@@ -19,8 +19,8 @@ from longattn.etl.run.context import Context
 from longattn.etl.run.holding import register_location
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.lease import DeltaRegister, Holder, is_gone
+from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.lost import damaged_files, refuse_lost
-from longattn.etl.tables.open import is_catalog_name
 from longattn.udfs.errors import LongAttnError, ModelError
 from longattn.udfs.models.artefact import read_manifest, refuse_changed
 

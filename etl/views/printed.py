@@ -8,6 +8,8 @@ from longattn.etl.jobs import JOBS
 from longattn.etl.show import human_bytes, new_table
 from longattn.etl.views.status import Status
 
+MARKS = {"done": "[green]done[/]", "running": "[yellow]running[/]"}
+
 
 def tables_table(found: Status) -> Table:
     """Tables with version, rows, bytes and rows per domain."""
@@ -33,7 +35,7 @@ def jobs_table(found: Status) -> Table:
         run = found.jobs[name]
         refused = "  ".join(f"{reason} {rows:,}" for reason, rows in run["refused"].items())
         balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
-        mark = "[green]done[/]" if run["status"] == "done" else f"[red]failed[/] {run['error']}"
+        mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
         counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
         table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
     return table

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+SOUND = {"done", "running"}  # what a run's status is while nothing has gone wrong
+
+
 @dataclass(frozen=True)
 class Status:
     """Sizes by table, last runs by job, what each scorer has done, and what each job would do.
@@ -87,7 +90,7 @@ def _run(row: Row) -> Row:
     run = row | {name: dict(row[name] or {}) for name in maps}
     run["started"] = _moment(run["started"])
     refused = sum(run["refused"].values())
-    run["balances"] = run["rows_in"] == run["rows_out"] + refused and run["status"] == "done"
+    run["balances"] = run["rows_in"] == run["rows_out"] + refused and run["status"] in SOUND
     return run
 
 
