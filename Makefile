@@ -25,6 +25,7 @@ demo: demo-data ## score and select windows of real books, TeX and code
 evidence: setup ## does a score find coherent text? the tables of docs/evidence.md
 	@$(PYTHON) bin/fetch_demo.py --unseen
 	@$(PYTHON) -m benchmarks.evidence
+	@$(PYTHON) -m benchmarks.evidence.agreement --minutes 5
 
 evidence-gain: setup ## do scores without a model agree with a model's far gain? hours; goes on where it was
 	@$(PYTHON) bin/fetch_demo.py --unseen
