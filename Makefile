@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock docs demo demo-data evidence test test-airflow test-faults quick lint format dist clean
+.PHONY: help setup lock docs demo demo-data evidence test test-airflow test-faults quick families lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ quick: setup ## the tests that need neither Spark nor the demo's model
 
 docs: setup ## write the pages that are made from the code
 	@$(VENV)/bin/longattn config --markdown > docs/settings.md
+
+families: setup ## tiny models of sixty families: scored as their own attention, or refused (minutes)
+	@LONGATTN_FAMILIES=all $(PYTHON) -m pytest -q tests/udfs/test_families.py
 
 lint: setup ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .

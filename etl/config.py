@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from longattn.etl.yaml_file import WORDS, parse, read_settings
 from longattn.udfs.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
@@ -24,7 +24,19 @@ PathList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, s
 class Section(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_words(cls, value: Any) -> Any:
+        """Read yes, no, on and off as true and false, where a key takes nothing else."""
+        if not isinstance(value, Mapping):
+            return value
+        switches = {key for key, field in cls.model_fields.items() if field.annotation is bool}
+        return {
+            key: WORDS.get(v.lower(), v) if key in switches and isinstance(v, str) else v
+            for key, v in value.items()
+        }
 
 
 class TablesConfig(Section):
@@ -234,6 +246,46 @@ class Config(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _refuse_unknown_domains(self) -> "Config":
+        """A domain that no source has is a misspelt one, or a config copied from another corpus."""
+        for key, domains in self._domains_named() if self.sources else ():
+            for domain in domains:
+                if domain not in self.sources:
+                    meant = did_you_mean(domain, self.sources)
+                    raise ValueError(f"{key}: {domain} is no domain of `sources`{meant}")
+        packed = set(self.score.domains) & set(self.pack.domains)
+        if packed:
+            raise ValueError(f"score.domains: {min(packed)}: packed domains are not scored")
+        if self.mix.weights and not any(self.mix.weights.values()):
+            raise ValueError("mix.weights: all are 0, so that nothing would be in the mix")
+        return self
+
+    def _domains_named(self) -> list[tuple[str, Iterable[str]]]:
+        """Every key whose value names domains, with those it names."""
+        by_domain = {
+            "mix.weights": self.mix.weights,
+            "ingest.min_tokens": self.ingest.min_tokens,
+            "ingest.max_tokens": self.ingest.max_tokens,
+            "window.min_tokens": self.window.min_tokens,
+            "window.max_tokens": self.window.max_tokens,
+            "select.fraction": self.select.fraction,
+            "select.tokens": self.select.tokens,
+            "select.percentile": self.select.percentile,
+            "select.threshold": self.select.threshold,
+        }
+        listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
+        found = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
+        return [*found.items(), *listed.items()]
+
+    @model_validator(mode="after")
+    def _refuse_a_distance_of_a_window(self) -> "Config":
+        """No two tokens of a window are as far apart as it is long: every DS would be 0."""
+        k, length = self.window.k, self.window.length
+        if k is not None and k >= length:
+            raise ValueError(f"window.k: {k} is not below window.length, {length}: nothing is far")
+        return self
+
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the settings; the ledger names configs by it."""
@@ -264,7 +316,7 @@ def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
 
 
 def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, Any]:
-    settings = _read_yaml(path) if path else {}
+    settings = read_settings(path) if path else {}
     for override in overrides:
         _apply_override(settings, override)
     return settings
@@ -289,24 +341,6 @@ def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
     return []
 
 
-def _read_yaml(path: str | Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"--config {path}: not UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
-    if settings is not None and not isinstance(settings, dict):
-        raise ConfigError(
-            f"--config {path}: expected a mapping of sections, got a {_kind(settings)}"
-        )
-    return settings or {}
-
-
 def _apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one `a.b=c` in place; c is read as YAML, so 3, true, [1, 2] and null mean themselves."""
     key, equals, text = override.partition("=")
@@ -317,10 +351,7 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
     for parent in parents:
         child = node.get(parent)
         node[parent] = node = dict(child) if isinstance(child, Mapping) else {}
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is not YAML") from None
+    node[last] = parse(text, f"--set {override}")
 
 
 def _explain_all(error: ValidationError) -> list[str]:
@@ -374,7 +405,3 @@ def _section_at(model: type[BaseModel], key: str) -> type[BaseModel]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return nested.get(key, model)
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

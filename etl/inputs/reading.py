@@ -23,6 +23,7 @@ class Plan:
     specs: list[SourceSpec]
     pending: list[SourceFile]
     n_finished: int
+    begun: frozenset[int] = frozenset()  # specs of which some file was read before
 
     @property
     def key(self) -> str:
@@ -33,10 +34,13 @@ class Plan:
 
 def read_all(context: Context, plan: Plan) -> DataFrame:
     """All pending files as staged rows: in Python where it can open them, else through Spark."""
-    by_python = [file for file in plan.pending if local_path(file.uri) and not is_table(file, plan)]
-    frames = [read_locally(context, by_python, plan.specs)] if by_python else []
+    refused = [file for file in plan.pending if file.refusal]
+    to_read = [file for file in plan.pending if not file.refusal]
+    by_python = [file for file in to_read if local_path(file.uri) and not is_table(file, plan)]
+    frames = [stage.refused_files(context.spark, refused, plan.specs)] if refused else []
+    frames += [read_locally(context, by_python, plan.specs)] if by_python else []
     for number, spec in enumerate(plan.specs):
-        files = [f for f in plan.pending if f.spec == number and f not in by_python]
+        files = [f for f in to_read if f.spec == number and f not in by_python]
         tables = [file for file in files if is_table(file, plan)]
         frames += [read_table(context.spark.read.table(t.uri), t.uri, spec) for t in tables]
         others = [file for file in files if file not in tables]

@@ -66,6 +66,10 @@ def export(
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
         context.progress.say(f"export: {target.path}: {damage[0]}{more}; it is written again")
     plan = stage.plan(selection, target.shard_tokens)
+    if not plan.samples:
+        raise ExportError(
+            f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
+        )
     folder.begin()
     written = _write(context, selection, plan, FORMATS[format_name], target, folder)
     if written.samples != plan.samples:

@@ -22,8 +22,9 @@ from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import SOURCE_FILES
 from longattn.udfs.documents.bytes import compression
 from longattn.udfs.documents.formats import SourceSpec
-from longattn.udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError, NothingLeft
 
+EXCERPT = 120  # characters of a record shown where all were refused
 NEW = "new"  # beside the reasons of refused records
 Counted = dict[tuple[str, str, str], Counter[str]]  # (domain, source, uri) -> reason -> records
 
@@ -33,6 +34,7 @@ def run(context: Context) -> Outcome:
     plan = make_plan(context)
     metrics = {
         "files": float(len(plan.pending)),
+        "refused_files": float(sum(file.refusal is not None for file in plan.pending)),
         "skipped_files": float(plan.n_finished),
         "bytes": float(sum(file.n_bytes for file in plan.pending)),
     }
@@ -59,7 +61,10 @@ def make_plan(context: Context) -> Plan:
     pending = not_finished(context, files, specs)
     check_columns(context.spark, pending, specs)
     warn_of_big_files(context, pending)
-    return Plan(specs=specs, pending=pending, n_finished=len(files) - len(pending))
+    left = {(file.spec, file.uri) for file in pending}
+    begun = {file.spec for file in files if (file.spec, file.uri) not in left}
+    n_finished = len(files) - len(pending)
+    return Plan(specs=specs, pending=pending, n_finished=n_finished, begun=frozenset(begun))
 
 
 def not_finished(
@@ -93,6 +98,7 @@ def commit(context: Context, plan: Plan, save: Save) -> Counted:
     staged = save("rows", read_all(context, plan).withColumn("staged_id", staged_id))
     refused = save("refused", stage.refusals(staged, context.tables.read("documents")))
     counted = count(stage.counts(staged, refused))
+    refuse_lost_sources(plan, counted, staged)
     seen = context.tables.versions_read.get("documents")  # the version that refusals looked at
     txn = Txn(app_id=f"ingest-{plan.key}-{seen}", version=1)
     if set(total(counted)) - {NEW, "filtered", "already_ingested"}:
@@ -110,6 +116,36 @@ def count(counts: DataFrame) -> Counted:
         place = counted.setdefault((row.domain, row.source, row.source_uri), Counter())
         place[row.reason or NEW] = row.n
     return counted
+
+
+def refuse_lost_sources(plan: Plan, counted: Counted, staged: DataFrame) -> None:
+    """Raise NothingLeft for a source that is read for the first time and gives no document.
+
+    One with files that were read before may have a bad day.
+    """
+    for number, spec in enumerate(plan.specs):
+        uris = {file.uri for file in plan.pending if file.spec == number}
+        if not uris or number in plan.begun:
+            continue
+        seen = total({k: n for k, n in counted.items() if k[0] == spec.domain and k[2] in uris})
+        if not seen.keys() & {NEW, "already_ingested", "repeated"}:
+            raise NothingLeft(f"sources.{spec.domain}: {_lost(seen, uris, staged)}")
+
+
+def _lost(seen: Counter[str], uris: set[str], staged: DataFrame) -> str:
+    """What became of a source's records, and of one of them what it was."""
+    if not seen:
+        return f"no record in its {len(uris):,} files, {min(uris)} for one"
+    reason, _ = seen.most_common(1)[0]
+    mine = F.col("source_uri").isin(*sorted(uris)[:1000]) & (F.col("reason") == reason)
+    row = staged.where(mine).orderBy("source_uri", "source_row").first()
+    counts = ", ".join(f"{n:,} {why}" for why, n in seen.most_common())
+    said = f"all of its {seen.total():,} records were refused: {counts}"
+    if row is None:
+        return said
+    place = f"{row.source_uri}, record {row.source_row}" if row.source_row else row.source_uri
+    shown = f": {row.excerpt[:EXCERPT]}" if row.excerpt else ""
+    return " ".join(f"{said}; {place}: {row.detail}{shown}".split())
 
 
 def total(counted: Counted) -> Counter[str]:

@@ -217,7 +217,7 @@ def _figures(
     if len(documents):
         drawn["lengths"] = figures.lengths(documents, context.config.window.length, palette)
     shares = [
-        (*key.removeprefix("overlap/").rsplit("/", 1), value)
+        (*key.removeprefix("overlap/").split("/", 1), value)  # a domain may have a slash
         for key, value in metrics.items()
         if key.startswith("overlap/")
     ]

@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl import names
+from longattn.etl.config import Config
 from longattn.etl.inputs.candidates import cached, considered, near_cut
 from longattn.etl.inputs.evaluation import without_contaminated
 from longattn.etl.run.batching import Batch, FileCount, Pace, batches, file_counts, numbered
@@ -27,6 +28,7 @@ from longattn.etl.run.heartbeat import Heartbeats, heartbeats
 from longattn.etl.run.staging import Save, staging
 from longattn.etl.stages import score as stage
 from longattn.etl.tables.schema import SCORES
+from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import scorer_version
 
@@ -76,11 +78,33 @@ class Pending:
 def run(context: Context) -> Outcome:
     """Score what this scorer has not seen; rows are windows."""
     spec = names.scorer_spec(context.config)
+    names.refuse_other_tokenizer(context.config)
     with staging(context, "score") as save:
-        outcome = score_pending(context, spec, pending(context, spec, save))
+        windows = pending(context, spec, save)
+        if not windows.n_windows:
+            refuse_no_windows(context)
+        outcome = score_pending(context, spec, windows)
         if context.config.score.cascade is None:
             return outcome
         return replace(outcome, metrics=outcome.metrics | settle_cut(context, save))
+
+
+def refuse_no_windows(context: Context) -> None:
+    """Raise NothingLeft where this config has no windows at all; scored ones are windows too."""
+    mine, domains = names.windowing(context.config), scored_domains(context.config)
+    windows = context.tables.read("windows")
+    if windows.where((F.col("windowing") == mine) & F.col("domain").isin(*domains)).isEmpty():
+        found = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
+        there = ", ".join(f"{row.domain} by {row.windowing}" for row in found.collect())
+        raise NothingLeft(
+            f"score: no windows of {', '.join(domains)} by {mine} (there are: {there or 'none'}):"
+            " run `longattn windows` with this config"
+        )
+
+
+def scored_domains(config: Config) -> list[str]:
+    """score.domains, or all domains that are not packed."""
+    return config.score.domains or [d for d in config.sources if d not in config.pack.domains]
 
 
 def settle_cut(context: Context, save: Save) -> dict[str, float]:
@@ -127,8 +151,7 @@ def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
         windowing=names.windowing(config),
         scorer=scorer_version(spec),
     )
-    wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
-    return windows.where(F.col("domain").isin(*wanted))
+    return windows.where(F.col("domain").isin(*scored_domains(config)))
 
 
 def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outcome:

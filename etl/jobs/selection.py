@@ -14,6 +14,7 @@ from longattn.etl.stages import mix as mixing
 from longattn.etl.stages import rank
 from longattn.etl.stages import selection as stage
 from longattn.etl.tables.schema import SELECTIONS
+from longattn.udfs.errors import NothingLeft
 
 
 def run(context: Context) -> Outcome:
@@ -36,12 +37,30 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     with cached(_kept(context, rows, scored)) as kept:
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
+        _refuse_nothing(config, scored, shares, mixed)
         context.tables.replace_where("selections", mixed, {"selection": name})
     selection = context.tables["selections"].read().where(F.col("selection") == name)
     packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
     ranked = selection.where(F.col("lds").isNotNull())
     overlaps = _overlaps(config, rows, scored, ranked)
     return _outcome(scored, packed, selection, shares, overlaps)
+
+
+def _refuse_nothing(
+    config: Config, scored: dict[str, int], shares: list[mixing.Share], mixed: DataFrame
+) -> None:
+    """Raise NothingLeft, before anything is written, for a selection without a window."""
+    if not any(share.supply.windows for share in shares):
+        raise NothingLeft(
+            f"select: no scores by {names.scoring(config)} of windows {names.windowing(config)}:"
+            " run `longattn score` with this config"
+        )
+    if mixed.where("copies > 0").isEmpty():
+        there = ", ".join(f"{s.domain} {s.supply.tokens:,} of {s.planned:,}" for s in shares)
+        raise NothingLeft(
+            f"select: no window fits into the mix; tokens selected of those planned: {there}"
+            f" ({sum(scored.values()):,} windows scored): look at mix and select"
+        )
 
 
 def _kept(context: Context, rows: DataFrame, scored: dict[str, int]) -> DataFrame:

@@ -24,6 +24,7 @@ from longattn.etl.stages import pack
 from longattn.etl.stages import windows as stage
 from longattn.etl.stages.dedup import kept_documents
 from longattn.etl.tables.base import Txn
+from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import separator_id
 from longattn.udfs.windows.cut import PackSpec, WindowSpec
 
@@ -34,6 +35,9 @@ Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 def run(context: Context) -> Outcome:
     """Window and pack what has no length yet, and decontaminate; rows are documents."""
     config, started = context.config, time.monotonic()
+    names.refuse_other_tokenizer(config)
+    if context.tables.read("documents").isEmpty():
+        raise NothingLeft("windows: there are no documents: run `longattn ingest` with this config")
     duplicates = F.broadcast(context.tables.read("duplicates"))  # a shuffle would carry the text
     documents = kept_documents(context.tables.read("documents"), duplicates)
     packed = F.col("domain").isin(*config.pack.domains)

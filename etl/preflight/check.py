@@ -2,7 +2,7 @@
 unless there is a GPU. Nothing is written but nameless files that are gone at once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from longattn.etl.config import Config
 from longattn.etl.jobs import JOBS
@@ -11,7 +11,6 @@ from longattn.etl.preflight.look import Look
 from longattn.etl.preflight.outputs import connector_findings, disk_findings, output_findings
 from longattn.etl.preflight.scoring import device_findings, scorer_findings, tokenizer_findings
 from longattn.etl.preflight.sources import source_findings
-from longattn.udfs.errors import did_you_mean
 
 
 def check(config: Config, jobs: Sequence[str] = tuple(JOBS)) -> list[Finding]:
@@ -37,31 +36,7 @@ def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:
         if "ingest" in jobs:
             yield fault("sources", "none given; for example sources.book: [{path: books/*.jsonl}]")
         return
-    for key, named in _named_domains(config):
-        for domain in named:
-            if domain not in config.sources:
-                there = did_you_mean(domain, config.sources)
-                yield fault(key, f"{domain} is no domain of `sources`{there}")
     if unmixed := set(config.sources) - set(config.mix.weights or config.sources):
         yield note("mix.weights", f"leaves out {', '.join(sorted(unmixed))}")
     if set(config.sources) <= set(config.pack.domains):
         yield note("pack.domains", "every domain is packed: none is scored")
-    if both := set(config.score.domains) & set(config.pack.domains):
-        yield fault("score.domains", f"{', '.join(sorted(both))}: packed domains are not scored")
-
-
-def _named_domains(config: Config) -> Iterator[tuple[str, Iterable[str]]]:
-    """Every key that names domains, with those it names."""
-    yield "pack.domains", config.pack.domains
-    yield "score.domains", config.score.domains
-    yield "mix.weights", config.mix.weights
-    by_domain = {
-        "ingest": ("min_tokens", "max_tokens"),
-        "window": ("min_tokens", "max_tokens"),
-        "select": ("fraction", "tokens", "percentile", "threshold"),
-    }
-    for section, keys in by_domain.items():
-        for key in keys:
-            value = getattr(getattr(config, section), key)
-            if isinstance(value, dict):
-                yield f"{section}.{key}", value

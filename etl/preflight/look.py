@@ -1,17 +1,15 @@
 """What the sources hold: their files, and the first records of each, read as ingest reads them."""
 
 import fnmatch
-import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from longattn.etl.config import Config, SourceConfig
 from longattn.etl.inputs.listing import is_table_name, spec_of
+from longattn.etl.inputs.local_files import list_local
 from longattn.udfs.documents.bytes import Split, compression
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row
@@ -92,7 +90,10 @@ def _list(look: Look, path: str) -> None:
     if local is None:
         look.unread.append(path)
         return
-    files = _delta_files(look, local) if look.source.format == "delta" else list(_files(local))
+    try:
+        files = _delta_files(look, local) if look.source.format == "delta" else _files(local)
+    except FileNotFoundError:
+        files = []
     wanted = [file for file in files if _wanted(file, look.source)]
     if not files:
         raise SourceError(f"{look.label}: no such file or folder: {path}")
@@ -101,30 +102,14 @@ def _list(look: Look, path: str) -> None:
     look.files += sorted(wanted, key=lambda file: file.path)
 
 
-def _files(path: str) -> Iterator[File]:
-    """Files at a path, in a folder or of a glob; what Spark takes for hidden is left out."""
-    base = path if os.path.exists(path) else _above_glob(path)
-    for found in [path] if os.path.exists(path) else _matches(path):
-        below = [Path(found)] if os.path.isfile(found) else sorted(Path(found).rglob("*"))
-        for file in below:
-            hidden = any(part[0] in "._" for part in file.relative_to(found).parts)
-            if file.is_file() and not hidden:
-                name = file.name if str(file) == base else os.path.relpath(file, base)
-                yield File(str(file), name, file.stat().st_size)
-
-
-def _matches(pattern: str) -> list[str]:
-    """Paths of a glob; {a,b} as Hadoop has it."""
-    if brace := re.search(r"\{([^{}]*)\}", pattern):
-        parts = brace[1].split(",")
-        whole = [pattern[: brace.start()] + part + pattern[brace.end() :] for part in parts]
-        return [found for one in whole for found in _matches(one)]
-    return sorted(glob.glob(pattern, recursive=True))
-
-
-def _above_glob(path: str) -> str:
-    wild = re.search(r"[*?\[{]", path)
-    return path[: wild.start()].rpartition("/")[0] or "." if wild else path
+def _files(path: str) -> list[File]:
+    """Files at a path, in a folder or of a glob, less those that ingest will refuse."""
+    listed = list_local([path], lambda _uri, _name: True)
+    return [
+        File(file.uri.removeprefix("file:"), file.name, file.n_bytes)
+        for file in listed
+        if file.refusal is None
+    ]
 
 
 def _wanted(file: File, source: SourceConfig) -> bool:

@@ -12,7 +12,7 @@ from longattn.etl.tables.schema import DOCUMENTS, REJECTS
 from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
 from longattn.udfs.documents.bytes import Split
-from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.documents.formats import Item, SourceSpec
 from longattn.udfs.documents.records import STAGED_DDL, to_batches, to_row
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class SourceFile:
     name: str  # path below the folder or glob that the config names
     fingerprint: str
     constants: str | None = None
+    refusal: tuple[str, str] | None = None  # reason and detail, where it is not to be read
 
     def split(self, start: int, end: int) -> Split:
         """Its bytes [start, end), whose first row is not known yet."""
@@ -121,6 +122,20 @@ def _read(
         for spec, split in _splits_in(batches)
         for item in sources.read(split, specs[spec])
     )
+
+
+def refused_files(
+    spark: SparkSession, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
+) -> DataFrame:
+    """A refusal of STAGED_DDL for each file that its listing has refused."""
+    columns = [column.split()[0] for column in STAGED_DDL.split(", ")]
+    rows = []
+    for file in files:
+        reason, detail = file.refusal or ("unreadable", "")
+        item = Item(None, None, None, reason, detail, file.name)
+        row = to_row(item, file.uri, file.name, specs[file.spec])
+        rows.append(tuple(row.get(column) for column in columns))
+    return spark.createDataFrame(rows, STAGED_DDL)
 
 
 def union(frames: Sequence[DataFrame]) -> DataFrame:

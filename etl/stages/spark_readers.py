@@ -36,7 +36,9 @@ def read_with_spark(
     large = [f for f in files if not _is_whole(f, spec, whole_bytes)]
     frames = [_read_whole(spark, small, spec)] if small else []
     if large and spec.format in ("parquet", "delta"):
-        frames.append(_read_rows(spark.read.parquet(*_uris(large)), large, spec))
+        # one file's columns are not another's: a table may have got one later
+        rows = spark.read.option("mergeSchema", "true").parquet(*_uris(large))
+        frames.append(_read_rows(rows, large, spec))
     elif large:
         frames.append(_read_lines(spark, large, spec))
     return union(frames)
@@ -57,7 +59,7 @@ def _read_rows(rows: DataFrame, files: Sequence[SourceFile], spec: SourceSpec) -
 
 
 def _mapped(rows: DataFrame, spec: SourceSpec) -> list[Column]:
-    return [F.col(f"`{name}`") for name in spec.columns if name in rows.columns]
+    return [F.col(f"`{name.replace('`', '``')}`") for name in spec.columns_in(rows.columns)]
 
 
 def _is_whole(file: SourceFile, spec: SourceSpec, whole_bytes: int) -> bool:

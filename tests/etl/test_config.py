@@ -119,3 +119,140 @@ def test_a_cascade_needs_standard_errors(settings: dict[str, object], message: s
 def test_words_are_no_ids_to_train_with() -> None:
     message = refusal("tokenizer=words", "export.megatron={path: out}")
     assert "export.megatron is of token ids, and the tokenizer words has none" in message
+
+
+# --- YAML as people write it
+
+
+def written(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_key_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    text = "sources:\n  book: [{path: a}]\n  news: [{path: b}]\n  book: [{path: c}]\n"
+    assert "key 'book' twice, in lines 2 and 4" in refusal_of(written(tmp_path, text))
+    text = "seed: 1\nwindow: {length: 64, length: 32}\n"
+    assert "key 'length' twice, in lines 2 and 2" in refusal_of(written(tmp_path, text))
+
+
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    text = """
+    sources:
+      a: [&books {path: x, text: body}]
+      b: [&code {<<: *books, text: content}]
+      c: [{<<: *code, path: y}]
+    """
+    loaded = config.load(written(tmp_path, text))
+    (b,), (c,) = loaded.sources["b"], loaded.sources["c"]
+    assert (b.path, b.text) == (["x"], "content")
+    assert (c.path, c.text) == (["y"], "content")
+
+
+@pytest.mark.parametrize("word", ["no", "yes", "on", "off", "null", "1984", "1e3", "~", "true"])
+def test_any_word_is_a_domain(word: str, tmp_path: Path) -> None:
+    text = f"sources:\n  {word}: [{{path: a}}]\nmix: {{weights: {{{word}: 1}}}}\n"
+    loaded = config.load(written(tmp_path, text))
+    assert list(loaded.sources) == [word] == list(loaded.mix.weights)
+
+
+def test_norwegian_is_a_language_and_no_is_no(tmp_path: Path) -> None:
+    text = "sources: {book: [{path: a, where: {lang: [no, en]}}]}\ndedup: {enabled: no}\n"
+    loaded = config.load(written(tmp_path, text))
+    assert loaded.sources["book"][0].where == {"lang": ["no", "en"]}
+    assert loaded.dedup.enabled is False
+    assert config.load(None, ["window.bos=on"]).window.bos is True
+
+
+@pytest.mark.parametrize("text", ["2.5e6", "2.5E+6", "2500000", "2500000.0", "25e5"])
+def test_numbers_may_have_exponents(text: str) -> None:
+    loaded = config.load(None, [f"score.rope_theta={text}"])
+    assert loaded.score.rope_theta == 2_500_000.0 and type(loaded.score.rope_theta) is float
+    assert loaded.hash == config.load(None, ["score.rope_theta=2500000.0"]).hash
+
+
+def test_whole_numbers_may_have_exponents() -> None:
+    loaded = config.load(None, ["select.tokens=1.5e9", "mix.tokens=5e9", "select.alpha=5e-1"])
+    assert (loaded.select.tokens, loaded.mix.tokens) == (1_500_000_000, 5_000_000_000)
+    assert type(loaded.select.tokens) is int and loaded.select.alpha == 0.5
+    assert refusal("mix.tokens=1.5e-1").startswith("config: mix.tokens: ")
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e999"])
+def test_a_number_is_finite(value: str) -> None:
+    assert "finite number" in refusal(f"select.alpha={value}")
+
+
+def test_a_distance_of_the_whole_window_is_refused() -> None:
+    assert "window.k: 64 is not below window.length, 64" in refusal("window={length: 64, k: 64}")
+    assert config.load(None, ["window={length: 64, k: 63}"]).window.k == 63
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom"])
+def test_a_file_in_unicode_is_read(encoding: str, tmp_path: Path) -> None:
+    text = "sources: {日本: [{path: bücher}]}\n"
+    data = text.encode(encoding.removesuffix("-bom"))
+    data = b"\xff\xfe" + data if encoding.endswith("-bom") else data
+    loaded = config.load(written(tmp_path, data))
+    assert loaded.sources["日本"][0].path == ["bücher"]
+
+
+def test_a_file_in_latin_1_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "seed: 1\nsources: {b: [{path: bücher}]}\n".encode("latin-1"))
+    assert refusal_of(path).endswith("byte 0xfc in line 2 is not utf-8: save it as UTF-8")
+
+
+# --- domains are those of the sources
+
+TWO = ["sources.book=[{path: a}]", "sources.wiki=[{path: b}]"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "mix.weights={boook: 1, wiki: 1}",
+        "mix={boook: 30, wiki: 70}",
+        "score.domains=[boook]",
+        "pack.domains=[boook]",
+        "window.min_tokens={boook: 9}",
+        "window.max_tokens={boook: 9}",
+        "ingest.min_tokens={boook: 9}",
+        "ingest.max_tokens={boook: 9}",
+        "select.fraction={boook: 0.5}",
+        "select.tokens={boook: 9}",
+        "select.percentile={boook: [50, 100]}",
+        "select.threshold={boook: 0.5}",
+    ],
+)
+def test_a_domain_that_no_source_has_is_refused(override: str) -> None:
+    said = refusal(*TWO, override)
+    assert said.startswith(f"config: {override.partition('=')[0].removesuffix('mix') or 'mix'}")
+    assert said.endswith("boook is no domain of `sources` (did you mean 'book'?)")
+    config.load(None, [*TWO, override.replace("boook", "book")])
+
+
+def test_weights_of_another_corpus_say_so() -> None:
+    said = refusal("sources.news=[{path: a}]", "mix.weights={arxiv: 30, book: 30, code: 30}")
+    assert said == "config: mix.weights: arxiv is no domain of `sources` (there are: news)"
+
+
+def test_weights_of_nothing_are_refused() -> None:
+    assert "all are 0" in refusal(*TWO, "mix.weights={book: 0, wiki: 0}")
+    assert config.load(None, [*TWO, "mix.weights={book: 0, wiki: 1}"])
+
+
+def test_a_packed_domain_is_not_scored() -> None:
+    assert "wiki: packed domains" in refusal(*TWO, "pack.domains=[wiki]", "score.domains=[wiki]")
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "longabc-32k.yaml"])
+def test_the_configs_that_come_with_it_are_valid(name: str) -> None:
+    assert config.load(Path(__file__).parents[2] / "conf" / name).sources

@@ -17,11 +17,12 @@ import zstandard
 from deltalake import write_deltalake
 
 from longattn.etl.inputs.listing import list_files, specs_of
+from longattn.etl.inputs.remote_files import list_remote
 from longattn.etl.jobs import ingest
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.stages import ingest as stage
 from longattn.etl.stages.spark_readers import read_with_spark
-from longattn.udfs.errors import ConfigError, SourceError, UserError
+from longattn.udfs.errors import ConfigError, NothingLeft, SourceError, UserError
 
 pytestmark = pytest.mark.spark
 
@@ -104,7 +105,8 @@ def test_all_formats_as_users_have_them(make_context: Make, tmp_path: Path) -> N
     assert (outcome.rows_in, outcome.metrics["files"]) == (11, 10)
     stored = context.tables.read("documents").where("domain = 'arxiv'").first()
     assert json.loads(stored.meta) == {"meta.language": "en"}
-    assert ingest_all(context).metrics == {"files": 0, "skipped_files": 10, "bytes": 0}
+    files = {"files": 0, "refused_files": 0, "skipped_files": 10}
+    assert ingest_all(context).metrics == files | {"bytes": 0}
 
 
 def test_documents_of_too_few_or_too_many_tokens_are_refused_before_dedup(
@@ -295,6 +297,127 @@ def test_what_is_wrong_with_a_source_is_said_before_any_work(
     assert "set id" in told(path=str(tmp_path / "nothing"), format="delta")
     with pytest.raises(ConfigError, match="sources"):
         ingest.run(make_context())
+
+
+def test_a_source_that_gives_nothing_fails_and_shows_a_record(
+    make_context: Make, tmp_path: Path
+) -> None:
+    record = {"title": "T", "body": "a text", "lang": "en"}
+    good = write(tmp_path / "good.jsonl", jsonl({"text": "a"}))
+    other = write(tmp_path / "other.jsonl", jsonl(record, record))
+
+    def told(**book: Any) -> str:
+        sources = {"good": [{"path": good}], "book": [{"path": other, **book}]}
+        context = make_context(sources=sources)
+        with pytest.raises(NothingLeft) as caught:
+            ingest.run(context)
+        assert all(context.tables[name].version() is None for name in context.tables)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    said = told(text="bdy")
+    assert "sources.book: all of its 2 records were refused: 2 missing_text" in said
+    assert "other.jsonl, record 1: no field bdy (there are: title, body, lang)" in said
+    assert '{"title": "T", "body": "a text"' in told(text="body", where={"lang": ["de"]})
+    assert "no field language (there are:" in told(text="body", where={"language": ["en"]})
+    assert "no record in its 1 files" in told(path=write(tmp_path / "blank.jsonl", b"\n\n"))
+    assert "1 empty_file" in told(path=write(tmp_path / "empty.jsonl", b""))
+
+
+def test_a_source_that_was_read_before_may_have_a_bad_day(
+    make_context: Make, tmp_path: Path
+) -> None:
+    write(tmp_path / "in/a.jsonl", jsonl({"text": "a"}))
+    context = make_context(sources={"book": [{"path": str(tmp_path / "in")}]})
+    ingest_all(context)
+    write(tmp_path / "in/b.jsonl", jsonl({"txt": "b"}))
+    assert ingest_all(context).refused == {"missing_text": 1}
+
+
+def test_files_refused_are_in_the_ledger_and_in_rejects_once(
+    make_context: Make, tmp_path: Path
+) -> None:
+    write(tmp_path / "t/__init__.py", b"a")
+    write(tmp_path / "t/_b [1]: 100%.py", b"b")
+    write(tmp_path / "t/ü/日本.py", b"c")
+    write(tmp_path / "t/empty.py", b"")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/t/b\xfccher.py")).write_bytes(b"d")
+    (tmp_path / "t/gone.py").symlink_to("nowhere")
+    (tmp_path / "t/loop").symlink_to(".")
+    context = make_context(sources={"code": [{"path": str(tmp_path / "t"), "format": "text"}]})
+    outcome = ingest_all(context)
+    assert texts(context, "code") == {
+        "__init__.py": "a",
+        "_b [1]: 100%.py": "b",
+        "ü/日本.py": "c",
+        "b%FCcher.py": "d",
+    }
+    found = {("empty.py", None), ("gone.py", None), ("loop", None)}
+    assert set(refused(context)) == found
+    assert outcome.refused == {"empty_file": 1, "dangling_link": 1, "same_folder": 1}
+    assert (outcome.metrics["files"], outcome.metrics["refused_files"]) == (7, 3)
+    assert outcome.rows_in == 7
+
+    again = ingest_all(context)
+    assert (again.rows_in, again.metrics["skipped_files"]) == (0, 7)
+    (tmp_path / "t/gone.py").unlink()
+    write(tmp_path / "t/gone.py", b"there")
+    assert ingest_all(context).rows_out == 1
+
+
+def test_a_remote_listing_says_what_spark_hides(spark: Any, tmp_path: Path) -> None:
+    """`file:` stands in for an object store: the listing is Hadoop's."""
+    for name in ("a.jsonl", "_b.jsonl", "sub/c.jsonl", ".d/e.jsonl", "_SUCCESS", "_delta_log/0"):
+        write(tmp_path / name, b"x")
+    write(tmp_path / "empty.jsonl", b"")
+
+    def reasons(path: str) -> dict[str, str | None]:
+        found = list_remote(spark, f"file:{tmp_path}{path}", "book")
+        assert all(file.uri == f"file:{tmp_path}/{file.name}" for file in found)
+        return {file.name: file.refusal and file.refusal[0] for file in found}
+
+    plain = {"a.jsonl": None, "_b.jsonl": "hidden_name", "empty.jsonl": "empty_file"}
+    assert reasons("") == plain | {"sub/c.jsonl": None, ".d/e.jsonl": "hidden_name"}
+    assert reasons("/*.jsonl") == plain
+    with pytest.raises(SourceError, match="no such file or folder"):
+        reasons("/gone/*")
+
+
+def test_a_column_added_later_to_a_table_is_null_before(make_context: Make, tmp_path: Path) -> None:
+    path = str(tmp_path / "delta")
+    write_deltalake(path, pa.table({"id": ["1"], "text": ["a"]}))
+    more = pa.table({"id": ["2"], "text": ["b"], "lang": ["en"]})
+    write_deltalake(path, more, mode="append", schema_mode="merge")
+    source = {"path": path, "format": "delta", "id": "id", "meta": ["lang"]}
+    context = make_context(sources={"book": [source]})
+    assert ingest_all(context).rows_out == 2
+    rows = context.tables.read("documents").select("source_id", "meta").collect()
+    assert {row.source_id: json.loads(row.meta)["lang"] for row in rows} == {"1": None, "2": "en"}
+
+
+def test_a_shallow_clone_reads_the_files_of_another_table(
+    make_context: Make, tmp_path: Path
+) -> None:
+    write_deltalake(tmp_path / "table", pa.table({"id": ["1"], "text": ["a"]}))
+    (log,) = (tmp_path / "table/_delta_log").glob("*.json")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if "add" in line:
+            line["add"]["path"] = f"file://{tmp_path}/table/{line['add']['path']}"
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write(tmp_path / "clone/_delta_log" / log.name, text.encode())
+    source = {"path": str(tmp_path / "clone"), "format": "delta", "id": "id"}
+    context = make_context(sources={"book": [source]})
+    ingest_all(context)
+    assert texts(context, "book") == {"1": "a"}
+
+
+def test_a_column_twice_is_named(make_context: Make, tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["text", "x", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = {"path": str(tmp_path / "a.parquet"), "format": "parquet"}
+    with pytest.raises(SourceError, match=r"column 'text' twice in .*a\.parquet"):
+        ingest.run(make_context(sources={"book": [source]}))
 
 
 def test_a_file_in_two_domains_and_twice_in_one(make_context: Make, tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from longattn.etl import config as config_module
 from longattn.etl import names
 from longattn.etl.jobs import score
+from longattn.etl.jobs import windows as windows_job
 from longattn.etl.run.context import Context
 from longattn.etl.run.fresh import FreshCommits
 from longattn.etl.run.staging import staging
 from longattn.etl.tables.schema import WINDOWS
+from longattn.udfs.errors import ConfigError, NothingLeft
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.registry import load_scorer
 from tests.udfs.models import LENGTH, K, eager_statistics, make_checkpoint
@@ -105,6 +108,44 @@ def test_measures_are_stored_with_the_scores(
         (expected,) = scorer.score([np.full(16, int(row["window_id"][1:]))])
         assert row["scorer"] == scorer.version and row["ds"] == pytest.approx(expected["ds"])
         assert row["measures"] == pytest.approx(expected["measures"], abs=1e-6)
+
+
+def test_windows_of_another_tokenizer_are_named(context: Context, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    Tokenizer(WordLevel({"b": 0}, unk_token="b")).save(str(tmp_path / "other.json"))
+    settings = context.config.model_dump() | {"tokenizer": str(tmp_path / "other.json")}
+    other = replace(context.fresh(), config=config_module.validate(settings))
+    here = names.windowing(context.config)
+    with pytest.raises(NothingLeft, match=f"no windows of book, code by .*book by {here}"):
+        score.run(other)
+
+
+def test_a_tokenizer_that_is_not_the_model_s_is_refused(
+    make_context: MakeContext, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    for name, words in (
+        ("model", {"a": 0, "b": 1}),
+        ("same", {"b": 1, "a": 0}),
+        ("other", {"b": 0}),
+    ):
+        (tmp_path / name).mkdir()
+        made = Tokenizer(WordLevel(words, unk_token="b"))
+        made.save(str(tmp_path / name / "tokenizer.json"), pretty=name == "same")
+    settings = {"score": {"model": str(tmp_path / "model")}}
+    names.refuse_other_tokenizer(
+        config_module.validate(settings | {"tokenizer": str(tmp_path / "same")})
+    )
+    context = make_context(**settings, tokenizer=str(tmp_path / "other"))
+    for job in (score, windows_job):
+        with pytest.raises(
+            ConfigError, match=r"tokenizer: other@.* is not that of score.model, model@"
+        ):
+            job.run(context)
 
 
 def test_two_runs_at_once_commit_a_window_once(context: Context) -> None:

@@ -20,7 +20,7 @@ from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
 from longattn.etl.tables.schema import TABLES
 from longattn.etl.views.provenance import trace
-from longattn.udfs.errors import ConfigError, TableError, UserError
+from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError
 
 pytestmark = pytest.mark.spark
 LENGTH, N_DOCS = 32, 24
@@ -52,7 +52,10 @@ def settings(root: Path, tokenizer: str) -> dict[str, Any]:
         "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
         "pack": {"domains": ["wiki"]},
         "mix": {"weights": {"book": 4.0, "code": 2.0, "wiki": 1.0}},
-        "sources": {"book": [{"path": "books.jsonl", "license": "CC0"}]},
+        "sources": {
+            "book": [{"path": "books.jsonl", "license": "CC0"}],
+            **{name: [{"path": f"{name}.jsonl"}] for name in ("code", "wiki")},
+        },
         "export": {
             "jsonl": {"path": str(root / "jsonl"), "shard_tokens": 4 * LENGTH},
             "mds": {"path": str(root / "mds")},
@@ -149,6 +152,30 @@ class TestSelectJob:
         with pytest.raises(ConfigError, match="book has"):
             select_job.run(changed(context, settings, mix=mix))
         assert context.tables["selections"].version() == version
+
+    def test_a_mix_without_a_window_is_no_selection(
+        self, context: Context, settings: dict[str, Any], root: Path
+    ) -> None:
+        """Nothing is written: the selection of that name, and its export, stay."""
+        named = {"select": settings["select"] | {"name": "kept"}}
+        run_job("select", changed(context, settings, **named))
+        before = context.tables["selections"].version()
+        tiny = named | {"mix": settings["mix"] | {"tokens": 5}}
+        with pytest.raises(NothingLeft, match=r"no window fits into the mix; .* book \d+ of 3"):
+            run_job("select", changed(context, settings, **tiny))
+        with pytest.raises(NothingLeft, match=r"no scores by .*seed=7.* run `longattn score`"):
+            run_job("select", changed(context, settings, seed=7))
+        assert context.tables["selections"].version() == before
+
+    def test_an_empty_selection_replaces_no_export(
+        self, context: Context, settings: dict[str, Any], root: Path
+    ) -> None:
+        target = config_module.ExportTarget(path=str(root / "kept"))
+        name, selection = current.current_selection(context)
+        good = export_job.export(context, name, selection, "jsonl", target)
+        with pytest.raises(ExportError, match=r"has no samples; what is in .*kept stays"):
+            export_job.export(context, "none", selection.where("false"), "jsonl", target)
+        assert export_job.Folder(path=target.path).manifest() == good and good["samples"] > 0
 
     def test_the_summary_counts_what_was_scored(self, context: Context) -> None:
         book, code = current.selection_summary(context)

@@ -175,6 +175,64 @@ def test_a_text_model_inside_another_is_found_by_its_names(
     assert found.hash == read_manifest(scorer).hash
 
 
+def test_an_embedding_of_another_part_is_not_the_model_s(
+    checkpoint: Path, scorer: Path, tmp_path: Path
+) -> None:
+    """A layer that predicts several tokens has an embedding of its own (GLM-4.5, DeepSeek-V3)."""
+    tensors = load_file(checkpoint / "model.safetensors")
+    more = {"model.layers.3.embed_tokens.weight": torch.zeros(101, 64)}
+    _copy_with(checkpoint, tmp_path / "tiny-llama", tensors | more)
+    found = build_scorer(str(tmp_path / "tiny-llama"), str(tmp_path / "scorer"))
+    assert found.hash == read_manifest(scorer).hash
+    two = {f"other.{name}": tensor.clone() for name, tensor in tensors.items()}
+    _copy_with(checkpoint, tmp_path / "two", tensors | two)
+    with pytest.raises(ModelError, match=r"2 models are in it, at model\., other\.model\."):
+        build_scorer(str(tmp_path / "two"), str(tmp_path / "scorer"))
+
+
+def _with_settings(checkpoint: Path, folder: Path, **settings: object) -> str:
+    _copy_with(checkpoint, folder, load_file(checkpoint / "model.safetensors"))
+    config = json.loads((folder / "config.json").read_text()) | settings
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_code_that_comes_with_a_checkpoint_is_neither_run_nor_asked_about(
+    checkpoint: Path, scorer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> str:
+        raise AssertionError("asks on stdin")
+
+    monkeypatch.setattr("builtins.input", asked)
+    auto = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
+    known = _with_settings(checkpoint, tmp_path / "tiny-llama", auto_map=auto)
+    (tmp_path / "tiny-llama" / "configuration_own.py").write_text("raise AssertionError")
+    assert build_scorer(known, str(tmp_path / "s")).hash == read_manifest(scorer).hash
+    own = _with_settings(checkpoint, tmp_path / "own", auto_map=auto, model_type="own")
+    with pytest.raises(ModelError, match=r"no model of type own; its own code \(auto_map\) is not"):
+        build_scorer(own, str(tmp_path / "t"))
+
+
+def test_rope_of_type_su_is_longrope(checkpoint: Path, tmp_path: Path) -> None:
+    factors: dict[str, object] = {"short_factor": [1.5] * 8, "long_factor": [4.0] * 8}
+    found = {
+        kind: build_scorer(
+            _with_settings(
+                checkpoint,
+                tmp_path / kind / "m",
+                rope_scaling=factors | {"type": kind, "factor": 2.0},
+                original_max_position_embeddings=1024,
+                rope_parameters=None,
+                rope_theta=1e4,
+            ),
+            str(tmp_path / kind / "s"),
+        ).hash
+        for kind in ("su", "longrope")
+        if not (tmp_path / kind).mkdir()
+    }
+    assert found["su"] == found["longrope"]
+
+
 def test_layers_of_a_scorer_hold_what_comes_before_them(checkpoint: Path, tmp_path: Path) -> None:
     build_scorer(str(checkpoint), str(tmp_path / "scorer"), [0, 2])
     with safe_open(tmp_path / "scorer" / "model.safetensors", framework="pt") as kept:

@@ -148,13 +148,17 @@ REFUSED = {
     "encoder-decoder": ({"model_type": "t5"}, "no decoder-only"),
     "alibi": ({"model_type": "bloom", "n_head": 4}, "ALiBi"),
     "sinks": ({"model_type": "gpt_oss", "head_dim": 16, "num_local_experts": 2}, "s_aux"),
-    "state-space": ({"model_type": "mamba"}, "AttentionInterface"),
+    "state-space": ({"model_type": "mamba"}, "no attention to score"),
     "dynamic-rope": (
         {
             "model_type": "llama",
             "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
         },
         "dynamic",
+    ),
+    "hybrid": (
+        {"model_type": "qwen3_next", "num_hidden_layers": 4},
+        "layer 0 is linear_attention, which has no attention to score; layers that have: 3",
     ),
     "experts": ({"model_type": "mixtral", "num_local_experts": 2}, "only layer 0"),
 }

@@ -311,6 +311,91 @@ def test_parquet_pages_that_are_damaged_end_the_file_there() -> None:
 # --- records
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be-bom"])
+def test_a_text_file_in_unicode_is_read(encoding: str) -> None:
+    text = "naïve 我们\n"
+    data = text.encode(encoding.removesuffix("-bom"))
+    data = b"\xfe\xff" + data if encoding.endswith("-bom") else data
+    (row,) = read(data, SourceSpec(domain="d", source="s", format="text"), "a.txt")
+    assert row["text"].decode() == text
+
+
+def test_other_encodings_are_refused_with_the_place() -> None:
+    text = SourceSpec(domain="d", source="s", format="text")
+    (row,) = read("über Bücher".encode("latin-1"), text, "a.txt")
+    assert row["reason"] == "invalid_utf8" and row["detail"].startswith("byte 0xfc at offset 0")
+    (row,) = read("plain".encode("utf-16-le"), text, "a.txt")
+    assert row["reason"] == "binary_text"
+    row, *_ = read('{"text": "a"}\n'.encode("utf-16"))
+    assert (row["reason"], row["detail"]) == ("invalid_utf8", "UTF-16: convert the file to UTF-8")
+
+
+def parquet_of(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def test_a_map_column_is_an_object() -> None:
+    tags = pa.map_(pa.string(), pa.string())
+    numbers = pa.list_(pa.struct([("m", pa.map_(pa.int32(), pa.float64()))]))
+    table = pa.table(
+        {
+            "text": ["a", "b", "c"],
+            "tags": pa.array([[("lang", "en"), ("id", "x")], [("lang", "fr")], None], tags),
+            "deep": pa.array([[{"m": [(1, 0.5)]}], [], None], numbers),
+        }
+    )
+    spec = SourceSpec(
+        domain="d",
+        source="s",
+        format="parquet",
+        id="tags.id",
+        meta=("tags", "tags.lang", "deep"),
+        where={"tags.lang": ("en",)},
+    )
+    rows = read(parquet_of(table), spec, "m.parquet")
+    assert reasons(rows) == [(1, None), (2, "filtered"), (3, "filtered")]
+    assert rows[0]["source_id"] == "x"
+    assert json.loads(rows[0]["meta"]) == {
+        "tags": {"lang": "en", "id": "x"},
+        "tags.lang": "en",
+        "deep": [{"m": {"1": 0.5}}],
+    }
+
+
+def test_column_names_may_have_dots() -> None:
+    inner = [{"b.c": "deep", "d": "x"}]
+    table = pa.table({"doc.text": ["a"], "doc": ["no object"], "a": inner, "a.b": [{"c": "near"}]})
+    spec = SourceSpec(
+        domain="d", source="s", format="parquet", text="doc.text", meta=("a.b.c", "a.d", "a.x")
+    )
+    assert spec.columns_in(table.column_names) == ["doc.text", "doc", "a", "a.b"]
+    assert spec.missing_in(["doc", "a.b"]) == ["a.d", "a.x"]
+    (row,) = read(parquet_of(table), spec, "m.parquet")
+    assert row["text"] == b"a"
+    assert json.loads(row["meta"]) == {"a.b.c": "near", "a.d": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("NaN", "NaN"),
+        ("[1.5, -Infinity]", [1.5, "-Infinity"]),
+        ('{"score": Infinity, "n": 1}', {"score": "Infinity", "n": 1}),
+    ],
+)
+def test_meta_is_json_for_every_reader(value: str, kept: Any) -> None:
+    """JSON has no NaN: a reader that is strict would make all fields of the row null."""
+    line = f'{{"text": "a", "m": {value}, "id": 7}}\n'.encode()
+    (row,) = read(line, SourceSpec(domain="d", source="s", meta=("m", "id")))
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    assert json.loads(row["meta"], parse_constant=refuse) == {"m": kept, "id": 7}
+
+
 def test_lookup_prefers_the_literal_name_and_never_runs_what_it_reads() -> None:
     assert lookup({"a.b": 1, "a": {"b": 2}}, "a.b") == 1
     assert lookup({"a": {"b": {"c": 3}}}, "a.b.c") == 3

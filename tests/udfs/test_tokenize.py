@@ -293,3 +293,106 @@ def test_the_demo_tokenizer_on_hostile_text(kind: str) -> None:
     expected = in_one_go(tokenizer, text)
     assert tokens.soft_cuts or (tokens.ids.tolist(), tokens.starts.tolist()) == expected
     assert tokenizer.tokenizer.decode(tokens.ids.tolist()) == text
+
+
+# --- files that are no tokenizer.json
+
+LINES = ["the quick brown fox jumps over 123 naïve café 我们", "hello world: x = 12 tokens\n"] * 40
+HARD = ["The first  words", " leading", "12345 我们 🌾", "a\tb\n\nc", "naïve café", "x" * 50, "ﬁ ½"]
+
+
+def byte_pairs(folder: Path) -> Any:
+    """vocab.json and merges.txt in a folder; the tokenizer that they are of."""
+    folder.mkdir()
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=350, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(LINES, trainer)
+    made.model.save(str(folder))
+    return made
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"config.json": {"model_type": "gpt2"}},
+        {"config.json": {"model_type": "llama"}},
+        {"tokenizer_config.json": {"tokenizer_class": "LlamaTokenizer"}},  # makes an empty one
+        {"tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"}},
+    ],
+)
+def test_vocabulary_and_merges_are_a_tokenizer(said: dict[str, Any], tmp_path: Path) -> None:
+    made = byte_pairs(tmp_path / "bpe")
+    for name, settings_ in said.items():
+        (tmp_path / "bpe" / name).write_text(json.dumps(settings_))
+    loaded = load_tokenizer(str(tmp_path / "bpe"))
+    for text in HARD:
+        assert loaded.encode(text).ids == made.encode(text, add_special_tokens=False).ids
+
+
+def sentencepiece_model(folder: Path, kind: str, normaliser: str) -> Any:
+    """tokenizer.model in a folder; SentencePiece's own processor of it."""
+    import sentencepiece
+
+    folder.mkdir()
+    (folder / "corpus.txt").write_text("\n".join(LINES))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        model_type=kind,
+        vocab_size=320,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        normalization_rule_name=normaliser,
+        remove_extra_whitespaces=normaliser != "identity",
+        minloglevel=2,
+    )
+    return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+
+
+@pytest.mark.parametrize("said", [{}, {"model_type": "llama"}, {"model_type": "gemma"}])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("normaliser", ["identity", "nmt_nfkc"])
+def test_a_sentencepiece_model_gives_its_own_tokens(
+    said: dict[str, str], kind: str, normaliser: str, tmp_path: Path
+) -> None:
+    processor = sentencepiece_model(tmp_path / "spm", kind, normaliser)
+    if said:
+        (tmp_path / "spm" / "config.json").write_text(json.dumps(said))
+    loaded = load_tokenizer(str(tmp_path / "spm"))
+    for text in HARD:
+        assert loaded.encode(text).ids == processor.encode(text), text
+
+
+def test_a_tiktoken_model_gives_its_own_tokens(tmp_path: Path) -> None:
+    import tiktoken
+
+    ranks = {bytes([i]): i for i in range(256)}
+    ranks |= {token: 256 + i for i, token in enumerate((b"th", b"he", b" t", b"the", b" the"))}
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
+    (tmp_path / "tokenizer.model").write_text("".join(lines))
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    pattern = TikTokenConverter("").pattern
+    own = tiktoken.Encoding("own", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    loaded = load_tokenizer(str(tmp_path))
+    for text in HARD:
+        assert loaded.encode(text).ids == own.encode(text)
+
+
+def test_a_tokenizer_that_gives_no_tokens_is_refused(tmp_path: Path) -> None:
+    def told() -> str:
+        with pytest.raises(ConfigError) as caught:
+            load_tokenizer(str(tmp_path))
+        load_tokenizer.cache_clear()
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no tokenizer in this folder" in told()
+    (tmp_path / "vocab.json").write_text('{"a</w>": 0}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    assert "of a kind that is not known" in told()
+    Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
+    assert "gives no tokens; its vocabulary has 0" in told()

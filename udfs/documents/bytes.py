@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple, Protocol
 
-from longattn.udfs.storage import local_path
+from longattn.udfs.storage import file_name
 
 CHUNK = 1 << 20  # bytes read at a time
 COMPRESSED_CHUNK = 1 << 14  # gzip makes at most 1032 bytes of one, zstd more
@@ -173,6 +173,6 @@ def _line_start(file: IO[bytes], offset: int, stop: int) -> int:
 def open_split(split: Split) -> IO[bytes]:
     if split.content is not None:
         return io.BytesIO(split.content)
-    path = local_path(split.uri)
+    path = file_name(split.uri)
     assert path is not None, split.uri  # the content of other files comes with the split
     return open(path, "rb")

@@ -4,8 +4,9 @@ Nothing here fails on bad input: an item is a record, or says why there is none.
 by the longest line, and that by `line_limit`; a file is never loaded whole.
 """
 
+import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from longattn.udfs.documents.bytes import (
     split_lines,
 )
 
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LINE_LIMIT = 1 << 31  # bytes; no line longer than this is ever held
 
 
@@ -48,10 +50,21 @@ class SourceSpec:
         return min(LINE_LIMIT, 8 * self.max_bytes)
 
     @property
-    def columns(self) -> list[str]:
-        """Top-level names of the fields it maps, as a Parquet file must have them."""
-        paths = [self.text, *([self.id] if self.id else []), *self.meta, *self.where]
-        return list(dict.fromkeys(path.partition(".")[0] for path in paths))
+    def paths(self) -> list[str]:
+        """The fields it maps."""
+        return [self.text, *([self.id] if self.id else []), *self.meta, *self.where]
+
+    def columns_in(self, names: Iterable[str]) -> list[str]:
+        """Those of a file's columns that the fields it maps lie in; a name may have dots itself."""
+        return [name for name in names if any(_lies_in(path, name) for path in self.paths)]
+
+    def missing_in(self, names: Collection[str]) -> list[str]:
+        """Fields it maps that lie in none of a file's columns."""
+        return [path for path in self.paths if not any(_lies_in(path, name) for name in names)]
+
+
+def _lies_in(path: str, column: str) -> bool:
+    return path == column or path.startswith(f"{column}.")
 
 
 class Item(NamedTuple):
@@ -101,7 +114,9 @@ def line_item(row: int | None, line: Line, parse: Parser) -> Item | None:
     try:
         text = line.data.decode()
     except UnicodeDecodeError as error:
-        return Item(row, None, _decoded(line.data), "invalid_utf8", _where(error))
+        utf_16 = line.data.startswith(UTF_16)
+        detail = "UTF-16: convert the file to UTF-8" if utf_16 else _where(error)
+        return Item(row, None, _decoded(line.data), "invalid_utf8", detail)
     return parse(row, text.removeprefix("\ufeff") if row == 1 else text)
 
 
@@ -149,11 +164,17 @@ def _whole_file(split: Split, spec: SourceSpec) -> Item:
 
 
 def text_item(data: bytes, spec: SourceSpec, name: str) -> Item:
-    """A file's bytes as a record with one field; a byte-order mark is no text."""
+    """A file's bytes as a record with one field: UTF-8, or UTF-16 with a byte-order mark.
+
+    A byte-order mark is no text. UTF-16 without one passes for UTF-8 full of zeros: refused.
+    """
+    encoding = "utf-16" if data.startswith(UTF_16) else "utf-8-sig"
     try:
-        text = data.decode().removeprefix("\ufeff")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         return Item(1, None, _decoded(data[: 4 * EXCERPT]), "invalid_utf8", _where(error), name)
+    if 4 * text.count("\0") > len(text):
+        return Item(1, None, repr(text[:EXCERPT]), "binary_text", "a quarter is zero bytes", name)
     return Item(1, {spec.text: text}, text[:EXCERPT], id=name)
 
 
@@ -177,7 +198,7 @@ def _read_parquet(split: Split, spec: SourceSpec) -> Iterator[Item]:
 
 def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:
     constants = json.loads(split.constants or "{}")
-    columns = [name for name in file.schema_arrow.names if name in spec.columns]
+    columns = spec.columns_in(file.schema_arrow.names)
     first_row = 1
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
@@ -190,12 +211,53 @@ def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:
 
 
 def batch_records(batch: Any) -> "Iterator[dict[str, Any] | UnicodeDecodeError]":
-    """Rows of an Arrow batch as dicts; the error in place of a row that is not UTF-8."""
+    """Rows of an Arrow batch as dicts; the error in place of a row that is not UTF-8.
+
+    A map is a dict, and the last of two equal keys in it counts.
+    """
+    columns = [(name, batch.column(name)) for name in batch.schema.names]
+    maps = {name: _has_maps(column.type) for name, column in columns}
     for index in range(batch.num_rows):
         try:
-            yield {name: batch.column(name)[index].as_py() for name in batch.schema.names}
+            values = ((name, column[index].as_py()) for name, column in columns)
+            yield {name: _with_dicts(x, maps[name]) for name, x in values}
         except UnicodeDecodeError as error:
             yield error
+
+
+Maps = Any  # None where a type holds no map; else what `_has_maps` found of it
+
+
+def _has_maps(kind: Any) -> Maps:
+    """Where in an Arrow type there are maps, for `_with_dicts`; None where there are none."""
+    import pyarrow.types as types
+
+    if types.is_map(kind):
+        return ("map", _has_maps(kind.item_type))
+    if types.is_list(kind) or types.is_large_list(kind):
+        inner = _has_maps(kind.value_type)
+        return inner and ("list", inner)
+    if types.is_struct(kind):
+        fields = {field.name: found for field in kind if (found := _has_maps(field.type))}
+        return ("struct", fields) if fields else None
+    return None
+
+
+def _with_dicts(value: Any, maps: Maps) -> Any:
+    """A value in which Arrow gave maps as lists of pairs, with dicts in their place."""
+    if maps is None or value is None:
+        return value
+    kind, inner = maps
+    if kind == "map":
+        return {_key(key): _with_dicts(item, inner) for key, item in value}
+    if kind == "list":
+        return [_with_dicts(item, inner) for item in value]
+    return value | {name: _with_dicts(value[name], found) for name, found in inner.items()}
+
+
+def _key(key: Any) -> str:
+    """A map's key as a field's name."""
+    return key if isinstance(key, str) else str(key)
 
 
 def record_item(

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +82,22 @@ def doc_id(source: str, source_id: str, text: bytes) -> str:
 def lookup(record: dict[str, Any], path: str) -> Any:
     """The field at a dotted path, or MISSING; a string on the way is read as JSON or as Python.
 
+    A name may have dots itself: the longest that is there is tried first.
+
     >>> lookup({"meta": "{'arxiv_id': '2101.1'}"}, "meta.arxiv_id")
     '2101.1'
     """
     if path in record:
         return record[path]
-    head, dot, rest = path.partition(".")
-    inner = record.get(head, MISSING) if dot else MISSING
-    if isinstance(inner, str):
-        inner = _as_object(inner)
-    return lookup(inner, rest) if isinstance(inner, dict) else MISSING
+    dots = (place for place, letter in enumerate(path) if letter == ".")
+    for dot in sorted(dots, reverse=True):
+        inner = record.get(path[:dot], MISSING)
+        if isinstance(inner, str):
+            inner = _as_object(inner)
+        found = lookup(inner, path[dot + 1 :]) if isinstance(inner, dict) else MISSING
+        if found is not MISSING:
+            return found
+    return MISSING
 
 
 def _as_object(text: str) -> Any:
@@ -112,13 +119,14 @@ def _check_where(record: dict[str, Any], spec: SourceSpec) -> None:
         value = lookup(record, path)
         word = value if isinstance(value, str) else json.dumps(value, default=str)
         if value is MISSING or word not in accepted:
-            raise Refused("filtered", f"{path} is {'missing' if value is MISSING else word}")
+            found = _no_field(path, record) if value is MISSING else f"{path} is {word}"
+            raise Refused("filtered", found)
 
 
 def _text(record: dict[str, Any], spec: SourceSpec) -> str:
     value = lookup(record, spec.text)
     if value is MISSING:
-        raise Refused("missing_text", f"no field {spec.text} (there are: {', '.join(record)})")
+        raise Refused("missing_text", _no_field(spec.text, record))
     if value is None:
         raise Refused("null_text", f"field {spec.text} is null")
     if isinstance(value, bytes):
@@ -126,6 +134,10 @@ def _text(record: dict[str, Any], spec: SourceSpec) -> str:
     if not isinstance(value, str):
         raise Refused("text_not_string", f"field {spec.text} is a {type(value).__name__}")
     return value
+
+
+def _no_field(path: str, record: dict[str, Any]) -> str:
+    return f"no field {path} (there are: {', '.join(map(str, record))})"
 
 
 def _decode(value: bytes) -> str:
@@ -176,7 +188,23 @@ def _meta(record: dict[str, Any], paths: Iterable[str]) -> str | None:
     """The fields asked for that the record has, as ASCII JSON; None when none was asked for."""
     found = {path: lookup(record, path) for path in paths}
     present = {path: value for path, value in found.items() if value is not MISSING}
-    return json.dumps(present, default=str) if found else None
+    return _json(present) if found else None
+
+
+def _json(value: Any) -> str:
+    """JSON that every reader takes; NaN and the infinities, which it lacks, as words."""
+    try:
+        return json.dumps(value, default=str, allow_nan=False)
+    except (ValueError, TypeError):  # such a number, or a key that is none of JSON's
+        return json.dumps(_plain(value), default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _excerpt(record: dict[str, Any] | None) -> str | None:

@@ -72,20 +72,46 @@ def _needed_tensors(
     prefix = _prefix(checkpoint, names)
     missing = [name for name in names if prefix + name not in checkpoint.names()]
     if missing:
-        raise ModelError(f"{checkpoint.name}: the checkpoint lacks {prefix}{missing[0]}")
+        module = (prefix + missing[0]).rpartition(".")[0] + "."
+        beside = sorted(name for name in checkpoint.names() if name.startswith(module))
+        there = f"; there are {', '.join(beside)}: packed weights are not read" if beside else ""
+        raise ModelError(f"{checkpoint.name}: the checkpoint lacks {prefix}{missing[0]}{there}")
+    _refuse_strangers(checkpoint, config, prefix, names)
     return {name: checkpoint.read(prefix + name) for name in names}
 
 
+def _refuse_strangers(
+    checkpoint: Checkpoint, config: Any, prefix: str, names: Sequence[str]
+) -> None:
+    """Raise ModelError for a tensor beside a needed one that the model's code would not read."""
+    found = [other for name in names for other in checkpoint.strangers(prefix + name)]
+    if found:
+        from longattn.udfs.models.prefix import skeleton
+
+        known = skeleton(config).state_dict().keys()
+        if unread := [other for other in found if other.removeprefix(prefix) not in known]:
+            raise ModelError(
+                f"{checkpoint.name}: nothing reads {unread[0]}, which stands beside a weight that"
+                " scores depend on: what it does to the weight is not known"
+            )
+
+
 def _prefix(checkpoint: Checkpoint, names: Sequence[str]) -> str:
-    """What stands before the base model's names: `model.`, `language_model.model.`, or nothing."""
-    found = {
-        stored.removesuffix(names[0])
-        for stored in checkpoint.names()
-        if stored == names[0] or stored.endswith("." + names[0])
-    }
-    if len(found) != 1:
-        raise ModelError(f"{checkpoint.name}: {len(found)} tensors are called {names[0]}")
-    return found.pop()
+    """What stands before the base model's names: `model.`, `language_model.model.`, or nothing.
+
+    Other parts of a checkpoint may have an embedding too (a layer that predicts several tokens).
+    """
+    stored = set(checkpoint.names())
+    ends = ("." + names[0], names[0])
+    found = {name.removesuffix(names[0]) for name in stored if name.endswith(ends)}
+    found = {prefix for prefix in found if not prefix or prefix.endswith(".")}
+    if not found:
+        raise ModelError(f"{checkpoint.name}: the checkpoint lacks {names[0]}")
+    whole = [prefix for prefix in found if all(prefix + name in stored for name in names)]
+    if len(whole) > 1:
+        places = ", ".join(sorted(whole))
+        raise ModelError(f"{checkpoint.name}: {len(whole)} models are in it, at {places}")
+    return whole[0] if whole else min(found, key=len)
 
 
 def _check_exact(config: Any, tensors: dict[str, "Tensor"], layers: tuple[int, ...]) -> None:

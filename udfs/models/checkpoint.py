@@ -26,7 +26,10 @@ class Checkpoint(Protocol):
         """Names of all tensors, as transformers' causal language model has them."""
 
     def read(self, name: str) -> "Tensor":
-        """One tensor, on the CPU, in the dtype it is stored in."""
+        """One tensor, on the CPU, in the dtype it is stored in, or that its numbers need."""
+
+    def strangers(self, name: str) -> list[str]:
+        """Tensors beside one that are neither its bias nor its scales."""
 
     def write_tokenizer(self, folder: Path) -> str:
         """Put the tokenizer's files into a folder; its main file, or why there is none."""

@@ -81,6 +81,10 @@ class GgufCheckpoint:
         half = tensor.half()
         return half if torch.equal(half.float(), tensor) else tensor
 
+    def strangers(self, name: str) -> list[str]:
+        """None: transformers' own table maps every tensor that it knows."""
+        return []
+
     def write_tokenizer(self, folder: Path) -> str:
         return convert_gguf_tokenizer(self.path, self._field("tokenizer.ggml.pre"), folder)
 

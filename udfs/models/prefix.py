@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -28,6 +29,8 @@ from longattn.udfs.errors import ModelError
 
 ATTENTION = "longattn"  # our name in transformers' registry; its layers get no mask
 WITH_MASK = "longattn_masked"  # the same with the family's own masks, to check against
+OWN_ATTENTION = ("gptj", "codegen")  # families whose layers attend in a method of their own
+NOT_IN_REGISTRY = "{}: attention of {} does not pass through transformers' AttentionInterface"
 ROWS = 256  # query rows at a time where stock attention would need an L x L mask
 CHECK_TOKENS = 192
 
@@ -138,6 +141,7 @@ def needed_parameters(config: Any, layers: tuple[int, ...]) -> list[str]:
     Runs on the meta device: shapes only, no memory. Raises ModelError where values decide what is
     run, as in a mixture of experts; of those the first layer can be scored.
     """
+    _refuse_layers_without_attention(config, layers)
     model = skeleton(config).to("meta")
     sums: list[Tensor] = []
     ids_BL = torch.zeros(1, 8, dtype=torch.long, device="meta")
@@ -150,17 +154,38 @@ def needed_parameters(config: Any, layers: tuple[int, ...]) -> list[str]:
                 layers,
                 lambda call: sums.extend((call.q_BHLD.sum(), call.k_BGLD.sum())),
             )
-        except (RuntimeError, NotImplementedError):
-            raise ModelError(
-                f"{config.model_type}: layers after the first depend on its values (a mixture of"
-                " experts?); only layer 0 can be scored"
-            ) from None
+        except (RuntimeError, NotImplementedError) as error:
+            raise ModelError(_why_not(config, layers, error)) from None
         parameters = dict(model.named_parameters())
         total = torch.stack(sums).sum()
         gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     return [
         name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None
     ]
+
+
+def _refuse_layers_without_attention(config: Any, layers: tuple[int, ...]) -> None:
+    """Raise ModelError for layers of a hybrid that are recurrences, and say which are attention."""
+    kinds = getattr(config, "layers_block_type", None) or getattr(config, "layer_types", None) or []
+    attention = [i for i, kind in enumerate(kinds) if "attention" in kind and "linear" not in kind]
+    for layer in layers:
+        if layer < len(kinds) and layer not in attention:
+            there = ", ".join(map(str, attention)) or "none"
+            raise ModelError(
+                f"{config.model_type}: layer {layer} is {kinds[layer]}, which has no attention to"
+                f" score; layers that have: {there}"
+            )
+
+
+def _why_not(config: Any, layers: tuple[int, ...], error: Exception) -> str:
+    """Why the model cannot be followed by shapes alone."""
+    if max(layers) > 0:
+        return (
+            f"{config.model_type}: layers after the first depend on its values (a mixture of"
+            " experts, a recurrence?); only layer 0 can be scored"
+        )
+    reason = " ".join(str(error).split())[:200]
+    return f"{config.model_type}: layer 0 cannot be scored: {reason}"
 
 
 def load_prefix(
@@ -214,9 +239,41 @@ def check_exact(prefix: Prefix, layers: tuple[int, ...]) -> None:
 
 def skeleton(config: Any, dtype: torch.dtype = torch.float32) -> Any:
     """The model's modules with real buffers (rope frequencies) and parameters of shape only."""
-    config._attn_implementation = ATTENTION
+    own = config.model_type in OWN_ATTENTION
+    config._attn_implementation = "eager" if own else ATTENTION
     with _parameters_on_meta():
-        return AutoModel.from_config(config, dtype=dtype).eval()
+        try:
+            model = AutoModel.from_config(config, dtype=dtype, trust_remote_code=False).eval()
+        except KeyError as error:  # a family with a table of attention classes of its own
+            if error.args != (ATTENTION,):
+                raise
+            raise ModelError(NOT_IN_REGISTRY.format(config.model_type, "every layer")) from None
+    if own:
+        _pass_on_own_attention(model)
+        model.config._attn_implementation = ATTENTION
+    return model
+
+
+def _pass_on_own_attention(model: nn.Module) -> None:
+    """Have families older than transformers' registry call it from the method that attends."""
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "_attn")]
+    for number, module in enumerate(layers):
+        module.layer_idx, module.config = number, model.config
+        module._attn = partial(_attend_as, module, module._attn)
+
+
+def _attend_as(
+    module: Any,
+    own: Callable[..., tuple[Tensor, Tensor]],
+    q_BHLD: Tensor,
+    k_BGLD: Tensor,
+    v_BGLD: Tensor,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention in the form of the registry; its output has the heads before the tokens."""
+    scale = module.head_dim**-0.5
+    output_BLHD, _ = _attend(module, q_BHLD, k_BGLD, v_BGLD, mask, scaling=scale, own=own)
+    return output_BLHD.transpose(1, 2), None
 
 
 def causal_skeleton(config: Any) -> Any:
@@ -266,10 +323,8 @@ def visit_attention(
         return
     finally:
         _RUN.reset(token)
-    raise ModelError(
-        f"{model.config.model_type}: attention of layer {max(layers)} does not pass through"
-        " transformers' AttentionInterface"
-    )
+    layer = f"layer {max(layers)}"
+    raise ModelError(NOT_IN_REGISTRY.format(model.config.model_type, layer))
 
 
 def _attend(
@@ -277,12 +332,12 @@ def _attend(
     q_BHLD: Tensor,
     k_BGLD: Tensor,
     v_BGLD: Tensor,
-    mask: Tensor | None,
+    attention_mask: Tensor | None = None,  # families pass it by this name or by place
     **options: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in place of attention: visit, then go on or leave."""
     run = _RUN.get()
-    call = _described(module, q_BHLD, k_BGLD, v_BGLD, mask, options)
+    call = _described(module, q_BHLD, k_BGLD, v_BGLD, attention_mask, options)
     if call.layer in run.layers:
         run.visit(call)
     if call.layer == max(run.layers, default=None):
@@ -298,9 +353,13 @@ AttentionMaskInterface.register(WITH_MASK, eager_mask)
 def _described(
     module: Any, q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor, mask: Any, options: dict[str, Any]
 ) -> AttentionCall:
+    own = options.pop("own", None)
     _refuse_unknown(module, options)
 
     def eager(q_BHLD: Tensor, k_BGLD: Tensor, mask: Tensor | None) -> Any:
+        if own is not None:
+            output, weights = own(q_BHLD, k_BGLD, v_BGLD, mask)
+            return output.transpose(1, 2), weights
         attention = sys.modules[type(module).__module__].eager_attention_forward
         return attention(module, q_BHLD, k_BGLD, v_BGLD[:, :, : k_BGLD.shape[2]], mask, **options)
 

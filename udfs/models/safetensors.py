@@ -1,5 +1,6 @@
 """Checkpoints as Hugging Face writes them: config.json and safetensors, sharded or not."""
 
+import functools
 import json
 import re
 import shutil
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from longattn.udfs.errors import ModelError
 from longattn.udfs.models.tokenizer_files import TOKENIZER_FILES, convert_tokenizer
+from longattn.udfs.text.conversion import SENTENCEPIECE
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longattn.udfs.models.quantised import Weights
 
 
 class SafetensorsCheckpoint:
@@ -24,18 +28,53 @@ class SafetensorsCheckpoint:
         self.file_of = self._file_of()
 
     def config(self) -> Any:
-        from transformers import AutoConfig
+        from transformers import CONFIG_MAPPING
+
+        settings = self._settings()
+        kind = settings.get("model_type")
+        if kind not in CONFIG_MAPPING:
+            own = "; its own code (auto_map) is not run" if "auto_map" in settings else ""
+            raise ModelError(f"{self.name}: transformers has no model of type {kind}{own}")
+        for key in ("auto_map", "quantization_config", "quantization", "compression_config"):
+            settings.pop(key, None)  # the tensors themselves say how they are stored
+        try:
+            config = CONFIG_MAPPING[kind].from_dict(settings)
+        except Exception as error:  # each family checks its settings in a way of its own
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{self.name}: config.json: {reason}") from None
+        return config.get_text_config(decoder=True)
+
+    def _settings(self) -> dict[str, Any]:
+        """config.json, with the old names of what transformers calls otherwise now."""
+        from transformers import PreTrainedConfig
 
         try:
-            config = AutoConfig.from_pretrained(self._need("config.json"), local_files_only=True)
-        except ValueError as error:
-            raise ModelError(f"{self.name}: {str(error).splitlines()[0]}") from None
-        return config.get_text_config(decoder=True)
+            settings = dict(PreTrainedConfig.get_config_dict(str(self._need("config.json")))[0])
+        except OSError as error:
+            raise ModelError(f"{self.name}: {' '.join(str(error).split())}") from None
+        scaling = settings.get("rope_scaling")
+        if isinstance(scaling, dict):
+            kinds = {key: scaling[key] for key in ("type", "rope_type") if scaling.get(key) == "su"}
+            settings["rope_scaling"] = scaling | dict.fromkeys(kinds, "longrope")
+        return settings
 
     def names(self) -> Iterable[str]:
         return self.file_of
 
     def read(self, name: str) -> "Tensor":
+        """Raises ModelError for weights of fewer bits whose layout is not known."""
+        return self.weights.numbers(name)
+
+    def strangers(self, name: str) -> list[str]:
+        return self.weights.strangers(name)
+
+    @functools.cached_property
+    def weights(self) -> "Weights":
+        from longattn.udfs.models.quantised import Weights, packed_bits
+
+        return Weights(self.name, self.names(), self._stored, packed_bits(self._settings()))
+
+    def _stored(self, name: str) -> "Tensor":
         from safetensors import safe_open
 
         with safe_open(self._need(self.file_of[name]), framework="pt") as shard:
@@ -48,7 +87,7 @@ class SafetensorsCheckpoint:
                 shutil.copyfile(found, folder / name)
         if (folder / "tokenizer.json").exists():
             return "tokenizer.json"
-        if not (folder / "tokenizer.model").exists():
+        if not any((folder / name).exists() for name in (*SENTENCEPIECE, "vocab.json")):
             return "none in the checkpoint"
         return convert_tokenizer(folder)
 

@@ -2,21 +2,26 @@
 
 from pathlib import Path
 
+from longattn.udfs.errors import ConfigError
+from longattn.udfs.text.conversion import SENTENCEPIECE, converted
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "tokenizer.model",
+    *SENTENCEPIECE,
+    *("vocab.json", "merges.txt"),
     "chat_template.jinja",
 )
 
 
 def convert_tokenizer(folder: Path) -> str:
-    """Make tokenizer.json of a sentencepiece model that lies in the folder."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    tokenizer.save_pretrained(folder)
+    """Make tokenizer.json of the other files that lie in the folder; it, or why there is none."""
+    try:
+        text = converted(str(folder))
+    except ConfigError as error:
+        return f"none: {error}"
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     return "tokenizer.json"
 
 

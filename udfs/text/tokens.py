@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from longattn.udfs.errors import ConfigError
 from longattn.udfs.text import words
+from longattn.udfs.text.conversion import PROBE, converted
 
 MARGIN = 1024  # characters between a cut and the end of the piece that proposes it
 CHUNK_CHARS = 1 << 18  # characters of a piece
@@ -182,9 +183,13 @@ def load_tokenizer(path: str) -> TextTokenizer:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     settings = _tokenizer_json(path)
     try:
-        return TextTokenizer(Tokenizer.from_str(settings))
+        loaded = TextTokenizer(Tokenizer.from_str(settings))
     except Exception as error:  # the library raises nothing more precise
         raise ConfigError(f"tokenizer {path}: not a fast tokenizer: {error}") from None
+    if not loaded.encode(PROBE).ids:
+        n_tokens = loaded.tokenizer.get_vocab_size()
+        raise ConfigError(f"tokenizer {path}: gives no tokens; its vocabulary has {n_tokens}")
+    return loaded
 
 
 @functools.cache
@@ -194,6 +199,12 @@ def tokenizer_name(path: str) -> str:
         return f"{words.NAME}@{words.VERSION}"
     digest = hashlib.sha256(_tokenizer_json(path).encode()).hexdigest()
     return f"{_display_name(path)}@{digest[:8]}"
+
+
+def vocabulary(path: str) -> dict[str, int]:
+    """Id of every token of the tokenizer at `path`."""
+    found: dict[str, int] = load_tokenizer(path).tokenizer.get_vocab()
+    return found
 
 
 def separator_id(path: str, token: str | None) -> int:
@@ -308,24 +319,13 @@ def _inner_pairs(vocabulary: dict[str, int]) -> set[str]:
 
 @functools.cache
 def _tokenizer_json(path: str) -> str:
-    """The text of tokenizer.json; for a folder without one, what transformers converts it to."""
+    """The text of tokenizer.json; for a folder without one, what its files are converted to."""
     folder = Path(path)
     if folder.is_file():
         return folder.read_text(encoding="utf-8")
     if (folder / "tokenizer.json").is_file():
         return (folder / "tokenizer.json").read_text(encoding="utf-8")
-    return _converted(path) if folder.is_dir() else _from_hub(path)
-
-
-def _converted(folder: str) -> str:
-    from transformers import AutoTokenizer
-
-    try:
-        converted: str = AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str()
-    except (OSError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"tokenizer {folder}: no tokenizer in this folder: {reason}") from None
-    return converted
+    return converted(path) if folder.is_dir() else _from_hub(path)
 
 
 def _from_hub(name: str) -> str:

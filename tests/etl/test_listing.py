@@ -1,0 +1,314 @@
+"""Listing local files: every name is read or refused with its reason, whatever it is made of."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longattn.etl.inputs.local_files import IGNORED_FILES, Listed, list_local
+from longattn.udfs.errors import SourceError
+from longattn.udfs.storage import file_name
+
+
+def anything(_uri: str, _name: str) -> bool:
+    return True
+
+
+def listed(*paths: object) -> dict[str, str | None]:
+    """Name -> reason of refusal, None for files to read."""
+    found = list_local([str(path) for path in paths], anything)
+    return {file.name: file.refusal and file.refusal[0] for file in found}
+
+
+def put(path: Path, data: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def test_names_that_spark_hides_are_read(tmp_path: Path) -> None:
+    names = [
+        "__init__.py",
+        "_pydecimal.py",
+        "_part-000.jsonl",
+        ".dot",
+        "_dir/a",
+        ".github/b",
+        "a:b",
+    ]
+    for name in names:
+        put(tmp_path / name)
+    assert listed(tmp_path) == dict.fromkeys(names)
+    assert listed(tmp_path / "*.py") == dict.fromkeys(["__init__.py", "_pydecimal.py"])
+    assert listed(tmp_path / "_part-000.jsonl") == {"_part-000.jsonl": None}
+    assert listed(tmp_path / "a:*") == {"a:b": None}
+
+
+def test_what_programs_leave_is_ignored_unless_it_is_named(tmp_path: Path) -> None:
+    left = ["_SUCCESS", ".part-0.crc", "_manifest.json", "_delta_log/0.json", ".git/HEAD"]
+    for name in [*left, "data", "_delta_log.txt"]:
+        put(tmp_path / name)
+    assert listed(tmp_path) == dict.fromkeys(["data", "_delta_log.txt"])
+    assert listed(tmp_path / "*") == dict.fromkeys(["data", "_delta_log.txt"])
+    assert listed(tmp_path / "_SUCCESS") == {"_SUCCESS": None}
+    assert all(f"`{name}`" in LAPTOP for name in IGNORED_FILES)
+
+
+LAPTOP = (Path(__file__).resolve().parents[2] / "docs" / "laptop.md").read_text(encoding="utf-8")
+
+
+def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    put(tmp_path / "a")
+    put(tmp_path / "empty", b"")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "self").symlink_to("self")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(tmp_path / "socket"))
+    assert listed(tmp_path) == {
+        "a": None,
+        "empty": "empty_file",
+        "gone": "dangling_link",
+        "self": "unreadable",
+        "pipe": "not_a_file",
+        "socket": "not_a_file",
+    }
+
+
+def test_a_file_without_permission_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "a")
+    put(tmp_path / "closed/b")
+    access, listdir = os.access, os.listdir
+    monkeypatch.setattr(os, "access", lambda p, m: p[-2:] != b"/a" and access(p, m))
+
+    def closed(path: bytes) -> list[bytes]:
+        if path.endswith(b"closed"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    assert listed(tmp_path) == {"a": "unreadable", "closed": "unreadable"}
+
+
+def test_a_link_to_its_own_folder_multiplies_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b", "sub/c"):
+        put(tmp_path / name)
+    (tmp_path / "sub" / "loop").symlink_to("..")
+    (tmp_path / "again").symlink_to("sub")
+    files = {"a": None, "b": None, "sub/c": None}
+    assert listed(tmp_path) == files | {"sub/loop": "same_folder", "again": "same_folder"}
+
+
+def test_a_file_is_read_under_one_of_its_names_and_first_under_its_own(tmp_path: Path) -> None:
+    put(tmp_path / "z.jsonl")
+    (tmp_path / "a.jsonl").symlink_to("z.jsonl")
+    os.link(tmp_path / "z.jsonl", tmp_path / "hard.jsonl")
+    expected = {"z.jsonl": None, "hard.jsonl": None, "a.jsonl": "same_file"}
+    assert listed(tmp_path) == expected == listed(tmp_path / "*.jsonl")
+    assert listed(tmp_path / "a.jsonl") == {"a.jsonl": None}
+
+
+def test_a_link_is_followed_where_its_target_is_not_wanted(tmp_path: Path) -> None:
+    """A hub's cache: names are links to blobs."""
+    put(tmp_path / "blobs" / "5f2a")
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "a.parquet").symlink_to("../blobs/5f2a")
+    found = list_local([str(tmp_path)], lambda _, name: name.endswith(".parquet"))
+    assert [(file.name, file.refusal) for file in found] == [("snapshots/a.parquet", None)]
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
+    put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xfccher 5%.txt")), b"latin")
+    put(tmp_path / "büche.txt")
+    found = {file.name: file for file in list_local([str(tmp_path)], anything)}
+    assert set(found) == {"b%FCcher 5%25.txt", "büche.txt"}
+    uri = found["b%FCcher 5%25.txt"].uri
+    uri.encode()  # a table holds it
+    path = file_name(uri)
+    assert path is not None
+    with open(path, "rb") as file:
+        assert file.read() == b"latin"
+
+
+def test_an_escaped_name_that_another_file_has_is_refused(tmp_path: Path) -> None:
+    put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xfc")), b"latin")
+    put(tmp_path / "b%FC")
+    found = list_local([str(tmp_path)], anything)
+    assert sorted(file.refusal[0] if file.refusal else "" for file in found) == [
+        "",
+        "ambiguous_name",
+    ]
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1"])
+def test_the_locale_changes_nothing(locale: str, tmp_path: Path) -> None:
+    for name in ("ü.txt", "日本/a.txt"):
+        put(tmp_path / name)
+    code = (
+        "import sys; from longattn.etl.inputs.local_files import list_local;"
+        "from longattn.udfs.storage import file_name;"
+        "found = list_local([sys.argv[1].replace('@', chr(0x65E5)), sys.argv[2]], lambda *_: True);"
+        "sizes = [len(open(file_name(file.uri), 'rb').read()) for file in found];"
+        "print(ascii([file.name for file in found]), sizes)"
+    )
+    command = [sys.executable, "-c", code, f"{tmp_path}/@*", str(tmp_path)]
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "['\\u65e5\\u672c/a.txt', '\\xfc.txt'] [1, 1]\n"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.txt", ["a.txt", "b.txt"]),
+        ("{a,b}.txt", ["a.txt", "b.txt"]),
+        ("[!a].txt", ["b.txt"]),
+        ("[^a].txt", ["b.txt"]),
+        ("[a-b].t?t", ["a.txt", "b.txt"]),
+        ("*/c.txt", ["x/c.txt"]),
+        ("{x,y/z}/*.txt", ["x/c.txt", "y/z/d.txt"]),
+        ("**/*.txt", ["a.txt", "b.txt", "x/c.txt", "y/z/d.txt"]),
+        ("y", ["z/d.txt"]),
+        ("y/", ["z/d.txt"]),
+        ("?", ["x/c.txt", "y/z/d.txt"]),
+        ("e [1].csv", ["e [1].csv"]),
+        (r"e \[1\].*", ["e [1].csv"]),
+    ],
+)
+def test_globs(pattern: str, names: list[str], tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "x/c.txt", "y/z/d.txt", "e [1].csv"):
+        put(tmp_path / name)
+    assert sorted(listed(f"{tmp_path}/{pattern}")) == names
+
+
+def test_a_path_or_a_glob_that_names_nothing_is_an_error(tmp_path: Path) -> None:
+    for pattern in ("gone", "*.txt", "gone/*"):
+        with pytest.raises(FileNotFoundError):
+            listed(tmp_path / pattern)
+    with pytest.raises(SourceError, match="brace at character"):
+        listed(tmp_path / "{a,b")
+
+
+# --- any tree: every name is accounted for, every file is read once
+
+PIECES = ["a", "_b", ".c", "ü", "日", "x y", "100%", "%FC", "a:b", "[1]", "{x}", "*", "\n", "\\"]
+NAMES = st.one_of(
+    st.sampled_from([piece.encode() for piece in PIECES]),
+    st.binary(min_size=1, max_size=4).filter(
+        lambda b: not set(b) & {0, 47} and b not in (b".", b"..")
+    ),
+)
+FILES = st.tuples(st.lists(NAMES, min_size=1, max_size=3), st.integers(0, 2))
+LINKS = st.tuples(st.lists(NAMES, min_size=1, max_size=2), st.integers(0, 99))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(FILES, max_size=8), st.lists(LINKS, max_size=6), st.booleans())
+def test_files_read_and_files_refused_are_the_files_there(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[tuple[list[bytes], int]],
+    links: list[tuple[list[bytes], int]],
+    by_glob: bool,
+) -> None:
+    root = os.fsencode(tmp_path_factory.mktemp("tree")) + b"/root"
+    make_tree(root, files, links)
+    found = (
+        list_local([os.fsdecode(root) + ("/*" if by_glob else "")], anything)
+        if (os.listdir(root) or not by_glob)
+        else []
+    )
+    assert len({file.uri for file in found}) == len(found)
+    assert all(file.uri.encode() for file in found)
+
+    entries, reachable = names_and_contents(root)
+    assert len(found) == len(entries)
+    read = [file for file in found if file.refusal is None]
+    contents = [os.path.realpath(file_name(file.uri) or b"") for file in read]
+    lost = Counter(file.refusal[0] for file in found if file.refusal)
+    assert len(set(contents)) == len(contents)
+    empty = {path for path in reachable if not os.path.getsize(path)}
+    unclear = lost["ambiguous_name"]
+    assert set(contents) <= reachable - empty
+    assert len(contents) == len(reachable - empty) - unclear
+    assert set(lost) <= {
+        *("empty_file", "dangling_link", "unreadable"),  # a link to itself
+        *("same_file", "same_folder", "ambiguous_name"),
+    }
+
+
+def make_tree(
+    root: bytes, files: list[tuple[list[bytes], int]], links: list[tuple[list[bytes], int]]
+) -> None:
+    """Files of 0 to 2 bytes, then links.
+
+    They lead to files and folders of the tree, to its top, to nothing, to themselves and outside.
+    """
+    os.makedirs(root)
+    outside = os.path.join(os.path.dirname(root), b"outside")
+    os.makedirs(outside + b"/deep")
+    for name in (b"/1", b"/deep/2"):
+        with open(outside + name, "wb") as file:
+            file.write(b"outside")
+    targets = [b"nowhere", root, outside, outside + b"/deep"]
+    for parts, size in files:
+        path = os.path.join(root, *parts)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "xb") as file:
+                file.write(b"x" * size)
+        except OSError:  # a file where a folder should be, or the other way round
+            continue
+        targets += [path, os.path.dirname(path)]
+    for parts, choice in links:
+        path = os.path.join(root, *parts)
+        target = [*targets, path][choice % (len(targets) + 1)]
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.symlink(target, path)
+        except OSError:
+            continue
+
+
+def names_and_contents(root: bytes) -> tuple[list[bytes], set[bytes]]:
+    """Names that must be told of, and the real files there: by the rules, with os.walk alone.
+
+    A link counts as a name, unless it is the first to lead to a folder not met yet.
+    """
+    names: list[bytes] = []
+    reachable: set[bytes] = set()
+    met: set[bytes] = set()
+    queue, links = [root], []
+    while queue or links:
+        if not queue:
+            links.sort()
+            link = links.pop(0)
+            if os.path.isdir(link) and os.path.realpath(link) not in met:
+                queue.append(link)
+            else:
+                names.append(link)
+                if os.path.isfile(link):
+                    reachable.add(os.path.realpath(link))
+            continue
+        for folder, subfolders, plain in os.walk(queue.pop()):
+            met.add(os.path.realpath(folder))
+            every = [os.path.join(folder, name) for name in [*subfolders, *plain]]
+            links += [path for path in every if os.path.islink(path)]
+            here = [p for p in every if os.path.isfile(p) and not os.path.islink(p)]
+            names += here
+            reachable |= {os.path.realpath(path) for path in here}
+    return names, reachable
+
+
+def test_a_listing_says_size_and_time(tmp_path: Path) -> None:
+    path = put(tmp_path / "a", b"12345")
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    (found,) = list_local([str(path)], anything)
+    assert found == Listed(f"file:{path}", 5, 1_700_000_000_123, "a")
