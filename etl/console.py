@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from longattn.etl.config import Config
+from longattn.etl.config import Config, ExportConfig
 from longattn.etl.jobs import run_job
 from longattn.etl.progress import LogFormat, Progress
 from longattn.etl.run.context import Context, TableSet
@@ -16,6 +16,7 @@ from longattn.etl.run.ledger import Run
 from longattn.etl.session import get_spark
 from longattn.etl.show import new_table, print_table
 from longattn.etl.tables.open import choose_connector, open_tables
+from longattn.udfs.storage import local_path, refuse_unreachable
 
 
 def open_context(
@@ -26,8 +27,17 @@ def open_context(
     if not quiet:
         connector, why = choose_connector(spark, config.tables)
         progress.say(f"tables: {config.tables.root}, connector {connector}: {why}")
+    for place in _places(config):
+        refuse_unreachable(place)
     tables = TableSet(open_tables(spark, config.tables))
     return Context(spark=spark, config=config, tables=tables, progress=progress)
+
+
+def _places(config: Config) -> list[str]:
+    """Where the jobs write: an export must not find out after all the work."""
+    targets = (getattr(config.export, name) for name in ExportConfig.model_fields)
+    exports = [target.path for target in targets if target]
+    return [config.tables.root, *exports, config.report.path]
 
 
 def run_jobs(config: Config, jobs: Sequence[str], log_format: LogFormat | None = None) -> list[Run]:
@@ -39,7 +49,7 @@ def run_jobs(config: Config, jobs: Sequence[str], log_format: LogFormat | None =
     if "select" in jobs:
         print_table(selected_table(context))
     if "report" in jobs:
-        print(f"report: {Path(config.report.path).resolve()}")
+        print(f"report: {_shown(config.report.path)}")
     return runs
 
 
@@ -91,7 +101,14 @@ def show_trace(config: Config, window_id: str) -> None:
 
 def open_report(config: Config) -> None:
     """Open the report in the user's browser."""
-    webbrowser.open(Path(config.report.path).resolve().as_uri())
+    local = local_path(config.report.path)
+    webbrowser.open(Path(local).resolve().as_uri() if local else config.report.path)
+
+
+def _shown(path: str) -> str:
+    """A path that a terminal or a browser opens from anywhere."""
+    local = local_path(path)
+    return path if local is None else str(Path(local).resolve())
 
 
 def selected_table(context: Context) -> Table:

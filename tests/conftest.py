@@ -14,20 +14,34 @@ from longattn.etl.progress import Progress
 from longattn.etl.run.context import Context, TableSet
 
 REPO = Path(__file__).resolve().parents[1]
+JARS = REPO / "jars"
 SCORER = REPO / "data" / "scorer"
 DEMO = REPO / "data" / "demo"
 
 
 @pytest.fixture(scope="session")
 def spark() -> Any:
-    """One local session with two slots; making it is most of a Spark test's time."""
+    """One local session with two slots; making it is most of a Spark test's time.
+
+    It has the jars of `make jars` where they are, and so both connectors.
+    """
     from longattn.etl.session import get_spark
 
     conf = {
         "spark.sql.shuffle.partitions": "4",  # a task costs more than the rows it would carry
         "spark.driver.memory": "3g",
+        **({"spark.jars": jars()} if has_jars() else {}),
     }
     return get_spark(config_module.SparkConfig(master="local[2]", conf=conf))
+
+
+def jars(group: str = "*") -> str:
+    """The jars of a group of bin/fetch_jars.py, as `spark.jars` takes them."""
+    return ",".join(map(str, sorted(JARS.glob(f"{group}/*.jar"))))
+
+
+def has_jars() -> bool:
+    return (JARS / "delta").is_dir()
 
 
 @pytest.fixture
@@ -51,10 +65,11 @@ def context_for(spark: Any, config: Config, root: Path) -> Context:
     return Context(spark=spark, config=config, tables=open_at(spark, root), progress=Progress())
 
 
-def open_at(spark: Any, root: Path) -> TableSet:
+def open_at(spark: Any, root: Path, connector: str = "delta-rs") -> TableSet:
     from longattn.etl.tables.open import open_tables
 
-    return TableSet(open_tables(spark, config_module.TablesConfig(root=str(root))))
+    config = config_module.TablesConfig(root=str(root), connector=connector)
+    return TableSet(open_tables(spark, config))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,11 +80,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip demo tests, with the reason, where `make demo-data` has not been run."""
+    """Skip, with the reason, tests of what `make demo-data` or `make jars` has not fetched."""
+    no_jars = pytest.mark.skip(reason="no jars of Delta and S3: run `make jars`")
     skip = pytest.mark.skip(reason="no demo model: run `make demo-data`")
     for item in items:
         if "demo" in item.keywords and not (SCORER / "scorer.json").exists():
             item.add_marker(skip)
+        if "jars" in item.keywords and not has_jars():
+            item.add_marker(no_jars)
         if "gpu" in item.keywords and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 

@@ -9,6 +9,7 @@
     │   ├── UnsupportedTableFeature  a Delta feature this connector cannot honour, by name
     │   ├── LostLogError         the log of a table, or its end, is not there any more
     │   └── ConcurrentWriteError   another writer won; the caller may re-read and try again
+    ├── StorageError               a place that cannot be opened, read or written
     ├── LedgerError                rows in are not rows out plus rows refused
     ├── NothingLeft                all of a source was refused, a selection is empty
     └── ExportError                a sample that cannot be written in the format asked for
@@ -62,6 +63,10 @@ class ConcurrentWriteError(TableError):
     """Another writer committed first and the two changes do not commute."""
 
 
+class StorageError(LongAttnError):
+    """A folder or an object store cannot be reached as asked."""
+
+
 class LedgerError(LongAttnError):
     """A job's rows do not balance."""
 
@@ -72,6 +77,12 @@ class NothingLeft(LongAttnError):
 
 class ExportError(LongAttnError):
     """A sample cannot be represented in the export format."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type when it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,7 +1,10 @@
 """Where an export is written: filled in a staging folder beside its place, then shown at once."""
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +16,7 @@ from typing import Any
 from pyarrow import fs
 
 from longattn.etl import faults
+from longattn.udfs import storage
 from longattn.udfs.errors import ExportError
 
 MANIFEST = "_manifest.json"  # Spark skips names with _
@@ -57,12 +61,20 @@ class Folder:
 
     `owner` names those of whom one exports at a time, as they hold one root: what another run of
     the same owner has staged is a dead run's. Cheap to pickle: executors open the file system
-    themselves.
+    themselves, with the driver's settings.
     """
 
     path: str
     owner: str = "export"
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    settings: storage.Settings = field(default_factory=storage.s3_settings, repr=False)
+
+    @classmethod
+    def at(cls, path: str, owner: str = "export") -> "Folder":
+        """The folder that a person means: of a link, the one it points to."""
+        place = storage.expanded(path)
+        local = storage.local_path(place)
+        return cls(path=place if local is None else os.path.realpath(local), owner=owner)
 
     @property
     def staging(self) -> str:
@@ -76,7 +88,7 @@ class Folder:
     def new_file(self) -> tuple[str, HashedFile]:
         """Open a file of a name that no other attempt has; returns the name within staging."""
         name = f"part-{uuid.uuid4().hex}"
-        system, root = _open(self.staging)
+        system, root = self._open(self.staging)
         return name, HashedFile(system.open_output_stream(f"{root}/{name}", compression=None))
 
     def manifest(self) -> dict[str, Any] | None:
@@ -84,7 +96,7 @@ class Folder:
 
         Raises ExportError for one that is damaged.
         """
-        system, root = _open(self.path)
+        system, root = self._open(self.path)
         if system.get_file_info(f"{root}/{MANIFEST}").type == fs.FileType.NotFound:
             return None
         with system.open_input_stream(f"{root}/{MANIFEST}") as stream:
@@ -102,7 +114,7 @@ class Folder:
 
         Sizes cost one listing, hashes one reading of everything.
         """
-        system, root = _open(self.path)
+        system, root = self._open(self.path)
         listed = system.get_file_info(fs.FileSelector(root, allow_not_found=True))
         sizes = {info.base_name: info.size for info in listed}
         found = []
@@ -123,11 +135,11 @@ class Folder:
         """
         self._recover()
         for path in self.left_behind():
-            delete(path)
-        system, root = _open(self.path)
-        if self.manifest() is None and system.get_file_info(fs.FileSelector(root, True)):
+            storage.delete(path)
+        system, root = self._open(self.path)
+        if self.manifest() is None and _files(system, root):
             raise ExportError(f"export to {self.path}: the folder holds other files; empty it")
-        system, root = _open(self.staging)
+        system, root = self._open(self.staging)
         system.create_dir(f"{root}/ready")
 
     def publish(self, names: dict[str, str], texts: dict[str, str]) -> None:
@@ -137,14 +149,14 @@ class Folder:
         system with a rename readers see the old export, for a moment none, then all of the new
         one. Object stores have no rename: there the manifest goes first and comes back last.
         """
-        system, root = _open(self.staging)
+        system, root = self._open(self.staging)
         for staged, name in names.items():
             system.move(f"{root}/{staged}", f"{root}/ready/{name}")
         for name, text in texts.items():
             with system.open_output_stream(f"{root}/ready/{name}", compression=None) as stream:
                 stream.write(text.encode())
         self._swap() if isinstance(system, fs.LocalFileSystem) else self._copy()
-        delete(self.staging)
+        storage.delete(self.staging)
 
     def left_behind(self) -> list[str]:
         """Staging and old exports beside this place that no live run is using."""
@@ -152,13 +164,13 @@ class Folder:
 
     def _is_dead(self, path: str) -> bool:
         mine = path.startswith((f"{self.path}{STAGING}-{self.owner}-", f"{self.path}{BEFORE}"))
-        system, root = _open(path)
+        system, root = self._open(path)
         modified = system.get_file_info(root).mtime
         return mine or bool(modified and modified.timestamp() < time.time() - LEFT_BEHIND)
 
     def _beside(self, *suffixes: str) -> Iterator[str]:
         """Folders beside this place that are called like it, with one of the suffixes."""
-        system, root = _open(self.path)
+        system, root = self._open(self.path)
         parent, _, name = root.rpartition("/")
         for info in system.get_file_info(fs.FileSelector(parent, allow_not_found=True)):
             if info.base_name.startswith(tuple(name + suffix for suffix in suffixes)):
@@ -169,9 +181,14 @@ class Folder:
         here, before = Path(self.path), Path(self.before)
         here.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(SWAPS):
-            delete(self.before)
-            with suppress(FileNotFoundError):
-                here.rename(before)
+            storage.delete(self.before)
+            try:
+                with suppress(FileNotFoundError):
+                    here.rename(before)
+            except OSError as error:
+                if error.errno != errno.EBUSY:  # a mount point, which stays where it is
+                    raise
+                return self._copy()
             with suppress(OSError):
                 faults.point("between renames")
                 Path(self.staging, "ready").rename(here)
@@ -179,30 +196,42 @@ class Folder:
         else:
             raise ExportError(f"export to {self.path}: other exports to it won {SWAPS} times")
         faults.point("after renames")
-        delete(self.before)
+        storage.delete(self.before)
 
     def _copy(self) -> None:
-        system, root = _open(self.path)
-        _, ready = _open(f"{self.staging}/ready")
-        delete(f"{self.path}/{MANIFEST}")
-        delete(self.path)
+        system, root = self._open(self.path)
+        _, ready = self._open(f"{self.staging}/ready")
+        storage.delete(f"{self.path}/{MANIFEST}")
+        for info in _files(system, root):
+            system.delete_file(info.path)
         files = [f.base_name for f in system.get_file_info(fs.FileSelector(ready))]
         for name in sorted(files, key=lambda name: name == MANIFEST):
-            system.move(f"{ready}/{name}", f"{root}/{name}")
+            _move(system, f"{ready}/{name}", f"{root}/{name}")
+
+    def _open(self, path: str) -> tuple[fs.FileSystem, str]:
+        return storage.open_fs(path, self.settings)
 
     def _recover(self) -> None:
         """Put back the export that a run moved aside and was killed before replacing."""
-        system, root = _open(self.path)
+        system, root = self._open(self.path)
         aside = sorted(self._beside(BEFORE))
         if aside and system.get_file_info(root).type == fs.FileType.NotFound:
-            system.move(_open(aside[-1])[1], root)
+            system.move(self._open(aside[-1])[1], root)
 
 
-def _open(path: str) -> tuple[fs.FileSystem, str]:
-    if "://" in path:
-        system, root = fs.FileSystem.from_uri(path)
-        return system, root
-    return fs.LocalFileSystem(), str(Path(path).absolute())
+def _files(system: fs.FileSystem, root: str) -> list[fs.FileInfo]:
+    """The files of a folder; not what a disk keeps for itself at the top of it."""
+    found = system.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
+    files = (info for info in found if info.type == fs.FileType.File)
+    return [info for info in files if not info.path.startswith(f"{root}/lost+found/")]
+
+
+def _move(system: fs.FileSystem, source: str, target: str) -> None:
+    """Move a file, also from one disk to another, as into a mount point."""
+    if isinstance(system, fs.LocalFileSystem):
+        shutil.move(source, target)
+    else:
+        system.move(source, target)
 
 
 def _sha256(system: fs.FileSystem, path: str) -> str:
@@ -211,14 +240,3 @@ def _sha256(system: fs.FileSystem, path: str) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def delete(path: str) -> None:
-    """Delete a file or a folder and all in it; nothing where there is none."""
-    system, root = _open(path)
-    kind = system.get_file_info(root).type
-    if kind == fs.FileType.Directory:
-        with suppress(FileNotFoundError):  # another run has deleted it in this moment
-            system.delete_dir(root)
-    elif kind == fs.FileType.File:
-        system.delete_file(root)

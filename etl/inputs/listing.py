@@ -24,7 +24,7 @@ from longattn.etl.stages.ingest import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
-from longattn.udfs.storage import file_name, local_path
+from longattn.udfs.storage import delta_options, file_name, local_path
 
 
 def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
@@ -175,7 +175,7 @@ def is_table_name(path: str) -> bool:
 
 def _open(path: str, spec: SourceSpec) -> DeltaTable:
     try:
-        table = DeltaTable(local_path(path) or path)
+        table = DeltaTable(local_path(path) or path, storage_options=delta_options(path))
     except DeltaError as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None

@@ -46,16 +46,14 @@ def targets_of(context: Context) -> dict[str, ExportTarget]:
 
 def folders_of(context: Context) -> list[Folder]:
     """The places of the configured exports."""
-    return [
-        Folder(path=target.path, owner=owner(context)) for target in targets_of(context).values()
-    ]
+    return [Folder.at(target.path, owner(context)) for target in targets_of(context).values()]
 
 
 def export(
     context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
 ) -> dict[str, Any]:
     """Write one format and return its manifest; the same selection again is not rewritten."""
-    folder = Folder(path=target.path, owner=owner(context))
+    folder = Folder.at(target.path, owner(context))
     identity = _identity(selection, format_name, target)
     present = folder.manifest()
     if present and present["identity"] == identity:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import reduce
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from longattn.etl.report.page import Example, Page, render
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import lds, rank
 from longattn.etl.stages import selection as stage
+from longattn.udfs.storage import write_text
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 2  # of document lengths
@@ -35,13 +35,9 @@ AttentionMap = Callable[[list[int]], npt.NDArray[Any]]
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
     page = make_page(context, attention_maps(context))
-    path = Path(context.config.report.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(render(page), encoding="utf-8")
-    part.replace(path)
+    size = write_text(context.config.report.path, render(page))
     shown = len(page.best) + len(page.worst)
-    return Outcome(rows_in=shown, rows_out=shown, metrics={"bytes": path.stat().st_size})
+    return Outcome(rows_in=shown, rows_out=shown, metrics={"bytes": size})
 
 
 def make_page(context: Context, attention: AttentionMap | None = None) -> Page:

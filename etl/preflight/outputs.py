@@ -15,7 +15,7 @@ from longattn.etl.show import human_bytes
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.open import Connector, refuse_root
 from longattn.udfs.errors import ConfigError
-from longattn.udfs.storage import local_path
+from longattn.udfs.storage import local_path, refuse_unreachable
 
 TABLES_PER_TEXT = 2.5  # bytes of all tables, staging included, for each byte of text, at most
 
@@ -38,7 +38,8 @@ def _writable(where: str, folder: str) -> Findings:
         return
     local = local_path(folder)
     if local is None:
-        yield note(where, f"{folder}: only Spark can write there: not tried")
+        refuse_unreachable(folder)
+        yield note(where, f"{folder}: whether it can be written was not tried")
         return
     above = _nearest(Path(local).absolute())
     if not above.is_dir():

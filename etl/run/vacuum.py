@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from longattn.etl.export.files import Folder, delete
+from longattn.etl.export.files import Folder
 from longattn.etl.run.context import Context
 from longattn.etl.run.holding import register_location
 from longattn.etl.run.ledger import holding
 from longattn.etl.run.staging import stale
 from longattn.etl.tables.lease import DeltaRegister
 from longattn.etl.tables.locations import is_catalog_name
+from longattn.udfs.storage import delete
 
 DAYS = 7.0  # readers of versions older than this find their files gone
 

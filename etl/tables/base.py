@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from longattn.etl.tables.schema import TableSpec
-from longattn.udfs.errors import ConcurrentWriteError, TableError
+from longattn.udfs.errors import ConcurrentWriteError, TableError, first_line
 
 ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
 Result = TypeVar("Result")
@@ -68,6 +69,26 @@ class Table(ABC):
         if problems:
             raise TableError(f"table {self.location}: {'; '.join(problems)}")
 
+    def with_added_columns(self, frame: DataFrame) -> DataFrame:
+        """The spec's columns; null where a table of an older version lacks one."""
+        types = {name: self.spec.columns[name][0] for name in self.spec.lacking(frame.columns)}
+        nulls = {name: F.lit(None).cast(type_) for name, type_ in types.items()}
+        return frame.withColumns(nulls).select(*self.spec.columns)
+
+    def check_schema(self, found: StructType, partition_by: list[str]) -> None:
+        """Raise TableError unless the table's own columns hold the spec's.
+
+        More are none of our business, and those of later versions may lack.
+        """
+        problems = column_problems(self.spec.schema, found, self.spec.added)
+        expected = list(self.spec.partition_by)
+        if partition_by != expected:
+            problems.append(f"it is partitioned by {partition_by}, not {expected}")
+        if problems:
+            raise TableError(
+                f"table {self.location} was made with another schema: {'; '.join(problems)}"
+            )
+
     def refuse_repeated_keys(self, df: DataFrame) -> None:
         """Raise TableError, naming one, when df has a key twice."""
         if repeated := df.groupBy(*self.spec.key).count().where("count > 1").first():
@@ -79,13 +100,16 @@ class Table(ABC):
         self, commit: Callable[[], Result], overtaken: type[Exception]
     ) -> Result:
         """Commit; again from the newest version, after a moment, when it raises `overtaken`."""
+        last = ""
         for attempt in range(ATTEMPTS):
             try:
                 return commit()
-            except overtaken:
+            except overtaken as error:
+                last = first_line(error)
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
         raise ConcurrentWriteError(
-            f"table {self.location}: other writers won {ATTEMPTS} times in a row; run it again"
+            f"table {self.location}: other writers won {ATTEMPTS} times in a row; run it again "
+            f"(the last time: {last})"
         )
 
     @abstractmethod
@@ -152,12 +176,16 @@ def nothing() -> None:
     """What a table does before a commit when nobody holds its root."""
 
 
-def column_problems(expected: StructType, found: StructType) -> list[str]:
+def column_problems(
+    expected: StructType, found: StructType, may_lack: Collection[str] = ()
+) -> list[str]:
     """What of `expected` is missing or of another type in `found`; nullability does not count."""
     types = {field.name: field.dataType.simpleString() for field in found.fields}
     problems = []
     for field in expected.fields:
         have, want = types.get(field.name), field.dataType.simpleString()
+        if have is None and field.name in may_lack:
+            continue
         if have is None:
             problems.append(f"{field.name} is missing")
         elif have != want:

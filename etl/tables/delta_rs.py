@@ -26,18 +26,18 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from longattn.etl import faults
-from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn, column_problems
+from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (
     NewFiles,
     as_pattern,
     commit_info,
-    local_path,
     partitions,
     write_files,
 )
-from longattn.etl.tables.schema import TableSpec
+from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
 from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
+from longattn.udfs.storage import delta_options, local_path
 
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
 ORPHAN_HOURS = 24  # files the log has never named may be a running job's until they are this old
@@ -47,7 +47,8 @@ class DeltaRsTable(Table):
     """A Delta table whose log is read and written by the deltalake package."""
 
     def __init__(self, spark: SparkSession, spec: TableSpec, location: str) -> None:
-        super().__init__(spark, spec, local_path(location))
+        super().__init__(spark, spec, local_path(location) or location)
+        self._options = delta_options(self.location)
 
     def version(self) -> int | None:
         table = self._open()
@@ -105,10 +106,16 @@ class DeltaRsTable(Table):
         if table is None:
             return []
         oldest = 0 if limit is None else max(0, table.version() + 1 - limit)
-        versions = range(table.version(), oldest - 1, -1)
+        return [_history_entry(commit) for commit in self.commits(oldest, table.version())]
+
+    def commits(self, oldest: int, newest: int) -> list[dict[str, Any]]:
+        """What the log says of each of these versions and its number, newest first; as far back as
+        it goes.
+        """
+        versions = range(newest, oldest - 1, -1)
         infos = ((version, commit_info(self.location, version)) for version in versions)
         kept = takewhile(lambda found: found[1] is not None, infos)
-        return [_history_entry(version, info or {}) for version, info in kept]
+        return [{**(info or {}), "version": version} for version, info in kept]
 
     def optimize(self) -> dict[str, Any]:
         return self._retry(self._compact)
@@ -137,7 +144,7 @@ class DeltaRsTable(Table):
     def _open(self, version: int | None = None) -> DeltaTable | None:
         """The table, or None when it has not been made; features that would mislead are refused."""
         try:
-            table = DeltaTable(self.location)
+            table = DeltaTable(self.location, storage_options=self._options)
         except TableNotFoundError:
             return None
         except DeltaError as error:
@@ -164,9 +171,19 @@ class DeltaRsTable(Table):
         return kind(f"table {self.location}: deltalake cannot open it: {reason}")
 
     def _open_or_create(self) -> DeltaTable:
-        table = self._open() or self._create()
+        """The table, made or brought up to date: what an older version made lacks later columns."""
+        return self._retry(lambda: self._updated(self._open() or self._create()))
+
+    def _updated(self, table: DeltaTable) -> DeltaTable:
         refuse_unwritable(table, self.location)
         self._check_schema(table)
+        schema = self.spec.schema
+        if lacking := self.spec.lacking(_schema(table).names):
+            added = StructType([schema[name] for name in lacking])
+            table.alter.add_columns(deltalake.Schema.from_json(added.json()).fields)
+        found = table.metadata().configuration.get(STATS_COLUMNS)
+        if (mended := self.spec.mended_stats(found)) != found:
+            table.alter.set_table_properties({STATS_COLUMNS: mended})
         return table
 
     def _create(self) -> DeltaTable:
@@ -178,21 +195,14 @@ class DeltaRsTable(Table):
                 mode="ignore",
                 partition_by=list(self.spec.partition_by),
                 name=self.spec.name,
-                configuration={"delta.dataSkippingStatsColumns": ",".join(self.spec.indexed)},
+                configuration={STATS_COLUMNS: self.spec.stats_property},
                 commit_properties=CommitProperties(max_commit_retries=0),
+                storage_options=self._options,
             )
-        return DeltaTable(self.location)
+        return DeltaTable(self.location, storage_options=self._options)
 
     def _check_schema(self, table: DeltaTable) -> None:
-        """The table's own columns must hold the spec's; more are none of our business."""
-        found = StructType.fromJson(json.loads(table.schema().to_json()))
-        problems = column_problems(self.spec.schema, found)
-        by, expected = table.metadata().partition_columns, list(self.spec.partition_by)
-        problems += [f"it is partitioned by {by}, not {expected}"] if by != expected else []
-        if problems:
-            raise TableError(
-                f"table {self.location} was made with another schema: {'; '.join(problems)}"
-            )
+        self.check_schema(_schema(table), table.metadata().partition_columns)
 
     def _read_files(self, values: dict[str, Any], paths: list[str]) -> DataFrame:
         schema = self.spec.schema
@@ -222,7 +232,7 @@ class DeltaRsTable(Table):
         self.check_columns(df)
         self._open_or_create()
         rows = df.select(*self.spec.columns)
-        return write_files(rows, self.location, self.spec.partition_by, self.spec.unindexed)
+        return write_files(rows, self.location, self.spec.partition_by, self.spec.indexed)
 
     def _read_new(self, files: NewFiles) -> DataFrame:
         """The rows of a write, committed or not."""
@@ -284,12 +294,10 @@ class DeltaRsTable(Table):
 
     def _version_of(self, mark: str, since: int) -> int:
         """The version our commit became; others may have committed before and after it."""
-        newest = DeltaTable(self.location).version()
-        return next(
-            version
-            for version in range(since + 1, newest + 1)
-            if (commit_info(self.location, version) or {}).get("userMetadata") == mark
-        )
+        newest = DeltaTable(self.location, storage_options=self._options).version()
+        commits = self.commits(since + 1, newest)
+        version: int = next(c["version"] for c in commits if c.get("userMetadata") == mark)
+        return version
 
     def _skip(self, txn: Txn | None, table: DeltaTable | None = None) -> Commit | None:
         """What to return for a transaction that the table, or its newest version, has seen."""
@@ -325,15 +333,19 @@ class DeltaRsTable(Table):
                 )
 
 
+def _schema(table: DeltaTable) -> StructType:
+    return StructType.fromJson(json.loads(table.schema().to_json()))
+
+
 def _has_committed(table: DeltaTable, txn: Txn) -> bool:
     seen = table.transaction_version(txn.app_id)
     return seen is not None and seen >= txn.version
 
 
-def _history_entry(version: int, info: dict[str, Any]) -> dict[str, Any]:
+def _history_entry(commit: dict[str, Any]) -> dict[str, Any]:
     return {
-        "version": version,
-        "timestamp": datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
-        "operation": info.get("operation"),
-        "parameters": info.get("operationParameters", {}),
+        "version": commit["version"],
+        "timestamp": datetime.fromtimestamp(commit.get("timestamp", 0) / 1000, UTC),
+        "operation": commit.get("operation"),
+        "parameters": commit.get("operationParameters", {}),
     }

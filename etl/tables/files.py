@@ -20,6 +20,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import DataFrame
 
 from longattn.etl.tables.stats import file_stats
+from longattn.udfs.storage import open_fs
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 FOOTER_READERS = 8  # threads; a footer is one small read, slow only over a network
@@ -35,20 +36,15 @@ class NewFiles:
     bytes: int
 
 
-def local_path(location: str) -> str:
-    """`file:///lake/x` as `/lake/x`; anything else as it is."""
-    return re.sub("^file:/+", "/", location)
-
-
 def write_files(
-    df: DataFrame, location: str, partition_by: Sequence[str], unindexed: Collection[str]
+    df: DataFrame, location: str, partition_by: Sequence[str], indexed: Collection[str]
 ) -> NewFiles:
     """Write the rows with Spark into a new folder of the table; evaluates `df` once."""
     folder = uuid.uuid4().hex
     writer = df.write.partitionBy(*partition_by).option("compression", "zstd")
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.parquet(f"{location}/{folder}")
-    return _describe(location, folder, unindexed)
+    return _describe(location, folder, indexed)
 
 
 def partitions(
@@ -76,7 +72,7 @@ def commit_info(location: str, version: int) -> dict[str, Any] | None:
     DeltaTable.history() numbers commits from the version it was opened at, but reads up to the
     newest: under concurrent writers its numbers are wrong.
     """
-    filesystem, root = file_system(location)
+    filesystem, root = open_fs(location)
     try:
         with filesystem.open_input_stream(f"{root}/_delta_log/{version:020}.json") as log:
             actions = [json.loads(line) for line in log.read().splitlines()]
@@ -91,11 +87,11 @@ def _partition_keys(actions: Any, columns: Sequence[str]) -> list[tuple[Any, ...
     return [tuple(v[column] for column in columns) for v in actions["partition"].to_pylist()]
 
 
-def _describe(location: str, folder: str, unindexed: Collection[str]) -> NewFiles:
-    filesystem, root = file_system(location)
+def _describe(location: str, folder: str, indexed: Collection[str]) -> NewFiles:
+    filesystem, root = open_fs(location)
     infos = list(_parquet_files(filesystem, f"{root}/{folder}"))
     with ThreadPoolExecutor(FOOTER_READERS) as pool:
-        stats = list(pool.map(lambda info: file_stats(filesystem, info.path, unindexed), infos))
+        stats = list(pool.map(lambda info: file_stats(filesystem, info.path, indexed), infos))
     added = [
         _add_action(info, info.path[len(root) + 1 :], known)
         for info, known in zip(infos, stats, strict=True)
@@ -127,14 +123,6 @@ def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> Iterator[pafs.Fi
     for info in filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)):
         if info.type == pafs.FileType.File and info.extension == "parquet":
             yield info
-
-
-def file_system(location: str) -> tuple[pafs.FileSystem, str]:
-    """The file system and the path in it of a folder or a URI."""
-    if "://" not in location:
-        return pafs.LocalFileSystem(), location
-    scheme = re.sub("^s3[an]:", "s3:", location)  # Hadoop's names for S3
-    return pafs.FileSystem.from_uri(scheme)  # type: ignore[no-any-return]
 
 
 def _spark_path(location: str, path: str) -> str:

@@ -6,8 +6,8 @@ import pyarrow.fs as pafs
 from deltalake import DeltaTable
 
 from longattn.etl.tables.base import Table
-from longattn.etl.tables.files import file_system
 from longattn.udfs.errors import LostLogError
+from longattn.udfs.storage import delta_options, local_path, open_fs
 
 
 def refuse_lost(table: Table, version: int | None, written: int | None) -> None:
@@ -39,10 +39,12 @@ def damaged_files(table: Table) -> list[str]:
     """Data files that the log names and that are missing or of another size; none for catalogs."""
     if "/" not in table.location:
         return []
-    filesystem, root = file_system(table.location)
+    filesystem, root = open_fs(table.location)
     listed = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
     sizes = {info.path[len(root) + 1 :]: info.size for info in listed}
-    actions = DeltaTable(table.location).get_add_actions()
+    place = local_path(table.location) or table.location
+    log = DeltaTable(place, storage_options=delta_options(place))
+    actions = log.get_add_actions()
     named = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
     faults = ((unquote(path), size, sizes.get(unquote(path))) for path, size in named)
     return [
@@ -56,6 +58,6 @@ def _has_data(location: str) -> bool:
     """Whether a folder holds anything but a log; False for names of a catalog."""
     if "/" not in location:
         return False
-    filesystem, root = file_system(location)
+    filesystem, root = open_fs(location)
     entries = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
     return any(entry.base_name[:1] not in "._" for entry in entries)

@@ -1,46 +1,66 @@
-"""The native connector: Delta's own JVM library, by format("delta") and the delta-spark API."""
+"""The native connector: Delta's own JVM library, by format("delta") and SQL.
 
+Nothing here needs the delta-spark package or a classic session, so Spark Connect and Databricks run
+it too. Spark answers questions about a table's log with jobs, half a second each and several for
+`DESCRIBE DETAIL`; a log on this machine's disk is read by the deltalake package instead.
+"""
+
+import re
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
 
-from longattn.etl.tables.base import Commit, Detail, Table, Txn
-from longattn.etl.tables.schema import TableSpec
-from longattn.udfs.errors import ConcurrentWriteError
+from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
+from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
+from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
 
 RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off
+NOT_MADE = {
+    "PATH_NOT_FOUND",
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "DELTA_TABLE_NOT_FOUND",
+    "DELTA_MISSING_DELTA_TABLE",
+    "TABLE_OR_VIEW_NOT_FOUND",
+    "SCHEMA_NOT_FOUND",
+}
+SAME_TRANSACTION = "DELTA_CONCURRENT_TRANSACTION"
+# The last is said of a table that somebody is making: its log is there, and empty yet.
+CONFLICT = re.compile(
+    "DELTA_(CONCURRENT_|METADATA_CHANGED|PROTOCOL_CHANGED|CREATE_TABLE_WITH_NON_EMPTY_LOCATION)"
+)
 
 
 class NativeTable(Table):
-    """A Delta table in a catalog (catalog.schema.table) or at a path, by delta-spark 4.x."""
+    """A Delta table in a catalog (catalog.schema.table) or at a path, by Delta 4.x."""
 
     def __init__(self, spark: SparkSession, spec: TableSpec, location: str) -> None:
         super().__init__(spark, spec, location)
         self.by_path = "/" in location
-        self.sql_name = f"delta.`{location}`" if self.by_path else location
+        self.sql_name = f"delta.`{location.replace('`', '``')}`" if self.by_path else location
+        self._log = DeltaRsTable(spark, spec, location) if self.by_path else None
+        self._ready = False  # made, and with the columns and properties that it should have
 
     def version(self) -> int | None:
-        commits = self.history(limit=1)
-        return commits[0]["version"] if commits else None
+        return self._from_log(DeltaRsTable.version, self._newest)
 
     def read(
         self, version: int | None = None, file_names: Collection[str] | None = None
     ) -> DataFrame:
-        if not self._exists():
+        frame = self._load(version)
+        if frame is None:
             return self.empty()
-        reader = self.spark.read.format("delta")
-        if version is not None:
-            reader = reader.option("versionAsOf", version)
-        frame = reader.load(self.location) if self.by_path else reader.table(self.location)
         if file_names is not None:
             frame = frame.where(F.col("_metadata.file_name").isin(*file_names))
-        return frame.select(*self.spec.columns)
+        return self.with_added_columns(frame)
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
         writer = self._writer(df).mode("append")
@@ -62,18 +82,21 @@ class NativeTable(Table):
         """
         self.check_columns(df)
         self.refuse_repeated_keys(df)
-        self._create()
+        self._prepare()
         rows = df.select(*self.spec.columns)
-        counted = self.until_not_overtaken(lambda: self._merge(rows), ConcurrentWriteError)
+        counted = self._until_not_overtaken(lambda: self._merge(rows))
         version = self.version()
         assert version is not None  # it has been made
         return Commit(version=version, rows=counted["num_inserted_rows"], bytes=0)
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        return [_history_entry(commit) for commit in self._commits(limit)]
+        return self._from_log(
+            lambda log: log.history(limit),
+            lambda: [_history_entry(commit) for commit in self._commits(limit)],
+        )
 
     def optimize(self) -> dict[str, Any]:
-        if not self._exists():
+        if self.version() is None:
             return {"files_added": 0, "files_removed": 0}
         metrics = self.spark.sql(f"OPTIMIZE {self.sql_name}").collect()[0]["metrics"]
         return {
@@ -83,7 +106,7 @@ class NativeTable(Table):
 
     def vacuum(self, retention_hours: float = 168, dry_run: bool = False) -> list[str]:
         """Delta names the files of a dry run only, so there is one before the real run."""
-        if not self._exists():
+        if self.version() is None:
             return []
         statement = f"VACUUM {self.sql_name} RETAIN {retention_hours:g} HOURS"
         if retention_hours >= SAFE_HOURS:
@@ -95,42 +118,89 @@ class NativeTable(Table):
             self.spark.conf.unset(RETENTION_CHECK)
 
     def detail(self) -> Detail | None:
-        version = self.version()
+        return self._from_log(DeltaRsTable.detail, self._detail)
+
+    def _from_log(
+        self, read: Callable[[DeltaRsTable], Result], ask_spark: Callable[[], Result]
+    ) -> Result:
+        """From the log itself where it is on this disk and has no feature unknown to deltalake."""
+        if self._log is not None and (Path(self._log.location) / "_delta_log").is_dir():
+            with suppress(UnsupportedTableFeature):
+                return read(self._log)
+        return ask_spark()
+
+    def _newest(self) -> int | None:
+        commits = self._commits(limit=1)
+        return commits[0]["version"] if commits else None
+
+    def _detail(self) -> Detail | None:
+        version = self._newest()
         if version is None:
             return None
-        size = self._delta().detail().collect()[0]
+        size = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name}").collect()[0]
         rows = self.read(version).count()  # Delta answers it from the log's statistics
         return Detail(version=version, rows=rows, bytes=size["sizeInBytes"], files=size["numFiles"])
 
-    def _exists(self) -> bool:
-        if self.by_path:
-            return bool(_api().isDeltaTable(self.spark, self.location))
-        return bool(self.spark.catalog.tableExists(self.location))
-
-    def _delta(self) -> Any:
-        if self.by_path:
-            return _api().forPath(self.spark, self.location)
-        return _api().forName(self.spark, self.location)
+    def _load(self, version: int | None = None) -> DataFrame | None:
+        """The table as it is; None when it has not been made."""
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        try:
+            frame = reader.load(self.location) if self.by_path else reader.table(self.location)
+            schema = frame.schema
+        except PySparkException as error:
+            if _condition(error) in NOT_MADE:
+                return None
+            raise TableError(f"table {self.location}: {_message(error)}") from None
+        self.check_schema(schema, list(self.spec.partition_by))
+        return frame
 
     def _commits(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Commits, newest first, with all that Delta records of them."""
-        if not self._exists():
+        if self._load() is None:
             return []
-        history = self._delta().history() if limit is None else self._delta().history(limit)
+        newest = "" if limit is None else f" LIMIT {limit}"
+        history = self.spark.sql(f"DESCRIBE HISTORY {self.sql_name}{newest}")
         return [row.asDict(recursive=True) for row in history.collect()]
+
+    def _prepare(self) -> None:
+        """Make the table, or bring one that an older version made up to date; once."""
+        if not self._ready:
+            self._until_not_overtaken(self._create)
+            self._until_not_overtaken(self._add_columns)
+            self._until_not_overtaken(self._mend_properties)
+            self._ready = True
 
     def _create(self) -> None:
         """Make the table with comments, partitions and properties; nothing where it exists."""
-        builder = _api().createIfNotExists(self.spark)
-        builder = (
-            builder.location(self.location) if self.by_path else builder.tableName(self.location)
+        columns = ", ".join(_column(name, *kind) for name, kind in self.spec.columns.items())
+        by = ", ".join(f"`{name}`" for name in self.spec.partition_by)
+        self._execute(
+            f"CREATE TABLE IF NOT EXISTS {self.sql_name} ({columns}) USING delta "
+            + (f"PARTITIONED BY ({by}) " if by else "")
+            + f"TBLPROPERTIES ('{STATS_COLUMNS}' = {_sql(self.spec.stats_property)})"
         )
-        for name, (type_, comment) in self.spec.columns.items():
-            builder = builder.addColumn(name, type_, comment=comment)
-        if self.spec.partition_by:
-            builder = builder.partitionedBy(*self.spec.partition_by)
-        indexed = ",".join(self.spec.indexed)
-        builder.property("delta.dataSkippingStatsColumns", indexed).execute()
+
+    def _add_columns(self) -> None:
+        frame = self._load()
+        assert frame is not None  # it has just been made
+        if lacking := self.spec.lacking(frame.columns):
+            columns = ", ".join(_column(name, *self.spec.columns[name]) for name in lacking)
+            self._execute(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({columns})")
+
+    def _mend_properties(self) -> None:
+        rows = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
+        found = {row["key"]: row["value"] for row in rows}.get(STATS_COLUMNS)
+        mended = self.spec.mended_stats(found)
+        if mended != found:
+            properties = f"'{STATS_COLUMNS}' = {_sql(mended)}"
+            self._execute(f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({properties})")
+
+    def _execute(self, statement: str) -> list[Row]:
+        with self._conflicts():
+            rows: list[Row] = self.spark.sql(statement).collect()
+        return rows
 
     def _writer(self, df: DataFrame) -> DataFrameWriter:
         self.check_columns(df)
@@ -138,7 +208,7 @@ class NativeTable(Table):
 
     def _save(self, writer: DataFrameWriter) -> Commit:
         """Write and find the commit by a mark of its own: others may commit at the same time."""
-        self._create()
+        self._prepare()
         before, mark = self.version(), uuid.uuid4().hex
         assert before is not None  # it has just been made
         self._write(writer.option("userMetadata", mark))
@@ -146,53 +216,61 @@ class NativeTable(Table):
 
     def _write(self, writer: DataFrameWriter) -> None:
         self.guard()
-        from delta.exceptions import ConcurrentTransactionException
-
         try:
             with self._conflicts():
                 writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
-        except ConcurrentTransactionException:
-            pass  # the same transaction id, committed by somebody else meanwhile
+        except Exception as error:  # of any kind: see _conflicts
+            if _condition(error) != SAME_TRANSACTION:
+                raise
+            # the same transaction id, committed by somebody else meanwhile
 
     def _merge(self, rows: DataFrame) -> Row:
         """One insert-only merge; what Delta counted of it."""
+        view = f"longattn_{uuid.uuid4().hex}"
+        rows.createOrReplaceTempView(view)
         same = " AND ".join(f"kept.`{column}` <=> new.`{column}`" for column in self.spec.key)
         self.guard()
-        merge = self._delta().alias("kept").merge(rows.alias("new"), same)
-        with self._conflicts():
-            counted: Row = merge.whenNotMatchedInsertAll().execute().collect()[0]
-        return counted
+        try:
+            return self._execute(
+                f"MERGE INTO {self.sql_name} AS kept USING {view} AS new ON {same} "
+                "WHEN NOT MATCHED THEN INSERT *"
+            )[0]
+        finally:
+            self.spark.catalog.dropTempView(view)
+
+    def _until_not_overtaken(self, commit: Callable[[], Result]) -> Result:
+        return self.until_not_overtaken(commit, ConcurrentWriteError)
 
     @contextmanager
     def _conflicts(self) -> Iterator[None]:
-        """Raise ConcurrentWriteError for any of Delta's conflicts but that of a transaction id."""
-        from delta import exceptions as delta
+        """Raise ConcurrentWriteError for any of Delta's conflicts but that of a transaction id.
 
+        They come as errors of py4j, of pyspark, or of the delta package where it is imported.
+        """
         try:
             yield
-        except (
-            delta.ConcurrentAppendException,
-            delta.ConcurrentDeleteReadException,
-            delta.ConcurrentDeleteDeleteException,
-            delta.ConcurrentWriteException,
-            delta.MetadataChangedException,
-            delta.ProtocolChangedException,
-            delta.DeltaConcurrentModificationException,
-        ) as error:
-            raise ConcurrentWriteError(
-                f"table {self.location}: {str(error).splitlines()[0]}"
-            ) from None
+        except Exception as error:
+            condition = _condition(error)
+            if condition == SAME_TRANSACTION or not CONFLICT.match(condition):
+                raise
+            raise ConcurrentWriteError(f"table {self.location}: {_message(error)}") from None
 
     def _commit_of(self, mark: str, before: int) -> Commit:
         """The commit with this mark; Delta makes none for a transaction id it has seen."""
         newest = self.version() or before
-        since = self._commits(newest - before) if newest > before else []
-        for commit in since:
-            if commit["userMetadata"] == mark:
+        for commit in self._since(before, newest):
+            if commit.get("userMetadata") == mark:
                 metrics = commit["operationMetrics"]
                 rows, size = metrics.get("numOutputRows", 0), metrics.get("numOutputBytes", 0)
                 return Commit(version=commit["version"], rows=int(rows), bytes=int(size))
         return Commit(version=newest, rows=0, bytes=0, skipped=True)
+
+    def _since(self, before: int, newest: int) -> list[dict[str, Any]]:
+        if newest == before:
+            return []
+        return self._from_log(
+            lambda log: log.commits(before + 1, newest), lambda: self._commits(newest - before)
+        )
 
     def _vacuum(self, statement: str, dry_run: bool) -> list[str]:
         gone = [row["path"] for row in self.spark.sql(f"{statement} DRY RUN").collect()]
@@ -201,10 +279,20 @@ class NativeTable(Table):
         return gone
 
 
-def _api() -> Any:
-    from delta.tables import DeltaTable
+def _condition(error: Exception) -> str:
+    """The condition that an error's message begins with, as `DELTA_TABLE_NOT_FOUND`; or nothing."""
+    found = re.search(r"\[([A-Z][A-Z0-9_]+)[\].]", str(error))
+    return found[1] if found else ""
 
-    return DeltaTable
+
+def _message(error: Exception) -> str:
+    """The line that has the condition."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in lines if re.search(r"\[[A-Z]", line)), lines[0])
+
+
+def _column(name: str, type_: str, comment: str) -> str:
+    return f"`{name}` {type_} COMMENT {_sql(comment)}"
 
 
 def _history_entry(commit: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.native import NativeTable
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import ConfigError
+from longattn.udfs.storage import S3_SCHEME
 
 EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 CONNECTORS: dict[str, type[Table]] = {"native": NativeTable, "delta-rs": DeltaRsTable}
@@ -64,11 +65,17 @@ def choose_connector(spark: SparkSession, config: TablesConfig) -> Connector:
     if config.connector == "native" and lacking:
         raise ConfigError(
             f"tables.connector: native, but {lacking}; start Spark with --packages "
-            f"io.delta:delta-spark_4.2_2.13:4.4.1 --conf spark.sql.extensions={EXTENSION} and "
+            f"io.delta:delta-spark_4.2_2.13:4.4.0 --conf spark.sql.extensions={EXTENSION} and "
             "Delta's catalog, or say delta-rs"
         )
     if lacking:
         return Connector("delta-rs", lacking)
+    if S3_SCHEME.match(config.root):
+        return Connector(
+            "native",
+            "the session has Delta's extension; its commits on S3 are safe "
+            "from one session at a time, for more say delta-rs",
+        )
     return Connector("native", "the session has Delta's extension")
 
 

@@ -1,14 +1,21 @@
 """THE schema: every table's columns, key, partitions and column comments. Nothing else defines one.
 
 Text and token columns stand last and carry no statistics, so that the log stays small
-(delta-io/delta-rs#2427). A change of a schema is a migration, noted in CHANGELOG.md.
+(delta-io/delta-rs#2427). A column of a later version is named in `added` too: tables made before
+have null there, and get the column with their next write. Any other change is a migration, noted in
+CHANGELOG.md.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
+
+STATS_COLUMNS = "delta.dataSkippingStatsColumns"
+# What Delta keeps bounds of; it refuses a table whose property lists a column of another type.
+BOUNDED = {"bigint", "date", "double", "float", "int", "smallint", "string", "timestamp", "tinyint"}
 
 _DOC_KEYS = {
     "doc_id": "SHA-256 prefix of source, source_id and text: stable between runs",
@@ -25,12 +32,32 @@ class TableSpec:
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
     unindexed: tuple[str, ...] = field(default=())  # long columns without min/max statistics
+    added: tuple[str, ...] = ()  # columns that tables of version 0.1 have not
 
     @property
     def indexed(self) -> list[str]:
-        """Columns with min/max statistics in the log: not the long ones, not the partitions."""
+        """Columns with min/max statistics in the log: those Delta keeps bounds of, but for the long
+        ones and the partitions.
+        """
         skipped = {*self.unindexed, *self.partition_by}
-        return [column for column in self.columns if column not in skipped]
+        kept = (name for name, (type_, _) in self.columns.items() if type_ in BOUNDED)
+        return [name for name in kept if name not in skipped]
+
+    @property
+    def stats_property(self) -> str:
+        """The value of `delta.dataSkippingStatsColumns`."""
+        return ",".join(self.indexed)
+
+    def mended_stats(self, found: str | None) -> str:
+        """The property as found in a table, without the columns that Delta cannot have there."""
+        if found is None:
+            return self.stats_property
+        unbounded = {name for name, (type_, _) in self.columns.items() if type_ not in BOUNDED}
+        return ",".join(name for name in found.split(",") if name.strip("` ") not in unbounded)
+
+    def lacking(self, columns: Collection[str]) -> list[str]:
+        """The columns of later versions that a table with these columns has not."""
+        return [name for name in self.added if name not in columns]
 
     @property
     def ddl(self) -> str:
@@ -198,6 +225,7 @@ SCORES = TableSpec(
     key=("window_id", "scorer"),
     partition_by=("domain",),
     unindexed=("head_s1", "head_s2", "measures"),
+    added=("measures",),
     columns={
         "window_id": ("string", "window that was scored"),
         "domain": ("string", _DOC_KEYS["domain"]),

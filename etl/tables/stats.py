@@ -23,14 +23,16 @@ class ColumnStats:
     high: Any = None
 
 
-def file_stats(fs: pafs.FileSystem, path: str, skip: Collection[str] = ()) -> dict[str, Any]:
+def file_stats(
+    fs: pafs.FileSystem, path: str, columns: Collection[str] | None = None
+) -> dict[str, Any]:
     """numRecords, nullCount, minValues and maxValues from the file's footer.
 
-    Nested columns and those in `skip` have none; nor has a bound that JSON cannot hold.
+    Of `columns`, or of all but nested ones; a bound that JSON cannot hold is left out.
     """
     footer = pq.read_metadata(path, filesystem=fs)
-    columns = {name: _merge(chunks) for name, chunks in _chunks(footer, skip).items()}
-    known = {name: stats for name, stats in columns.items() if stats}
+    merged = {name: _merge(chunks) for name, chunks in _chunks(footer, columns).items()}
+    known = {name: stats for name, stats in merged.items() if stats}
     return {
         "numRecords": footer.num_rows,
         "nullCount": {name: stats.nulls for name, stats in known.items()},
@@ -39,13 +41,13 @@ def file_stats(fs: pafs.FileSystem, path: str, skip: Collection[str] = ()) -> di
     }
 
 
-def _chunks(footer: pq.FileMetaData, skip: Collection[str]) -> dict[str, list[Any]]:
+def _chunks(footer: pq.FileMetaData, columns: Collection[str] | None) -> dict[str, list[Any]]:
     """Statistics of every flat column, one per row group; None where a group has none."""
     found: dict[str, list[Any]] = {}
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for column in map(group.column, range(footer.num_columns)):
             name = column.path_in_schema
-            if "." not in name and name not in skip:
+            if "." not in name and (columns is None or name in columns):
                 found.setdefault(name, []).append(column.statistics)
     return found
 

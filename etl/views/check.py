@@ -191,7 +191,7 @@ def _of_scorer(context: Context) -> Iterator[str]:
 
 def _of_exports(context: Context) -> Iterator[str]:
     for target in targets_of(context).values():
-        folder = Folder(path=target.path)
+        folder = Folder.at(target.path)
         try:
             manifest = folder.manifest()
         except LongAttnError as error:

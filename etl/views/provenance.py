@@ -64,7 +64,7 @@ def _documents(documents: DataFrame, window: Row) -> list[Row]:
 def _samples(context: Context, window_id: str) -> Iterator[str]:
     """Where each export holds the window: its number there follows from its place in the mix."""
     for name, target in targets_of(context).items():
-        manifest = Folder(path=target.path).manifest()
+        manifest = Folder.at(target.path).manifest()
         if manifest is None:
             continue
         rows = context.tables.read("selections").where(F.col("selection") == manifest["selection"])

@@ -66,7 +66,7 @@ def test_gpu_settings_with_a_local_master_are_refused(
     ("jars", "conf"),
     [
         ("/opt/delta-spark.jar", {}),
-        (None, {"spark.jars.packages": "io.delta:delta-spark_4.2_2.13:4.4.1"}),
+        (None, {"spark.jars.packages": "io.delta:delta-spark_4.2_2.13:4.4.0"}),
     ],
 )
 def test_delta_jars_bring_the_extension_and_the_catalog(

@@ -1,6 +1,6 @@
 """Tables: what both connectors promise, and what the delta-rs one checks itself.
 
-The native connector runs the same tests where LONGATTN_DELTA_JARS names its jars.
+The native connector runs the same tests where `make jars` has fetched Delta's.
 """
 
 import json
@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import deltalake
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -58,16 +60,19 @@ SPEC = TableSpec(
 ODD_DOMAINS = ["ü /=%", "it's", "a%2Fb", "{x}[y]*?", "__x", "1"]
 Rows = list[tuple[Any, ...]]
 
-native = pytest.param(
-    NativeTable,
-    id="native",
-    marks=pytest.mark.skipif(
-        not os.environ.get("LONGATTN_DELTA_JARS"), reason="LONGATTN_DELTA_JARS is not set"
-    ),
+LATER = replace(
+    SPEC,
+    added=("named",),
+    unindexed=(*SPEC.unindexed, "named"),
+    columns={**SPEC.columns, "named": ("map<string,double>", "measures")},
 )
+native = pytest.param(NativeTable, id="native", marks=pytest.mark.jars)
 
 
-@pytest.fixture(params=[pytest.param(DeltaRsTable, id="delta-rs"), native])
+CONNECTORS = [pytest.param(DeltaRsTable, id="delta-rs"), native]
+
+
+@pytest.fixture(params=CONNECTORS)
 def table(request: pytest.FixtureRequest, spark: Any, tmp_path: Path) -> Table:
     return request.param(spark, SPEC, str(tmp_path / "probe"))
 
@@ -202,6 +207,52 @@ def test_a_merge_keeps_partitions_of_odd_names_and_equal_nulls(
     assert table.merge(frame([*rows, row(9)])).rows == 1
     found = {tuple(r) for r in table.read().select("id", "domain").collect()}
     assert found == {r[:2] for r in [*rows, row(9)]}
+
+
+@pytest.mark.parametrize("later", CONNECTORS)
+@pytest.mark.parametrize("first", CONNECTORS)
+def test_a_column_of_a_later_version_is_null_before_it_is_written(
+    first: type[Table], later: type[Table], spark: Any, tmp_path: Path, frame: Any
+) -> None:
+    """The table goes from one connector to the other with the version, and back."""
+    old, new = first(spark, SPEC, str(tmp_path / "t")), later(spark, LATER, str(tmp_path / "t"))
+    old.append(frame([row(1)]))
+    assert [(r["id"], r["named"]) for r in new.read().collect()] == [(1, None)]
+    new.append(spark.createDataFrame([(*row(2), {"a": 0.5})], LATER.schema))
+    assert dict(new.read().select("id", "named").collect()) == {1: None, 2: {"a": 0.5}}
+    assert keys(new, version=1) == [1] and keys(old) == [1, 2]
+    old.append(frame([row(3)]))
+    assert {r["id"]: r["named"] for r in new.read().collect()} == {1: None, 2: {"a": 0.5}, 3: None}
+    columns = {
+        f["name"]: f for f in json.loads(DeltaTable(new.location).schema().to_json())["fields"]
+    }
+    assert columns["named"]["metadata"]["comment"] == "measures" and columns["named"]["nullable"]
+
+
+@pytest.mark.parametrize("connector", CONNECTORS)
+def test_a_property_that_delta_refuses_is_mended_by_the_next_write(
+    connector: type[Table], spark: Any, tmp_path: Path, frame: Any
+) -> None:
+    """Version 0.1 listed array columns with delta-rs, which does not look; the JVM's Delta does."""
+    place = str(tmp_path / "t")
+    bad = {"delta.dataSkippingStatsColumns": "id,ids,score"}
+    schema = deltalake.Schema.from_json(SPEC.schema.json())
+    DeltaTable.create(place, schema, partition_by=["domain"], configuration=bad)
+    table = connector(spark, SPEC, place)
+    assert table.read().count() == 0
+    table.append(frame([row(1)]))
+    table.merge(frame([row(1), row(2)]))
+    mended = DeltaTable(place).metadata().configuration
+    assert mended == {"delta.dataSkippingStatsColumns": "id,score"} and keys(table) == [1, 2]
+
+
+def test_no_table_asks_for_statistics_that_delta_refuses() -> None:
+    """Delta's own list: numbers, strings, dates and timestamps (StatisticsCollection.scala)."""
+    allowed = {"bigint", "int", "double", "string", "timestamp"}
+    for spec in TABLES.values():
+        assert {spec.columns[name][0] for name in spec.indexed} <= allowed
+    assert "bands" not in TABLES["signatures"].indexed
+    assert TABLES["contamination"].indexed == ["window_id", "evaluation"]
 
 
 def test_a_merge_refuses_a_key_given_twice(table: Table, frame: Any) -> None:
@@ -606,11 +657,10 @@ class TestConnector:
         spark.read.format.return_value.load.side_effect = known
         return spark
 
-    def test_a_plain_session_gets_delta_rs(self, spark: Any) -> None:
-        if os.environ.get("LONGATTN_DELTA_JARS"):
-            pytest.skip("LONGATTN_DELTA_JARS is set")
-        assert self.choose(spark).name == "delta-rs"
-        assert "no Delta extension" in str(self.choose(spark))
+    def test_a_session_gets_the_connector_that_it_has(self, spark: Any) -> None:
+        has_delta = EXTENSION in spark.conf.get("spark.sql.extensions", "")
+        assert self.choose(spark).name == ("native" if has_delta else "delta-rs")
+        assert "no Delta extension" in str(self.choose(self.session("", False)))
 
     def test_the_extension_with_its_classes_gets_native(self) -> None:
         assert self.choose(self.session(EXTENSION, True)).name == "native"
@@ -620,10 +670,8 @@ class TestConnector:
         assert found.name == "delta-rs" and "jar is missing" in found.reason
 
     def test_spark_says_what_the_stand_in_says(self, spark: Any) -> None:
-        if os.environ.get("LONGATTN_DELTA_JARS"):
-            pytest.skip("LONGATTN_DELTA_JARS is set")
         with pytest.raises(Exception, match="DATA_SOURCE_NOT_FOUND"):
-            spark.read.format("delta").load("/")
+            spark.read.format("no-such-source").load("/")
 
     def test_databricks_gets_native(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")

@@ -1,0 +1,231 @@
+"""All jobs on every connector and store, also on roots that another connector or version began."""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from deltalake import DeltaTable
+from moto.server import ThreadedMotoServer
+
+from longattn.etl.config import validate
+from longattn.etl.console import run_jobs
+from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.jobs import JOBS
+from longattn.udfs import storage
+from longattn.udfs.errors import StorageError
+
+BEFORE = Path(__file__).parent / "data" / "tables-0.1.tar.gz"
+TEXT = "a quiet road went over the hill and down to the harbour where the boats were"
+
+
+class Store:
+    """A bucket of an S3 server on this machine; moto keeps its objects in memory."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+        self.client.create_bucket(Bucket="lake")
+
+    def keys(self, prefix: str) -> list[str]:
+        found = self.client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
+        return [entry["Key"] for entry in found]
+
+    def read(self, key: str) -> bytes:
+        data: bytes = self.client.get_object(Bucket="lake", Key=key)["Body"].read()
+        return data
+
+    def ask_for_keys(self, ask: bool) -> None:
+        """From now on moto lets nobody in but the users it knows, which are none; or everybody."""
+        requests.post(f"{self.url}/moto-api/reset-auth", data="0" if ask else "inf", timeout=9)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(server: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Its settings are in the environment, once for Spark, deltalake and pyarrow."""
+    given = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}
+    for name, value in {**given, "ENDPOINT_URL": server, "ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    requests.post(f"{server}/moto-api/reset", timeout=9)
+    return Store(server)
+
+
+def documents(domain: str, numbers: range) -> str:
+    def text(seed: int) -> str:
+        words = TEXT.split()
+        return " ".join(words[(i * i * (seed + 2) + i // 5) % len(words)] for i in range(200))
+
+    return "\n".join(json.dumps({"id": f"{domain}-{n}", "text": text(n)}) for n in numbers)
+
+
+def settings(root: str, connector: str, **more: Any) -> dict[str, Any]:
+    return {
+        "tables": {"root": f"{root}/tables", "connector": connector},
+        "sources": {"book": [{"path": f"{root}/book", "id": "id"}]},
+        "tokenizer": "words",
+        "window": {"length": 64},
+        "score": {"scorer": "random"},
+        "select": {"fraction": 0.5},
+        "export": {"parquet": {"path": f"{root}/selected/"}},
+        "report": {"path": f"{root}/report.html"},
+        **more,
+    }
+
+
+@pytest.mark.spark
+@pytest.mark.jars
+@pytest.mark.parametrize(("connector", "scheme"), [("native", "s3a"), ("delta-rs", "s3")])
+def test_all_jobs_on_s3(connector: str, scheme: str, spark: Any, store: Store) -> None:
+    root = f"{scheme}://lake/{connector}"
+    store.client.put_object(
+        Bucket="lake", Key=f"{connector}/book/1.jsonl", Body=documents("b", range(4))
+    )
+    config = validate(settings(root, connector))
+    runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
+    windows = runs["windows"].metrics["windows"]
+    assert (runs["ingest"].rows_out, runs["score"].rows_out) == (4, windows)
+    manifest = json.loads(store.read(f"{connector}/selected/{MANIFEST}"))
+    assert manifest["samples"] == sum(file["samples"] for file in manifest["files"]) > 0
+    sizes = {file["name"]: file["bytes"] for file in manifest["files"]}
+    stored = {key.rpartition("/")[2]: key for key in store.keys(f"{connector}/selected/part")}
+    assert {name: len(store.read(key)) for name, key in stored.items()} == sizes
+    assert store.read(f"{connector}/report.html").startswith(b"<!")
+    options = storage.delta_options(root)
+    kept = DeltaTable(f"{root}/tables/documents", storage_options=options).to_pandas()
+    assert sorted(kept["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
+    again = {run.job: run.outcome for run in run_jobs(config, ["ingest", "export"])}
+    assert again["ingest"].rows_in == 0 and store.keys(f"{connector}/tables/_staging/x") == []
+
+
+def test_a_bucket_that_is_not_there_and_a_wrong_key_are_one_line(store: Store) -> None:
+    with pytest.raises(StorageError, match=r"^s3a://nowhere/x: there is no bucket nowhere$"):
+        storage.refuse_unreachable("s3a://nowhere/x")
+    storage.refuse_unreachable("s3a://lake/not/yet")
+    store.ask_for_keys(True)
+    try:
+        with pytest.raises(StorageError, match=r"^s3a://lake/x: .*ACCESS_DENIED[^\n]*$"):
+            storage.refuse_unreachable("s3a://lake/x")
+    finally:
+        store.ask_for_keys(False)
+
+
+def test_an_export_on_s3_replaces_the_one_before(store: Store) -> None:
+    folder = Folder.at("s3a://lake/out/")
+    for name, data in (("a.bin", b"abc"), ("b.bin", b"de")):
+        folder.begin()
+        staged, file = folder.new_file()
+        file.write(data)
+        file.close()
+        folder.publish({staged: name}, {MANIFEST: json.dumps({"last": name})})
+    names = {key.rpartition("/")[2] for key in store.keys("out/")} - {""}
+    assert names == {"b.bin", MANIFEST} and store.read("out/b.bin") == b"de"
+    assert store.keys("out.staging") == [] and folder.manifest() == {"last": "b.bin"}
+
+
+@pytest.mark.spark
+@pytest.mark.jars
+def test_tables_of_version_0_1_go_on_with_either_connector(spark: Any, tmp_path: Path) -> None:
+    """delta-rs made them, with array columns in the property and no measures; both carry on."""
+    with tarfile.open(BEFORE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "book").mkdir()
+    for turn, connector in enumerate(["native", "delta-rs", "native"]):
+        lines = documents("new", range(2 * turn, 2 * turn + 2))
+        (tmp_path / "book" / f"{turn}.jsonl").write_text(lines)
+        runs = run_jobs(validate(settings(str(tmp_path), connector)), list(JOBS))
+        outcomes = {run.job: run.outcome for run in runs}
+        assert outcomes["ingest"].rows_in == 2 and outcomes["ingest"].rows_out == 2
+    documents_ = DeltaTable(str(tmp_path / "tables" / "documents")).to_pandas()
+    assert sorted(documents_["source_id"]) == sorted(
+        [*(f"{d}-{n}" for d in ("book", "code") for n in range(3)), *(f"new-{n}" for n in range(6))]
+    )
+    scores = DeltaTable(str(tmp_path / "tables" / "scores"))
+    rows = scores.to_pandas()
+    assert len(rows) == len(rows[["window_id", "scorer"]].drop_duplicates())
+    assert rows["scorer"].nunique() == 2 and "measures" in rows.columns
+    signatures = DeltaTable(str(tmp_path / "tables" / "signatures")).metadata().configuration
+    assert "bands" not in signatures["delta.dataSkippingStatsColumns"].split(",")
+
+
+def test_a_place_may_be_a_link_a_uri_or_end_in_a_slash(tmp_path: Path) -> None:
+    target = tmp_path / "disk"
+    target.mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    for place in (f"{link}/", f"file://{link}", f"file:{link}"):
+        folder = Folder.at(place)
+        folder.begin()
+        staged, file = folder.new_file()
+        file.write(b"abc")
+        file.close()
+        folder.publish({staged: "a.bin"}, {MANIFEST: "{}"})
+        assert link.is_symlink() and sorted(os.listdir(target)) == [MANIFEST, "a.bin"]
+        assert sorted(os.listdir(tmp_path)) == ["disk", "link"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_an_export_fills_a_mount_point(tmp_path: Path) -> None:
+    disk, place = tmp_path / "disk", tmp_path / "mounted"
+    disk.mkdir(), place.mkdir()
+    if os.system(f"mount --bind {disk} {place} 2>/dev/null"):
+        pytest.skip("this machine lets nobody mount")
+    try:
+        for name in ("a.bin", "b.bin"):
+            folder = Folder.at(str(place))
+            folder.begin()
+            staged, file = folder.new_file()
+            file.write(b"abc")
+            file.close()
+            folder.publish({staged: name}, {MANIFEST: "{}"})
+            assert sorted(os.listdir(disk)) == [MANIFEST, name]
+    finally:
+        os.system(f"umount {place}")
+
+
+def test_the_home_folder_is_expanded_wherever_a_place_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    given = settings("~/work", "auto", score={"scorer": "longattn", "model": "~/model"})
+    config = validate(given)
+    assert config.tables.root == "/home/anna/work/tables"
+    assert config.sources["book"][0].path == ["/home/anna/work/book"]
+    assert config.export.parquet.path == "/home/anna/work/selected"
+    assert config.report.path == "/home/anna/work/report.html"
+    assert config.score.model == "/home/anna/model"
+
+
+def test_settings_of_s3_are_said_once_in_either_way() -> None:
+    hadoop = {
+        "spark.hadoop.fs.s3a.access.key": "A",
+        "spark.hadoop.fs.s3a.secret.key": "B",
+        "spark.hadoop.fs.s3a.endpoint": "http://127.0.0.1:9000",
+        "spark.hadoop.fs.s3a.endpoint.region": "eu-west-1",
+    }
+    aws = {
+        "AWS_ACCESS_KEY_ID": "A",
+        "AWS_SECRET_ACCESS_KEY": "B",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
+        "AWS_REGION": "eu-west-1",
+    }
+    for conf, environ in ((hadoop, {}), ({}, aws)):
+        found = storage.s3_settings(conf, environ)
+        assert found == {**aws, "AWS_ALLOW_HTTP": "true"}
+        assert storage.hadoop_conf(found) == {
+            **hadoop,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+        }
