@@ -41,9 +41,8 @@ def main() -> None:
     print(RULE, flush=True)
     base = load_causal_lm(given.model, "float32", "auto", scorer="training").model
     base.set_attn_implementation("sdpa")
-    found = pd.DataFrame(
-        compare(base, read_pool(given.root), given.scorers, recipe, given.held_out)
-    )
+    pool = read_pool(given.root)
+    found = pd.DataFrame(compare(base, pool, given.scorers, recipe, given.held_out))
     print(f"\n{base.config.model_type}, {torch.__version__}, {base.device}, {recipe}\n")
     print(_markdown(found.drop(columns="seed").groupby("arm", sort=False).mean().reset_index()))
     print(_markdown(verdicts(found)))

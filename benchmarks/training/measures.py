@@ -3,6 +3,7 @@
 Shapes: N tokens of a window, D distances.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,8 @@ def judge(
     both = _gains(lm, k).losses(held_out)
     found = {f"loss_{start}": value for start, value in _by_position([ll for ll, _ in both])}
     found["far_gain"] = float(np.mean([longfilter(*losses) for losses in both]))
-    of_keys = [ll[key_N] for (ll, _), key_N in zip(both, keys, strict=True)]
-    found["key_loss"] = float(np.mean(np.concatenate(of_keys)))
+    of_keys = np.concatenate([ll[key_N] for (ll, _), key_N in zip(both, keys, strict=True)])
+    found["key_loss"] = float(of_keys.mean()) if len(of_keys) else math.nan
     length = len(held_out[0])
     for distance in distances(length):
         found[f"copy_{distance}"] = _mean(lm, held_out, with_copy(distance), PASSAGE)

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-RULE = """A selection wins if, in most seeds, its far gain, its key tokens' loss or the likelihood of
-copies and pairs is better than that of the best of three random draws, and its loss on short
+RULE = """A selection wins if, in most seeds, its far gain, its key tokens' loss or the likelihood
+of copies or of pairs is better than that of the best of three random draws, and its loss on short
 documents is less than 0.01 nats above that of the random draws' mean."""
 
 FORGIVEN = 0.01  # nats of short loss
