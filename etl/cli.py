@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def entry() -> NoReturn:
-    """The console script `longattn`."""
-    sys.exit(main(sys.argv[1:]))
+def entry() -> None:
+    """The console script `longattn`; success is no exit, which Databricks takes for a failure."""
+    if code := main(sys.argv[1:]):
+        sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     for job, text in JOBS.items():
         _add_job(commands, job, text)
-    for add in (_add_check, _add_status, _add_vacuum, _add_trace, _add_config):
+    for add in (_add_init, _add_check, _add_status, _add_vacuum, _add_trace, _add_config):
         add(commands)
     for add in (_add_scorer, _add_score_window):
         add(commands)
@@ -92,7 +93,26 @@ def _configured(
         metavar="KEY=VALUE",
         help="override a setting, for example window.length=32768",
     )
+    parser.add_argument(
+        "--overrides",
+        type=_overrides,
+        dest="set",
+        action="extend",
+        metavar="JSON",
+        help='the same as a JSON list, ["KEY=VALUE", ...], for schedulers that hold one value',
+    )
     return parser
+
+
+def _overrides(text: str) -> list[str]:
+    """A JSON list of KEY=VALUE."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(value, str) for value in found):
+        raise argparse.ArgumentTypeError(f'expected a JSON list like ["seed=1"], got {text!r}')
+    return found
 
 
 def _add_run(commands: "Commands") -> None:
@@ -109,6 +129,19 @@ def _add_log_format(parser: argparse.ArgumentParser) -> None:
         choices=["text", "json"],
         help="how progress and messages are printed (default: LONGATTN_LOG_FORMAT, or text)",
     )
+
+
+def _add_init(commands: "Commands") -> None:
+    text = "write a commented config from what a folder of files holds"
+    parser = _command(commands, "init", text)
+    parser.add_argument("folder", metavar="FOLDER", help="each subfolder is a domain")
+    parser.add_argument(
+        "--out", default="longattn.yaml", metavar="FILE", help="config to write (longattn.yaml)"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="folder, tokenizer.json or hub id (default: words)"
+    )
+    parser.set_defaults(run=_init)
 
 
 def _add_check(commands: "Commands") -> None:
@@ -236,6 +269,14 @@ def _run_checked(arguments: argparse.Namespace) -> int:
     return _run(arguments)
 
 
+def _init(arguments: argparse.Namespace) -> int:
+    from longattn.etl.preflight.draft import write_draft
+
+    for line in write_draft(arguments.folder, arguments.out, arguments.tokenizer):
+        print(line)
+    return 0
+
+
 def _check(arguments: argparse.Namespace) -> int:
     if wrong := config_module.faults(arguments.config, arguments.set):
         return _fail_all(wrong, 2)
@@ -303,8 +344,6 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _print_config(arguments: argparse.Namespace) -> int:
-    import json
-
     from longattn.etl import settings
 
     if arguments.explain is not None:

@@ -67,7 +67,8 @@ def score(
     A scorer with a model (`model`: folder, .gguf file or hub id) reads with that model's tokenizer.
     One without takes `tokenizer`: a folder, a tokenizer.json or a hub id; by default `words`, which
     splits text into words and marks and needs no download. Other `settings` are those of
-    `ScorerSpec`, such as k, seed, device or dtype.
+    `ScorerSpec`, such as k, seed, device or dtype. `recall` counts as near the last 1,024 tokens
+    (k); here, of a window below 8,192 tokens, an eighth: else nothing in it would be far.
 
     Raises ConfigError for an unknown scorer or setting, UserError for what holds no texts.
 
@@ -107,11 +108,11 @@ def windowed(
     settings: dict[str, Any],
 ) -> Windowed:
     """Check what was asked for; raises ConfigError, one line."""
-    spec = _spec(scorer, model, settings)
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy: unknown {strategy}{did_you_mean(strategy, STRATEGIES)}")
     if not isinstance(window, int) or window < 8:
         raise ConfigError(f"window: 8 tokens or more, got {window!r}")
+    spec = _spec(scorer, model, window, settings)
     return Windowed(
         spec=spec,
         tokenizer=tokenizer or (_tokenizer_of(spec) if model else words.NAME),
@@ -196,7 +197,7 @@ def _check_column(column: str, names: list[str]) -> None:
         raise UserError(f"column: no {column} among the columns{did_you_mean(column, names)}")
 
 
-def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpec:
+def _spec(scorer: str, model: str | None, window: int, settings: dict[str, Any]) -> ScorerSpec:
     known = {field.name for field in fields(ScorerSpec)} - {"scorer", "model"}
     for name in settings:
         if name not in known:
@@ -204,6 +205,8 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
     if reads_model(scorer) and model is None:
         raise ConfigError(f"scorer {scorer} needs model=: a folder, a .gguf file or a hub id")
     given = {"scorer": scorer, **({"model": model} if model else {}), **settings}
+    if scorer == "recall" and window < WINDOW:
+        given.setdefault("k", max(1, window // 8))
     if "layers" in given:
         given["layers"] = tuple(given["layers"])
     return ScorerSpec(**given)

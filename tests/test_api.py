@@ -134,6 +134,13 @@ class TestScore:
         assert ours["tokenizer"][0] == "words@1"
         assert theirs["tokenizer"][0].startswith("mine@")
 
+    def test_recall_finds_something_far_in_a_short_window(self) -> None:
+        """Its own k of 1,024 tokens would make all of a window of 512 near, and every DS 0."""
+        fresh_words = " ".join(f"new{i}" for i in range(312))
+        repeats = " ".join(f"once{i}" for i in range(100))
+        table = longattn.score([f"{repeats} {fresh_words} {repeats}"], window=512)
+        assert (table["k"][0], table["ds"][0] > 0) == (64, True)
+
     def test_nothing_gives_an_empty_table(self) -> None:
         table = longattn.score([], "recurrence")
         assert (len(table), table["ds"].dtype) == (0, np.float64)

@@ -1,0 +1,92 @@
+"""`longattn init`: what it finds in a folder, and a config that check passes."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from longattn.etl import config as config_module
+from longattn.etl.cli import main
+from longattn.etl.preflight.check import check
+from longattn.etl.preflight.findings import faults
+from longattn.etl.preflight.guess import guess
+
+LONG = "It was the best of times, it was the worst of times. " * 400  # 5,600 words and marks
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Files beside two folders of documents, and what must be left aside."""
+    root = tmp_path / "My corpus"
+    for name in ("web pages", "code", ".git"):
+        (root / name).mkdir(parents=True)
+    (root / "readme.txt").write_text(LONG)
+    (root / "table.csv").write_text("a,b\n1,2\n")
+    (root / "web pages" / "picture.png").write_bytes(b"\x89PNG\0\xff")
+    (root / ".git" / "HEAD.txt").write_text("ref")
+    records = [{"url": f"u{i}", "title": "t", "body": LONG + str(i)} for i in range(3)]
+    lines = "\n".join(map(json.dumps, records))
+    (root / "web pages" / "a.jsonl").write_text(lines)
+    (root / "web pages" / "b.jsonl.gz").write_bytes(
+        gzip.compress(lines.replace(': "u', ': "v').encode())
+    )
+    pq.write_table(
+        pa.table({"id": [1, 1], "source": ["short", "s"], "blob": [LONG, LONG]}),
+        root / "code" / "x.parquet",
+    )
+    return root
+
+
+def test_what_is_found(corpus: Path) -> None:
+    found = guess(str(corpus))
+    seen = {s.domain: (s.format, s.files, s.include, s.text, s.id, s.other) for s in found.sources}
+    assert seen == {
+        "my_corpus": ("text", 1, ["*.txt"], None, None, []),
+        "code": ("parquet", 1, ["*.parquet"], "blob", None, ["id", "source"]),
+        "web_pages": ("jsonl", 2, ["*.jsonl", "*.jsonl.gz"], "body", "url", ["title"]),
+    }
+    assert {Path(name).name for name in found.ignored} == {"table.csv", "picture.png"}
+    assert found.window == 4096  # every text has 5,600 tokens
+
+
+def test_the_config_written_is_one_that_check_passes(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", str(corpus), "--out", "mine.yaml"]) == 0
+    config = config_module.load("mine.yaml")
+    assert [str(finding) for finding in faults(check(config))] == []
+    assert set(config.sources) == {"my_corpus", "code", "web_pages"}
+    assert (config.tokenizer, config.score.scorer, config.window.k) == ("words", "recall", 512)
+
+
+def test_files_beside_the_domains_are_counted_once(corpus: Path, tmp_path: Path) -> None:
+    """A folder as a path would be read with all below it, and so take the domains' files too."""
+    (corpus / "code" / "notes.txt").write_text(LONG)
+    main(["init", str(corpus), "--out", str(tmp_path / "c.yaml")])
+    (source,) = config_module.load(tmp_path / "c.yaml").sources["my_corpus"]
+    assert source.path == [f"{corpus}/*.txt"]
+
+
+def test_a_config_is_never_overwritten(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("seed: 1\n")
+    assert main(["init", str(corpus), "--out", str(mine)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert mine.read_text() == "seed: 1\n"
+
+
+def test_a_folder_without_documents_says_what_it_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n")
+    assert main(["init", str(tmp_path), "--out", str(tmp_path / "c.yaml")]) == 2
+    assert "x.csv: tables of text are read as Parquet" in capsys.readouterr().err
+    assert main(["init", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "c.yaml").exists()
