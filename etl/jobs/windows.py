@@ -36,8 +36,6 @@ def run(context: Context) -> Outcome:
     """Window and pack what has no length yet, and decontaminate; rows are documents."""
     config, started = context.config, time.monotonic()
     names.refuse_other_tokenizer(config)
-    if context.tables.read("documents").isEmpty():
-        raise NothingLeft("windows: there are no documents: run `longattn ingest` with this config")
     duplicates = F.broadcast(context.tables.read("duplicates"))  # a shuffle would carry the text
     documents = kept_documents(context.tables.read("documents"), duplicates)
     packed = F.col("domain").isin(*config.pack.domains)
@@ -46,6 +44,9 @@ def run(context: Context) -> Outcome:
         if config.pack.domains:
             parts += [_measure(context, documents.where(packed), packed_spec(config), _pack)]
         judged = judge_windows(context)
+    nothing_new = not any(part["rows_in"] for part in parts)
+    if nothing_new and context.tables.read("documents").isEmpty():
+        raise NothingLeft("windows: there are no documents: run `longattn ingest` with this config")
     outcome = _outcome(parts, content_length(config), time.monotonic() - started)
     return replace(outcome, metrics=outcome.metrics | judged)
 

@@ -16,6 +16,7 @@ from longattn.etl.names import packing, windowing
 from longattn.etl.run.context import Context
 from longattn.etl.stages.pack import group_counts, pack_documents
 from longattn.etl.tables.schema import DOCUMENTS, DUPLICATES
+from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import load_tokenizer
 from longattn.udfs.windows.cut import PackSpec
 from longattn.udfs.windows.spans import longattn_windows
@@ -75,6 +76,11 @@ def make(make_context: Make, tokenizer: str) -> Make:
         return make_context(tokenizer=tokenizer, window=window, **settings)
 
     return with_tokenizer
+
+
+def test_without_documents_it_says_what_to_run_first(make: Make) -> None:
+    with pytest.raises(NothingLeft, match="no documents: run `longattn ingest`"):
+        job.run(make())
 
 
 def test_every_document_is_accounted_for_once(make: Make, tokenizer: str) -> None:
