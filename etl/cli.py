@@ -66,7 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     for job, text in JOBS.items():
         _add_job(commands, job, text)
-    for add in (_add_init, _add_check, _add_status, _add_vacuum, _add_trace, _add_config):
+    for add in (
+        _add_init,
+        _add_check,
+        _add_estimate,
+        _add_status,
+        _add_vacuum,
+        _add_trace,
+        _add_config,
+    ):
         add(commands)
     for add in (_add_scorer, _add_score_window):
         add(commands)
@@ -149,6 +157,16 @@ def _add_check(commands: "Commands") -> None:
         commands, "check", "say what is wrong with a config before the first job: exit 2"
     )
     parser.set_defaults(run=_check)
+
+
+def _add_estimate(commands: "Commands") -> None:
+    text = "say what a run will make, take and cost, from a sample of its sources"
+    parser = _configured(commands, "estimate", text)
+    parser.add_argument(
+        "--device", metavar="GPU", help="score on a GPU elsewhere: h100, h200, a100"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    parser.set_defaults(run=_estimate)
 
 
 def _add_job(commands: "Commands", job: str, text: str) -> None:
@@ -288,6 +306,21 @@ def _check(arguments: argparse.Namespace) -> int:
         if finding.kind != "fault":
             print(finding)
     return _fail_all(map(str, faults(found)), 2)
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    from longattn.etl.preflight.estimate import estimate
+    from longattn.etl.preflight.estimated import hours_table, notes, sizes_table
+    from longattn.etl.show import print_table
+
+    found = estimate(_load(arguments), arguments.device)
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=2))
+        return 0
+    for draw in (sizes_table, hours_table):
+        print_table(draw(found))
+    print("\n".join(notes(found)))
+    return 0
 
 
 def _fail_all(messages: Iterable[str], code: int) -> int:

@@ -207,6 +207,12 @@ class ReportConfig(Section):
     excerpt_chars: Positive = 600  # of the text that an example shows
 
 
+class EstimateConfig(Section):
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a core for an hour
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a GPU for an hour
+    currency: str = "USD"
+
+
 class SparkConfig(Section):
     master: str | None = None  # None: what spark-submit or the notebook gives, else local[*]
     conf: dict[str, str] = {}  # Spark settings; they win over all that the project sets
@@ -230,6 +236,7 @@ class Config(Section):
     mix: MixConfig = MixConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
+    estimate: EstimateConfig = EstimateConfig()  # prices for `longattn estimate`
     spark: SparkConfig = SparkConfig()
     seed: int = 0  # of sampled rows, random baselines and the order of packing and mix
 

@@ -1,5 +1,7 @@
 """How the commands print: tables, and sizes for people."""
 
+from typing import Literal
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +20,8 @@ def new_table(title: str, *columns: str) -> Table:
     """A table; a column named `>x` is aligned to the right."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
+        side: Literal["left", "right"] = "right" if column[0] == ">" else "left"
+        table.add_column(column.lstrip(">"), justify=side, overflow="fold")
     return table
 
 

@@ -1,0 +1,178 @@
+"""`longattn estimate`: what a sample says, against what the whole corpus holds."""
+
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from longattn.etl import cli
+from longattn.etl.config import Config, validate
+from longattn.etl.preflight import sampling
+from longattn.etl.preflight.estimate import duplicates_in, estimate
+from longattn.etl.preflight.sampling import Range, samples
+from longattn.etl.preflight.timing import _extrapolated, told
+from longattn.udfs.errors import ConfigError, SourceError
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.windows.spans import longattn_windows
+
+LENGTH = 64
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> str:
+    """One token a word."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return str(tmp_path / "tokenizer.json")
+
+
+def corpus(folder: Path, sizes: list[int], per_file: int, packed: bool = False) -> None:
+    """Documents of so many words, some to a file."""
+    folder.mkdir()
+    rng = random.Random(1)
+    for number, start in enumerate(range(0, len(sizes), per_file)):
+        lines = [
+            json.dumps({"text": " ".join(rng.choice("ab") for _ in range(size))}) + "\n"
+            for size in sizes[start : start + per_file]
+        ]
+        data = "".join(lines).encode()
+        name = f"{number:04}.jsonl" + (".gz" if packed else "")
+        (folder / name).write_bytes(gzip.compress(data) if packed else data)
+
+
+def config_of(tmp_path: Path, tokenizer: str, **sections: Any) -> Config:
+    given = {
+        "sources": {"book": [{"path": str(tmp_path / "books")}]},
+        "tables": {"root": str(tmp_path / "tables")},
+        "tokenizer": tokenizer,
+        "window": {"length": LENGTH},
+        "score": {"scorer": "recurrence"},
+        "export": {"jsonl": {"path": str(tmp_path / "export")}},
+    }
+    return validate(given | sections)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_small_corpus_is_counted(tmp_path: Path, tokenizer: str, packed: bool) -> None:
+    """All of it is the sample, so the figures are the corpus's own and have no range."""
+    sizes = [10, 64, 200, 500, 77]
+    corpus(tmp_path / "books", sizes, per_file=2, packed=packed)
+    (sample,) = samples(config_of(tmp_path, tokenizer))
+    windows = sum(len(longattn_windows(size, LENGTH)) for size in sizes)
+    assert sample.share == 1.0
+    assert sample.total("n") == Range(5, 5, 5)
+    assert sample.total("n_tokens") == Range(851, 851, 851)
+    assert sample.total("n_windows") == Range(windows, windows, windows)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_truth_of_a_large_corpus_lies_in_the_range(
+    tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """A thousandth to a tenth is read; twelve corpora of skewed lengths, one miss allowed."""
+    monkeypatch.setattr(sampling, "FILE_BYTES", 20_000)
+    hits = 0
+    for seed in range(12):
+        rng = random.Random(seed)
+        sizes = [int(rng.lognormvariate(4.5, 1.0)) + 1 for _ in range(2000)]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        corpus(folder / "books", sizes, per_file=50, packed=packed)
+        (sample,) = samples(config_of(folder, tokenizer))
+        assert sample.share < 0.5
+        truth = sum(len(longattn_windows(size, LENGTH)) for size in sizes)
+        found = sample.total("n_windows")
+        assert found.value == pytest.approx(truth, rel=0.3)
+        hits += found.low <= truth <= found.high
+    assert hits >= 11
+
+
+def test_copies_show_where_their_originals_were_read(tmp_path: Path, tokenizer: str) -> None:
+    (tmp_path / "books").mkdir()
+    texts = [f"a b {n}" for n in range(8)] + ["A  b 0", "a b 1"]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "books" / "a.jsonl").write_text(lines)
+    read = list(samples(config_of(tmp_path, tokenizer)))
+    assert duplicates_in(read) == Range(0.2, 0.2, 0.2)
+
+
+def test_the_command_prints_sizes_hours_and_money(
+    tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus(tmp_path / "books", [100, 640], per_file=1)
+    config = config_of(tmp_path, tokenizer, estimate={"cpu_hour": 36.0, "currency": "EUR"})
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert cli.main(["estimate", "--config", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["windows"]["value"] == 2 + len(longattn_windows(640, LENGTH))
+    hours = sum(one["value"] for one in found["cpu_hours"].values())
+    assert found["money"]["value"] == pytest.approx(36 * hours)
+    for one in [
+        *found["cpu_hours"].values(),
+        *found["bytes"].values(),
+        *found["variants"].values(),
+    ]:
+        assert 0 <= one["low"] <= one["value"] <= one["high"]
+    assert "export.jsonl" in found["bytes"]
+    assert cli.main(["estimate", "--config", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "EUR" in out and "scoring, CPU" in out and "740 to 740" in out
+
+
+def test_an_unknown_gpu_and_an_empty_source_are_refused(tmp_path: Path, tokenizer: str) -> None:
+    corpus(tmp_path / "books", [100], per_file=1)
+    with pytest.raises(ConfigError, match="--device b99: no rate"):
+        estimate(config_of(tmp_path, tokenizer), "b99")
+    (tmp_path / "books" / "0000.jsonl").write_text("")
+    with pytest.raises(SourceError, match="nothing to estimate from"):
+        estimate(config_of(tmp_path, tokenizer))
+
+
+@pytest.mark.parametrize(("a", "b"), [(2e-4, 0.0), (0.0, 3e-8), (1e-4, 2e-8)])
+def test_two_short_windows_tell_a_long_one(a: float, b: float) -> None:
+    def seconds(length: int) -> float:
+        return a * length + b * length**2
+
+    found = _extrapolated(8192, seconds(2048), seconds(4096))
+    assert found == pytest.approx(seconds(8192))
+
+
+def test_a_gpu_lies_between_its_bound_and_the_published_rate(tmp_path: Path) -> None:
+    """LLaMA-3.1-8B at 32K is the case that both were stated for; half the length is a quarter."""
+    config = {"num_attention_heads": 32, "hidden_size": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    spec = ScorerSpec(model=str(tmp_path))
+    found = told("h100", spec, 32_768)
+    assert (1 / found.low, 1 / found.high) == pytest.approx((125, 6.1))
+    assert told("h100", spec, 16_384).high == pytest.approx(found.high / 4)
+
+
+@pytest.mark.demo
+def test_the_demos_windows_are_estimated_within_a_tenth() -> None:
+    """From the beginnings of its documents, against every document tokenised to its end."""
+    from longattn.etl import config as config_module
+    from longattn.udfs.text.tokens import encode_long, load_tokenizer
+    from tests.conftest import REPO
+
+    config = config_module.load(REPO / "conf" / "demo.yaml", [f"tokenizer={REPO}/data/scorer"])
+    book = config.sources["book"][0].model_copy(update={"path": [f"{REPO}/data/demo/book"]})
+    (sample,) = samples(config.model_copy(update={"sources": {"book": [book]}}))
+    lines = [
+        json.loads(line)["text"]
+        for file in sorted((REPO / "data" / "demo" / "book").glob("*.gz"))
+        for line in gzip.decompress(file.read_bytes()).splitlines()
+    ]
+    tokens = [len(encode_long(load_tokenizer(config.tokenizer_path), text)) for text in lines]
+    windows = sum(len(longattn_windows(n, config.window.length)) for n in tokens)
+    assert sample.total("n_tokens").value == pytest.approx(sum(tokens), rel=0.1)
+    assert sample.total("n_windows").value == pytest.approx(windows, rel=0.1)
