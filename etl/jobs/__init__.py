@@ -27,7 +27,11 @@ def load_job(name: str) -> "Callable[[Context], Outcome]":
 
 
 def run_job(name: str, context: "Context") -> "Run":
-    """Run a job and enter it in the ledger; see `etl.run.ledger.record`."""
+    """Run a job and enter it in the ledger; see `etl.run.ledger.record`. Tells who asked for it."""
     from longattn.etl.run.ledger import record
+    from longattn.etl.run.observers import observed
 
-    return record(name, context, load_job(name))
+    with observed(name, context) as finish:
+        run = record(name, context, load_job(name))
+        finish(run)
+    return run
