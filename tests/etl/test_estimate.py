@@ -133,7 +133,7 @@ def test_an_unknown_gpu_and_an_empty_source_are_refused(tmp_path: Path, tokenize
     corpus(tmp_path / "books", [100], per_file=1)
     with pytest.raises(ConfigError, match="--device b99: no rate"):
         estimate(config_of(tmp_path, tokenizer), "b99")
-    (tmp_path / "books" / "0000.jsonl").write_text("")
+    (tmp_path / "books" / "0000.jsonl").write_text("{}\n")
     with pytest.raises(SourceError, match="nothing to estimate from"):
         estimate(config_of(tmp_path, tokenizer))
 
