@@ -66,17 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     for job, text in JOBS.items():
         _add_job(commands, job, text)
-    for add in (
-        _add_init,
-        _add_check,
-        _add_estimate,
-        _add_status,
-        _add_vacuum,
-        _add_trace,
-        _add_config,
-    ):
+    for add in (_add_init, _add_check, _add_estimate, _add_status, _add_vacuum):
         add(commands)
-    for add in (_add_scorer, _add_score_window):
+    for add in (_add_trace, _add_config, _add_scorer, _add_score_window):
         add(commands)
     return parser
 

@@ -210,7 +210,7 @@ class ReportConfig(Section):
 class EstimateConfig(Section):
     cpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a core for an hour
     gpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a GPU for an hour
-    currency: str = "USD"
+    currency: str = "USD"  # that the prices are in, as the tables name it
 
 
 class SparkConfig(Section):
