@@ -34,6 +34,7 @@ from benchmarks.evidence.intervals import Vector, auc_interval, spearman, top_ov
 from benchmarks.evidence.scoring import (
     BROKEN,
     CHEAP,
+    COUNTED,
     LAYERS,
     ORDER,
     PLANTED,
@@ -229,7 +230,7 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
         ("cohesion (k = L/16)", "cohesion", strength),
         ("cohesion, k = L/8", "cohesion k=L/8", strength),
         ("cohesion, k = L/4", "cohesion k=L/4", strength),
-        ("recurrence", "recurrence", strength),
+        *((name, name, strength) for name in COUNTED),
         ("random", "random", strength),
     ]
     for name, scorer, measure in rows:
@@ -265,7 +266,7 @@ def measures(table: pd.DataFrame, positive: str, negative: str) -> Iterator[str]
     named += [("cohesion (k = L/16)", "cohesion", strength)]
     named += [("cohesion, k = L/4", "cohesion k=L/4", strength)]
     named += [("cohesion LDS, alpha 0.5", "cohesion", long_dependency(0.5))]
-    named += [("recurrence", "recurrence", strength)]
+    named += [(name, name, strength) for name in COUNTED]
     for name, scorer, measure in named:
         found = (pairs(table, domain, scorer, positive, negative) for domain in DOMAINS)
         yield row(negative, name, *(interval(both, measure) for both in found))
@@ -309,7 +310,7 @@ def correlations(table: pd.DataFrame) -> Iterator[str]:
         "the window's halves, their mean": ("half", strength),
         "LDS, alpha 0.5": ("longattn", long_dependency(0.5)),
         "cohesion": ("cohesion", strength),
-        "recurrence": ("recurrence", strength),
+        **{name: (name, strength) for name in COUNTED},
         "random": ("random", strength),
     }
     for name, other in others.items():
@@ -419,7 +420,7 @@ def cost(length: int) -> Iterator[str]:
     specs = {
         "longattn, layer 0": ScorerSpec(model=str(SCORER)),
         "cohesion": ScorerSpec(scorer="cohesion"),
-        "recurrence": ScorerSpec(scorer="recurrence"),
+        **{name: ScorerSpec(scorer=name) for name in COUNTED},
     }
     for name, spec in specs.items():
         scorer = load_scorer(spec)

@@ -20,7 +20,8 @@ ORDER = ("real", "shuffled")  # the two that the settings of longattn are compar
 PLANTED = ("copy", "foreign")
 LAYERS = tuple(range(12))  # of 30; beyond them SmolLM2 looks little at what is far
 BEST_HEADS = 3
-CHEAP = ("longattn", "cohesion", "recurrence", "random")
+COUNTED = ("recurrence", "recall", "compress")  # of what comes back from far away
+CHEAP = ("longattn", "cohesion", *COUNTED, "random")
 
 
 @dataclass(frozen=True, kw_only=True)
