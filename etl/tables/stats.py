@@ -24,14 +24,14 @@ class ColumnStats:
 
 
 def file_stats(
-    fs: pafs.FileSystem, path: str, columns: Collection[str] | None = None
+    fs: pafs.FileSystem, path: str, indexed: Collection[str] | None = None
 ) -> dict[str, Any]:
     """numRecords, nullCount, minValues and maxValues from the file's footer.
 
-    Of `columns`, or of all but nested ones; a bound that JSON cannot hold is left out.
+    Of the columns `indexed`, or of all but nested ones; a bound that JSON cannot hold is left out.
     """
     footer = pq.read_metadata(path, filesystem=fs)
-    merged = {name: _merge(chunks) for name, chunks in _chunks(footer, columns).items()}
+    merged = {name: _merge(chunks) for name, chunks in _chunks(footer, indexed).items()}
     known = {name: stats for name, stats in merged.items() if stats}
     return {
         "numRecords": footer.num_rows,
@@ -41,13 +41,13 @@ def file_stats(
     }
 
 
-def _chunks(footer: pq.FileMetaData, columns: Collection[str] | None) -> dict[str, list[Any]]:
+def _chunks(footer: pq.FileMetaData, indexed: Collection[str] | None) -> dict[str, list[Any]]:
     """Statistics of every flat column, one per row group; None where a group has none."""
     found: dict[str, list[Any]] = {}
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for column in map(group.column, range(footer.num_columns)):
             name = column.path_in_schema
-            if "." not in name and (columns is None or name in columns):
+            if "." not in name and (indexed is None or name in indexed):
                 found.setdefault(name, []).append(column.statistics)
     return found
 

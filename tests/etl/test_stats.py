@@ -79,5 +79,5 @@ def test_bounds_are_there_where_they_can_be() -> None:
 
 
 def test_long_and_nested_columns_have_none() -> None:
-    found = stats_of({"id": [1], "text": ["t"], "ids": [[1, 2]]}, columns=["id", "ids"])
+    found = stats_of({"id": [1], "text": ["t"], "ids": [[1, 2]]}, indexed=["id", "ids"])
     assert found["maxValues"] == {"id": 1} and set(found["nullCount"]) == {"id"}
