@@ -224,6 +224,16 @@ def _add_scorer(commands: "Commands") -> None:
         "--layers", type=int, nargs="+", default=[0], help="layers that will be scored (default 0)"
     )
     build.set_defaults(run=_build_scorer)
+    calibrate = _configured(
+        actions, "calibrate", "fit cheap scorers to fargain on a sample of the config's windows"
+    )
+    calibrate.add_argument(
+        "--out", default="data/calibrated", metavar="DIR", help="folder to make (%(default)s)"
+    )
+    calibrate.add_argument(
+        "--windows", type=int, default=200, metavar="N", help="sample of a domain (%(default)s)"
+    )
+    calibrate.set_defaults(run=_calibrate_scorer)
 
 
 def _add_score_window(commands: "Commands") -> None:
@@ -394,6 +404,13 @@ def _build_scorer(arguments: argparse.Namespace) -> int:
     from longattn.udfs.models.build import build_scorer
 
     print(build_scorer(arguments.model, arguments.out, layers=arguments.layers))
+    return 0
+
+
+def _calibrate_scorer(arguments: argparse.Namespace) -> int:
+    from longattn.etl.console import calibrate_scorer
+
+    calibrate_scorer(_load(arguments), Path(arguments.out), arguments.windows)
     return 0
 
 

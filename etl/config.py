@@ -22,12 +22,16 @@ from pydantic import (
 
 from longattn.etl.yaml_file import WORDS, parse, read_settings
 from longattn.udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.calibrated import Calibration
+from longattn.udfs.scorers.registry import known_scorers
 from longattn.udfs.storage import expanded
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Place = Annotated[str, AfterValidator(expanded)]  # a folder, a file or a URI; ~ is the home folder
+RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
 PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
 
@@ -47,6 +51,15 @@ class Section(BaseModel):
             key: WORDS.get(v.lower(), v) if key in switches and isinstance(v, str) else v
             for key, v in value.items()
         }
+
+
+def _with_empty_settings(value: Any) -> Any:
+    """Read `[cohesion, recall]` as `{cohesion: {}, recall: {}}`, and settings left out as none."""
+    if isinstance(value, list):
+        return {name: {} for name in value}
+    if isinstance(value, Mapping):
+        return {name: settings or {} for name, settings in value.items()}
+    return value
 
 
 class TablesConfig(Section):
@@ -129,36 +142,64 @@ class DecontaminateConfig(Section):
     ngram: Positive = 13  # words in a row, as udfs.text.ngrams counts them, that must not be shared
 
 
-class ScoreConfig(Section):
-    scorer: str = "longattn"  # a name in udfs.scorers.registry
-    # folder made by `longattn scorer build`; for prolong a whole model
-    model: Place = "data/scorer"
-    pairs: Positive = 500  # prolong: pairs of segments compared in each window
-    batch: Positive = 65_536  # tokens per forward; at least one window whatever its length
-    commit: Positive | None = None  # windows per transaction at most; None means by time alone
-    commit_seconds: Annotated[float, Field(gt=0)] = 60.0  # about as much work per transaction
+class ScorerSettings(Section):
+    """What the scores of one scorer depend on; a setting that a scorer does not have is refused."""
+
+    model: Place | None = None  # as score.model, which it is where it is not given
+    k: Positive | None = None  # minimum distance; None means window.k, else the scorer's own
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
     # with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
     # made for CPUs: on a GPU its many small kernels may cost more than all rows do
-    sample_keys: Annotated[int, Field(ge=0)] = 384
-    # with sample_rows: windows whose sampled score lies within as many standard errors of the
-    # selection's cut are scored exactly too: what it costs and gives, docs/performance/sampling.md
+    sample_keys: Annotated[int, Field(ge=0)] = ScorerSpec.sample_keys
+    # longattn: decoder layers, 0 is the first
+    layers: list[Annotated[int, Field(ge=0)]] = list(ScorerSpec.layers)
+    # of the model; auto: bfloat16 where this machine has it in hardware, else float32
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    rope_theta: Annotated[float, Field(gt=0)] | None = None  # ABF override; the paper's is 2.5e6
+    bos: bool = ScorerSpec.bos  # prepend BOS, as the published scorer does
+    pairs: Positive = ScorerSpec.pairs  # prolong: pairs of segments compared in each window
+    stride: Positive | None = None  # fargain: tokens that share a short context; None means k
+    variant: Literal["paper", "code"] = "paper"  # ladm: as the paper has it, or as its code has it
+    options: dict[str, str | int | float | bool] = {}  # of scorers that other packages bring
+
+
+class ScoreConfig(ScorerSettings):
+    scorer: str = ScorerSpec.scorer  # a name in udfs.scorers.registry
+    # longattn: a folder made by `longattn scorer build`; fargain, ladm and prolong: a whole model;
+    # calibrated: a folder made by `longattn scorer calibrate`
+    model: Place = ScorerSpec.model
+    # further scorers of the same windows, by name, with settings of their own: {cohesion: {}}
+    also: Annotated[dict[str, ScorerSettings], BeforeValidator(_with_empty_settings)] = {}
+    batch: Positive = ScorerSpec.batch_tokens  # tokens per forward; at least one window
+    commit: Positive | None = None  # windows per transaction at most; None means by time alone
+    commit_seconds: Annotated[float, Field(gt=0)] = 60.0  # about as much work per transaction
+    # windows whose estimate lies within as many standard errors of the selection's cut are scored
+    # exactly too; estimates are sampled scores (sample_rows: docs/performance/sampling.md) or those
+    # of the scorer calibrated, whose exact scores are fargain's (docs/adr/0013-calibrated.md)
     cascade: Annotated[float, Field(gt=0)] | None = None
-    layers: list[Annotated[int, Field(ge=0)]] = [0]  # longattn: decoder layers, 0 is the first
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the model
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     threads: Positive | None = None  # per task slot; None means one where slots share a machine
-    rope_theta: Annotated[float, Field(gt=0)] | None = None  # ABF override; the paper's is 2.5e6
-    bos: bool = False  # prepend BOS, as the published scorer does
     domains: list[str] = []  # empty means all
     gpu_per_task: float = 1.0  # used where the cluster has GPUs
 
 
+class WhereConfig(Section):
+    """A filter: windows whose score by another scorer is within percentiles of their domain."""
+
+    scorer: str  # a name, or a version as `longattn status` prints it
+    percentile: Annotated[list[float], Field(min_length=2, max_length=2)]  # from < p <= to
+
+
 class SelectConfig(Section):
     name: str | None = None  # selection id; None means a hash of everything it depends on
-    by: Literal["lds", "random", "length", "ds", "du", "column"] = "lds"  # what to rank by
+    # what to rank by: lds, ds or du of score.scorer, random, length, column; another scorer's name;
+    # or weights of several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain
+    by: str | dict[str, float] = "lds"
     column: str | None = None  # with by: column
-    fraction: Fraction | dict[str, Fraction] | None = 0.125  # of each domain's windows
+    where: list[WhereConfig] = []  # windows that pass all of them are ranked
+    per_document: Positive | None = None  # at most so many windows of one document, the best ones
+    # of all scored windows of the domain, whatever `where` and `per_document` leave out
+    fraction: Fraction | dict[str, Fraction] | None = 0.125
     tokens: Positive | dict[str, Positive] | None = None  # budget per domain; overrides fraction
     percentile: list[float] | dict[str, list[float]] | None = None  # [from, to], 100 is the best
     threshold: float | dict[str, float] | None = None  # smallest score kept
@@ -167,8 +208,32 @@ class SelectConfig(Section):
     # entries that the variance is taken over: L * L (the code), or (L - k)^2 (the paper)
     support: Literal["matrix", "block"] = "matrix"
     heads: list[Annotated[int, Field(ge=0)]] = []  # empty means all
-    compare: list[str] = ["random", "length", "ds", "du"]  # overlap with these is reported
+    # overlap with these is reported, and with all other scorers that have scores
+    compare: list[str] = ["random", "length", "ds", "du"]
     ablate_alpha: list[float] = [0.0, 0.5, 1.0]  # overlap with LDS at these is reported too
+
+    @model_validator(mode="after")
+    def _refuse_unknown_scorers(self) -> "SelectConfig":
+        """A name must be a ranking or a scorer; of a version the name stands first."""
+        if isinstance(self.by, str) and self.by in RANKINGS:
+            return self
+        known = known_scorers()
+        for name in (version.split(":")[0] for version in (*self.by_scorers, *self.where_scorers)):
+            if name not in known:
+                hint = did_you_mean(name, [*RANKINGS, *known])
+                raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
+        return self
+
+    @property
+    def by_scorers(self) -> list[str]:
+        """The scorers that `by` names; none where it is a ranking of score.scorer."""
+        if isinstance(self.by, dict):
+            return list(self.by)
+        return [] if self.by in RANKINGS else [self.by]
+
+    @property
+    def where_scorers(self) -> list[str]:
+        return [filter_.scorer for filter_ in self.where]
 
 
 class MixConfig(Section):
@@ -244,8 +309,10 @@ class Config(Section):
     def _refuse_a_cascade_without_errors(self) -> "Config":
         """Standard errors are stored of sampled scores, for the matrix form over all heads."""
         select, problem = self.select, None
-        if self.score.sample_rows is None:
-            problem = "needs score.sample_rows: exact scores have nothing to fall back on"
+        if self.score.sample_rows is None and self.score.scorer != "calibrated":
+            problem = (
+                "needs score.sample_rows, or the scorer calibrated: exact scores have no errors"
+            )
         elif select.support != "matrix" or select.heads:
             problem = "needs select.support matrix and all heads: others have no standard errors"
         elif select.normalize != "zscore":
@@ -312,6 +379,8 @@ class Config(Section):
     @property
     def tokenizer_path(self) -> str:
         """The tokenizer's folder, file or hub id; the scorer's own when none is set."""
+        if self.tokenizer is None and self.score.scorer == "calibrated":
+            return Calibration.read(self.score.model).tokenizer
         return self.tokenizer or self.score.model
 
     def to_json(self) -> str:
@@ -417,7 +486,7 @@ def _known_keys(where: list[int | str]) -> list[str]:
 def _section_at(model: type[BaseModel], key: str) -> type[BaseModel]:
     """The model of a key's value; the same model again for list indices and domain names."""
     nested: dict[str, type[BaseModel]] = dict.fromkeys(ExportConfig.model_fields, ExportTarget)
-    nested["sources"] = SourceConfig
+    nested |= {"sources": SourceConfig, "also": ScorerSettings, "where": WhereConfig}
     field = model.model_fields.get(key)
     annotation = field.annotation if field else None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

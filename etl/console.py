@@ -3,19 +3,22 @@
 import json
 import webbrowser
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from longattn.etl import names
 from longattn.etl.config import Config, ExportConfig
 from longattn.etl.jobs import run_job
 from longattn.etl.progress import LogFormat, Progress
 from longattn.etl.run.context import Context, TableSet
-from longattn.etl.run.ledger import Run
+from longattn.etl.run.ledger import Run, record
 from longattn.etl.session import get_spark
 from longattn.etl.show import new_table, print_table
 from longattn.etl.tables.open import choose_connector, open_tables
+from longattn.udfs.scorers.calibrated import Calibration, Cost
 from longattn.udfs.storage import local_path, refuse_unreachable
 
 
@@ -91,6 +94,20 @@ def show_vacuum(config: Config, hours: float, apply: bool) -> None:
     print("deleted" if apply else "nothing was deleted; --apply deletes it")
 
 
+def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
+    """Calibrate on a sample and print the model, its errors and what cascades would cost."""
+    from longattn.etl import calibrate
+
+    context, result = open_context(config), calibrate.Result()
+    run = record(
+        "calibrate", context, partial(calibrate.run, out=out, per_domain=per_domain, result=result)
+    )
+    context.progress.say(run_line(run))
+    for table in calibration_tables(result.made, result.costs):
+        print_table(table)
+    print(f"calibrated: {out}: score.scorer=calibrated score.model={out} score.cascade=WIDTH")
+
+
 def show_trace(config: Config, window_id: str) -> None:
     """Print a window's way back to its source."""
     from longattn.etl.views.provenance import trace
@@ -111,20 +128,30 @@ def _shown(path: str) -> str:
     return path if local is None else str(Path(local).resolve())
 
 
+def calibration_tables(made: Calibration, costs: Sequence[Cost]) -> list[Table]:
+    """The model's columns, its agreement with the truth by domain, and cascades by width."""
+    columns = new_table("Weights of normal scores", "column", ">weight")
+    for column in sorted(made.columns, key=lambda column: -abs(column.weight)):
+        columns.add_row(column.name, f"{column.weight:+.3f}")
+    domains = new_table(
+        "On documents left out", "domain", ">windows", ">documents", ">Spearman", ">error"
+    )
+    for name, line in made.domains.items():
+        counts = f"{line.windows:,}", f"{line.documents:,}"
+        domains.add_row(name or "all", *counts, f"{line.spearman:.2f}", f"{line.error:.4g}")
+    cascades = new_table("Cascades", ">score.cascade", ">scored exactly", ">of the exact selection")
+    for cost in costs:
+        cascades.add_row(f"{cost.width:g}", f"{cost.exact:.0%}", f"{cost.common:.0%}")
+    return [columns, domains, cascades]
+
+
 def selected_table(context: Context) -> Table:
     """The current selection: windows and tokens per domain, and its best window."""
     from longattn.etl.inputs.current import selection_summary
 
-    table = new_table(
-        "Selected windows",
-        "domain",
-        ">windows",
-        ">of",
-        ">tokens",
-        ">LDS from",
-        ">to",
-        "best window",
-    )
+    score = f">{names.ranking(context.config)} from"
+    columns = ("domain", ">windows", ">of", ">tokens", score, ">to", "best window")
+    table = new_table("Selected windows", *columns)
     for row in selection_summary(context):
         table.add_row(*_cells(row))
     return table

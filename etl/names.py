@@ -7,13 +7,15 @@ of the names its config gives.
 from dataclasses import replace
 from pathlib import Path
 
-from longattn.etl.config import Config
+from longattn.etl.config import Config, ScorerSettings
 from longattn.udfs.errors import ConfigError
+from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.registry import scorer_version
+from longattn.udfs.scorers.calibrated import Calibration, run_as
+from longattn.udfs.scorers.registry import plugin, scorer_version
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary
 
-READ_BY_MODEL = ("longattn", "prolong")  # scorers whose model takes the windows' ids
+READ_BY_MODEL = ("longattn", "fargain", "ladm", "prolong")  # whose model takes the windows' ids
 
 
 def windowing(config: Config) -> str:
@@ -56,25 +58,45 @@ def refuse_other_tokenizer(config: Config) -> None:
         )
 
 
-def scorer_spec(config: Config) -> ScorerSpec:
-    """The scorer's settings, as the executors take them."""
+def scorer_spec(config: Config, name: str | None = None) -> ScorerSpec:
+    """The settings of the config's scorer, or of another one by name, as the executors take them.
+
+    Another scorer has the settings that score.also gives it, and else the defaults; its model is
+    score.model where it names none.
+    """
     score = config.score
+    settings: ScorerSettings = score
+    if name is not None and name != score.scorer:
+        settings = score.also.get(name, ScorerSettings())
+    scorer = name or score.scorer
+    k = settings.k or (config.window.k if "k" in plugin(scorer).settings else None)
     return ScorerSpec(
-        scorer=score.scorer,
-        model=score.model,
-        k=config.window.k,
-        sample_rows=score.sample_rows,
-        sample_keys=score.sample_keys,
-        layers=tuple(score.layers),
-        dtype=score.dtype,
+        scorer=scorer,
+        model=settings.model or score.model,
+        k=k,
+        sample_rows=settings.sample_rows,
+        sample_keys=settings.sample_keys,
+        layers=tuple(settings.layers),
+        dtype=dtype_of(settings.dtype, score.device),
         device=score.device,
-        rope_theta=score.rope_theta,
-        bos=score.bos,
+        rope_theta=settings.rope_theta,
+        bos=settings.bos,
         batch_tokens=score.batch,
         threads=score.threads,
         seed=config.seed,
-        pairs=score.pairs,
+        pairs=settings.pairs,
+        stride=settings.stride,
+        variant=settings.variant,
+        options=tuple(sorted(settings.options.items())),
     )
+
+
+def scorer_specs(config: Config) -> list[ScorerSpec]:
+    """All scorers that the config has scores of: its own, score.also, and those select names."""
+    select = config.select
+    named = [n for n in (*select.by_scorers, *select.where_scorers) if ":" not in n]
+    wanted = dict.fromkeys([config.score.scorer, *config.score.also, *named])
+    return [scorer_spec(config, name) for name in wanted]
 
 
 def scorer(config: Config) -> str:
@@ -83,8 +105,30 @@ def scorer(config: Config) -> str:
 
 
 def exact_scorer_spec(config: Config) -> ScorerSpec:
-    """The same scorer on all rows: what the cascade falls back on."""
-    return replace(scorer_spec(config), sample_rows=None)
+    """What the cascade falls back on: the same scorer on all rows, or what a calibration is of."""
+    spec = scorer_spec(config)
+    if spec.scorer == "calibrated":
+        return run_as(Calibration.read(spec.model).truth, spec)
+    return replace(spec, sample_rows=None)
+
+
+def calibration(config: Config) -> Calibration | None:
+    """What turns the scores of the scorer calibrated into its truth's; None for other scorers."""
+    score = config.score
+    return Calibration.read(score.model) if score.scorer == "calibrated" else None
+
+
+def ranking(config: Config) -> str:
+    """What a selection ranks by, for people: `LDS`, `recall`, `length`, `recall + 0.5 cohesion`."""
+    by, scorer_ = config.select.by, config.score.scorer
+    if isinstance(by, dict):
+        terms = (name if weight == 1 else f"{weight:g} {name}" for name, weight in by.items())
+        return " + ".join(terms)
+    if by == "column":
+        return str(config.select.column)
+    if by in ("lds", "ds", "du"):
+        return by.upper() if scorer_ == "longattn" else f"{by.upper()} of {scorer_}"
+    return by
 
 
 def scoring(config: Config) -> str:

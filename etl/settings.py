@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from longattn.etl.config import Config, ExportTarget, SourceConfig
+from longattn.etl.config import Config, ExportTarget, SourceConfig, WhereConfig
 from longattn.udfs.errors import ConfigError, did_you_mean
 
 # Settings whose models stand under a name of the user's choice.
@@ -20,6 +20,7 @@ KEYED: dict[str, tuple[str, type[BaseModel]]] = {
     "sources": ("sources.<domain>[]", SourceConfig),
     "export": ("export.<format>", ExportTarget),
     "decontaminate.sources": ("decontaminate.sources[]", SourceConfig),
+    "select.where": ("select.where[]", WhereConfig),
 }
 SHORT = {"Positive": "int > 0", "Fraction": "float in (0, 1]", "PathList": "str | list[str]"}
 FIELD = re.compile(r"^    (\w+): ")
@@ -95,7 +96,7 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     """What the comments in a model's source say of its fields: those above, then the one beside."""
     above: list[str] = []
     found: dict[str, str] = {}
-    for line in inspect.getsource(model).splitlines():
+    for line in _source(model).splitlines():
         if line.startswith("    # "):
             above.append(line[6:].strip())
             continue
@@ -104,6 +105,12 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
             found[field[1]] = " ".join(above + ([beside[1].strip()] if beside else []))
         above = []
     return found
+
+
+def _source(model: type[BaseModel]) -> str:
+    """The source of a model, after that of the models it extends, whose fields it has too."""
+    own = [base for base in reversed(model.__mro__) if base.__module__ == Config.__module__]
+    return "\n".join(inspect.getsource(base) for base in own)
 
 
 def _of(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
@@ -128,14 +135,14 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _models(field.annotation)
     if model is Config:
-        yield from (SourceConfig, ExportTarget)
+        yield from (SourceConfig, ExportTarget, WhereConfig)
 
 
 def _kind(model: type[BaseModel], name: str) -> str:
     """The annotation as the source has it, without what only pydantic needs."""
-    source = inspect.getsource(model)
-    found = re.search(rf"^    {name}: (.*?)(?:\s=\s|\s+#|$)", source, re.MULTILINE)
-    text = found[1].strip() if found else "?"
+    found = re.findall(rf"^    {name}: (.*?)(?:\s=\s|\s+#|$)", _source(model), re.MULTILINE)
+    text = found[-1].strip() if found else "?"
+    text = re.sub(r"Annotated\[(.*), BeforeValidator\(\w+\)\]", r"\1", text)
     text = re.sub(r"Annotated\[(\w+), Field\(([^)]*)\)\]", r"\1 (\2)", text)
     for ours, plain in SHORT.items():
         text = text.replace(ours, plain)

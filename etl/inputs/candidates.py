@@ -5,32 +5,68 @@ from contextlib import contextmanager
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from longattn.etl import names
 from longattn.etl.config import Config
 from longattn.etl.inputs.evaluation import without_contaminated
+from longattn.etl.inputs.scorers import scored_versions, version_of
 from longattn.etl.run.context import Context
-from longattn.etl.stages import lds
+from longattn.etl.stages import filters, lds
 from longattn.etl.stages import selection as stage
 from longattn.etl.stages.cascade import best_known, straddlers
 from longattn.udfs.scorers.registry import scorer_version
 
 
 def considered(context: Context) -> DataFrame:
-    """All windows to select from, ds and du as configured, without the statistics per head."""
+    """All windows to select from, ds and du as configured, without the statistics per head.
+
+    Where select filters by other scorers, or weighs several, `refused` says which windows it keeps
+    out, and why; it is null for the others.
+    """
+    select = context.config.select
+    if not select.by_scorers and not select.where:
+        return _candidates(context, names.scorer(context.config))
+    versions = scored_versions(context)
+    by = [version_of(context, name, versions, "select.by") for name in select.by_scorers]
+    rows = _candidates(context, by[0] if by else names.scorer(context.config))
+    rows = rows.withColumn("refused", F.lit(None).cast("string"))
+    if isinstance(select.by, dict):
+        scores = {name: ranked_by(context, v) for name, v in zip(select.by, by, strict=True)}
+        rows = filters.add_weighted(rows, scores, select.by)
+    for wanted in select.where:
+        version = version_of(context, wanted.scorer, versions, "select.where")
+        rows = filters.refuse_outside(
+            rows, ranked_by(context, version), wanted.scorer, wanted.percentile
+        )
+    return rows
+
+
+def ranked_by(context: Context, version: str) -> DataFrame:
+    """A scorer's candidates (window_id, domain, lds, ...), lds being what it ranks by."""
+    config = context.config.select.model_copy(update={"by": version})
+    return lds.score_by(_candidates(context, version), config, context.config.seed)
+
+
+def _candidates(context: Context, scorer: str) -> DataFrame:
     tables, config = context.tables, context.config
     scores = tables.read("scores")
-    if config.score.cascade:
-        exact = scorer_version(names.exact_scorer_spec(config))
-        scores = best_known(scores, names.scorer(config), exact)
+    if config.score.cascade and scorer == names.scorer(config):
+        exact, calibration = (
+            scorer_version(names.exact_scorer_spec(config)),
+            names.calibration(config),
+        )
+        scores = best_known(scores, scorer, exact, calibration.lines if calibration else ())
     rows = stage.candidates(
         scores,
         *(tables.read(name) for name in ("windows", "duplicates", "lengths")),
-        scorer=names.scorer(config),
+        scorer=scorer,
         windowing=names.windowing(config),
     )
     rows = without_contaminated(context, rows)
-    return lds.dependency(rows, config.select).drop("head_s1", "head_s2")
+    if scorer.split(":")[0] == config.score.scorer:  # heads are chosen of that one
+        rows = lds.dependency(rows, config.select)
+    return rows.drop("head_s1", "head_s2")
 
 
 def near_cut(config: Config, rows: DataFrame) -> set[str]:

@@ -21,11 +21,14 @@ def selection_name(config: Config, rows: DataFrame) -> str:
     if config.select.name:
         return config.select.name
     print_ = stage.fingerprint(rows).first()
+    unused = {name for name in ("where", "per_document") if not getattr(config.select, name)}
+    ignored = {"name", "compare", "ablate_alpha", *unused}  # unused: ids are what they always were
     depends = {
-        "select": config.select.model_dump(exclude={"name", "compare", "ablate_alpha"}),
+        "select": config.select.model_dump(exclude=ignored),
         "mix": config.mix.model_dump(),
         "seed": config.seed,
-        "scorer": names.scoring(config),
+        # rows name the scorers of select.by themselves, and need no model of score.scorer
+        "scorer": config.select.by_scorers or names.scoring(config),
         "windowing": names.windowing(config),
         "scores": list(print_ or ()),
     }

@@ -76,14 +76,16 @@ class Pending:
 
 
 def run(context: Context) -> Outcome:
-    """Score what this scorer has not seen; rows are windows."""
-    spec = names.scorer_spec(context.config)
+    """Score what the config's scorers have not seen; rows are windows, once for each scorer."""
     names.refuse_other_tokenizer(context.config)
+    outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
-        windows = pending(context, spec, save)
-        if not windows.n_windows:
-            refuse_no_windows(context)
-        outcome = score_pending(context, spec, windows)
+        for spec in names.scorer_specs(context.config):
+            windows = pending(context, spec, save)
+            if not windows.n_windows:
+                refuse_no_windows(context)
+            outcomes[spec.scorer] = score_pending(context, spec, windows)
+        outcome = _together(outcomes)
         if context.config.score.cascade is None:
             return outcome
         return replace(outcome, metrics=outcome.metrics | settle_cut(context, save))
@@ -105,6 +107,22 @@ def refuse_no_windows(context: Context) -> None:
 def scored_domains(config: Config) -> list[str]:
     """score.domains, or all domains that are not packed."""
     return config.score.domains or [d for d in config.sources if d not in config.pack.domains]
+
+
+def _together(outcomes: dict[str, Outcome]) -> Outcome:
+    """The outcome of several scorers: sums, with the main scorer's rates, and windows of each."""
+    main, *others = outcomes.values()
+    if not others:
+        return main
+    refused = sum((Counter(outcome.refused) for outcome in outcomes.values()), Counter[str]())
+    sums = {m: sum(o.metrics[m] for o in outcomes.values()) for m in ("tokens", "commits")}
+    windows = {f"windows/{name}": outcome.rows_out for name, outcome in outcomes.items()}
+    return Outcome(
+        rows_in=sum(outcome.rows_in for outcome in outcomes.values()),
+        rows_out=sum(outcome.rows_out for outcome in outcomes.values()),
+        refused=dict(refused),
+        metrics={**main.metrics, **sums, **windows},
+    )
 
 
 def settle_cut(context: Context, save: Save) -> dict[str, float]:

@@ -5,16 +5,18 @@ from pyspark.sql import functions as F
 
 from longattn.etl import names
 from longattn.etl.config import Config, SelectConfig
-from longattn.etl.inputs.candidates import cached, considered, near_cut
+from longattn.etl.inputs.candidates import cached, considered, near_cut, ranked_by
 from longattn.etl.inputs.current import selection_name
 from longattn.etl.inputs.evaluation import without_contaminated
 from longattn.etl.inputs.once import refuse_repeated
+from longattn.etl.inputs.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import mix as mixing
 from longattn.etl.stages import rank
 from longattn.etl.stages import selection as stage
 from longattn.etl.tables.schema import SELECTIONS
 from longattn.udfs.errors import NothingLeft
+from longattn.udfs.scorers.registry import known_scorers, scorer_version
 
 
 def run(context: Context) -> Outcome:
@@ -34,16 +36,19 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
             f"select: {len(near):,} windows are too near the cut for sampled scores to place them;"
             " `longattn score` scores them exactly"
         )
-    with cached(_kept(context, rows, scored)) as kept:
+    left = stage.contenders(rows, config.select, config.seed)
+    ranked = rank.sizes(left) if stage.narrows(rows, config.select) else scored
+    cuts = rank.cuts_of(ranked, config.select, scored)
+    with cached(_with_packed(context, rank.keep_best(left, cuts))) as kept:
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
         _refuse_nothing(config, scored, shares, mixed)
         context.tables.replace_where("selections", mixed, {"selection": name})
     selection = context.tables["selections"].read().where(F.col("selection") == name)
     packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
-    ranked = selection.where(F.col("lds").isNotNull())
-    overlaps = _overlaps(config, rows, scored, ranked)
-    return _outcome(scored, packed, selection, shares, overlaps)
+    overlaps = _overlaps(context, rows, scored, selection.where(F.col("lds").isNotNull()))
+    not_ranked = _not_ranked(rows, sum(scored.values()) - sum(ranked.values()))
+    return _outcome(scored, packed, not_ranked, selection, shares, overlaps)
 
 
 def _refuse_nothing(
@@ -51,8 +56,9 @@ def _refuse_nothing(
 ) -> None:
     """Raise NothingLeft, before anything is written, for a selection without a window."""
     if not any(share.supply.windows for share in shares):
+        by = ", ".join(config.select.by_scorers) or names.scoring(config)
         raise NothingLeft(
-            f"select: no scores by {names.scoring(config)} of windows {names.windowing(config)}:"
+            f"select: no scores by {by} of windows {names.windowing(config)}:"
             " run `longattn score` with this config"
         )
     if mixed.where("copies > 0").isEmpty():
@@ -63,10 +69,17 @@ def _refuse_nothing(
         )
 
 
-def _kept(context: Context, rows: DataFrame, scored: dict[str, int]) -> DataFrame:
+def _not_ranked(rows: DataFrame, count: int) -> dict[str, int]:
+    """Windows that are not ranked, `count` in all, by reason: filters, then per_document."""
+    if not count:
+        return {}
+    by_reason = stage.refusals(rows)
+    return {**by_reason, "per_document": count - sum(by_reason.values())}
+
+
+def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
     """The windows inside the cut, and all windows of the packed domains."""
     config = context.config
-    kept = stage.select(rows, config.select, config.seed, scored)
     if not config.pack.domains:
         return kept
     windows = context.tables.read("windows").where(F.col("domain").isin(*config.pack.domains))
@@ -83,15 +96,40 @@ def _as_table(mixed: DataFrame, name: str) -> DataFrame:
 
 
 def _overlaps(
-    config: Config, rows: DataFrame, scored: dict[str, int], selection: DataFrame
+    context: Context, rows: DataFrame, scored: dict[str, int], selection: DataFrame
 ) -> dict[str, float]:
     """`overlap/NAME/DOMAIN`: share of the selection that the compared one has too."""
+    config = context.config
+    comparable = _comparable(config.select)
     others = {
         name: stage.select(rows, settings, config.seed, scored)
-        for name, settings in stage.variants(_comparable(config.select)).items()
+        for name, settings in stage.variants(comparable).items()
     }
+    others |= _by_other_scorers(context, rows, comparable)
     shares = stage.overlaps(selection, others).collect()
     return {f"overlap/{row['name']}/{row['domain']}": row["share"] for row in shares}
+
+
+def _by_other_scorers(
+    context: Context, rows: DataFrame, config: SelectConfig
+) -> dict[str, DataFrame]:
+    """What all other scorers of the root would keep of their windows, without any filter."""
+    mine = {row["scorer"] for row in rows.select("scorer").distinct().collect()}
+    if context.config.score.cascade:  # its exact scores are of windows near the cut alone
+        mine.add(scorer_version(names.exact_scorer_spec(context.config)))
+    known = known_scorers()
+    versions = [
+        version
+        for version in scored_versions(context)
+        if version not in mine and version.split(":")[0] in known
+    ]
+    found = {label: ranked_by(context, version) for label, version in labelled(versions).items()}
+    counts = {label: rank.sizes(others) for label, others in found.items()}
+    return {
+        label: rank.keep_best(others, rank.cuts_of(counts[label], config))
+        for label, others in found.items()
+        if counts[label]
+    }
 
 
 def _comparable(config: SelectConfig) -> SelectConfig:
@@ -102,6 +140,7 @@ def _comparable(config: SelectConfig) -> SelectConfig:
 def _outcome(
     scored: dict[str, int],
     packed: dict[str, int],
+    not_ranked: dict[str, int],
     selection: DataFrame,
     shares: list[mixing.Share],
     overlaps: dict[str, float],
@@ -119,7 +158,8 @@ def _outcome(
         if row["cut"] is not None:
             metrics |= {f"cut/{domain}": row["cut"]}
     rows_in = sum(scored.values()) + sum(packed.values())
-    refused = {"below_cut": rows_in - selected, "no_room_in_mix": selected - mixed}
+    below = rows_in - sum(not_ranked.values()) - selected
+    refused = {**not_ranked, "below_cut": below, "no_room_in_mix": selected - mixed}
     return Outcome(rows_in=rows_in, rows_out=mixed, refused=refused, metrics=metrics | overlaps)
 
 

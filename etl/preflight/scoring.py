@@ -11,7 +11,7 @@ from longattn.etl.config import Config
 from longattn.etl.preflight.findings import Finding, Findings, fact, fault, note, told
 from longattn.etl.preflight.look import Look
 from longattn.etl.preflight.outputs import launched
-from longattn.udfs.scorers.registry import reads_model
+from longattn.udfs.scorers.registry import reads_model, scorer_version
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
 
 SAMPLE_CHARS = 1 << 14  # of a document that are tokenised
@@ -48,7 +48,8 @@ def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
 
 def scorer_findings(config: Config) -> Findings:
     spec = names.scorer_spec(config)
-    yield fact("score", names.scorer(config))
+    for version in dict.fromkeys(map(scorer_version, names.scorer_specs(config))):
+        yield fact("score", version)
     folder = Path(spec.model)
     if reads_model(config.score.scorer) and (folder / "config.json").is_file():
         yield from told("score.model", _model(config, folder))

@@ -4,21 +4,50 @@ Sampled scores come with standard errors. Where the interval of a window's LDS d
 cut, its exact score could not change whether it is kept; only the others are worth an exact score.
 When none is left, the windows kept are those that exact scores of all windows would keep, as far as
 the intervals hold and the spreads of DS and DU are those of all exact scores.
+
+The scorer calibrated does the same with estimates of fargain: there the intervals are wide, and
+half of all windows lie outside of one error on either side, so that the width sets cost and loss.
 """
+
+from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
 from longattn.etl.stages import lds, rank
+from longattn.etl.stages.selection import contenders
+
+Line = tuple[str, float, float, float]  # domain, intercept, slope, error
 
 
-def best_known(scores: DataFrame, sampled: str, exact: str) -> DataFrame:
-    """Scores of both scorers, the exact one where a window has both, all under the sampled name."""
+def best_known(
+    scores: DataFrame, sampled: str, exact: str, lines: Sequence[Line] = ()
+) -> DataFrame:
+    """Scores of both scorers, the exact one where a window has both, all under the sampled name.
+
+    `lines` turn estimates into the exact score's unit, domain by domain; see `as_exact`.
+    """
     known = scores.where(F.col("scorer") == exact)
     rest = scores.where(F.col("scorer") == sampled)
+    if lines:
+        rest = as_exact(rest, lines)
     rest = rest.join(known.select("window_id"), "window_id", "left_anti").select(*scores.columns)
     return known.withColumn("scorer", F.lit(sampled)).unionByName(rest)
+
+
+def as_exact(estimates: DataFrame, lines: Sequence[Line]) -> DataFrame:
+    """Estimates with ds = intercept + slope ds and ds_se = error; the line "" is any domain's."""
+    ddl = "domain string, intercept double, slope double, error double"
+    named = {line[0]: line[1:] for line in lines}
+    table = estimates.sparkSession.createDataFrame(
+        [(domain, *line) for domain, line in named.items() if domain], ddl
+    )
+    placed = estimates.join(F.broadcast(table), "domain", "left")
+    known = zip(("intercept", "slope", "error"), named[""], strict=True)
+    intercept, slope, error = (F.coalesce(F.col(name), F.lit(other)) for name, other in known)
+    moved = {"ds": intercept + slope * F.col("ds"), "ds_se": error}
+    return placed.withColumns(moved).select(*estimates.columns)
 
 
 def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -> DataFrame:
@@ -27,8 +56,9 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     `rows` are `candidates` with the best known scores. A cut lies midway between the last window
     kept and the first one not kept.
     """
-    scored = _with_error(lds.score_by(rows, config, seed), config)
-    best = rank.keep_best(scored, rank.cuts_of(rank.sizes(rows), config))
+    scored = _with_error(contenders(rows, config, seed), config)
+    cuts = rank.cuts_of(rank.sizes(scored), config, rank.sizes(rows))
+    best = rank.keep_best(scored, cuts)
     kept = best.select("window_id", F.lit(True).alias("kept"))
     marked = scored.join(kept, "window_id", "left").fillna(False, ["kept"])
     near = F.least(*(F.abs(F.col("lds") - F.col(cut)) for cut in ("cut", "upper_cut")))

@@ -9,9 +9,10 @@ import math
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.config import SelectConfig
+from longattn.etl.config import RANKINGS, SelectConfig
 from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.errors import ConfigError
+from longattn.udfs.scorers.registry import plugin
 
 SORT_BY = {"ds": "ds", "du": "du", "length": "doc_tokens"}  # select.by -> column
 
@@ -35,7 +36,15 @@ def dependency(rows: DataFrame, config: SelectConfig) -> DataFrame:
 
 
 def score_by(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
-    """Add `lds`, the number to select by: LDS, or the baseline that select.by names."""
+    """Add `lds`, the number to select by: LDS, a column, or what the scorer in select.by says.
+
+    Rows are those of that scorer; for weights of several they have a column `weighted`.
+    """
+    if isinstance(config.by, dict):
+        return rows.withColumn("lds", F.col("weighted"))
+    if config.by not in RANKINGS:
+        ranks_by = plugin(config.by.split(":")[0]).ranks_by
+        return score_by(rows, config.model_copy(update={"by": ranks_by}), seed)
     if config.by == "lds":
         return long_dependency_score(rows, config)
     if config.by == "random":
@@ -43,6 +52,8 @@ def score_by(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
         uniform = F.xxhash64(F.lit(seed), "window_id").bitwiseAND((1 << 53) - 1) / 2.0**53
         return rows.withColumn("lds", uniform)
     column = SORT_BY.get(config.by) or config.column
+    if column and column.startswith("measures.") and "measures" in rows.columns:
+        return rows.withColumn("lds", F.col("measures")[column.removeprefix("measures.")])
     if column is None or column not in rows.columns:
         raise ConfigError(f"select.column: scores have no column {column!r}: {rows.columns}")
     return rows.withColumn("lds", F.col(column).cast("double"))
@@ -62,15 +73,24 @@ def long_dependency_score(rows: DataFrame, config: SelectConfig) -> DataFrame:
 
 def moments(rows: DataFrame, config: SelectConfig) -> DataFrame:
     """What DS and DU are standardised with: domain, ds_origin, ds_unit, du_origin, du_unit."""
-    found = {
+    measured = {
         "zscore": (F.mean("ds"), F.stddev("ds"), F.mean("du"), F.stddev("du")),
         "minmax": (F.min("ds"), _span("ds"), F.max("du"), _span("du")),
     }[config.normalize]
-    named = [moment.alias(name) for moment, name in zip(found, _MOMENTS, strict=True)]
+    named = [moment.alias(name) for moment, name in zip(measured, _MOMENTS, strict=True)]
     per_domain = rows.groupBy("domain").agg(*named).collect()
-    units = [(row["domain"], *_reproducible(row)) for row in per_domain]
+    found = [(row["domain"], *_reproducible(row)) for row in per_domain]
     ddl = "domain string, " + ", ".join(f"{name} double" for name in _MOMENTS)
-    return rows.sparkSession.createDataFrame(units, ddl)
+    return rows.sparkSession.createDataFrame(found, ddl)
+
+
+def units(rows: DataFrame, column: str) -> DataFrame:
+    """What a column is standardised with: domain, origin (its mean), unit (its deviation)."""
+    paired = rows.select("domain", F.col(column).alias("ds"), F.col(column).alias("du"))
+    found = moments(paired, SelectConfig(normalize="zscore"))
+    return found.select(
+        "domain", F.col("ds_origin").alias("origin"), F.col("ds_unit").alias("unit")
+    )
 
 
 _MOMENTS = ("ds_origin", "ds_unit", "du_origin", "du_unit")

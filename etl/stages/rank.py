@@ -40,10 +40,11 @@ def distinct_sizes(rows: DataFrame) -> tuple[dict[str, int], int]:
     return {row["domain"]: row["n"] for row in counts}, sum(row["ids"] for row in counts)
 
 
-def cut_of(domain: str, n_scored: int, config: SelectConfig) -> Cut:
+def cut_of(domain: str, n_scored: int, config: SelectConfig, total: int | None = None) -> Cut:
     """The cut that the settings make in a domain: threshold, percentile, tokens, else fraction.
 
-    fraction: rounded half up, one window at least. percentile [from, to]: from < percentile <= to,
+    n_scored windows stand in its ranking, of `total` that might (None: as many). fraction: of the
+    total, rounded half up, one window at least. percentile [from, to]: from < percentile <= to,
     where rank r of n has percentile 100 (n - r + 1) / n, so the best has 100. tokens: the best
     windows as long as they fit; the window that would cross the budget is left out, and so is all
     below it. Raises ConfigError when no setting covers the domain.
@@ -57,7 +58,8 @@ def cut_of(domain: str, n_scored: int, config: SelectConfig) -> Cut:
         return Cut(n_scored=n_scored, max_tokens=tokens)
     if (fraction := of_domain(domain, config.fraction)) is None:
         raise ConfigError(f"select.fraction: no cut for domain {domain!r}; give it a fraction")
-    return Cut(n_scored=n_scored, last_rank=max(1, math.floor(fraction * n_scored + 0.5)))
+    share = fraction * (n_scored if total is None else total)
+    return Cut(n_scored=n_scored, last_rank=max(1, math.floor(share + 0.5)))
 
 
 def keep_best(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
@@ -77,9 +79,12 @@ def keep_best(rows: DataFrame, cuts: Mapping[str, Cut]) -> DataFrame:
     return _ranked(bounded.withColumns(whole)).drop(*_WORKING_COLUMNS)
 
 
-def cuts_of(scored: Mapping[str, int], config: SelectConfig) -> dict[str, Cut]:
-    """The cut of every domain that has windows."""
-    return {domain: cut_of(domain, n, config) for domain, n in scored.items()}
+def cuts_of(
+    scored: Mapping[str, int], config: SelectConfig, totals: Mapping[str, int] | None = None
+) -> dict[str, Cut]:
+    """The cut of every domain that has windows in its ranking; sizes and totals as in cut_of."""
+    total_of = scored if totals is None else totals
+    return {domain: cut_of(domain, n, config, total_of[domain]) for domain, n in scored.items()}
 
 
 CUT_DDL = (

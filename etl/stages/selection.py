@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
+from longattn.etl.stages.filters import best_of_documents, not_refused
 from longattn.etl.stages.lds import SORT_BY, score_by
 from longattn.etl.stages.rank import cuts_of, keep_best, sizes
 
@@ -65,7 +66,30 @@ def select(
     `scored` is `sizes(rows)`, where the caller has it.
     """
     counts = sizes(rows) if scored is None else scored
-    return keep_best(score_by(rows, config, seed), cuts_of(counts, config))
+    left = contenders(rows, config, seed)
+    ranked = sizes(left) if narrows(rows, config) else counts
+    return keep_best(left, cuts_of(ranked, config, counts))
+
+
+def contenders(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
+    """What is ranked, with lds: windows that no filter keeps out, so many of each document.
+
+    lds is standardised over all rows.
+    """
+    return best_of_documents(not_refused(score_by(rows, config, seed)), config.per_document)
+
+
+def refusals(rows: DataFrame) -> dict[str, int]:
+    """How many rows filters keep out, by reason."""
+    if "refused" not in rows.columns:
+        return {}
+    counts = rows.where(F.col("refused").isNotNull()).groupBy("refused").count().collect()
+    return {row["refused"]: row["count"] for row in sorted(counts)}
+
+
+def narrows(rows: DataFrame, config: SelectConfig) -> bool:
+    """Whether windows may be kept out before they are ranked."""
+    return bool(config.per_document) or "refused" in rows.columns
 
 
 def overlaps(main: DataFrame, others: Mapping[str, DataFrame]) -> DataFrame:

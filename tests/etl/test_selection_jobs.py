@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from longattn.etl import config as config_module
 from longattn.etl import names
-from longattn.etl.inputs import current
+from longattn.etl.inputs import candidates, current
 from longattn.etl.jobs import export as export_job
 from longattn.etl.jobs import report as report_job
 from longattn.etl.jobs import run_job
@@ -280,3 +281,105 @@ class TestReport:
         context.tables.append("lengths", frame)
         drawn = report_job.make_page(context.fresh()).figures["lengths"]
         assert "poem" in drawn.to_json()
+
+
+@pytest.fixture(scope="module")
+def more(context: Context) -> Context:
+    """The tables with scores of cohesion and of two versions of recurrence too."""
+    base = context.tables["scores"].read()
+    for scorer in ("cohesion:cell=64:copy=0.5:k=8", "recurrence:n=8:k=4", "recurrence:n=8:k=5"):
+        drawn = F.xxhash64("window_id", F.lit(scorer)) % 1_000_003 / 1e6
+        context.tables.append("scores", base.withColumns({"scorer": F.lit(scorer), "ds": drawn}))
+    return context
+
+
+class TestByOtherScorers:
+    """The root gets scores of cohesion and of two versions of recurrence beside its own."""
+
+    def run(
+        self, more: Context, settings: dict[str, Any], **select: Any
+    ) -> tuple[Context, Outcome]:
+        chosen = {**settings["select"], **select}
+        other = changed(more, settings, select=chosen, pack={}, mix={})
+        return other, select_job.run(other)
+
+    def scores(self, more: Context, settings: dict[str, Any]) -> Any:
+        """ds by window and scorer name of the windows whose document was kept."""
+        rows = more.tables["scores"].read().toPandas()
+        rows = rows[~rows["window_id"].str.startswith("w00")]
+        rows["name"] = rows["scorer"].str.split(":").str[0]
+        return rows[~rows["scorer"].str.endswith("k=5")].pivot(
+            index=["domain", "window_id"], columns="name", values="ds"
+        )
+
+    def test_filter_rank_and_ledger(self, more: Context, settings: dict[str, Any]) -> None:
+        where = [{"scorer": "cohesion", "percentile": [25.0, 100.0]}]
+        by = "recurrence:n=8:k=4"
+        other, outcome = self.run(more, settings, by=by, where=where, per_document=1)
+        _, selection = current.current_selection(other)
+        found = selection.toPandas()
+        assert outcome.balances and outcome.rows_out == len(found)
+        ds, low = self.scores(more, settings), {}
+        for domain, mine in ds.groupby("domain"):
+            ranked = mine["cohesion"].sort_values(ascending=False)
+            n = len(ranked)
+            passed = mine.loc[ranked.index[: n - int(0.25 * n)]].reset_index()
+            passed["doc"] = passed["window_id"].str[:3]
+            best = passed.sort_values("recurrence", ascending=False).drop_duplicates("doc")
+            expected = best["window_id"][: int(0.5 * n + 0.5)].tolist()
+            chosen = found[found["domain"] == domain].sort_values("rank")
+            assert chosen["window_id"].tolist() == expected
+            low[domain] = (n - len(passed), len(passed) - len(best))
+        assert outcome.refused["where_cohesion"] == sum(filtered for filtered, _ in low.values())
+        assert outcome.refused["per_document"] == sum(doubled for _, doubled in low.values())
+        assert {name.split("/")[1] for name in outcome.metrics if "overlap" in name} >= {
+            "cohesion",
+            "random",
+            "recurrence",
+        }
+
+    def test_a_weighted_sum(self, more: Context, settings: dict[str, Any]) -> None:
+        by = {"cohesion": 2.0, "random": 1.0}
+        other, outcome = self.run(more, settings, by=by)
+        _, selection = current.current_selection(other)
+        lds = selection.toPandas().set_index("window_id")["lds"]
+        ds = self.scores(more, settings)
+        z = ds.groupby("domain").transform(lambda x: (x - x.mean()) / x.std(ddof=1))
+        total = (2 * z["cohesion"] + z["random"]).droplevel("domain")
+        np.testing.assert_allclose(lds, total.reindex(lds.index), rtol=1e-9)
+        assert outcome.balances
+        assert names.ranking(other.config) == "2 cohesion + random"
+
+    def test_names_that_stand_for_nothing_or_too_much(
+        self, more: Context, settings: dict[str, Any]
+    ) -> None:
+        with pytest.raises(
+            TableError, match=r"select\.by: ladm has no scores here: run `longattn sc"
+        ):
+            self.run(more, settings, by="ladm")
+        with pytest.raises(TableError, match=r"recurrence may be any of .*k=4, .*k=5: name one"):
+            where = [{"scorer": "recurrence", "percentile": [0.0, 50.0]}]
+            self.run(more, settings, where=where)
+        # the one that the config gives is taken
+        other = changed(
+            more,
+            settings,
+            score={"scorer": "random", "also": {"recurrence": {"k": 5}}},
+            select={**settings["select"], "by": "recurrence"},
+        )
+        found = candidates.considered(other).select("scorer").distinct().collect()
+        assert [row["scorer"] for row in found] == ["recurrence:n=8:k=5"]
+
+    def test_other_settings_are_another_name(self, more: Context, settings: dict[str, Any]) -> None:
+        named = set()
+        for select in (
+            {},
+            {"per_document": 1},
+            {"by": "cohesion"},
+            {"by": {"cohesion": 1.0}},
+            {"where": [{"scorer": "cohesion", "percentile": [0.0, 50.0]}]},
+            {"where": [{"scorer": "cohesion", "percentile": [0.0, 60.0]}]},
+        ):
+            other = changed(more, settings, select={**settings["select"], **select})
+            named.add(current.selection_name(other.config, candidates.considered(other)))
+        assert len(named) == 6

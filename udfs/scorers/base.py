@@ -13,11 +13,15 @@ TokenIds = NDArray[np.int64]
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "float64": "f64"}
 
 
+Option = str | int | float | bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScorerSpec:
     """All that a score depends on, and how to compute it; plain values, so any closure carries it.
 
-    `k` None means k = L/4 of each window, `sample_rows` None all rows, `threads` None one.
+    Defaults stand here alone. None means that the scorer decides: for `k` its own minimum distance,
+    for `sample_rows` all rows, for `stride` k, for `threads` one.
     """
 
     scorer: str = "longattn"
@@ -34,8 +38,13 @@ class ScorerSpec:
     threads: int | None = None
     seed: int = 0
     pairs: int = 500  # of segments, per window; for prolong
-    stride: int | None = None  # fargain: d, tokens that share a chunk; None means k
-    variant: str = "paper"  # ladm: paper or code
+    stride: int | None = None  # tokens that share a chunk of short context; for fargain
+    variant: str = "paper"  # paper or code; for ladm
+    options: tuple[tuple[str, Option], ...] = ()  # of scorers of other packages, by name
+
+    def option(self, name: str, default: Option) -> Option:
+        """An option that a scorer of another package has."""
+        return dict(self.options).get(name, default)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -43,7 +52,8 @@ class ScorerSpec:
     @staticmethod
     def from_json(text: str) -> "ScorerSpec":
         fields = json.loads(text)
-        return ScorerSpec(**{**fields, "layers": tuple(fields["layers"])})
+        pairs = tuple((name, value) for name, value in fields["options"])
+        return ScorerSpec(**{**fields, "layers": tuple(fields["layers"]), "options": pairs})
 
 
 class Score(TypedDict):

@@ -1,12 +1,20 @@
-"""Scorers by name.
+"""Scorers by name, and which settings each of them has.
 
-A new scorer is one entry of SCORERS. Its module is imported only where it is used, so the driver
-can name a scorer's version without torch.
+A new scorer is one entry of SCORERS, or of a package's entry points in the group longattn.scorers:
+
+    [options.entry_points]
+    longattn.scorers =
+        mine = my_package.scorer:PLUGIN
+
+A scorer's module is imported only where it is used, so the driver can name a scorer's version
+without torch.
 """
 
+import functools
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from longattn.udfs.errors import ConfigError, did_you_mean
@@ -19,32 +27,58 @@ class Plugin:
 
     load: str  # -> Scorer; may be slow, runs once per worker process
     version: str  # -> str; cheap, runs on the driver without torch
+    settings: frozenset[str] = frozenset()  # fields of ScorerSpec, and options, that it understands
+    ranks_by: str = "ds"  # what select ranks by when it names this scorer: ds or lds
     model: bool = True  # whether it reads score.model
 
 
 ROOM = "longattn.udfs.scorers"
+GROUP = "longattn.scorers"
+# What says how and where to run, and what names the tokenizer too, is nobody's alone.
+SHARED = frozenset({"scorer", "model", "device", "batch_tokens", "threads", "seed"})
+K = frozenset({"k"})
 SCORERS = {
-    "longattn": Plugin(f"{ROOM}.longattn:load_longattn", f"{ROOM}.versions:longattn_version"),
+    "longattn": Plugin(
+        f"{ROOM}.longattn:load_longattn",
+        f"{ROOM}.versions:longattn_version",
+        K | {"sample_rows", "sample_keys", "layers", "dtype", "rope_theta", "bos"},
+        ranks_by="lds",
+    ),
+    "calibrated": Plugin(
+        f"{ROOM}.calibrated:load_calibrated", f"{ROOM}.calibrated:calibrated_version"
+    ),
     "cohesion": Plugin(
-        f"{ROOM}.cohesion:Cohesion", f"{ROOM}.cohesion:cohesion_version", model=False
+        f"{ROOM}.cohesion:Cohesion", f"{ROOM}.cohesion:cohesion_version", K, model=False
     ),
     "compress": Plugin(
-        f"{ROOM}.compress:Compress", f"{ROOM}.compress:compress_version", model=False
+        f"{ROOM}.compress:Compress", f"{ROOM}.compress:compress_version", K, model=False
     ),
-    "fargain": Plugin(f"{ROOM}.fargain:load_fargain", f"{ROOM}.fargain:fargain_version"),
-    "ladm": Plugin(f"{ROOM}.ladm:load_ladm", f"{ROOM}.ladm:ladm_version"),
-    "prolong": Plugin(f"{ROOM}.prolong:load_prolong", f"{ROOM}.prolong:prolong_version"),
-    "random": Plugin(f"{ROOM}.control:RandomScorer", f"{ROOM}.control:random_version", model=False),
-    "recall": Plugin(f"{ROOM}.recall:Recall", f"{ROOM}.recall:recall_version", model=False),
+    "fargain": Plugin(
+        f"{ROOM}.fargain:load_fargain",
+        f"{ROOM}.fargain:fargain_version",
+        K | {"stride", "dtype", "bos"},
+    ),
+    "ladm": Plugin(
+        f"{ROOM}.ladm:load_ladm", f"{ROOM}.ladm:ladm_version", frozenset({"variant", "dtype"})
+    ),
+    "prolong": Plugin(
+        f"{ROOM}.prolong:load_prolong",
+        f"{ROOM}.prolong:prolong_version",
+        frozenset({"pairs", "dtype"}),
+    ),
+    "random": Plugin(
+        f"{ROOM}.control:RandomScorer", f"{ROOM}.control:random_version", K, model=False
+    ),
+    "recall": Plugin(f"{ROOM}.recall:Recall", f"{ROOM}.recall:recall_version", K, model=False),
     "recurrence": Plugin(
-        f"{ROOM}.recurrence:Recurrence", f"{ROOM}.recurrence:recurrence_version", model=False
+        f"{ROOM}.recurrence:Recurrence", f"{ROOM}.recurrence:recurrence_version", K, model=False
     ),
 }
 
 
 def load_scorer(spec: ScorerSpec) -> Scorer:
-    """Load the scorer that a spec names; raises ConfigError for an unknown name."""
-    scorer: Scorer = _named(_plugin(spec.scorer).load)(spec)
+    """Load the scorer that a spec names; raises ConfigError as scorer_version does."""
+    scorer: Scorer = _named(_checked(spec).load)(spec)
     return scorer
 
 
@@ -52,21 +86,47 @@ def scorer_version(spec: ScorerSpec) -> str:
     """Name everything a score depends on, without loading the model.
 
     For example `longattn:SmolLM2-135M@ab12cd34:theta=100000:k=2048:L0:f32:all`. Scores of two
-    versions never mix.
+    versions never mix. Raises ConfigError for a scorer that is not known, and for a setting, other
+    than its default, that the scorer does not have.
     """
-    version: str = _named(_plugin(spec.scorer).version)(spec)
+    version: str = _named(_checked(spec).version)(spec)
     return version
 
 
 def reads_model(scorer: str) -> bool:
     """Whether a scorer reads a model; raises ConfigError for an unknown name."""
-    return _plugin(scorer).model
+    return plugin(scorer).model
 
 
-def _plugin(scorer: str) -> Plugin:
-    if scorer not in SCORERS:
-        raise ConfigError(f"score.scorer: unknown scorer {scorer}{did_you_mean(scorer, SCORERS)}")
-    return SCORERS[scorer]
+def plugin(name: str) -> Plugin:
+    """The scorer of a name; raises ConfigError for one that is not known."""
+    if name in SCORERS:
+        return SCORERS[name]
+    if name in _outside():
+        loaded: Plugin = _outside()[name].load()
+        return loaded
+    raise ConfigError(f"score.scorer: unknown scorer {name}{did_you_mean(name, known_scorers())}")
+
+
+def known_scorers() -> list[str]:
+    """Names of all scorers, of this package first."""
+    return [*SCORERS, *(name for name in _outside() if name not in SCORERS)]
+
+
+@functools.cache
+def _outside() -> dict[str, EntryPoint]:
+    """Scorers of installed packages, not imported yet; a name of ours stays ours."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _checked(spec: ScorerSpec) -> Plugin:
+    found = plugin(spec.scorer)
+    changed = {f.name for f in fields(spec) if getattr(spec, f.name) != f.default} - {"options"}
+    given = changed | {name for name, _ in spec.options}
+    if foreign := sorted(given - SHARED - found.settings):
+        has = f"it has {', '.join(sorted(found.settings))}" if found.settings else "it has none"
+        raise ConfigError(f"score.{foreign[0]}: {spec.scorer} has no such setting; {has}")
+    return found
 
 
 def _named(reference: str) -> Callable[[ScorerSpec], Any]:

@@ -1,0 +1,158 @@
+"""Calibration: the fit against least squares, its errors on noise, cascades against the truth."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longattn.udfs.errors import ConfigError, ModelError, UserError
+from longattn.udfs.scorers import calibrated as calibration
+from longattn.udfs.scorers.base import ScorerSpec, one_head
+from longattn.udfs.scorers.calibrated import Calibration, Sample, statistics
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
+
+TRUTH = ScorerSpec(scorer="random", seed=3)
+CHEAP = (ScorerSpec(scorer="recurrence", k=64), ScorerSpec(scorer="cohesion"))
+NAMES = ("recurrence.ds", "cohesion.ds", "cohesion.du")
+
+
+def sample(n: int, signal: float, seed: int = 0) -> Sample:
+    """Three skewed statistics; the truth follows the first one, and its scale the domain."""
+    rng = np.random.default_rng(seed)
+    of_documents = rng.normal(size=(n // 4, 3)).repeat(4, axis=0)
+    x = of_documents + rng.normal(size=(n, 3))
+    domain = np.arange(n) // 4 % 3
+    y = signal * x[:, 0] + rng.normal(size=n)
+    return Sample(
+        statistics={name: np.exp(x[:, i]) for i, name in enumerate(NAMES)},
+        truth_N=np.exp(y / 2) * 10.0**domain,
+        domain_N=np.array(["book", "code", "tex"])[domain],
+        document_N=np.array([f"d{i // 4:03}" for i in range(n)]),
+    )
+
+
+def made(of: Sample) -> Calibration:
+    version = scorer_version(TRUTH)
+    return calibration.calibrate(of, truth=TRUTH, version=version, cheap=CHEAP, tokenizer="t")[0]
+
+
+def test_weights_are_those_of_least_squares_on_centred_columns() -> None:
+    of, penalty = sample(240, 1.0), 0.1
+    found = calibration.fit(of, penalty)
+    frame = pd.DataFrame({c.name: c.of(of.statistics[c.name]) for c in found})
+    ranks = pd.Series(of.truth_N).groupby(of.domain_N).rank(method="first")
+    counts = pd.Series(of.truth_N).groupby(of.domain_N).transform("size")
+    share = normal_quantile((ranks - 0.5) / counts)
+    x = (frame - frame.groupby(of.domain_N).transform("mean")).to_numpy()
+    extended = np.concatenate([x, np.sqrt(penalty * len(of)) * np.eye(3)])
+    expected = np.linalg.lstsq(extended, np.append(share, np.zeros(3)), rcond=None)[0]
+    np.testing.assert_allclose([c.weight for c in found], expected, rtol=1e-8)
+    assert found[0].weight > 0.4 > 3 * abs(found[1].weight)
+
+
+def normal_quantile(p: pd.Series) -> np.ndarray:
+    """By bisection of the error function."""
+    from math import erf, sqrt
+
+    low, high = np.full(len(p), -8.0), np.full(len(p), 8.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = np.array([0.5 * (1 + erf(x / sqrt(2))) for x in middle]) < p.to_numpy()
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return low
+
+
+def test_noise_promises_nothing_and_signal_what_it_is_worth() -> None:
+    """Left out are whole documents: their windows are alike, and would tell on each other."""
+    noise, signal = made(sample(600, 0.0)), made(sample(600, 1.5, seed=1))
+    assert abs(noise.domains["book"].spearman) < 0.2 and 0.9 < noise.error < 1.15
+    # y = 1.5 x + e with var x = 2: r = 1.5 sqrt(2) / sqrt(5.5) = 0.90, of which ranks lose a little
+    assert 0.84 < signal.domains["code"].spearman < 0.93 and signal.error < 0.55
+    assert signal.domains["tex"].error > 20 * signal.domains["book"].error
+    assert signal.domains[""].windows == 600 and signal.domains["tex"].documents == 50
+
+
+def test_no_document_stands_on_both_sides() -> None:
+    of = sample(200, 1.0)
+    left_out = np.zeros(200, dtype=int)
+    for fold in calibration._folds(of):
+        assert not set(of.document_N[fold]) & set(of.document_N[~fold])
+        left_out += fold
+    assert (left_out == 1).all()
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30), st.integers(0, 9))
+def test_spearman_is_that_of_pandas(values: list[int], seed: int) -> None:
+    other = np.random.default_rng(seed).integers(0, 4, len(values)).astype(float)
+    frame = pd.DataFrame({"x": values, "y": other})
+    expected = frame.corr(method="spearman").loc["x", "y"]
+    found = calibration.spearman(np.array(values, dtype=float), other)
+    assert found == pytest.approx(0.0 if np.isnan(expected) else expected)
+
+
+@given(st.integers(2, 60), st.floats(0.05, 0.95), st.integers(0, 99))
+def test_a_cascade_wide_enough_keeps_what_the_truth_keeps(n: int, part: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, keep = rng.normal(size=n), max(1, int(part * n))
+    estimate = truth + rng.uniform(-0.3, 0.3, n)
+    exact, kept = calibration.cascade(truth, estimate, error=0.1, keep=keep, width=3.0)
+    assert set(np.flatnonzero(kept)) == set(np.argsort(-truth, kind="stable")[:keep])
+    far = np.abs(estimate - np.sort(truth)[-keep]) > 1.2
+    assert not exact[far].any()
+
+
+def test_costs_grow_with_the_width_and_so_does_what_they_buy() -> None:
+    of = sample(600, 1.5)
+    found = calibration.costs(of, calibration.estimates(of), fraction=0.25)
+    exact, common = [cost.exact for cost in found], [cost.common for cost in found]
+    assert exact == sorted(exact) and 0 < exact[0] < 0.3
+    assert common[-1] >= 0.95 > common[0] > 0.5
+
+
+def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+    wrote = made(sample(120, 1.0))
+    wrote.write(tmp_path / "made")
+    assert Calibration.read(str(tmp_path / "made")) == wrote
+    wrote.write(tmp_path / "made")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(UserError, match="exists and holds no calibration"):
+        wrote.write(tmp_path / "other")
+    with pytest.raises(ModelError, match="make one with `longattn scorer calibrate"):
+        Calibration.read(str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="3 documents with all scores; 10 are needed"):
+        made(sample(12, 1.0))
+
+
+def test_heads_are_columns_and_a_score_without_heads_is_two() -> None:
+    score: Any = one_head(100, 25, ds=0.5, du=-0.25)
+    assert statistics("cohesion", score) == {"cohesion.ds": 0.5, "cohesion.du": -0.25}
+    two = {**score, "head_s1": [10.0, 20.0], "head_s2": [1.0, 2.0]}
+    assert statistics("longattn", two) == {
+        "longattn.s1[0]": 0.1,
+        "longattn.s1[1]": 0.2,
+        "longattn.s2[0]": 0.01,
+        "longattn.s2[1]": 0.02,
+    }
+
+
+def test_as_a_scorer(tmp_path: Path) -> None:
+    wrote = made(sample(120, 1.0))
+    wrote.write(tmp_path)
+    rng = np.random.default_rng(0)
+    windows = [rng.integers(0, 40, 512) for _ in range(3)]
+    scorer = load_scorer(ScorerSpec(scorer="calibrated", model=str(tmp_path)))
+    found = scorer.score(windows)
+    parts = [load_scorer(spec).score(windows) for spec in CHEAP]
+    for i, score in enumerate(found):
+        known = statistics("recurrence", parts[0][i]) | statistics("cohesion", parts[1][i])
+        values = [float(np.interp(known[c.name], c.knots, c.scores)) for c in wrote.columns]
+        expected = sum(c.weight * v for c, v in zip(wrote.columns, values, strict=True))
+        assert score["ds"] == pytest.approx(expected)
+        assert score["ds_se"] == wrote.error and score["k"] == 128
+    assert scorer.version == f"calibrated:{wrote.hash[:8]}:random:seed=3"
+    assert scorer.refusal(np.arange(64)) == ("too_short", "64 tokens; k is 64")
