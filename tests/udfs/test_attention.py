@@ -8,6 +8,7 @@ from attention_cases import CASES, assert_within_budget
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longattn.udfs.attention import blocked
 from longattn.udfs.attention.dependency import dependency
 from longattn.udfs.attention.dispatch import far_statistics
 from longattn.udfs.attention.reference import far_statistics_reference
@@ -160,3 +161,30 @@ def test_two_log_sum_exps_say_the_same() -> None:
     found = far_statistics(q_BHLD, k_BGLD, k=k)
     assert torch.allclose(found.s1_BH, (lse_far - lse).exp().sum(-1))
     assert torch.allclose(found.s2_BH, (lse_far_2 - 2 * lse).exp().sum(-1))
+
+
+@pytest.mark.parametrize("softcap", [None, 20.0])
+@pytest.mark.parametrize("units", [False, True])
+def test_bfloat16_windows_lose_nothing_in_their_products(
+    units: bool, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the definition in float64 of the same rounded inputs, with the CPU's units or without."""
+    settings_seen = []
+    matmul = torch.backends.mkldnn.matmul
+    before, multiply = matmul.fp32_precision, torch.mm
+
+    def watched(*arguments: torch.Tensor, **options: torch.Tensor) -> torch.Tensor:
+        settings_seen.append(matmul.fp32_precision)
+        return multiply(*arguments, **options)
+
+    monkeypatch.setattr(blocked, "has_bfloat16_products", lambda: units)
+    monkeypatch.setattr(torch, "mm", watched)
+    torch.manual_seed(0)
+    q_BHLD = torch.randn(1, 4, 700, 64).bfloat16() * 3
+    k_BGLD = torch.randn(1, 2, 700, 64).bfloat16()
+    found = blocked.far_statistics_blocked(q_BHLD, k_BGLD, k=175, softcap=softcap)
+    exact = far_statistics_reference(q_BHLD.double(), k_BGLD.double(), k=175, softcap=softcap)
+    torch.testing.assert_close(found.s1_BH, exact.s1_BH, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.s2_BH, exact.s2_BH, rtol=1e-5, atol=0)
+    assert set(settings_seen) == {"bf16" if units else before}
+    assert matmul.fp32_precision == before

@@ -6,8 +6,9 @@ rows of a tile, N keys of a tile, Q = R times the heads of a group, T tiles.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,26 +41,60 @@ def far_statistics_blocked(
 ) -> FarStatistics:
     """As `reference.far_statistics_reference`, in float32, or float64 for float64 inputs.
 
-    A tile of keys serves all query heads of its group.
+    A tile of keys serves all query heads of its group. bfloat16 inputs are scaled after their
+    product, not before: their products are then exact, whichever unit of the CPU makes them.
     """
     dtype = torch.float64 if q_BHLD.dtype == torch.float64 else torch.float32
     position_R = query_rows(q_BHLD, rows)
     group = q_BHLD.shape[1] // k_BGLD.shape[1]
     factor = score_scale(q_BHLD, scale) * (LOG2_E if softcap is None else 1 / softcap)
+    halves = q_BHLD.dtype == k_BGLD.dtype == torch.bfloat16
+    before, after = (1.0, factor) if halves else (factor, 1.0)
     mass_BHR = q_BHLD.new_empty(*q_BHLD.shape[:2], len(position_R), dtype=dtype)
     square_BHR = torch.empty_like(mass_BHR)
     rows_per_tile = max(TILE_ROWS // group, MIN_ROWS)
     # One buffer for all tiles: a fresh one would cost as much in page faults as in arithmetic.
     tile = mass_BHR.new_empty(rows_per_tile * group * TILE_KEYS)
-    for window, key_head in product(range(k_BGLD.shape[0]), range(k_BGLD.shape[1])):
-        heads = slice(key_head * group, (key_head + 1) * group)
-        k_LD = k_BGLD[window, key_head].to(dtype)
-        for span in spans(0, len(position_R), rows_per_tile):
-            q_HRD = q_BHLD[window, heads, span if rows is None else rows[span]].to(dtype) * factor
-            mass_BHR[window, heads, span], square_BHR[window, heads, span] = _row_statistics(
-                q_HRD, k_LD, position_R[span], tile, k, softcap, sliding_window
-            )
+    with bfloat16_products(halves):
+        for window, key_head in product(range(k_BGLD.shape[0]), range(k_BGLD.shape[1])):
+            heads = slice(key_head * group, (key_head + 1) * group)
+            k_LD = k_BGLD[window, key_head].to(dtype)
+            for span in spans(0, len(position_R), rows_per_tile):
+                these = span if rows is None else rows[span]
+                q_HRD = q_BHLD[window, heads, these].to(dtype) * before
+                mass_BHR[window, heads, span], square_BHR[window, heads, span] = _row_statistics(
+                    q_HRD, k_LD, position_R[span], tile, k, softcap, sliding_window, after
+                )
     return sums(mass_BHR.double(), square_BHR.double(), keep_rows)
+
+
+def has_bfloat16_products() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware: AMX, or AVX-512's own instructions.
+
+    PyTorch before 2.9 has no such setting, and multiplies in float32.
+    """
+    known = hasattr(torch.backends.mkldnn, "matmul")
+    return known and bool(
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    )
+
+
+@contextmanager
+def bfloat16_products(wanted: bool) -> Iterator[None]:
+    """Let float32 products of bfloat16 values be made in bfloat16 units, which sum in float32.
+
+    Nothing is rounded that was not: the values are bfloat16 already. Without such units nothing
+    changes.
+    """
+    if not (wanted and has_bfloat16_products()):
+        yield
+        return
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009 - unknown to its stubs
+    kept, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = kept
 
 
 class KeyTile(NamedTuple):
@@ -95,6 +130,7 @@ def _row_statistics(
     k: int,
     softcap: float | None,
     sliding_window: int | None,
+    factor: float,
 ) -> tuple[Tensor, Tensor]:
     """Far mass and far sum of squares of a tile of rows, over all the keys they see.
 
@@ -105,7 +141,7 @@ def _row_statistics(
     shape = q_HRD.shape[:2]
     first, last = int(position_R[0]), int(position_R[-1])
     parts = [
-        _tile_sums(q_HRD, k_LD, position_R, tile, key_tile, k, softcap, sliding_window)
+        _tile_sums(q_HRD, k_LD, position_R, tile, key_tile, k, softcap, sliding_window, factor)
         for key_tile in _key_tiles(first, last, k, sliding_window)
     ]
     m_TQ, l_TQ, a_TQ, b_TQ = (torch.stack(part) for part in zip(*parts, strict=True))
@@ -125,6 +161,7 @@ def _tile_sums(
     k: int,
     softcap: float | None,
     sliding_window: int | None,
+    factor: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """m, l, a and b of every row against one tile of keys; scores are in base 2.
 
@@ -134,6 +171,8 @@ def _tile_sums(
     keys, seen, far, near = key_tile
     q_QD, k_ND = q_HRD.flatten(0, 1), k_LD[keys]
     s_QN = torch.mm(q_QD, k_ND.T, out=tile[: len(q_QD) * len(k_ND)].view(len(q_QD), len(k_ND)))
+    if factor != 1.0:
+        s_QN.mul_(factor)
     if softcap is not None:
         s_QN.tanh_().mul_(softcap * LOG2_E)
     s_HRN = s_QN.view(*q_HRD.shape[:2], len(k_ND))
