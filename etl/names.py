@@ -12,10 +12,10 @@ from longattn.udfs.errors import ConfigError
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.calibrated import Calibration, run_as
-from longattn.udfs.scorers.registry import plugin, scorer_version
+from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary
 
-READ_BY_MODEL = ("longattn", "fargain", "ladm", "prolong")  # whose model takes the windows' ids
+SAME_TOKENS = 0.99  # of a vocabulary: an instructed model's has a few special tokens of its own
 
 
 def windowing(config: Config) -> str:
@@ -42,16 +42,16 @@ def refuse_other_tokenizer(config: Config) -> None:
 
     A model without a tokenizer of its own cannot be asked.
     """
-    asked = config.tokenizer is not None and config.score.scorer in READ_BY_MODEL
+    asked = config.tokenizer is not None and reads_model(config.score.scorer)
     if not asked or not Path(config.score.model).is_dir():
         return
     try:
-        own = tokenizer_name(config.score.model)
+        own, its_ids = tokenizer_name(config.score.model), vocabulary(config.score.model)
     except ConfigError:
         return
-    ours = tokenizer_name(config.tokenizer_path)
-    same_file = ours.rpartition("@")[2] == own.rpartition("@")[2]
-    if not same_file and vocabulary(config.tokenizer_path) != vocabulary(config.score.model):
+    ours, our_ids = tokenizer_name(config.tokenizer_path), vocabulary(config.tokenizer_path)
+    same = sum(its_ids.get(token) == number for token, number in our_ids.items())
+    if same < SAME_TOKENS * len(our_ids):
         raise ConfigError(
             f"tokenizer: {ours} is not that of score.model, {own}: its ids are other words to the"
             " model; leave `tokenizer` out"

@@ -29,12 +29,19 @@ def converted(folder: str) -> str:
             return _of_sentencepiece(folder, model)
         if (files / "vocab.json").is_file() and (files / "merges.txt").is_file():
             return _of_byte_pairs(folder)
-        return _of_transformers(folder).to_str()  # type: ignore[no-any-return]
+        made = _of_transformers(folder)
+        if not made.encode(PROBE, add_special_tokens=False).ids:
+            raise ValueError(f"what transformers makes of {sorted(_names(files))} gives no tokens")
+        return str(made.to_str())
     except ConfigError:
         raise
     except Exception as error:  # each way to fail has a class of its own
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"tokenizer {folder}: no tokenizer in this folder: {reason}") from None
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
 
 
 def _of_transformers(folder: str) -> Any:
