@@ -50,6 +50,7 @@ class Format:
     file_name: Callable[[str, str, int, int], str]  # prefix, suffix, number, count -> name
     extras: Callable[[str, Sequence[dict[str, Any]]], dict[str, str]]  # path, files -> texts
     needs_largest_id: bool = False
+    schema: pa.Schema | None = None  # of what `datasets` loads; with one there is a dataset card
 
 
 def part(staged: str, file: HashedFile, suffix: str, samples: int, tokens: int) -> Part:

@@ -1,4 +1,8 @@
-"""JSON lines as LongABC-32K is published: {"content": text, "data_id": "LongAttn_0000001"}."""
+"""JSON lines: what LongABC-32K is published with, and every field that the Parquet export has.
+
+{"content": text, "data_id": "LongAttn_0000001", "sample": 0, "window_id": ..., "input_ids": [...]}.
+A packed window has no stretch of one document for its `text`; its `content` is decoded from tokens.
+"""
 
 import gzip
 import json
@@ -7,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
+from longattn.etl.export.parquet import COLUMNS, SCHEMA, sample_batch
 from longattn.udfs.text.tokens import load_tokenizer
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
@@ -22,9 +27,10 @@ class JsonlWriter:
         self.samples = self.tokens = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for row in batch.to_pylist():
-            text = row["text"] if row["text"] is not None else self._decoded(row["packed_ids"])
-            record = {"content": text, "data_id": data_id(self.options.prefix, row["sample"])}
+        for row in sample_batch(batch).to_pylist():
+            text = row["text"] if row["text"] is not None else self._decoded(row["input_ids"])
+            named = {"content": text, "data_id": data_id(self.options.prefix, row["sample"])}
+            record = {**named, **row}
             self.stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             self.samples += 1
             self.tokens += row["n_tokens"]
@@ -59,8 +65,9 @@ def _compressed(file: Any, compression: str) -> Any:
 
 
 JSONL = Format(
-    columns=("n_tokens", "text", "packed_ids"),
+    columns=COLUMNS,
     writer=JsonlWriter,
     file_name=as_split,
     extras=no_extras,
+    schema=pa.schema([("content", pa.string()), ("data_id", pa.string()), *SCHEMA]),
 )

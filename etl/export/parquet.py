@@ -41,9 +41,7 @@ class ParquetWriter:
         self.samples = self.tokens = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        columns = {"input_ids": "token_ids"}
-        arrays = [batch.column(columns.get(f.name, f.name)).cast(f.type) for f in SCHEMA]
-        self.writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        self.writer.write_batch(sample_batch(batch))
         self.samples += batch.num_rows
         self.tokens += sum(batch.column("n_tokens").to_pylist())
 
@@ -53,9 +51,18 @@ class ParquetWriter:
         return [part(self.staged, self.file, ".parquet", self.samples, self.tokens)]
 
 
+def sample_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of SCHEMA."""
+    columns = {"input_ids": "token_ids"}
+    arrays = [batch.column(columns.get(f.name, f.name)).cast(f.type) for f in SCHEMA]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+COLUMNS = tuple("token_ids" if n == "input_ids" else n for n in SCHEMA.names if n != "sample")
 PARQUET = Format(
-    columns=tuple("token_ids" if n == "input_ids" else n for n in SCHEMA.names if n != "sample"),
+    columns=COLUMNS,
     writer=ParquetWriter,
     file_name=as_split,
     extras=no_extras,
+    schema=SCHEMA,
 )

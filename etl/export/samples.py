@@ -71,8 +71,8 @@ def samples(
 ) -> DataFrame:
     """The mix with `shard`, `order` and the columns asked for, each shard sorted in one task.
 
-    text is documents.text[start_char:end_char] in code points, null for a packed window, whose
-    tokens are then in packed_ids. Columns not asked for are not read.
+    text is documents.text[start_char:end_char] in code points, null for a packed window. Columns
+    not asked for are not read.
     """
     found = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
     # texts of documents that no sample is of never meet the shuffle of the join
@@ -83,7 +83,6 @@ def samples(
     derived = {
         "shard": shard_of(n_shards),
         "text": F.substring("text", (F.col("start_char") + 1).cast("int"), length.cast("int")),
-        "packed_ids": F.when(F.col("segments").isNotNull(), F.col("token_ids")),
     }
     rows = (
         found.join(sources, "doc_id", "left")

@@ -13,6 +13,7 @@ from longattn.etl import names
 from longattn.etl.config import ExportTarget
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
+from longattn.etl.export.card import CARD, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.write import Written, write_shards
@@ -21,6 +22,8 @@ from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages.selection import fingerprint
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.errors import ExportError
+
+LAYOUT = 2  # of the files and their fields: an export of another is written again
 
 
 def run(context: Context) -> Outcome:
@@ -77,9 +80,24 @@ def export(
         )
     head = {"format": format_name, "identity": identity, "selection": name}
     manifest = head | _manifest(context, plan, written)
-    extras = FORMATS[format_name].extras(target.path, written.files)
-    folder.publish(written.names, extras | {MANIFEST: json.dumps(manifest, indent=2)})
+    texts = _texts(context, FORMATS[format_name], target, manifest)
+    folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
     return manifest
+
+
+def _texts(
+    context: Context, format_: Format, target: ExportTarget, manifest: dict[str, Any]
+) -> dict[str, str]:
+    """The small files beside the data, by name; with a dataset card where `datasets` reads it."""
+    texts = format_.extras(target.path, manifest["files"])
+    if format_.schema is None:
+        return texts
+    settings = {
+        f"{section}.{key}": value
+        for section in ("select", "mix")
+        for key, value in getattr(context.config, section).model_dump(exclude_defaults=True).items()
+    }
+    return texts | {CARD: dataset_card(manifest, format_.schema, settings)}
 
 
 def _write(
@@ -118,7 +136,7 @@ def owner(context: Context) -> str:
 def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:
     """A hash of everything that the bytes of an export depend on."""
     rows = list(fingerprint(selection).first() or ())
-    depends = [udfs.__version__, format_name, target.model_dump(exclude={"path"}), rows]
+    depends = [udfs.__version__, LAYOUT, format_name, target.model_dump(exclude={"path"}), rows]
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 

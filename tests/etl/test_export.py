@@ -14,8 +14,10 @@ import pytest
 
 from longattn.etl.export import FORMATS, megatron
 from longattn.etl.export import samples as stage
+from longattn.etl.export.card import CARD, card_license, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.export.formats import Options
+from longattn.etl.export.parquet import PARQUET
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.tables.schema import SELECTIONS, WINDOWS
 from longattn.udfs.errors import ExportError
@@ -145,10 +147,11 @@ class TestJsonl:
         found = datasets.load_dataset(
             "json", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")
         )["train"]
-        assert sorted(found.column_names) == ["content", "data_id"]
+        assert found.column_names == ["content", "data_id", *PARQUET.schema.names]
         assert found["data_id"][:] == [f"LongAttn_{n:07d}" for n in range(1, len(expected) + 1)]
         texts = [TEXT[number_of(w) : number_of(w) + 7] for w in expected]
-        assert found["content"][:] == texts
+        assert found["content"][:] == found["text"][:] == texts
+        assert found["input_ids"][:] == [token_ids(number_of(w)) for w in expected]
 
     def test_a_packed_window_is_decoded(self, corpus: dict[str, Any], tmp_path: Path) -> None:
         tokenizer = word_tokenizer(tmp_path / "tokenizer.json")
@@ -159,6 +162,92 @@ class TestJsonl:
         lines = (tmp_path / "out" / file["name"]).read_text().splitlines()
         words = " ".join(f"t{i}" for i in token_ids(29))
         assert [json.loads(line)["content"] for line in lines] == [words] * 2
+
+
+LOADED = {"parquet": "train-*.parquet", "jsonl": "train-*.jsonl.zst"}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", LOADED)
+class TestCard:
+    @pytest.fixture
+    def folder(self, corpus: dict[str, Any], name: str, tmp_path: Path) -> Path:
+        """An export of windows that are not packed, with its card, as the job writes it."""
+        whole = corpus | {"selection": corpus["selection"].where("window_id != 'w29'")}
+        place = Folder(path=str(tmp_path / "out"))
+        written = stage_export(whole, name, place)
+        manifest = {
+            "selection": "mine",
+            "longattn": "0.1",
+            "scorer": "recall:n=6",
+            "windowing": "longattn-16:words@1",
+            "config": "ab12",
+            "tables": {"scores": 3, "windows": 1},
+            "samples": written.samples,
+            "tokens": written.tokens,
+            "bytes": sum(file["bytes"] for file in written.files),
+            "domains": {
+                "book": {
+                    "samples": 13,
+                    "tokens": 208,
+                    "sources": [{"name": "dolma", "license": "CC0-1.0", "path": ["a|b.jsonl"]}],
+                }
+            },
+            "files": written.files,
+        }
+        schema = FORMATS[name].schema
+        assert schema is not None
+        card = dataset_card(manifest, schema, {"select.fraction": 0.5})
+        place.publish(written.names, {CARD: card, MANIFEST: json.dumps(manifest)})
+        return tmp_path / "out"
+
+    def test_datasets_loads_the_folder_as_it_stands(
+        self, name: str, folder: Path, expected: list[str], tmp_path: Path
+    ) -> None:
+        """Its splits, rows and features are the card's; the manifest is no data."""
+        datasets = pytest.importorskip("datasets")
+        found = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+        assert list(found) == ["train"]
+        train = found["train"]
+        assert train["window_id"][:] == [w for w in expected if w != "w29"]
+        declared = datasets.Features.from_arrow_schema(FORMATS[name].schema)
+        assert train.features == declared
+
+    def test_the_head_is_what_the_hub_reads(self, name: str, folder: Path) -> None:
+        hub = pytest.importorskip("huggingface_hub")
+        card = hub.DatasetCard.load(folder / CARD)
+        assert card.data.license == "cc0-1.0"
+        assert card.data.configs == [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": LOADED[name]}],
+            }
+        ]
+        assert card.data.size_categories == ["n<1K"]
+        assert "| book | dolma | CC0-1.0 |" in card.text
+        assert "`select.fraction` | `0.5`" in card.text
+
+    def test_rows_that_are_missing_are_noticed(
+        self, name: str, folder: Path, tmp_path: Path
+    ) -> None:
+        datasets = pytest.importorskip("datasets")
+        sorted(folder.glob("train-*"))[-1].unlink()
+        with pytest.raises(datasets.exceptions.DatasetGenerationError) as refused:
+            datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+        assert isinstance(refused.value.__cause__, datasets.utils.info_utils.SplitsSizesError)
+
+
+class TestCardHead:
+    @pytest.mark.parametrize(
+        ("licenses", "said"),
+        [(["MIT", "MIT"], "mit"), (["MIT", None], "other"), (["my own"], "other"), ([], "other")],
+    )
+    def test_a_licence_is_said_where_there_is_one(
+        self, licenses: list[str | None], said: str
+    ) -> None:
+        sources = [{"name": "s", "license": found, "path": ["p"]} for found in licenses]
+        manifest = {"domains": {"book": {"samples": 1, "tokens": 2, "sources": sources}}}
+        assert card_license(manifest) == {"license": said}
 
 
 def word_tokenizer(path: Path) -> Path:

@@ -1,0 +1,132 @@
+"""The dataset card beside an export that Hugging Face's `datasets` loads: README.md.
+
+Its YAML head is what the hub and `load_dataset(FOLDER)` read: the files of the split, so that no
+other file is taken for data; features, so that types are not guessed; rows, which are checked. The
+text below says where the samples come from and how they were chosen.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+CARD = "README.md"
+# Of the hub's identifiers those whose licence permits training on the text; others are `other`.
+LICENSES = ("apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit", "odc-by")
+SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+
+Manifest = Mapping[str, Any]
+
+
+def dataset_card(manifest: Manifest, schema: pa.Schema, settings: Mapping[str, Any]) -> str:
+    """README.md of an export: `manifest` is its _manifest.json, `settings` how it was selected."""
+    head = yaml.safe_dump(_head(manifest, schema), sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n{_body(manifest, settings)}"
+
+
+def _head(manifest: Manifest, schema: pa.Schema) -> dict[str, Any]:
+    names = [file["name"] for file in manifest["files"]]
+    suffix = names[0].partition(".")[2] if names else "*"
+    split = {"name": "train", "num_bytes": manifest["bytes"], "num_examples": manifest["samples"]}
+    return {
+        **card_license(manifest),
+        "tags": ["longattn", "long-context"],
+        "task_categories": ["text-generation"],
+        "size_categories": [_size(manifest["samples"])],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": f"train-*.{suffix}"}],
+            }
+        ],
+        "dataset_info": {
+            "features": features(schema),
+            "splits": [split],
+            "download_size": manifest["bytes"],
+            "dataset_size": manifest["bytes"],
+        },
+    }
+
+
+def features(schema: pa.Schema) -> list[dict[str, Any]]:
+    """Columns as the hub writes them.
+
+    >>> features(pa.schema([("n", pa.int64()), ("ids", pa.list_(pa.int32()))]))
+    [{'name': 'n', 'dtype': 'int64'}, {'name': 'ids', 'list': 'int32'}]
+    """
+    return [{"name": field.name, **_type(field.type)} for field in schema]
+
+
+def _type(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(type_):
+        inner = _type(type_.value_type)
+        return {"list": inner.get("dtype") or inner["struct"]}
+    if pa.types.is_struct(type_):
+        return {"struct": features(pa.schema(list(type_)))}
+    return {"dtype": {"double": "float64"}.get(str(type_), str(type_))}
+
+
+def card_license(manifest: Manifest) -> dict[str, Any]:
+    """The one licence of all sources if the hub has a name for it."""
+    found = {source["license"] for _, source in _sources(manifest)}
+    only = str(next(iter(found))).lower() if len(found) == 1 else ""
+    return {"license": only if only in LICENSES else "other"}
+
+
+def _sources(manifest: Manifest) -> list[tuple[str, dict[str, Any]]]:
+    return [(d, source) for d, found in manifest["domains"].items() for source in found["sources"]]
+
+
+def _size(samples: int) -> str:
+    return next((name for below, name in SIZES.items() if samples < below), "n>1M")
+
+
+def _body(manifest: Manifest, settings: Mapping[str, Any]) -> str:
+    domains = [
+        f"| {name} | {found['samples']:,} | {found['tokens']:,} |"
+        for name, found in manifest["domains"].items()
+    ]
+    sources = [
+        f"| {domain} | {source['name']} | {source['license'] or 'not given'} |"
+        f" {', '.join(f'`{path}`' for path in source['path'])} |"
+        for domain, source in _sources(manifest)
+    ]
+    chosen = [f"| `{name}` | `{value}` |" for name, value in settings.items()]
+    tables = [f"{name} {version}" for name, version in sorted(manifest["tables"].items())]
+    lines = [
+        f"# {manifest['selection']}",
+        "",
+        f"{manifest['samples']:,} long windows of {manifest['tokens']:,} tokens, selected and mixed"
+        f" by LongAttn on Spark {manifest['longattn']}. Rows are in the order of the mix.",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'samples = load_dataset("FOLDER_OR_REPOSITORY", split="train")',
+        "```",
+        "",
+        "| domain | samples | tokens |",
+        "|---|---|---|",
+        *domains,
+        "",
+        "## Sources",
+        "",
+        "| domain | source | licence | files |",
+        "|---|---|---|---|",
+        *sources,
+        "",
+        "## How they were chosen",
+        "",
+        f"- scorer: `{manifest['scorer']}`",
+        f"- windows and tokenizer: `{manifest['windowing']}`",
+        f"- config: `{manifest['config']}`; versions of the tables read: {', '.join(tables)}",
+        "",
+        "| setting | value |",
+        "|---|---|",
+        *chosen,
+        "",
+        "Every file's SHA-256 is in `_manifest.json`.",
+        "",
+    ]
+    return "\n".join(lines)
