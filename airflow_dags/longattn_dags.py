@@ -8,9 +8,19 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, chain, task
-from longattn_tasks import MACROS, SETTINGS, form, job, job_per_domain, requests_per_domain
+from longattn_tasks import (
+    MACROS,
+    SETTINGS,
+    domains_of,
+    form,
+    job,
+    job_per_domain,
+    requests_per_domain,
+    tell_failure,
+)
 
 SCORES = Asset("longattn_scores")
+EXPORTS = Asset("longattn_exports")  # for the DAGs that train on them
 COMMON: dict[str, Any] = {
     "catchup": False,
     "max_active_runs": 1,
@@ -20,6 +30,7 @@ COMMON: dict[str, Any] = {
     "default_args": {
         "retries": SETTINGS["retries"],
         "retry_delay": timedelta(minutes=SETTINGS["retry_delay_minutes"]),
+        "on_failure_callback": tell_failure,
         "execution_timeout": timedelta(minutes=SETTINGS["timeout_minutes"]["default"]),
     },
 }
@@ -31,7 +42,14 @@ def inputs(params: dict[str, Any], triggering_asset_events: Any = None) -> dict[
     events = [e for found in (triggering_asset_events or {}).values() for e in found]
     scored = dict(events[-1].extra) if events else {}
     overrides = [*scored.get("overrides", []), *params["overrides"]]
-    return {**params, **scored, "overrides": overrides}
+    found = {**params, **scored, "overrides": overrides}
+    return {**found, "domains": found["domains"] or domains_of(found["config"])}
+
+
+@task(outlets=[EXPORTS])
+def publish_export(inputs: dict[str, Any], outlet_events: Any) -> None:
+    """Say that an export is there, by which config and settings; its manifest says the rest."""
+    outlet_events[EXPORTS].extra = inputs
 
 
 with DAG("longattn_pipeline", schedule=None, params=form([]), doc_md=__doc__, **COMMON):
@@ -53,7 +71,10 @@ with DAG("longattn_pipeline", schedule=None, params=form([]), doc_md=__doc__, **
         *(job(name) for name in ("ingest", "dedup", "windows")),
         job_per_domain("score", requests),
         publish(resolved),
-        *(job(name) for name in ("select", "export", "report")),
+        job("select"),
+        job("export"),
+        publish_export(resolved),
+        job("report"),
     )
 
 with DAG(
@@ -63,4 +84,5 @@ with DAG(
     doc_md=__doc__,
     **COMMON,
 ):
-    chain(inputs(), *(job(name) for name in ("select", "export", "report")))
+    resolved = inputs()
+    chain(resolved, job("select"), job("export"), publish_export(resolved), job("report"))

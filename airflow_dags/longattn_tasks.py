@@ -5,7 +5,9 @@ rendered when the task runs, from the inputs that the run's first task has resol
 """
 
 import json
+import logging
 import os
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,19 +28,18 @@ Inputs = Mapping[str, Any]  # config, domains, overrides, profile; for a mapped 
 
 def form(overrides: list[str]) -> dict[str, Param]:
     """The trigger form's fields; Airflow checks what is typed, or posted, against these schemas."""
-    domains, profiles = SETTINGS["domains"], list(SETTINGS["profiles"])
+    domains, profiles = domains_of(SETTINGS["config"]), list(SETTINGS["profiles"])
     return {
         "config": Param(
             SETTINGS["config"], type="string", minLength=1, description="YAML settings"
         ),
         "domains": Param(
-            domains,
+            [],
             type="array",
-            items={"type": "string", "enum": domains},
-            minItems=1,
+            items={"type": "string", **({"enum": domains} if domains else {})},
             uniqueItems=True,
             examples=domains,
-            description="domains to score",
+            description="domains to score; none: all of the config",
         ),
         "overrides": Param(
             overrides,
@@ -48,6 +49,32 @@ def form(overrides: list[str]) -> dict[str, Param]:
         ),
         "profile": Param(SETTINGS["profile"], type="string", enum=profiles),
     }
+
+
+def domains_of(config: str) -> list[str]:
+    """The domains of a config that this machine can read, else those that the settings list."""
+    path = HOME / config
+    if not path.exists():
+        return list(SETTINGS["domains"])
+    return list((yaml.safe_load(path.read_text()) or {}).get("sources", {}))
+
+
+def tell_failure(context: Mapping[str, Any]) -> None:
+    """Post one line about a failed task to the alert URL, as Slack's and Teams' hooks take it."""
+    url = os.environ.get("LONGATTN_AIRFLOW_ALERT_URL", SETTINGS["alert_url"])
+    if not url:
+        return
+    task = context["ti"]
+    mapped = f" ({task.map_index})" if task.map_index >= 0 else ""
+    text = f"{task.dag_id}, run {task.run_id}: {task.task_id}{mapped} failed"
+    if error := context.get("exception"):
+        text += f": {(str(error).splitlines() or [''])[0]}"
+    body = json.dumps({"text": text}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+    except OSError as error:  # the task has failed anyway; say why nobody was told
+        logging.getLogger(__name__).warning("alert_url: %s", error)
 
 
 def job(name: str) -> BaseOperator:
@@ -71,6 +98,10 @@ def job_per_domain(name: str, requests: Any) -> Any:
 
 def requests_per_domain(name: str, inputs: Inputs) -> list[Any]:
     """What each mapped task is asked: the same job, one domain each."""
+    if not inputs["domains"]:
+        raise ValueError(
+            f"{inputs['config']} is not on this machine: list `domains` in longattn.yaml"
+        )
     return [request(name, {**inputs, "domain": domain}) for domain in inputs["domains"]]
 
 
@@ -121,6 +152,7 @@ def _spark_submit() -> Engine:
             "py_files": str(HOME / "dist" / "longattn.zip"),
             "name": f"longattn-{name}",
             "conf": f"{{{{ spark_conf('{name}', {INPUTS}) }}}}",
+            "pool": SETTINGS["spark"]["pool"],
             **SETTINGS["spark"]["options"],
         }
 
@@ -175,13 +207,10 @@ def _run(name: str, inputs: Inputs) -> dict[str, Any]:
 
 def _run_now(name: str, inputs: Inputs) -> dict[str, Any]:
     """A run of one task of the bundle's job."""
-    overrides = inputs["overrides"]
-    if len(overrides) > 1:
-        raise ValueError(f"a bundle's job takes one override, got {overrides}: use the config")
     domains = [inputs["domain"]] if "domain" in inputs else inputs["domains"]
-    parameters = {"config": inputs["config"], "domains": json.dumps(domains)}
-    if overrides:
-        parameters["override"] = overrides[0]
+    values = {"domains": domains, "overrides": inputs["overrides"]}
+    parameters = {key: json.dumps(value) for key, value in values.items()}
+    parameters["config"] = inputs["config"]
     return {"only": [name], "job_parameters": parameters}
 
 
@@ -190,6 +219,7 @@ def _databricks_common() -> dict[str, Any]:
     return {
         "databricks_conn_id": settings["conn_id"],
         "polling_period_seconds": settings["poll_seconds"],
+        "deferrable": settings["deferrable"],
     }
 
 

@@ -16,11 +16,6 @@ def settings() -> dict[str, Any]:
     return found
 
 
-def test_the_default_config_has_the_default_domains(settings: dict[str, Any]) -> None:
-    config = config_module.load(REPO / settings["config"])
-    assert set(settings["domains"]) == set(config.sources)
-
-
 def test_the_standing_selection_writes_nothing_that_a_run_writes(settings: dict[str, Any]) -> None:
     run = config_module.load(REPO / settings["config"])
     standing = config_module.load(REPO / settings["config"], settings["reselect"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.surfaces.corpus import DOMAINS, REPO, SCORER, make_config
+from tests.surfaces.corpus import REPO, SCORER, make_config
 
 SPARK_VENV = REPO / ".venv"
 BIN = Path(sys.executable).parent
@@ -30,7 +30,7 @@ def settings(root: Path) -> dict[str, Any]:
     """The repository's settings, cut down to two small domains and a JVM that starts fast."""
     found: dict[str, Any] = yaml.safe_load((REPO / "airflow_dags/longattn.yaml").read_text())
     fast = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-    found |= {"config": str(root / "config.yaml"), "domains": list(DOMAINS), "retries": 1}
+    found |= {"config": str(root / "config.yaml"), "retries": 1}
     found["retry_delay_minutes"] = 0.02
     found["reselect"] = [
         "select.name=reselected",
@@ -51,6 +51,7 @@ def settings(root: Path) -> dict[str, Any]:
 def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
     """The environment of docs/airflow.md; every secret is made here."""
     (root / "longattn.yaml").write_text(yaml.safe_dump(settings))
+    make_config(root)  # whose domains the form offers; `corpus` writes the one that is run
     pyspark = next((SPARK_VENV / "lib").glob("python3*/site-packages/pyspark"))
     port = free_port()
     spark = {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
@@ -85,7 +86,7 @@ def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def airflow(root: Path, env: dict[str, str]) -> Airflow:
+def airflow(root: Path, env: dict[str, str], settings: dict[str, Any]) -> Airflow:
     """`airflow ARGS`, after the database has been made."""
 
     def run(*args: str, timeout: int = 400, **more: str) -> subprocess.CompletedProcess[str]:
@@ -100,8 +101,10 @@ def airflow(root: Path, env: dict[str, str]) -> Airflow:
             timeout=timeout,
         )
 
-    made = run("db", "migrate")
-    assert made.returncode == 0, made.stdout[-3000:]
+    pool = settings["spark"]["pool"]
+    for command in (("db", "migrate"), ("pools", "set", pool, "1", "drivers on this machine")):
+        made = run(*command)
+        assert made.returncode == 0, made.stdout[-3000:]
     return run
 
 

@@ -29,6 +29,10 @@ def described(dag: Any) -> dict[str, Any]:
                 "type": task.task_type,
                 "downstream": sorted(task.downstream_task_ids),
                 "retries": task.retries,
+                "pool": task.pool,
+                "outlets": [asset.name for asset in task.outlets],
+                "told": bool(task.on_failure_callback),
+                "deferrable": getattr(task, "partial_kwargs", vars(task)).get("deferrable", False),
                 "minutes": task.execution_timeout.total_seconds() / 60,
             }
             for task in dag.tasks

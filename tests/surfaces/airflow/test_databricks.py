@@ -16,7 +16,7 @@ JOB_ID = 41
 CONF = {
     "config": "/Volumes/main/longattn/prod.yaml",
     "domains": ["book", "code"],
-    "overrides": ["select.alpha=0.3"],
+    "overrides": ["select.alpha=0.3", "seed=7"],
     "profile": "gpu",
 }
 
@@ -94,7 +94,8 @@ def in_order(bodies: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def argv(job: str, *more: str) -> list[str]:
-    return [job, "--config", CONF["config"], "--set", "select.alpha=0.3", *more]
+    given = [word for override in CONF["overrides"] for word in ("--set", override)]
+    return [job, "--config", CONF["config"], *given, *more]
 
 
 def test_submit_run_asks_for_one_cluster_and_one_argv_a_task(
@@ -147,4 +148,4 @@ def test_run_now_runs_one_task_of_the_bundles_job(
     ]
     for _, body in seen:
         assert body["job_parameters"]["config"] == CONF["config"]
-        assert body["job_parameters"]["override"] == "select.alpha=0.3"
+        assert json.loads(body["job_parameters"]["overrides"]) == CONF["overrides"]

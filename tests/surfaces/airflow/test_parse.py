@@ -12,7 +12,9 @@ import pytest
 from tests.surfaces.airflow.conftest import Airflow
 from tests.surfaces.corpus import DOMAINS, REPO
 
-JOBS = ["ingest", "dedup", "windows", "score", "publish", "select", "export", "report"]
+CHAIN = ["ingest", "dedup", "windows", "score", "publish"]
+CHAIN += ["select", "export", "publish_export", "report"]
+JOBS = [name for name in CHAIN if not name.startswith("publish")]
 
 
 def parse(env: dict[str, str], **more: str) -> dict[str, Any]:
@@ -36,20 +38,20 @@ def test_no_import_errors_and_no_heavy_modules(parsed: dict[str, Any]) -> None:
 
 def test_jobs_are_submitted_to_spark(parsed: dict[str, Any]) -> None:
     tasks = parsed["dags"]["longattn_pipeline"]["tasks"]
-    types = {tasks[name]["type"] for name in JOBS if name != "publish"}
+    types = {tasks[name]["type"] for name in JOBS}
     assert types == {"SparkSubmitOperator"}
 
 
 def test_the_pipeline_is_the_chain_of_jobs(parsed: dict[str, Any]) -> None:
     tasks = parsed["dags"]["longattn_pipeline"]["tasks"]
-    for first, then in pairwise(JOBS):
+    for first, then in pairwise(CHAIN):
         assert then in tasks[first]["downstream"], f"{first} >> {then}"
     assert tasks["report"]["downstream"] == []
 
 
 def test_reselect_waits_for_scores_and_runs_no_scoring(parsed: dict[str, Any]) -> None:
     dag = parsed["dags"]["longattn_reselect"]
-    assert set(dag["tasks"]) == {"inputs", "select", "export", "report"}
+    assert set(dag["tasks"]) == {"inputs", "select", "export", "publish_export", "report"}
     assert dag["waits_for_scores"]
     assert not parsed["dags"]["longattn_pipeline"]["waits_for_scores"]
 
@@ -90,7 +92,42 @@ def test_one_setting_chooses_another_operator(
     found = parse(env, LONGATTN_AIRFLOW_OPERATOR=operator)
     assert found["errors"] == {}
     tasks = found["dags"]["longattn_pipeline"]["tasks"]
-    assert {tasks[name]["type"] for name in JOBS if name != "publish"} == {task_type}
+    assert {tasks[name]["type"] for name in JOBS} == {task_type}
+
+
+def test_drivers_on_this_machine_share_a_pool(
+    parsed: dict[str, Any], settings: dict[str, Any], env: dict[str, str]
+) -> None:
+    for dag in parsed["dags"].values():
+        pools = {name: task["pool"] for name, task in dag["tasks"].items() if name in JOBS}
+        assert set(pools.values()) == {settings["spark"]["pool"]}
+    elsewhere = parse(env, LONGATTN_AIRFLOW_OPERATOR="databricks")["dags"]["longattn_pipeline"]
+    assert {task["pool"] for task in elsewhere["tasks"].values()} == {"default_pool"}
+
+
+def test_runs_on_databricks_hold_no_worker(env: dict[str, str]) -> None:
+    for operator in ("databricks", "databricks-job"):
+        dag = parse(env, LONGATTN_AIRFLOW_OPERATOR=operator)["dags"]["longattn_pipeline"]
+        assert all(dag["tasks"][name]["deferrable"] for name in JOBS)
+
+
+def test_exports_and_scores_are_assets(parsed: dict[str, Any]) -> None:
+    outlets = {
+        (dag_id, name): task["outlets"]
+        for dag_id, dag in parsed["dags"].items()
+        for name, task in dag["tasks"].items()
+        if task["outlets"]
+    }
+    assert outlets == {
+        ("longattn_pipeline", "publish"): ["longattn_scores"],
+        ("longattn_pipeline", "publish_export"): ["longattn_exports"],
+        ("longattn_reselect", "publish_export"): ["longattn_exports"],
+    }
+
+
+def test_every_task_tells_of_its_failure(parsed: dict[str, Any]) -> None:
+    for dag in parsed["dags"].values():
+        assert all(task["told"] for task in dag["tasks"].values())
 
 
 def test_an_unknown_operator_is_refused_by_name(env: dict[str, str]) -> None:

@@ -50,7 +50,7 @@ def test_a_trigger_scores_and_the_scores_start_the_selection(
 
 @pytest.mark.parametrize(
     "conf",
-    [{"domains": ["wiki"]}, {"domains": []}, {"overrides": ["alpha"]}, {"profile": "tpu"}],
+    [{"domains": ["wiki"]}, {"overrides": ["alpha"]}, {"profile": "tpu"}],
     ids=lambda conf: json.dumps(conf),
 )
 def test_the_api_refuses_a_bad_form(server: Callable[..., Any], conf: dict[str, Any]) -> None:
