@@ -7,7 +7,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the long tests unless --faults asks for them."""
     if config.getoption("--faults"):
         return
-    long = [item for item in items if "faults" in item.keywords]
+    long = [item for item in items if item.get_closest_marker("faults")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
 
