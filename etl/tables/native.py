@@ -46,7 +46,8 @@ class NativeTable(Table):
         super().__init__(spark, spec, location)
         self.by_path = "/" in location
         self.sql_name = f"delta.`{location.replace('`', '``')}`" if self.by_path else location
-        self._log = DeltaRsTable(spark, spec, location) if self.by_path else None
+        readable = self.by_path and "%" not in location  # deltalake would decode it
+        self._log = DeltaRsTable(spark, spec, location) if readable else None
         self._ready = False  # made, and with the columns and properties that it should have
 
     def version(self) -> int | None:
