@@ -16,7 +16,7 @@ from longattn.etl.progress import LogFormat, Progress
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.ledger import Run, record
 from longattn.etl.session import get_spark
-from longattn.etl.show import new_table, print_table
+from longattn.etl.show import new_table, print_table, told
 from longattn.etl.tables.open import choose_connector, open_tables
 from longattn.udfs.scorers.calibrated import Calibration, Cost
 from longattn.udfs.storage import local_path, refuse_unreachable
@@ -61,7 +61,8 @@ def run_line(run: Run) -> str:
     outcome = run.outcome
     assert outcome is not None  # a failed job has raised
     refused = "".join(f", {count:,} {reason}" for reason, count in outcome.refused.items() if count)
-    counts = f"{outcome.rows_in:,} in, {outcome.rows_out:,} out{refused}"
+    hits = told(outcome.metrics)
+    counts = f"{outcome.rows_in:,} in, {outcome.rows_out:,} out{refused}{hits}"
     return f"{run.job:<8} {counts:<60} {run.seconds:6.1f} s"
 
 

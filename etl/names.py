@@ -12,6 +12,7 @@ from longattn.udfs.errors import ConfigError
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.calibrated import Calibration, run_as
+from longattn.udfs.scorers.meaning import Meaning, meaning_of
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary
 
@@ -135,3 +136,23 @@ def scoring(config: Config) -> str:
     """What scores come from: the scorer, and `+cascade=4` where exact scores stand in for some."""
     cascade = config.score.cascade
     return scorer(config) + (f"+cascade={cascade:g}" if cascade else "")
+
+
+def ranked_by(config: Config) -> Meaning:
+    """What the number is that the selection ranks by, in words."""
+    by, own = config.select.by, meaning_of(config.score.scorer)
+    longattn = config.score.scorer == "longattn"
+    if by == "lds":
+        return own if longattn else replace(own, unit="DS and DU, each standardised, and added")
+    if by == "ds":
+        return replace(own, name="DS", unit="share of attention") if longattn else own
+    if by == "du":
+        return replace(own, name="DU", unit="minus variance", measures="how evenly it is spread")
+    if by == "length":
+        return replace(
+            own, name="length", unit="tokens", measures="how long the document is", known=""
+        )
+    if isinstance(by, dict):
+        weighted = " + ".join(f"{weight:g} {name}" for name, weight in by.items())
+        return replace(own, name=weighted, unit="standardised", measures="several scores", known="")
+    return meaning_of(config.select.column or by)

@@ -1,5 +1,6 @@
 """How the commands print: tables, and sizes for people."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from rich import box
@@ -14,6 +15,18 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def told(metrics: Mapping[str, float]) -> str:
+    """Contaminated windows by evaluation set, from a windows run's metrics `contaminated/SET`.
+
+    For example `, contaminated by gsm8k 12, mmlu 0`; nothing where nothing was looked for.
+    """
+    hits = {
+        key.partition("/")[2]: n for key, n in metrics.items() if key.startswith("contaminated/")
+    }
+    listed = ", ".join(f"{name} {count:,.0f}" for name, count in hits.items())
+    return f", contaminated by {listed}" if listed else ""
 
 
 def new_table(title: str, *columns: str) -> Table:

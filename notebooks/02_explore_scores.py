@@ -44,8 +44,11 @@ from longattn.etl.config import load
 from longattn.etl.console import open_context
 from longattn.etl.inputs.candidates import considered
 from longattn.etl.report import figures
+from longattn.etl.report.picture import show
+from longattn.etl.report.style import MARK
 from longattn.etl.stages import lds
 from longattn.etl.stages import selection as stage
+from longattn.udfs.pictures.colours import ATTENTION
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -94,11 +97,14 @@ def measured(matrix: np.ndarray) -> dict[str, float]:
 matrices = {name: attention(logits) for name, logits in made_up.items()}
 display(pd.DataFrame({name: measured(matrix) for name, matrix in matrices.items()}).round(4).T)
 stacked = np.stack(list(matrices.values()))
-shown = px.imshow(stacked, facet_col=0, zmax=0.1, color_continuous_scale=figures.ATTENTION)
+shown = px.imshow(stacked, facet_col=0, zmax=0.1, color_continuous_scale=ATTENTION)
 shown.for_each_annotation(lambda title: title.update(text=list(matrices)[int(title.text[-1])]))
 corners = {"x0": 0, "y0": far_from, "x1": length - far_from, "y1": length}
-shown.add_shape(type="line", **corners, line=figures.MARK, row="all", col="all")
-shown.show()
+shown.add_shape(type="line", **corners, line=MARK, row="all", col="all")
+shown.update_xaxes(title="key").update_yaxes(title="query", col=1)
+shown.update_layout(coloraxis_colorbar_title="weight")
+shown.update_layout(meta={"finding": "Near, sink and spread: only the third needs its length"})
+show(shown)
 
 # COMMAND ----------
 
@@ -136,19 +142,21 @@ windows = lds.toPandas()
 chosen = kept.select("window_id", "domain", "lds", "rank", "percentile").toPandas()
 windows["selected"] = windows["window_id"].isin(chosen["window_id"])
 cuts = chosen.groupby("domain")["lds"].min().to_dict()
-figures.distribution(windows, "lds", cuts).show()
+show(figures.distribution(windows, "lds", cuts, axis="LDS (standard deviations)"))
 
 # COMMAND ----------
 
 # MAGIC %md
 # MAGIC ## Strength against uniformity
-# MAGIC What is kept lies beyond a straight line: strength makes up for a lack of uniformity, by one
-# MAGIC standard deviation for every $1/\alpha$ of them. With alpha at 0 the line is vertical, and
-# MAGIC uniformity counts for nothing.
+# MAGIC DS stands upwards, DU to the right. What is kept of a domain lies above a straight line.
+# MAGIC With alpha at 0 the line is level: strength alone decides. The larger alpha is, the steeper
+# MAGIC the line falls to the right: one standard deviation more of uniformity makes up for alpha
+# MAGIC standard deviations of strength.
 
 # COMMAND ----------
 
-figures.scatter(windows).show()
+axes = ("dependency strength DS (share of attention)", "dependency uniformity DU (-variance)")
+show(figures.scatter(windows, axes=axes))
 
 # COMMAND ----------
 
@@ -165,7 +173,7 @@ others = {
     for name, variant in stage.variants(settings).items()
 }
 shares = stage.overlaps(kept, others).toPandas()
-figures.overlap(shares).show()
+show(figures.overlap(shares))
 
 # COMMAND ----------
 

@@ -33,6 +33,7 @@ from longattn.etl.config import load
 from longattn.etl.console import open_context, run_jobs
 from longattn.etl.inputs.candidates import considered
 from longattn.etl.report import figures
+from longattn.etl.report.picture import show
 from longattn.etl.stages import mix as mixing
 from longattn.etl.stages import selection as stage
 
@@ -100,7 +101,7 @@ taken = mixing.mix(selected, shares, config.seed).selectExpr(
 made = taken.groupBy("domain").sum("made").toPandas().set_index("domain")["sum(made)"]
 plan = pd.DataFrame([{"domain": share.domain, "planned": share.planned} for share in shares])
 plan["made"] = plan["domain"].map(made).fillna(0)
-figures.mix(plan).show()
+show(figures.mix(plan))
 
 # COMMAND ----------
 

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl import names
 from longattn.etl.config import Config
-from longattn.etl.inputs.evaluation import without_contaminated
+from longattn.etl.inputs.evaluation import contaminated, without_contaminated
 from longattn.etl.inputs.scorers import scored_versions, version_of
 from longattn.etl.run.context import Context
 from longattn.etl.stages import filters, lds
@@ -67,6 +67,22 @@ def _candidates(context: Context, scorer: str) -> DataFrame:
     if scorer.split(":")[0] == config.score.scorer:  # heads are chosen of that one
         rows = lds.dependency(rows, config.select)
     return rows.drop("head_s1", "head_s2")
+
+
+def left_out(context: Context) -> int:
+    """How many windows, scored or packed, are not considered because they are contaminated."""
+    if not context.config.decontaminate.sources:
+        return 0
+    tables, config = context.tables, context.config
+    by = [name.split(":")[0] for name in config.select.by_scorers] or [config.score.scorer]
+    named = F.substring_index("scorer", ":", 1).isin(*by)
+    scored = tables.read("scores").where(named)
+    windows = tables.read("windows").join(tables.read("duplicates"), "doc_id", "left_anti")
+    cut = windows.where(F.col("windowing") == names.windowing(config))
+    packed = windows.where(F.col("windowing") == names.packing(config)).select("window_id")
+    there = cut.select("window_id").join(scored, "window_id", "left_semi").union(packed)
+    count: int = there.join(contaminated(context), "window_id", "left_semi").count()
+    return count
 
 
 def near_cut(config: Config, rows: DataFrame) -> set[str]:

@@ -1,14 +1,17 @@
 """Decontamination: windows that share words with an evaluation set are neither scored nor selected.
 
-What is known of a window is kept by evaluation, so that a new evaluation set costs one more look at
-the text and no new windows or scores.
+What is known of a window is kept by evaluation set, so that another set costs one more look at the
+text and no new windows or scores, and each hit says whose it is.
 """
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl import names
-from longattn.etl.config import Config
+from longattn.etl.config import SourceConfig
 from longattn.etl.inputs.listing import check_columns, list_all, spec_of
 from longattn.etl.inputs.reading import Plan, read_all
 from longattn.etl.run.context import Context
@@ -22,19 +25,19 @@ NOTHING_LOST = ("empty_file", "same_file", "same_folder")
 
 def judge_windows(context: Context) -> dict[str, float]:
     """Compare the windows that were not with the evaluation sets; count those that share words."""
-    config = context.config.decontaminate
-    if not config.sources:
+    if not context.config.decontaminate.sources:
         return {}
-    plan = evaluation_plan(context)
-    evaluation = evaluation_name(context.config, plan)
-    waiting = _waiting(context, evaluation)
+    plans = evaluations(context)
+    waiting = _waiting(context, plans)
     if not waiting.isEmpty():
-        known = stage.evaluation_ngrams(_items(context, plan), config.ngram)
-        found = stage.judged(waiting, context.tables.read("documents"), known, config.ngram)
-        named = found.withColumn("evaluation", F.lit(evaluation)).select(*CONTAMINATION.columns)
-        context.tables.merge("contamination", named)
-    rows = context.tables.read("contamination").where(F.col("evaluation") == evaluation)
-    return {"contaminated_windows": float(rows.where("contaminated").count())}
+        n = context.config.decontaminate.ngram
+        known = {
+            evaluation: stage.evaluation_ngrams(_items(context, plan), n)
+            for evaluation, plan in plans.items()
+        }
+        found = stage.judged(waiting, context.tables.read("documents"), known, n)
+        context.tables.merge("contamination", found.select(*CONTAMINATION.columns))
+    return _counts(context, plans)
 
 
 def without_contaminated(context: Context, rows: DataFrame) -> DataFrame:
@@ -44,21 +47,51 @@ def without_contaminated(context: Context, rows: DataFrame) -> DataFrame:
     """
     if not context.config.decontaminate.sources:
         return rows
-    evaluation = evaluation_name(context.config, evaluation_plan(context))
-    if not _waiting(context, evaluation).isEmpty():
+    return stage.clean(rows, contaminated(context))
+
+
+def contaminated(context: Context) -> DataFrame:
+    """Rows (window_id, domain, evaluation) of all hits; none where nothing is looked for.
+
+    Raises TableError when there are windows that were not looked at.
+    """
+    plans = evaluations(context) if context.config.decontaminate.sources else {}
+    if plans and not _waiting(context, plans).isEmpty():
         raise TableError(
             "contamination: there are windows that were not compared with the evaluation sets of"
             " `decontaminate`: run `longattn windows`"
         )
-    return stage.clean(rows, context.tables.read("contamination"), evaluation)
+    return stage.contaminated(context.tables.read("contamination"), plans)
 
 
-def evaluation_plan(context: Context) -> Plan:
-    """The evaluation sets' files; raises SourceError for a path or a column that is not there."""
-    config = context.config
-    specs = [spec_of(DOMAIN, source, config) for source in config.decontaminate.sources]
-    sources = list(zip(specs, config.decontaminate.sources, strict=True))
-    files = list_all(context.spark, sources)
+def evaluations(context: Context) -> dict[str, Plan]:
+    """The evaluation sets' files, by what `contamination` calls each set as it is now.
+
+    Such a name, `gsm8k:13-grams:0123456789abcdef`, changes with the set's files, their settings and
+    the length of a run. Raises SourceError for a path or a column that is not there.
+    """
+    sets: dict[str, list[SourceConfig]] = {}
+    for source in context.config.decontaminate.sources:
+        sets.setdefault(set_name(source), []).append(source)
+    plans = {name: _plan(context, sources) for name, sources in sets.items()}
+    ngram = context.config.decontaminate.ngram
+    return {f"{name}:{ngram}-grams:{plan.key[:16]}": plan for name, plan in plans.items()}
+
+
+def set_name(source: SourceConfig) -> str:
+    """The name of an evaluation set; or else its file's, or that of the folder before a glob.
+
+    >>> set_name(SourceConfig(path="eval/mmlu/*.jsonl"))
+    'mmlu'
+    """
+    parts = PurePosixPath(source.path[0]).parts
+    plain = next((part for part in reversed(parts) if not set(part) & set("*?[")), DOMAIN)
+    return source.name or plain.partition(".")[0]
+
+
+def _plan(context: Context, sources: list[SourceConfig]) -> Plan:
+    specs = [spec_of(DOMAIN, source, context.config) for source in sources]
+    files = list_all(context.spark, list(zip(specs, sources, strict=True)))
     for file in files:
         if file.refusal and file.refusal[0] not in NOTHING_LOST:
             reason, detail = file.refusal
@@ -67,16 +100,19 @@ def evaluation_plan(context: Context) -> Plan:
     return Plan(specs=specs, pending=files, n_finished=0)
 
 
-def evaluation_name(config: Config, plan: Plan) -> str:
-    """Changes with the evaluation sets' files, their settings and the length of a run."""
-    return f"{config.decontaminate.ngram}-grams:{plan.key[:16]}"
-
-
-def _waiting(context: Context, evaluation: str) -> DataFrame:
-    """Windows of this config, cut or packed, that were not compared with the evaluation."""
+def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
+    """Windows of this config, cut or packed, that were not compared with all evaluations."""
     config, windows = context.config, context.tables.read("windows")
     mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
-    return stage.unjudged(mine, context.tables.read("contamination"), evaluation)
+    return stage.unjudged(mine, context.tables.read("contamination"), plans)
+
+
+def _counts(context: Context, plans: Mapping[str, Plan]) -> dict[str, float]:
+    """Windows that share words with each set, and with any."""
+    bad = stage.contaminated(context.tables.read("contamination"), plans)
+    hits = {row["evaluation"]: row["count"] for row in bad.groupBy("evaluation").count().collect()}
+    by_set = {f"contaminated/{name.rsplit(':', 2)[0]}": float(hits.get(name, 0)) for name in plans}
+    return by_set | {"contaminated_windows": float(bad.select("window_id").distinct().count())}
 
 
 def _items(context: Context, plan: Plan) -> DataFrame:

@@ -1,15 +1,10 @@
 """Job report: one HTML page of what the jobs did and what was chosen; rows are windows shown."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import reduce
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -17,63 +12,67 @@ from pyspark.sql import functions as F
 from longattn.etl import names
 from longattn.etl.inputs.candidates import cached, considered
 from longattn.etl.inputs.current import current_selection
+from longattn.etl.inputs.evaluation import contaminated
 from longattn.etl.jobs import JOBS
-from longattn.etl.report import figures
-from longattn.etl.report.page import Example, Page, render
+from longattn.etl.report import figures, samples, scorers
+from longattn.etl.report.build import Facts, build
+from longattn.etl.report.page import Page, render
+from longattn.etl.report.samples import Sample
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.stages import lds, rank
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages import flow, lds, rank
+from longattn.udfs.pictures.links import Link, heaviest, repeats
+from longattn.udfs.scorers.base import TokenIds, default_k
 from longattn.udfs.storage import write_text
+from longattn.udfs.text.tokens import load_tokenizer
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 2  # of document lengths
+NEAR = 1024  # tokens: what a window repeats from further back is shown, or from a quarter of it
 
-# a window's token ids -> its far attention [queries, keys], coarse
-AttentionMap = Callable[[list[int]], npt.NDArray[Any]]
+Map = tuple[np.ndarray[Any, Any], Sequence[Link], int]  # far attention [Q, K], heavy links, k
+# a window's token ids -> where its far attention goes
+AttentionMap = Callable[[TokenIds], Map]
 
 
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
     page = make_page(context, attention_maps(context))
     size = write_text(context.config.report.path, render(page))
-    shown = len(page.best) + len(page.worst)
+    shown = len(page.samples)
     return Outcome(rows_in=shown, rows_out=shown, metrics={"bytes": size})
 
 
 def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
     """Read the tables and draw all there is."""
     with cached(considered(context)) as rows:
-        return _page_of(context, rows, attention)
+        facts = gather(context, rows)
+    return build(facts, shown_windows(context, facts.points, facts.scorer, attention))
 
 
-def _page_of(context: Context, rows: DataFrame, attention: AttentionMap | None) -> Page:
-    """The page of the windows that were there to select from."""
+def gather(context: Context, rows: DataFrame) -> Facts:
+    """What the page says of the windows that were there to select from."""
+    config = context.config
     name, selection = current_selection(context, rows)
-    scored = lds.score_by(rows, context.config.select, context.config.seed)
-    sizes = rank.sizes(rows)
-    total = sum(sizes.values())
-    windows = window_points(scored, selection, total)
-    runs, metrics = job_runs(context), _selection_metrics(context)
-    versions = dict(context.tables.versions_read)
-    documents = document_lengths(context)  # of domains, too, that no window was scored of
-    shown = [*windows["domain"], *_group(metrics, "planned"), *documents["domain"]]
-    palette = figures.colours(shown)
-    sampled = f"{len(windows):,} of {total:,} windows, sampled." if len(windows) < total else ""
-    ends = examples(context, scored, sizes, attention)
-    return Page(
-        title="What was selected, and why",
-        subtitle=f"Selection {name} by {names.scoring(context.config)},"
-        f" windows {names.windowing(context.config)}",
-        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        key_figures=key_figures(context, runs, metrics, selection),
-        domains=palette,
-        figures=_figures(context, windows, documents, runs, metrics, palette),
-        best=ends["best"],
-        worst=ends["worst"],
-        runs=[_ledger_row(row) for row in _records(runs)],
-        notes={"lds": sampled, "scatter": sampled} if sampled else {},
-        versions=versions,
-        config=json.dumps(context.config.model_dump(mode="json"), indent=2),
+    total = sum(rank.sizes(rows).values())
+    mixed, documents = mix_sizes(selection), documents_by_fate(context)
+    return Facts(
+        config=config,
+        selection=name,
+        scorer=names.scoring(config),
+        windowing=names.windowing(config),
+        score=names.ranked_by(config),
+        points=all_points(context, rows, selection, total),
+        total=total,
+        sizes={row["domain"]: row["windows"] for row in mixed},
+        samples=sum(row["samples"] for row in mixed),
+        documents=documents,
+        windows=windows_by_fate(context, rows, selection),
+        lengths=document_lengths(context),
+        contamination=contamination(context),
+        runs=job_runs(context),
+        metrics=last_metrics(context, "select") | _exported(context),
+        seconds=seconds_a_window(context),
+        versions=dict(context.tables.versions_read),
     )
 
 
@@ -103,13 +102,70 @@ def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, An
     return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
 
 
-def window_points(scored: DataFrame, selection: DataFrame, total: int) -> pd.DataFrame:
-    """domain, ds, du, lds, selected of all windows, or of an even sample of too many."""
+def last_metrics(context: Context, job: str) -> dict[str, float]:
+    """Metrics of the job's last run of this config; else of its last one."""
+    done = context.tables.read("runs").where((F.col("status") == "done") & (F.col("job") == job))
+    mine = F.col("config") == context.config.hash
+    row = done.orderBy(F.desc(mine), F.desc("started")).select("metrics").first()
+    return dict(row["metrics"]) if row else {}
+
+
+def _exported(context: Context) -> dict[str, float]:
+    """`FORMAT/samples` of the last export."""
+    metrics = last_metrics(context, "export")
+    return {key: count for key, count in metrics.items() if key.endswith("/samples")}
+
+
+def seconds_a_window(context: Context) -> dict[str, float]:
+    """Seconds of its score runs for each window, by the name of the scorer."""
+    done = context.tables.read("runs").where("status = 'done' and job = 'score' and rows_out > 0")
+    scorer = F.get_json_object("config_json", "$.score.scorer").alias("scorer")
+    spent = (F.sum("seconds") / F.sum("rows_out")).alias("seconds")
+    rows = done.groupBy(scorer).agg(spent).collect()
+    return {row["scorer"]: row["seconds"] for row in rows}
+
+
+def mix_sizes(selection: DataFrame) -> list[Row]:
+    """Per domain: windows in the mix and samples, which count copies."""
+    taken = selection.where("copies > 0").groupBy("domain")
+    samples_ = F.sum(F.col("copies").cast("bigint")).alias("samples")
+    return list(taken.agg(F.count("*").alias("windows"), samples_).collect())
+
+
+def all_points(context: Context, rows: DataFrame, selection: DataFrame, total: int) -> pd.DataFrame:
+    """window_id, domain, scorer, ds, du, value, selected of all windows by every scorer they have.
+
+    Or of an even sample of too many. `value` is what a scorer ranks by, and other scorers select
+    as many windows of each domain as the selection has.
+    """
+    config = context.config
     if total > MAX_WINDOWS:
-        scored = scored.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
+        rows = rows.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
+    own = own_points(context, rows, selection)
+    theirs = (
+        context.tables.read("scores")
+        .where(F.col("scorer") != names.scorer(config))
+        .join(rows.select("window_id"), "window_id", "left_semi")
+        .select("window_id", "domain", "scorer", "ds", "du")
+        .toPandas()
+    )
+    others = scorers.ranked(theirs, config.select.alpha)
+    others["selected"] = scorers.chosen(others, own.groupby("domain")["selected"].sum())
+    return pd.concat([own, others], ignore_index=True)
+
+
+def own_points(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
+    """The points of the scorer selected by, in an order that is random and always the same."""
+    scored = lds.score_by(rows, context.config.select, context.config.seed)
     chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
-        "domain", "ds", "du", "lds", F.coalesce("selected", F.lit(False)).alias("selected")
+        "window_id",
+        "domain",
+        F.lit(names.scoring(context.config)).alias("scorer"),
+        "ds",
+        "du",
+        F.col("lds").alias("value"),
+        F.coalesce("selected", F.lit(False)).alias("selected"),
     )
     shuffled: pd.DataFrame = points.orderBy(F.xxhash64("ds", "du")).toPandas()
     return shuffled
@@ -117,10 +173,7 @@ def window_points(scored: DataFrame, selection: DataFrame, total: int) -> pd.Dat
 
 def document_lengths(context: Context) -> pd.DataFrame:
     """Documents per domain and bin of length: domain, n_tokens (lower edge), documents."""
-    lengths = context.tables.read("lengths")
-    mine = lengths.where(
-        (F.col("windowing") == names.windowing(context.config)) & (F.col("n_tokens") > 0)
-    )
+    mine = _measured(context).where(F.col("n_tokens") > 0)
     octave = F.floor(F.log2("n_tokens") * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
     binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
     counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
@@ -139,172 +192,133 @@ def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
     return bins
 
 
-def examples(
-    context: Context, scored: DataFrame, sizes: Mapping[str, int], attention: AttentionMap | None
-) -> dict[str, list[Example]]:
-    """The best and the worst windows of each domain with text and attention maps."""
-    ends = {"best": F.desc("lds"), "worst": F.asc("lds")}
-    chosen = [
-        scored.where(F.col("domain") == domain)
-        .orderBy(order, "window_id")
-        .limit(context.config.report.examples)
-        .withColumn("end", F.lit(end))
-        for (end, order), domain in product(ends.items(), sizes)
-    ]
-    found: dict[str, list[Example]] = {end: [] for end in ends}
-    for row in _texts(context, chosen):
-        found[row["end"]].append(_example(row, sizes, attention))
-    return found
+def documents_by_fate(context: Context) -> pd.DataFrame:
+    """What became of the documents of the config's domains."""
+    tables, domains = context.tables, list(context.config.sources)
+    documents = tables.read("documents").where(F.col("domain").isin(*domains))
+    every = _measured(context, names.windowing(context.config), names.packing(context.config))
+    counts: pd.DataFrame = flow.documents_by_fate(
+        documents, tables.read("duplicates"), every
+    ).toPandas()
+    return counts
+
+
+def windows_by_fate(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
+    """What became of the config's windows, cut or packed."""
+    config, windows = context.config, context.tables.read("windows")
+    mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
+    counts: pd.DataFrame = flow.windows_by_fate(
+        mine, contaminated(context), rows, selection
+    ).toPandas()
+    return counts
+
+
+def contamination(context: Context) -> pd.DataFrame:
+    """Contaminated windows by evaluation set and domain: evaluation, domain, windows."""
+    hits = contaminated(context).groupBy("evaluation", "domain")
+    counts: pd.DataFrame = hits.agg(F.count("*").alias("windows")).toPandas()
+    return counts
+
+
+def _measured(context: Context, *windowings: str) -> DataFrame:
+    """Lengths by the windowings named, or by the config's."""
+    wanted = windowings or (names.windowing(context.config),)
+    return context.tables.read("lengths").where(F.col("windowing").isin(*wanted))
 
 
 def attention_maps(context: Context) -> AttentionMap | None:
-    """Draws a window's attention with the config's scorer; None where that looks at none."""
+    """Looks at a window's attention with the config's scorer; None where that has none."""
     if context.config.score.scorer != "longattn":
         return None
     from longattn.udfs.pictures.attention_map import attention_map
 
     spec = names.scorer_spec(context.config)
-    return lambda token_ids: attention_map(np.array(token_ids), spec)
+
+    def look(token_ids: TokenIds) -> Map:
+        drawn = attention_map(token_ids, spec)
+        at, keys = (places - spec.bos for places in (drawn.rows_R, drawn.keys_R))
+        seen = (at >= 0) & (keys >= 0)  # BOS is no token of the window
+        links = heaviest(at[seen], keys[seen], drawn.weights_R[seen], samples.LINKS)
+        return drawn.mass_QK, links, drawn.k
+
+    return look
 
 
-def key_figures(
-    context: Context, runs: pd.DataFrame, metrics: Mapping[str, float], selection: DataFrame
-) -> list[tuple[str, str, str]]:
-    """The numbers at the top of the page: value, what it counts, a word beside it."""
-    by_job = {row["job"]: row for row in _records(runs)}
-    scored = sum(_group(metrics, "scored").values())
-    copies = F.col("copies").cast("bigint")
-    samples, mixed = tuple(selection.agg(F.sum(copies), F.count_if(copies > 0)).first() or (0, 0))
-    planned, made = (sum(_group(metrics, key).values()) for key in ("planned", "made"))
-    shown = []
-    if "ingest" in by_job:
-        run = by_job["ingest"]
-        shown.append((_short(run["rows_out"]), "documents", f"of {run['rows_in']:,} records"))
-    if "dedup" in by_job:
-        run = by_job["dedup"]
-        removed = run["rows_in"] - run["rows_out"]
-        shown.append((_short(run["rows_out"]), "after dedup", f"{removed:,} removed"))
-    length = f"{context.config.window.length:,} tokens each"
-    shown.append((_short(scored), "windows scored", length))
-    share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
-    shown.append((_short(mixed), "windows selected", f"{share}, {samples:,} samples"))
-    shown.append((_short(made), "tokens in the mix", f"of {_short(planned)} planned"))
-    seconds = runs["seconds"].sum()
-    shown.append((_duration(seconds), "of work", f"{len(runs)} jobs"))
-    return shown
-
-
-def _figures(
-    context: Context,
-    windows: pd.DataFrame,
-    documents: pd.DataFrame,
-    runs: pd.DataFrame,
-    metrics: Mapping[str, float],
-    palette: figures.Palette,
-) -> dict[str, Any]:
-    drawn = {
-        "funnel": figures.funnel(runs),
-        "lds": figures.distribution(windows, "lds", _group(metrics, "cut"), palette),
-        "ds": figures.distribution(windows, "ds", palette=palette),
-        "du": figures.distribution(windows, "du", palette=palette),
-        "scatter": figures.scatter(windows, palette),
-        "timing": figures.timing(runs),
-    }
-    if len(documents):
-        drawn["lengths"] = figures.lengths(documents, context.config.window.length, palette)
-    shares = [
-        (*key.removeprefix("overlap/").split("/", 1), value)  # a domain may have a slash
-        for key, value in metrics.items()
-        if key.startswith("overlap/")
-    ]
-    if shares:
-        ordered = pd.DataFrame(shares, columns=["name", "domain", "share"])
-        drawn["overlap"] = figures.overlap(_as_configured(ordered, context), palette)
-    planned, made = _group(metrics, "planned"), _group(metrics, "made")
-    if planned:
-        rows = [(domain, planned[domain], made.get(domain, 0)) for domain in sorted(planned)]
-        drawn["mix"] = figures.mix(
-            pd.DataFrame(rows, columns=["domain", "planned", "made"]), palette
-        )
-    return drawn
-
-
-def _as_configured(shares: pd.DataFrame, context: Context) -> pd.DataFrame:
-    """Rows in the order in which the config names the comparisons."""
-    order = {name: i for i, name in enumerate(stage.variants(context.config.select))}
-    place = shares["name"].map(order).fillna(len(order))
-    return shares.assign(place=place).sort_values(["place", "domain"]).drop(columns="place")
-
-
-def _selection_metrics(context: Context) -> dict[str, float]:
-    """Metrics of the last select run of this config; else of the last one."""
-    done = context.tables.read("runs").where("status = 'done' and job = 'select'")
-    mine = F.col("config") == context.config.hash
-    row = done.orderBy(F.desc(mine), F.desc("started")).select("metrics").first()
-    return dict(row["metrics"]) if row else {}
-
-
-def _group(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """Values of the metrics `prefix/NAME`, by name."""
-    return {
-        key.removeprefix(f"{prefix}/"): value
-        for key, value in metrics.items()
-        if key.startswith(f"{prefix}/")
-    }
-
-
-def _texts(context: Context, chosen: list[DataFrame]) -> list[Row]:
-    """All rows with source, place and the beginning of their text: by domain, outermost first."""
-    if not chosen:
+def shown_windows(
+    context: Context, points: pd.DataFrame, scorer: str, attention: AttentionMap | None
+) -> list[Sample]:
+    """Windows of every scorer to look at; with maps those that the scorer selected by points at."""
+    each = context.config.report.examples
+    if not each or points.empty:
         return []
-    tables, config = context.tables, context.config
-    windows = tables.read("windows").select("window_id", "start_char", "token_ids")
-    documents = tables.read("documents").select("doc_id", "source_uri", "source_row", "text")
-    begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
-    excerpt = F.substring("text", begin, F.lit(config.report.excerpt_chars))
-    rows = reduce(DataFrame.unionAll, chosen)
-    found = rows.join(windows, "window_id").join(documents, "doc_id", "left")
-    outwards = F.when(F.col("end") == "best", -F.col("lds")).otherwise(F.col("lds"))
-    return list(
-        found.withColumn("text", excerpt).orderBy("domain", outwards, "window_id").collect()
+    wanted = samples.to_show(points, each)
+    rows = _details(context, wanted)
+    own = set(samples.to_show(points[points["scorer"] == scorer], each))
+    maps = (
+        {i: attention(_ids(rows[i])) for i in wanted if i in own and i in rows} if attention else {}
     )
+    usual = samples.shared_map([far for far, _, _ in maps.values()])
+    stands = samples.standings(points, wanted)
+    return [
+        _sample(context, rows[window_id], stands[window_id], maps.get(window_id), usual)
+        for window_id in wanted
+        if window_id in rows
+    ]
 
 
-def _example(row: Row, sizes: Mapping[str, int], attention: AttentionMap | None) -> Example:
+def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
+    """The windows' places, tokens and sources; their text is read off their tokens."""
+    tables = context.tables
+    windows = tables.read("windows").where(F.col("window_id").isin(*window_ids))
+    documents = tables.read("documents").select(
+        "doc_id", "source", "source_uri", "source_row", "source_id"
+    )
+    return {row["window_id"]: row for row in windows.join(documents, "doc_id", "left").collect()}
+
+
+def _sample(
+    context: Context,
+    row: Row,
+    standings: Sequence[samples.Standing],
+    looked: Map | None,
+    usual: np.ndarray[Any, Any] | None,
+) -> Sample:
+    token_ids, config = _ids(row), context.config
+    decode = load_tokenizer(config.tokenizer_path).tokenizer.decode
+    k = config.window.k or min(NEAR, default_k(len(token_ids)))
+    links = {"repeats": samples.passages(token_ids, repeats(token_ids, k, samples.LINKS), decode)}
     drawn = None
-    if attention is not None:
-        far = attention(row["token_ids"])
-        drawn = figures.attention_map(far, row["n_tokens"])
-    return Example(
+    if looked is not None:
+        far, heavy, far_k = looked
+        links["attention"] = samples.passages(token_ids, heavy, decode)
+        drawn = figures.attention_map(far, len(token_ids), far_k, usual)
+    excerpt = decode(token_ids[: config.report.excerpt_chars].tolist())
+    return Sample(
         window_id=row["window_id"],
         domain=row["domain"],
-        lds=row["lds"],
-        ds=row["ds"],
-        du=row["du"],
-        source=f"{row['source_uri']}, record {row['source_row']}",
-        text=row["text"] or "",
+        provenance=_provenance(context, row),
+        beginning=excerpt[: config.report.excerpt_chars],
+        standings=standings,
+        links=links,
         map_figure=drawn,
     )
 
 
-def _ledger_row(run: dict[str, Any]) -> dict[str, Any]:
-    refused = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in run["refused"].items() if n)
-    return run | {"refused_text": refused, "started": f"{run['started']:%Y-%m-%d %H:%M}"}
+def _provenance(context: Context, row: Row) -> Mapping[str, str]:
+    """Where a window came from, by what it is called."""
+    sources = context.config.sources.get(row["domain"], [])
+    license_ = next(
+        (s.license for s in sources if (s.name or row["domain"]) == row["source"]), None
+    )
+    found = {
+        "record": row["source_id"],
+        "file": f"{row['source_uri']}, record {row['source_row']}",
+        "tokens": f"{row['start_token']:,} to {row['end_token']:,}" if row["end_token"] else None,
+        "source": ", ".join(filter(None, (row["source"], license_))),
+        "trace": f"longattn trace {row['window_id']}",
+    }
+    return {name: str(value) for name, value in found.items() if value}
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _short(n: float) -> str:
-    """For example 12,345 or 7.6 M."""
-    for unit, size in (("B", 1e9), ("M", 1e6)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n:,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _ids(row: Row) -> TokenIds:
+    return np.asarray(row["token_ids"], dtype=np.int64)

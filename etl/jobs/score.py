@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from longattn.etl import names
 from longattn.etl.config import Config
 from longattn.etl.inputs.candidates import cached, considered, near_cut
-from longattn.etl.inputs.evaluation import without_contaminated
+from longattn.etl.inputs.evaluation import contaminated, without_contaminated
 from longattn.etl.run.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.fresh import FreshCommits
@@ -81,10 +81,12 @@ def run(context: Context) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
         for spec in names.scorer_specs(context.config):
+            left_out = refuse_contaminated(context, spec)
             windows = pending(context, spec, save)
-            if not windows.n_windows:
+            if not windows.n_windows and not left_out:
                 refuse_no_windows(context)
-            outcomes[spec.scorer] = score_pending(context, spec, windows)
+            outcome = score_pending(context, spec, windows)
+            outcomes[spec.scorer] = _refused_too(outcome, left_out)
         outcome = _together(outcomes)
         if context.config.score.cascade is None:
             return outcome
@@ -170,6 +172,22 @@ def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
         scorer=scorer_version(spec),
     )
     return windows.where(F.col("domain").isin(*scored_domains(config)))
+
+
+def refuse_contaminated(context: Context, spec: ScorerSpec) -> int:
+    """Enter windows that share words with an evaluation set into `rejects`; how many are new."""
+    if not context.config.decontaminate.sources:
+        return 0
+    bad = stage.contaminated_windows(unscored(context, spec), contaminated(context))
+    return context.reject(stage.as_rejects(bad.withColumn("scorer", F.lit(scorer_version(spec)))))
+
+
+def _refused_too(outcome: Outcome, contaminated_windows: int) -> Outcome:
+    """The outcome with windows that were left out before scoring."""
+    if not contaminated_windows:
+        return outcome
+    refused = outcome.refused | {"contaminated": contaminated_windows}
+    return replace(outcome, rows_in=outcome.rows_in + contaminated_windows, refused=refused)
 
 
 def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outcome:

@@ -1,11 +1,19 @@
 """Job select: the best windows of each domain, mixed, as one selection; no model is needed."""
 
+from dataclasses import replace
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl import names
 from longattn.etl.config import Config, SelectConfig
-from longattn.etl.inputs.candidates import cached, considered, near_cut, ranked_by
+from longattn.etl.inputs.candidates import (
+    cached,
+    considered,
+    left_out,
+    near_cut,
+    ranked_by,
+)
 from longattn.etl.inputs.current import selection_name
 from longattn.etl.inputs.evaluation import without_contaminated
 from longattn.etl.inputs.once import refuse_repeated
@@ -48,7 +56,16 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
     overlaps = _overlaps(context, rows, scored, selection.where(F.col("lds").isNotNull()))
     not_ranked = _not_ranked(rows, sum(scored.values()) - sum(ranked.values()))
-    return _outcome(scored, packed, not_ranked, selection, shares, overlaps)
+    outcome = _outcome(scored, packed, not_ranked, selection, shares, overlaps)
+    return _with_contaminated(outcome, left_out(context))
+
+
+def _with_contaminated(outcome: Outcome, count: int) -> Outcome:
+    """The outcome with the windows that were left out before anything was compared."""
+    if not count:
+        return outcome
+    refused = {"contaminated": count} | outcome.refused
+    return replace(outcome, rows_in=outcome.rows_in + count, refused=refused)
 
 
 def _refuse_nothing(

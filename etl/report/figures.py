@@ -1,10 +1,9 @@
 """The report's figures: functions from a DataFrame to a plotly figure; notebooks use them too.
 
-A domain has one colour everywhere: give all figures of a page one palette, made by `colours`.
-Backgrounds are clear and inks middle grey, so that a figure reads on a light and on a dark page.
+Each carries its finding, a sentence worked out from the data, for whoever shows it as a title.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,89 +12,105 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-PALETTE = (
-    *("#4c7fd9", "#e0803f", "#2f9e8f", "#b0609f"),
-    *("#93982f", "#cf5a5f", "#7a6fd0", "#5f8296"),
+from longattn.etl.report.style import (
+    LOST,
+    MARK,
+    PALETTE,
+    Palette,
+    colours,
+    faint,
+    short,
+    signed,
+    styled,
+    whole_ticks,
 )
-INK = "#808794"
-GRID = "rgba(128, 135, 148, 0.18)"
-REFUSED = ("#c9853f", "#b8605c", "#8f6fa8", "#6f86a8", "#8d8a5c", "#6b8f86")
-ATTENTION = ("#f4f1e8", "#f0c36d", "#d9713c", "#8e2f52", "#2b1745")
-FONT = '-apple-system, "Segoe UI", Inter, Roboto, "Helvetica Neue", Arial, sans-serif'
-AXIS_NAMES = {
-    "ds": "dependency strength (DS)",
-    "du": "dependency uniformity (DU)",
-    "lds": "long-dependency score (LDS)",
-}
-Palette = Mapping[str, str]  # domain -> colour
+from longattn.udfs.pictures.colours import ATTENTION, DIFFERENCE
+
+SHARES = ((0.0, "rgba(76, 127, 217, 0.04)"), (1.0, "rgba(76, 127, 217, 0.75)"))
 MAX_POINTS = 5_000  # of a scatter; more only slow the page down
-MARK = {"color": INK, "width": 1.5, "dash": "dot"}
-ROW = 92  # pixels of a small multiple
+ROW = 118  # pixels of a small multiple
+STEP = 66  # pixels of a step of the flow
 
 
-def colours(domains: Iterable[str]) -> dict[str, str]:
-    """One colour per domain, by its place in alphabetical order."""
-    return {d: PALETTE[i % len(PALETTE)] for i, d in enumerate(sorted(set(domains)))}
+def flow(steps: pd.DataFrame) -> go.Figure:
+    """Where the tokens go, from documents to the mix.
 
-
-def funnel(runs: pd.DataFrame) -> go.Figure:
-    """What each job kept and refused, as shares of what it was given.
-
-    `runs`: job, rows_in, rows_out and refused (reason -> rows), in the order of the jobs.
+    `steps`: step, detail, before and after (tokens); a step whose `after` is its `before` takes
+    nothing away and says what there is.
     """
-    figure = go.Figure()
-    jobs, whole = runs["job"].tolist(), runs["rows_in"].clip(lower=1).to_numpy()
-    reasons = list(dict.fromkeys(r for refused in runs["refused"] for r, n in refused.items() if n))
-    bars = {"kept": (runs["rows_out"].to_numpy(), PALETTE[0])}
-    for i, reason in enumerate(reasons):
-        counts = np.array([refused.get(reason, 0) for refused in runs["refused"]])
-        bars[reason.replace("_", " ")] = (counts, REFUSED[i % len(REFUSED)])
-    for name, (counts, colour) in bars.items():
+    figure, whole = go.Figure(), max(float(steps["before"].max()), 1.0)
+    places = list(range(len(steps)))
+    lost = steps["before"] - steps["after"]
+    bars = {"left": (steps["after"], PALETTE[0], 0.85), "lost here": (lost, LOST, 0.9)}
+    for name, (tokens, colour, strength) in bars.items():
         figure.add_bar(
-            y=jobs,
-            x=100 * counts / whole,
+            y=places,
+            x=tokens,
             name=name,
             orientation="h",
-            marker={"color": colour, "line": {"width": 0}},
-            text=[f"{n:,}" if 100 * n / w > 6 else "" for n, w in zip(counts, whole, strict=True)],
-            textposition="inside",
-            insidetextanchor="middle",
-            textfont={"color": "#ffffff"},
-            customdata=counts,
-            hovertemplate=f"%{{y}}: %{{customdata:,}} {name} (%{{x:.1f}} %)<extra></extra>",
+            width=0.24,
+            marker={"color": faint(colour, strength), "line": {"width": 0}},
+            customdata=steps["step"],
+            hovertemplate=f"%{{customdata}}: %{{x:,.0f}} tokens {name}<extra></extra>",
         )
-    figure.update_layout(barmode="stack", bargap=0.35, legend_traceorder="normal")
-    figure.update_xaxes(range=[0, 100], ticksuffix=" %", showgrid=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix="  ")
-    return _styled(figure, 90 + 46 * len(runs))
+    for place, text in zip(places, _step_texts(steps), strict=True):
+        figure.add_annotation(
+            x=0,
+            y=place - 0.15,
+            text=text,
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            align="left",
+        )
+    figure.update_layout(barmode="stack", showlegend=False)
+    figure.update_xaxes(title="tokens", range=[0, whole], exponentformat="SI", nticks=6)
+    figure.update_yaxes(visible=False, range=[len(steps) - 0.6, -0.75])
+    return styled(figure, 60 + STEP * len(steps), _flow_finding(steps, lost))
 
 
 def lengths(documents: pd.DataFrame, window: int, palette: Palette | None = None) -> go.Figure:
-    """Document lengths per domain on a log scale, with the window length marked.
+    """Document lengths per domain on a log scale, a row each, with the window length marked.
 
     `documents`: domain, n_tokens (lower edge of a bin) and documents (how many).
     """
-    figure = go.Figure()
-    palette = palette or colours(documents["domain"])
-    for domain, rows in documents.sort_values("n_tokens").groupby("domain"):
-        figure.add_scatter(
-            x=rows["n_tokens"],
-            y=rows["documents"],
-            name=str(domain),
+    palette, domains = palette or colours(documents["domain"]), sorted(set(documents["domain"]))
+    figure = make_subplots(rows=len(domains), cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    for row, domain in enumerate(domains, start=1):
+        mine = documents[documents["domain"] == domain].sort_values("n_tokens")
+        bars = go.Scatter(
+            x=mine["n_tokens"],
+            y=mine["documents"],
+            name=domain,
             mode="lines",
-            line={"color": palette[str(domain)], "width": 2, "shape": "hvh"},
+            line={"color": palette[domain], "width": 2, "shape": "hv"},
             fill="tozeroy",
-            fillcolor=_faint(palette[str(domain)], 0.14),
+            fillcolor=faint(palette[domain], 0.3),
             hovertemplate=f"{domain}: %{{y:,}} documents from %{{x:,.0f}} tokens<extra></extra>",
         )
-    figure.add_vline(x=window, line=MARK)
+        figure.add_trace(bars, row, 1)
+        figure.add_vline(x=window, line=MARK, row=row, col=1)
+        long = int(mine.loc[mine["n_tokens"] >= window, "documents"].sum())
+        label = f"<b>{domain}</b>: {long:,} of {int(mine['documents'].sum()):,} long enough"
+        _row_label(figure, row, label, palette[domain])
+        _count_axis(figure, row, mine["documents"].max(), "documents")
     # plotly places annotations on a log axis by the logarithm, lines by the value
     figure.add_annotation(
-        x=np.log10(window), y=1, yref="paper", xanchor="left", showarrow=False, text=" window"
+        x=np.log10(window),
+        y=1,
+        yref="y domain",
+        yanchor="top",
+        xanchor="left",
+        showarrow=False,
+        text=f" window: {window:,}",
     )
-    figure.update_xaxes(type="log", title="tokens of the document", dtick=1)
-    figure.update_yaxes(title="documents", rangemode="tozero")
-    return _styled(figure, 320)
+    figure.update_xaxes(type="log", dtick="D2" if _span(documents) < 100 else 1)
+    figure.update_xaxes(title="tokens of the document", row=len(domains), col=1)
+    figure.update_layout(showlegend=False)
+    every, enough = documents["documents"].sum(), documents["n_tokens"] >= window
+    share = documents.loc[enough, "documents"].sum()
+    finding = f"{share:,.0f} of {every:,.0f} documents hold a window of {window:,} tokens"
+    return styled(figure, 70 + ROW * len(domains), finding, top=26)
 
 
 def distribution(
@@ -103,14 +118,16 @@ def distribution(
     column: str,
     cuts: Mapping[str, float] | None = None,
     palette: Palette | None = None,
+    axis: str | None = None,
 ) -> go.Figure:
     """All windows (faint) and the selected ones (full), a row per domain, with the cut marked.
 
     `windows`: domain, selected and the column. `cuts`: lowest selected value of each domain.
+    `axis`: the column's name and unit.
     """
     palette, domains = palette or colours(windows["domain"]), sorted(set(windows["domain"]))
-    figure = make_subplots(rows=len(domains), cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    edges = _edges(windows[column])
+    figure = make_subplots(rows=len(domains), cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    edges, title = _edges(windows[column]), axis or column
     for row, domain in enumerate(domains, start=1):
         colour = palette[domain]
         mine = windows[windows["domain"] == domain]
@@ -119,69 +136,82 @@ def distribution(
             figure.add_trace(
                 _bars(part[column], edges, f"{domain}, {name}", colour, strength), row, 1
             )
+        label = f"<b>{domain}</b>: {mine['selected'].sum():,} of {len(mine):,} selected"
         if cuts and domain in cuts:
-            label = {"annotation_text": f"cut {cuts[domain]:.2f}", "annotation_font_size": 11}
-            figure.add_vline(x=cuts[domain], line=MARK, row=row, col=1, **label)
-        figure.update_yaxes(title={"text": domain, "font": {"color": colour}}, row=row, col=1)
-    figure.update_layout(barmode="overlay", bargap=0.04, showlegend=False)
-    figure.update_yaxes(showticklabels=False, showgrid=False, rangemode="tozero")
-    title = AXIS_NAMES.get(column, column)
-    figure.update_xaxes(title=title, nticks=6, exponentformat="power", row=len(domains), col=1)
-    return _styled(figure, 60 + ROW * len(domains), top=16)
+            figure.add_vline(x=cuts[domain], line=MARK, row=row, col=1)
+            label += f", from {_value(cuts[domain])}"
+        _row_label(figure, row, label, colour)
+        tallest = np.histogram(mine[column].clip(edges[0], edges[-1]), edges)[0].max()
+        _count_axis(figure, row, float(tallest), "windows")
+    figure.update_layout(barmode="overlay", bargap=0.06, showlegend=False)
+    figure.update_xaxes(nticks=6, exponentformat="power")
+    figure.update_xaxes(title=title, row=len(domains), col=1)
+    name = title.partition(" (")[0]
+    return styled(figure, 70 + ROW * len(domains), _distribution_finding(windows, column, name), 26)
 
 
-def scatter(windows: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
-    """DS against DU; selected windows stand out. More than 5,000 windows are sampled evenly."""
+def scatter(
+    windows: pd.DataFrame, palette: Palette | None = None, axes: tuple[str, str] = ("DS", "DU")
+) -> go.Figure:
+    """DS against DU, or what the axes say they are; selected windows are filled.
+
+    `windows`: domain, ds, du, lds, selected. More than 5,000 windows are sampled evenly.
+    """
     figure = go.Figure()
     shown = windows.iloc[:: max(1, -(-len(windows) // MAX_POINTS))]
     palette = palette or colours(windows["domain"])
+    size = 9 if len(shown) < 1_000 else 5
+    names = [axis.partition(" (")[0] for axis in axes]
     for domain in sorted(set(windows["domain"])):
-        for selected, strength, size in ((False, 0.3, 5), (True, 0.95, 7)):
+        for selected, symbol in ((False, "circle-open"), (True, "circle")):
             part = shown[(shown["domain"] == domain) & (shown["selected"] == selected)]
             figure.add_scatter(
                 x=part["du"],
                 y=part["ds"],
                 mode="markers",
-                name=domain,
-                legendgroup=domain,
-                showlegend=selected,
-                marker={"color": palette[domain], "opacity": strength, "size": size},
+                name=f"{domain}, selected" if selected else domain,
+                marker={
+                    "color": palette[domain],
+                    "symbol": symbol,
+                    "size": size + 2 * selected,
+                    "opacity": 1.0 if selected else 0.75,
+                    "line": {"width": 1.4},
+                },
                 customdata=part["lds"],
-                hovertemplate=f"{domain}<br>DS %{{y:.4g}}, DU %{{x:.3g}}"
-                "<br>LDS %{customdata:.3f}<extra></extra>",
+                hovertemplate=f"{domain}<br>{names[0]} %{{y:.4g}}, {names[1]} %{{x:.3g}}"
+                "<br>score %{customdata:.3f}<extra></extra>",
             )
-    figure.update_xaxes(title=AXIS_NAMES["du"], exponentformat="power", nticks=6)
-    figure.update_yaxes(title=AXIS_NAMES["ds"])
-    return _styled(figure, 430)
+    figure.update_xaxes(title=axes[1], exponentformat="power", nticks=6)
+    figure.update_yaxes(title=axes[0], nticks=6)
+    relation = _relation(within_domain(windows, "ds", "du"))
+    return styled(figure, 460, f"{names[0]} and {names[1]} {relation}", top=64)
 
 
-def overlap(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
+def overlap(shares: pd.DataFrame) -> go.Figure:
     """How much of the selection each compared selection has too: name, domain, share."""
-    figure = go.Figure()
-    names = list(dict.fromkeys(shares["name"]))
-    palette = palette or colours(shares["domain"])
-    for name in names:
-        mine = shares.loc[shares["name"] == name, "share"] * 100
-        figure.add_scatter(
-            x=[mine.min(), mine.max()],
-            y=[name, name],
-            mode="lines",
-            line={"color": GRID, "width": 4},
-            showlegend=False,
-            hoverinfo="skip",
+    names, domains = list(dict.fromkeys(shares["name"])), sorted(set(shares["domain"]))
+    table = shares.pivot_table(index="name", columns="domain", values="share").loc[names, domains]
+    table["mean"] = table.mean(axis=1)
+    figure = go.Figure(
+        go.Heatmap(
+            z=100 * table.to_numpy(),
+            x=[*domains, "<b>mean</b>"],
+            y=names,
+            zmin=0,
+            zmax=100,
+            colorscale=SHARES,
+            showscale=False,
+            xgap=3,
+            ygap=3,
+            hovertemplate="%{z:.1f} % of the selection in %{x} are chosen by %{y} too"
+            "<extra></extra>",
         )
-    for domain, mine in shares.groupby("domain"):
-        figure.add_scatter(
-            x=mine["share"] * 100,
-            y=mine["name"],
-            mode="markers",
-            name=domain,
-            marker={"color": palette[str(domain)], "size": 12, "line": {"width": 0}},
-            hovertemplate=f"{domain}: %{{x:.1f}} % in common with %{{y}}<extra></extra>",
-        )
-    figure.update_xaxes(range=[-2, 102], ticksuffix=" %", title="of the selection in common")
-    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], ticksuffix="  ")
-    return _styled(figure, 130 + 30 * len(names))
+    )
+    for (row, column), share in np.ndenumerate(100 * table.to_numpy()):
+        figure.add_annotation(x=column, y=row, text=f"{share:.0f} %", showarrow=False)
+    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix="  ")
+    return styled(figure, 60 + 34 * len(names), _overlap_finding(table["mean"]), top=30)
 
 
 def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
@@ -201,17 +231,22 @@ def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
             name=name,
             orientation="h",
             marker=look,
+            text=[f" {short(tokens)} {name}" for tokens in rows[name]],
+            textposition="outside",
+            cliponaxis=False,
             hovertemplate=f"%{{y}}: %{{x:,}} tokens {name}<extra></extra>",
         )
+    largest = max(float(rows[["planned", "made"]].max().max()), 1.0)
     figure.update_layout(barmode="group", bargap=0.35, bargroupgap=0.12, showlegend=False)
-    figure.update_xaxes(title="tokens, planned (outline) and made", exponentformat="SI")
+    figure.update_xaxes(title="tokens", exponentformat="SI", range=[0, 1.45 * largest], nticks=5)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix="  ")
-    return _styled(figure, 80 + 64 * len(rows))
+    return styled(figure, 80 + 64 * len(rows), _mix_finding(rows))
 
 
 def timing(runs: pd.DataFrame) -> go.Figure:
-    """Seconds and rows per second of each job: job, seconds, rows_in."""
+    """Seconds and rows per second of each job: job, seconds, rows_in; unit where there is one."""
     rates = runs["rows_in"] / runs["seconds"].clip(lower=1e-3)
+    units = runs["unit"] if "unit" in runs else ["rows"] * len(runs)
     figure = go.Figure(
         go.Bar(
             y=runs["job"],
@@ -219,48 +254,147 @@ def timing(runs: pd.DataFrame) -> go.Figure:
             orientation="h",
             marker={"color": PALETTE[0]},
             text=[
-                f"  {s:,.1f} s  \u00b7  {r:,.1f} rows/s"
-                for s, r in zip(runs["seconds"], rates, strict=True)
+                f"  {s:,.1f} s, {r:,.1f} {unit}/s"
+                for s, r, unit in zip(runs["seconds"], rates, units, strict=True)
             ],
             textposition="outside",
             cliponaxis=False,
             hovertemplate="%{y}: %{x:,.1f} s<extra></extra>",
         )
     )
-    figure.update_xaxes(range=[0, 1.9 * max(runs["seconds"].max(), 1e-3)], visible=False)
+    figure.update_xaxes(
+        title="seconds", range=[0, 1.9 * max(runs["seconds"].max(), 1e-3)], nticks=5
+    )
     figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix="  ")
     figure.update_layout(bargap=0.45)
-    return _styled(figure, 60 + 40 * len(runs))
+    total, most = runs["seconds"].sum(), runs.loc[runs["seconds"].idxmax()]
+    share = 100 * most["seconds"] / max(total, 1e-3)
+    finding = f"{most['job']} takes {share:.0f} % of {total:,.0f} seconds of work"
+    return styled(figure, 80 + 40 * len(runs), finding)
 
 
-def attention_map(far: npt.NDArray[Any], n_tokens: int) -> go.Figure:
+def attention_map(
+    far: npt.NDArray[Any], n_tokens: int, k: int, usual: npt.NDArray[Any] | None = None
+) -> go.Figure:
     """A window's far attention, coarse: rows are queries from the top, columns are keys.
 
-    `far` [Q, K]: mean attention mass per cell; drawn on a log scale.
+    `far` [Q, K]: mean attention mass per cell. Drawn against `usual`, the same of other windows,
+    as how many times as much; or by itself on a log scale. The k first queries and last keys,
+    which have nothing far, are left out.
     """
-    steps = np.linspace(0, 1, len(ATTENTION))
-    positions = (np.arange(far.shape[1]) + 0.5) * n_tokens / far.shape[1]
-    rows = (np.arange(far.shape[0]) + 0.5) * n_tokens / far.shape[0]
-    seen = np.where(far > 0, np.log10(np.maximum(far, 1e-30)), np.nan)
+    cells = far.shape[0]
+    kept = slice(int(k * cells / n_tokens), cells), slice(0, cells - int(k * cells / n_tokens))
+    middles = (np.arange(cells) + 0.5) * n_tokens / cells
+    compared, scale = usual is not None, ATTENTION if usual is None else DIFFERENCE
+    alone = np.log10(np.where(far > 0, far, np.nan))
+    seen = alone if usual is None else np.log2(_ratio(far, usual))
+    bar = {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickvals": [-1, -0.5, 0, 0.5, 1],
+        "ticktext": ["0.5", "0.7", "1", "1.4", "2"],
+        "title": {"text": "times the mean", "side": "right"},
+    }
+    if not compared:
+        bar = {"thickness": 10, "title": {"text": "share, 10^x", "side": "right"}}
     figure = go.Figure(
         go.Heatmap(
-            z=seen,
-            x=positions,
-            y=rows,
-            colorscale=list(zip(steps, ATTENTION, strict=True)),
-            showscale=False,
-            hovertemplate="query %{y:,.0f}, key %{x:,.0f}: 10^%{z:.1f}<extra></extra>",
+            z=np.round(seen, 2)[kept],
+            x=np.round(middles[kept[1]]),
+            y=np.round(middles[kept[0]]),
+            zmin=-1 if compared else None,
+            zmax=1 if compared else None,
+            colorscale=list(zip(np.linspace(0, 1, len(scale)), scale, strict=True)),
+            colorbar=bar,
+            hovertemplate="query %{y:,.0f}, key %{x:,.0f}: %{z:.1f}<extra></extra>",
         )
     )
-    figure.update_xaxes(showgrid=False, nticks=4)
-    figure.update_yaxes(autorange="reversed", showgrid=False, nticks=4)
-    return _styled(figure, 240)
+    figure.update_xaxes(title="key (token)", showgrid=False, nticks=4)
+    figure.update_yaxes(title="query (token)", autorange="reversed", showgrid=False, nticks=5)
+    return styled(figure, 300, f"Far attention, {k:,} tokens or more back")
+
+
+def within_domain(windows: pd.DataFrame, one: str, other: str) -> float:
+    """Spearman's rank correlation of two columns within each domain, the mean over domains."""
+    found = [
+        rows[one].rank().corr(rows[other].rank())
+        for _, rows in windows.groupby("domain")
+        if len(rows) > 2 and rows[one].nunique() > 1 and rows[other].nunique() > 1
+    ]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _step_texts(steps: pd.DataFrame) -> Iterator[str]:
+    columns = (steps[name] for name in ("step", "detail", "before", "after"))
+    for step, detail, before, after in zip(*columns, strict=True):
+        lost = before - after
+        tokens = f"\u2212{short(lost)} tokens" if lost else f"{short(after)} tokens"
+        yield f"<b>{step}</b>: {tokens}<br>{detail}"
+
+
+def _flow_finding(steps: pd.DataFrame, lost: pd.Series) -> str:
+    first, last = steps["before"].iloc[0], steps["after"].iloc[-1]
+    share = 100 * last / max(first, 1)
+    worst = steps.loc[lost.idxmax(), "step"]
+    end = f"; most are lost {worst}" if lost.max() else ""
+    return f"{short(last)} of {short(first)} tokens reach the mix ({share:.1f} %){end}"
+
+
+def _distribution_finding(windows: pd.DataFrame, column: str, name: str) -> str:
+    medians = windows.groupby("domain")[column].median().sort_values()
+    if len(medians) < 2 or np.isclose(medians.iloc[0], medians.iloc[-1], atol=1e-12):
+        return f"{name} of {len(windows):,} windows"
+    low, high = medians.index[0], medians.index[-1]
+    return (
+        f"{name} is highest in {high} (median {_value(medians.iloc[-1])}), lowest in {low}"
+        f" ({_value(medians.iloc[0])})"
+    )
+
+
+def _overlap_finding(means: pd.Series) -> str:
+    named = means.drop("random", errors="ignore").drop_duplicates()
+    own = named[named < 1.0]
+    if own.empty:
+        return "Share of the selection that other rules choose too"
+    nearest = own.idxmax()
+    chance = f"; chance gives {100 * means['random']:.0f} %" if "random" in means else ""
+    return (
+        f"The rule that chooses most nearly the same is {nearest} ({100 * own.max():.0f} %){chance}"
+    )
+
+
+def _mix_finding(rows: pd.DataFrame) -> str:
+    made, planned = rows["made"].sum(), rows["planned"].sum()
+    short_of = rows.loc[rows["made"] < 0.95 * rows["planned"], "domain"]
+    end = f"; short of its plan: {', '.join(short_of)}" if len(short_of) else ""
+    return f"The mix holds {short(made)} of {short(planned)} tokens planned{end}"
+
+
+def _relation(agreement: float) -> str:
+    if np.isnan(agreement):
+        return "cannot be compared: one of them is the same for all windows"
+    alike = "much the same" if agreement > 0.3 else "unrelated"
+    how = "opposite" if agreement < -0.3 else alike
+    return f"rank windows in {how} order (Spearman {signed(agreement)})"
+
+
+def _ratio(far: npt.NDArray[Any], usual: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """far / usual where there is any, within half and twice; else nan."""
+    there = usual > 0
+    ratio = np.divide(far, usual, out=np.full(far.shape, np.nan), where=there)
+    clipped: npt.NDArray[np.float64] = np.clip(ratio, 0.5, 2.0)
+    return clipped
+
+
+def _span(documents: pd.DataFrame) -> float:
+    return float(documents["n_tokens"].max() / max(documents["n_tokens"].min(), 1))
 
 
 def _edges(values: pd.Series) -> npt.NDArray[np.float64]:
     """Bin edges over all but the outermost 0.1 % on each side, so that outliers do not squash."""
     low, high = values.quantile(0.001), values.quantile(0.999)
-    return np.linspace(low, high if high > low else low + 1, 61)
+    bins = int(np.clip(3 * np.sqrt(len(values)), 12, 60))
+    return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
 def _bars(
@@ -271,30 +405,38 @@ def _bars(
         x=(edges[1:] + edges[:-1]) / 2,
         y=counts,
         name=name,
-        marker={"color": _faint(colour, strength), "line": {"width": 0}},
+        marker={"color": faint(colour, strength), "line": {"width": 0}},
         hovertemplate=f"%{{y:,}} windows near %{{x:.4g}} ({name})<extra></extra>",
     )
 
 
-def _faint(colour: str, strength: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {strength})"
-
-
-def _styled(figure: go.Figure, height: int, top: int = 36) -> go.Figure:
-    clear = "rgba(0, 0, 0, 0)"
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 8, "r": 16, "t": top, "b": 8},
-        paper_bgcolor=clear,
-        plot_bgcolor=clear,
-        font={"family": FONT, "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "title": None},
-        hoverlabel={"font": {"family": FONT, "size": 13}},
-        dragmode=False,
+def _row_label(figure: go.Figure, row: int, text: str, colour: str) -> None:
+    """A small multiple's name above its left corner, in its colour."""
+    axis = "y" if row == 1 else f"y{row}"
+    figure.add_annotation(
+        text=text,
+        x=0,
+        xref="paper",
+        y=1,
+        yref=f"{axis} domain",
+        xanchor="left",
+        yanchor="bottom",
+        showarrow=False,
+        font={"color": colour},
+        name="own colour",
     )
-    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticks": ""}
-    figure.update_xaxes(**axis, title_standoff=10)
-    figure.update_yaxes(**axis, title_standoff=10)
-    return figure
+
+
+def _count_axis(figure: go.Figure, row: int, largest: float, unit: str) -> None:
+    figure.update_yaxes(
+        title=unit,
+        dtick=whole_ticks(largest),
+        range=[0, max(largest, 1) * 1.08],
+        tickformat=",d",
+        row=row,
+        col=1,
+    )
+
+
+def _value(x: float) -> str:
+    return (f"{x:.2f}" if 0.1 <= abs(x) < 1000 else f"{x:.3g}").replace("-", "\u2212")

@@ -1,5 +1,6 @@
 """Windows that share a long run of words with an evaluation set."""
 
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from pyspark.sql import DataFrame
@@ -7,7 +8,7 @@ from pyspark.sql import functions as F
 
 from longattn.udfs.text.ngrams import Hashes, distinct_ngrams, judged_batches
 
-JUDGED_DDL = "window_id string, domain string, contaminated boolean"
+JUDGED_DDL = "window_id string, domain string, evaluation string, contaminated boolean"
 
 
 def evaluation_ngrams(items: DataFrame, n: int) -> Hashes:
@@ -20,27 +21,42 @@ def evaluation_ngrams(items: DataFrame, n: int) -> Hashes:
     return distinct_ngrams(texts, n)
 
 
-def judged(windows: DataFrame, documents: DataFrame, evaluation: Hashes, n: int) -> DataFrame:
-    """Rows (window_id, domain, contaminated): whether a window shares n words in a row.
+def judged(
+    windows: DataFrame, documents: DataFrame, known: Mapping[str, Hashes], n: int
+) -> DataFrame:
+    """Rows (window_id, domain, evaluation, contaminated): whether they share n words in a row.
 
-    A packed window is contaminated when any of its documents is, wherever in the document.
+    `known`: hashes of each evaluation. A packed window is contaminated when any of its documents
+    is, wherever in the document.
     """
     places = _places(windows).groupBy("doc_id").agg(F.collect_list("place").alias("places"))
     texts = documents.select("doc_id", "text").join(places, "doc_id").select("text", "places")
-    judge = partial(judged_batches, known=evaluation, n=n)
-    found = texts.mapInArrow(judge, JUDGED_DDL)
-    return found.groupBy("window_id", "domain").agg(F.max("contaminated").alias("contaminated"))
+    found = texts.mapInArrow(partial(judged_batches, known=known, n=n), JUDGED_DDL)
+    keys = ("window_id", "domain", "evaluation")
+    return found.groupBy(*keys).agg(F.max("contaminated").alias("contaminated"))
 
 
-def clean(rows: DataFrame, contamination: DataFrame, evaluation: str) -> DataFrame:
-    """Rows whose window is not contaminated by the named evaluation."""
-    bad = contamination.where((F.col("evaluation") == evaluation) & F.col("contaminated"))
+def contaminated(contamination: DataFrame, evaluations: Collection[str]) -> DataFrame:
+    """Rows (window_id, domain, evaluation) of the windows that one of the evaluations names."""
+    mine = F.col("evaluation").isin(*evaluations) & F.col("contaminated")
+    return contamination.where(mine).select("window_id", "domain", "evaluation")
+
+
+def clean(rows: DataFrame, bad: DataFrame) -> DataFrame:
+    """Rows whose window is not one of `contaminated`."""
     return rows.join(bad.select("window_id"), "window_id", "left_anti").select(*rows.columns)
 
 
-def unjudged(windows: DataFrame, contamination: DataFrame, evaluation: str) -> DataFrame:
-    """Windows of which it is not known yet."""
-    done = contamination.where(F.col("evaluation") == evaluation).select("window_id")
+def unjudged(
+    windows: DataFrame, contamination: DataFrame, evaluations: Collection[str]
+) -> DataFrame:
+    """Windows that were not compared with every one of the evaluations yet."""
+    done = (
+        contamination.where(F.col("evaluation").isin(*evaluations))
+        .groupBy("window_id")
+        .agg(F.count("*").alias("judged"))
+        .where(F.col("judged") == len(evaluations))
+    )
     return windows.join(done, "window_id", "left_anti")
 
 

@@ -71,6 +71,13 @@ def gpu_profile(spark: SparkSession, gpus_per_task: float) -> "ResourceProfile |
     return ResourceProfileBuilder().require(request).build
 
 
+def contaminated_windows(windows: DataFrame, bad: DataFrame) -> DataFrame:
+    """Windows that are in `bad` (window_id, evaluation), with the reason and the evaluations."""
+    sets = F.array_join(F.array_sort(F.collect_list("evaluation")), ", ").alias("detail")
+    named = bad.groupBy("window_id").agg(sets)
+    return windows.join(named, "window_id").withColumn("reason", F.lit("contaminated"))
+
+
 def as_rejects(refused: DataFrame) -> DataFrame:
     """Refused windows (domain, window_id, scorer, reason, detail) as rows of `rejects`."""
     return refused.select(

@@ -5,8 +5,9 @@ from typing import Any
 from rich.table import Table
 
 from longattn.etl.jobs import JOBS
-from longattn.etl.show import human_bytes, new_table
+from longattn.etl.show import human_bytes, new_table, told
 from longattn.etl.views.status import Status
+from longattn.udfs.scorers.meaning import meaning_of
 
 MARKS = {"done": "[green]done[/]", "running": "[yellow]running[/]"}
 
@@ -34,6 +35,7 @@ def jobs_table(found: Status) -> Table:
             continue
         run = found.jobs[name]
         refused = "  ".join(f"{reason} {rows:,}" for reason, rows in run["refused"].items())
+        refused += told(run["metrics"]).replace(", ", "  ")
         balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
         mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
         counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
@@ -49,8 +51,9 @@ def pending_words(pending: dict[str, Any]) -> str:
 
 
 def scorers_table(found: Status) -> Table:
-    """What each scorer has scored."""
-    table = new_table("Scorers", "scorer", ">windows", ">tokens", "first", "last")
+    """What each scorer measures, and has scored."""
+    table = new_table("Scorers", "scorer", ">windows", ">tokens", "first", "last", "measures")
     for name, row in found.scorers.items():
-        table.add_row(name, f"{row['windows']:,}", f"{row['tokens']:,}", row["first"], row["last"])
+        counts = f"{row['windows']:,}", f"{row['tokens']:,}", row["first"], row["last"]
+        table.add_row(name, *counts, meaning_of(name).measures)
     return table

@@ -13,6 +13,7 @@ from longattn.etl.export.samples import copies
 from longattn.etl.jobs.export import targets_of
 from longattn.etl.run.context import Context
 from longattn.udfs.errors import UserError
+from longattn.udfs.scorers.meaning import meaning_of
 
 EXCERPT = 300  # characters of the text shown
 
@@ -103,11 +104,15 @@ def _lines(found: Trace) -> Iterator[str]:
 
 
 def _score_line(row: Row) -> str:
-    return f"score      DS {row['ds']:.6g}, DU {row['du']:.6g} by {row['scorer']}"
+    """LongAttn's are DS and DU; of another scorer, its number by its own name."""
+    if row["scorer"].startswith("longattn:"):
+        return f"score      DS {row['ds']:.6g}, DU {row['du']:.6g} by {row['scorer']}"
+    meaning = meaning_of(row["scorer"])
+    return f"score      {meaning.name} {row['ds']:.6g} ({meaning.unit}) by {row['scorer']}"
 
 
 def _selection_line(row: Row) -> str:
     if row["lds"] is None:
         return f"selection  {row['selection']}: packed, {row['copies']} copies"
     place = f"rank {row['rank']:,}, percentile {row['percentile']:.2f}, {row['copies']} copies"
-    return f"selection  {row['selection']}: LDS {row['lds']:.4f}, {place}"
+    return f"selection  {row['selection']}: score {row['lds']:.4f}, {place}"

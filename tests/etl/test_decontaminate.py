@@ -10,6 +10,7 @@ import pytest
 from longattn.etl.jobs import score, windows
 from longattn.etl.jobs import selection as select
 from longattn.etl.run.context import Context
+from longattn.etl.show import told
 from longattn.etl.stages import decontaminate as stage
 from longattn.etl.tables.schema import DOCUMENTS
 from longattn.udfs.errors import SourceError, TableError
@@ -31,9 +32,20 @@ def test_a_window_is_judged_by_its_own_text_and_a_packed_one_by_its_documents(sp
     names_ = "window_id string, domain string, doc_id string, start_char bigint, end_char bigint"
     segments = "segments array<struct<doc_id:string,start_token:bigint,n_tokens:int>>"
     frame = spark.createDataFrame(rows, f"{names_}, {segments}")
-    known = stage.evaluation_ngrams(evaluation, 8)
-    found = stage.judged(frame, documents, known, 8).where("contaminated").collect()
-    assert sorted(row["window_id"] for row in found) == ["p1", "w2"]
+    words = spark.createDataFrame([(" ".join(FILLER.split()[2:10]),)], "text string")
+    known = {
+        "quiz": stage.evaluation_ngrams(evaluation, 8),
+        "filler": stage.evaluation_ngrams(words, 8),
+        "empty": stage.evaluation_ngrams(words.limit(0), 8),
+    }
+    judged = stage.judged(frame, documents, known, 8).collect()
+    assert len(judged) == len(rows) * len(known)
+    hits = {
+        name: {r["window_id"] for r in judged if r["evaluation"] == name and r["contaminated"]}
+        for name in known
+    }
+    # both documents hold the filler; w2 and w3 are cut so that they hold none of these words
+    assert hits == {"quiz": {"p1", "w2"}, "filler": {"w1", "w4", "p1", "p2"}, "empty": set()}
 
 
 @pytest.fixture
@@ -70,15 +82,24 @@ def test_contaminated_windows_are_neither_scored_nor_selected(
 
     outcome = windows.run(context.fresh())
     assert outcome.balances and outcome.metrics["contaminated_windows"] == 1
-    assert score.run(context.fresh()).rows_in == 3  # of four tiles the third holds the question
+    assert outcome.metrics["contaminated/one"] == 1
+    scored = score.run(context.fresh())  # of four tiles the third holds the question
+    assert (scored.rows_in, scored.rows_out, scored.refused) == (4, 3, {"contaminated": 1})
+    assert scored.balances
+    refused = context.tables["rejects"].read().where("reason = 'contaminated'").collect()
+    assert [row["detail"].split(":")[0] for row in refused] == ["one"]
     assert select.run(context.fresh()).rows_in == 3
 
     more = make(*files)
     with pytest.raises(TableError, match="run `longattn windows`"):
         select.run(more.fresh())
-    assert windows.run(more.fresh()).metrics["contaminated_windows"] == 2
-    assert score.run(more.fresh()).rows_in == 0
-    assert select.run(more.fresh()).rows_in == 2
+    metrics = windows.run(more.fresh()).metrics
+    assert metrics["contaminated_windows"] == 2
+    assert told(metrics) == ", contaminated by one 1, two 1"
+    assert score.run(more.fresh()).rows_in == 0  # one was scored before, the other is refused
+    chosen = select.run(more.fresh())
+    assert (chosen.rows_in, chosen.rows_out, chosen.refused["contaminated"]) == (3, 2, 1)
+    assert chosen.balances
     assert select.run(context.fresh()).rows_in == 3
 
 

@@ -1,122 +1,61 @@
 """Figures draw what their frames say, and the page holds all it needs."""
 
+import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from longattn.etl.report import figures
-from longattn.etl.report.page import Example, Page, render
+from longattn.etl.report import figures, picture, samples, scorers
+from longattn.etl.report.build import build
+from longattn.etl.report.flow import steps
+from longattn.etl.report.page import Page, render
+from longattn.etl.report.style import colours, finding, whole_ticks
+from longattn.udfs.pictures.links import repeats
+from longattn.udfs.scorers.meaning import MEANINGS, meaning_of
+from longattn.udfs.scorers.registry import SCORERS
+from tests import report_pages
 
 
 @pytest.fixture
 def windows() -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    parts = []
-    for i, domain in enumerate(("arxiv", "book", "code")):
-        n = (900, 700, 500)[i]
-        frame = pd.DataFrame({"domain": domain, "ds": rng.gamma(6, 0.02 + 0.006 * i, n)})
-        frame["du"] = -rng.lognormal(-18 + 0.3 * i, 0.4, n)
-        frame["lds"] = rng.normal(0, 1.1, n) + 0.3 * rng.exponential(1, n)
-        frame["selected"] = frame["lds"] >= frame["lds"].quantile(0.875)
-        parts.append(frame)
-    return pd.concat(parts, ignore_index=True)
+    return report_pages.facts().own
 
 
-@pytest.fixture
-def runs() -> pd.DataFrame:
-    columns = ["job", "rows_in", "rows_out", "refused", "seconds"]
-    data = [
-        ("ingest", 1294, 1260, {"missing_text": 30, "broken_json": 4}, 12.1),
-        ("dedup", 1260, 1108, {"exact": 52, "near": 100}, 33.7),
-        ("windows", 1108, 921, {"too_short": 187}, 40.2),
-        ("score", 2100, 2100, {}, 300.5),
-        ("select", 2100, 250, {"below_cut": 1837, "no_room_in_mix": 13}, 9.4),
-        ("export", 500, 500, {}, 7.9),
-    ]
-    return pd.DataFrame(data, columns=columns)
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return report_pages.page()
 
 
-@pytest.fixture
-def page(windows: pd.DataFrame, runs: pd.DataFrame) -> Page:
-    cuts = windows[windows["selected"]].groupby("domain")["lds"].min().to_dict()
-    bins = pd.DataFrame(
-        [(d, 2.0 ** (10 + i / 2), 40 - abs(12 - i) * 3) for d in cuts for i in range(22)],
-        columns=["domain", "n_tokens", "documents"],
-    )
-    shares = pd.DataFrame(
-        [
-            (n, d, min(1.0, 0.12 + 0.15 * i + 0.05 * j))
-            for i, n in enumerate(COMPARED)
-            for j, d in enumerate(cuts)
-        ],
-        columns=["name", "domain", "share"],
-    )
-    planned = pd.DataFrame(
-        {
-            "domain": list(cuts),
-            "planned": [3_000_000] * 3,
-            "made": [2_990_080, 2_981_888, 1_638_400],
-        }
-    )
-    far = np.tril(np.random.default_rng(1).random((24, 24)) ** 6)
-    example = Example(
-        window_id="3f9a17c04be2d815",
-        domain="book",
-        lds=3.21,
-        ds=0.2,
-        du=-1.2e-8,
-        source="books.jsonl, record 12",
-        text="It was a dull <evening>, and Anne had no wish to go & meet them.\n" * 6,
-        map_figure=figures.attention_map(far, 32_768),
-    )
-    return Page(
-        title="What was selected, and why",
-        subtitle="selection 0123456789abcdef by llama@3f2a, windows longattn-32768",
-        generated="2026-11-23 22:00 UTC",
-        key_figures=[
-            ("1,294", "records", "3 domains"),
-            ("1,108", "documents", "152 duplicates removed"),
-            ("2,100", "windows scored", "32,768 tokens each"),
-            ("250", "windows in the mix", "11.9 % of them"),
-            ("7.6 M", "tokens in the mix", "of 9.0 M planned"),
-            ("6 min", "of work", "6 jobs"),
-        ],
-        domains=figures.colours(cuts),
-        figures={
-            "funnel": figures.funnel(runs),
-            "lengths": figures.lengths(bins, 32_768),
-            "lds": figures.distribution(windows, "lds", cuts),
-            "ds": figures.distribution(windows, "ds"),
-            "du": figures.distribution(windows, "du"),
-            "scatter": figures.scatter(windows),
-            "overlap": figures.overlap(shares),
-            "mix": figures.mix(planned),
-            "timing": figures.timing(runs),
-        },
-        best=[example, example],
-        worst=[example],
-        runs=[
-            row | {"started": "2026-11-23 21:00", "refused_text": ""}
-            for row in runs.to_dict("records")
-        ],
-        notes={"lds": "Sampled to 2,100 windows."},
-        versions={"scores": 3},
-        config=json.dumps({"seed": 0}, indent=2),
-    )
+class TestFlow:
+    def test_what_is_left_of_a_step_is_given_to_the_next(self) -> None:
+        rows = steps(report_pages.document_fates(), report_pages.window_fates())
+        assert rows["after"].iloc[0] == 10_000_000 + 300_000 + 300_000  # a token is 4 characters
+        cut = rows.index[rows["step"] == "windows"][0]
+        for part in (rows.iloc[:cut], rows.iloc[cut:]):
+            assert part["before"].iloc[1:].tolist() == part["after"].iloc[:-1].tolist()
+        assert rows["after"].iloc[-1] == 1_200_000
 
+    def test_tails_are_what_windows_leave_of_documents(self) -> None:
+        rows = steps(report_pages.document_fates(), report_pages.window_fates())
+        (tail,) = rows[rows["step"].str.contains("tails")].to_dict("records")
+        held = 48_000 + 8_300_000 + 104_000 + 1_200_000 - 400_000
+        assert tail["before"] - tail["after"] == 10_000_000 - held
 
-COMPARED = ("random", "length", "ds", "du", "alpha=0", "alpha=1")
+    def test_bars_show_what_is_left_and_what_is_lost(self) -> None:
+        rows = steps(report_pages.document_fates(), report_pages.window_fates(), {"broken": 4})
+        drawn = figures.flow(rows)
+        left, lost = (np.asarray(bar.x) for bar in drawn.data)
+        assert (left + lost).tolist() == rows["before"].tolist()
+        assert len(drawn.layout.annotations) == len(rows)
+        assert "4 records refused before" in drawn.layout.annotations[0].text
+        assert finding(drawn).startswith("1.2 M of 10.6 M tokens reach the mix (11.3 %)")
 
 
 class TestFigures:
-    def test_the_funnel_loses_no_row(self, runs: pd.DataFrame) -> None:
-        drawn = figures.funnel(runs)
-        totals = np.sum([bar.customdata for bar in drawn.data], axis=0)
-        assert totals.tolist() == runs["rows_in"].tolist()
-
     def test_distributions_count_every_window(self, windows: pd.DataFrame) -> None:
         drawn = figures.distribution(windows, "lds", {"book": 1.0})
         counts = {bar.name: int(np.sum(bar.y)) for bar in drawn.data}
@@ -130,18 +69,102 @@ class TestFigures:
         bar = figures.distribution(equal, "ds").data[0]
         assert np.sum(bar.y) == 2
 
+    def test_counts_have_whole_ticks(self) -> None:
+        for largest in (1, 2, 3, 7, 13, 44, 99, 1_234):
+            step = whole_ticks(largest)
+            assert step == int(step) and largest / step <= 5
+
     def test_a_large_scatter_is_sampled(self, windows: pd.DataFrame) -> None:
         many = pd.concat([windows] * 6, ignore_index=True)
         points = sum(len(trace.x) for trace in figures.scatter(many).data)
         assert figures.MAX_POINTS / 2 < points <= figures.MAX_POINTS
 
     def test_a_domain_has_one_colour(self) -> None:
-        assert figures.colours(["b", "a"]) == figures.colours(["a", "b", "b"])
+        assert colours(["b", "a"]) == colours(["a", "b", "b"])
 
     def test_mix_draws_planned_and_made(self) -> None:
         shares = pd.DataFrame({"domain": ["a"], "planned": [10], "made": [7]})
         drawn = figures.mix(shares)
         assert {bar.name: list(bar.x) for bar in drawn.data} == {"planned": [10], "made": [7]}
+        assert finding(drawn) == "The mix holds 7 of 10 tokens planned; short of its plan: a"
+
+    def test_no_domain_hides_another_in_overlap(self) -> None:
+        rows = [(name, d, 0.5) for name in ("random", "ds") for d in "abc"]
+        drawn = figures.overlap(pd.DataFrame(rows, columns=["name", "domain", "share"]))
+        assert [note.text for note in drawn.layout.annotations] == ["50 %"] * 8
+
+    def test_a_map_leaves_out_what_cannot_be_far(self) -> None:
+        far = np.tril(np.ones((20, 20)), -5)
+        drawn = figures.attention_map(far, 200, 50).data[0]
+        assert np.shape(drawn.z) == (15, 15)
+        assert (min(drawn.y), max(drawn.x)) == (55, 145)
+
+    def test_relative_maps_say_how_many_times_the_mean(self) -> None:
+        far = np.tril(np.ones((20, 20)), -5)
+        drawn = figures.attention_map(2 * far, 200, 50, far).data[0]
+        assert np.nanmax(drawn.z) == np.nanmin(drawn.z) == 1.0  # log2 of 2
+        assert drawn.colorbar.title.text == "times the mean"
+
+    def test_every_figure_says_what_it_shows_and_names_its_axes(self, page: Page) -> None:
+        for name, figure in page.figures.items():
+            assert len(finding(figure)) > 20, name
+            titles = [axis.title.text for axis in figure.select_xaxes() if axis.title.text]
+            assert titles or name == "overlap", name
+
+
+class TestScorers:
+    def test_every_scorer_has_words(self) -> None:
+        assert set(SCORERS) <= set(MEANINGS)
+        assert meaning_of("recall:n=6:k=1024") is MEANINGS["recall"]
+        assert meaning_of("other:1").name == "other"
+
+    def test_agreement_is_spearmans_within_domains(self) -> None:
+        """A scorer that ranks each domain in reverse, with domains far apart."""
+        frame = pd.DataFrame({"window_id": list("abcdef"), "domain": ["x"] * 3 + ["y"] * 3})
+        one = frame.assign(scorer="longattn:1", value=[1, 2, 3, 101, 102, 103])
+        other = frame.assign(scorer="recall:1", value=[3, 2, 1, 103, 102, 101])
+        points = pd.concat([one, other]).assign(selected=False)
+        rows = scorers.side_by_side(points, "longattn:1", set(), {})
+        assert [row.version for row in rows] == ["longattn:1", "recall:1"]
+        assert rows[1].agreement == -1.0 and np.isnan(rows[0].agreement)
+
+    def test_common_is_the_share_of_the_selection(self) -> None:
+        facts = report_pages.facts()
+        rows = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
+        found = {row.meaning.name: row for row in rows}
+        assert found["LDS"].common == 1.0 and found["LDS"].seconds == 0.25
+        recall = facts.points[facts.points["scorer"] == report_pages.RECALL]
+        both = set(recall.loc[recall["selected"], "window_id"]) & facts.selected
+        assert found["far recall"].common == len(both) / len(facts.selected)
+        assert scorers.finding(rows).startswith("LDS and far recall agree at 0.9")
+
+    def test_others_choose_as_many_of_each_domain(self) -> None:
+        frame = pd.DataFrame({"domain": ["a"] * 4 + ["b"] * 4, "ds": [4, 3, 2, 1, 1, 2, 3, 4]})
+        frame = frame.assign(scorer="recall:1", du=0.0, window_id=list("abcdefgh"))
+        chosen = scorers.chosen(scorers.ranked(frame, 0.5), pd.Series({"a": 1, "b": 2}))
+        assert frame.loc[chosen, "window_id"].tolist() == ["a", "g", "h"]
+
+
+class TestSamples:
+    def test_both_ends_and_both_sides_of_the_cut_are_shown(self) -> None:
+        values = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
+        points = pd.DataFrame({"window_id": list("abcdef"), "domain": "x", "scorer": "r:1"})
+        points = points.assign(value=values, selected=[True] * 3 + [False] * 3)
+        assert samples.to_show(points, 1) == ["a", "f", "c", "d"]
+        assert set(samples.to_show(points, 5)) == set("abcdef")
+
+    def test_the_page_is_bounded(self) -> None:
+        points = report_pages.points()
+        assert len(samples.to_show(points, 10_000)) == samples.MOST
+        ids = np.zeros(100_000, np.int64)
+        link = repeats(np.tile(np.arange(5000), 3), 1024, 1)[0]
+        (passage,) = samples.passages(ids, [link], lambda ids: "x" * len(ids))
+        assert len("".join(passage["here"])) <= samples.LONGEST + 2 * samples.AROUND + 2
+
+    def test_a_window_stands_by_each_scorer(self) -> None:
+        points = report_pages.points()
+        (standings,) = samples.standings(points, ["w00000"]).values()
+        assert [s.scorer for s in standings] == sorted(set(points["scorer"]), key=len, reverse=True)
 
 
 class TestPage:
@@ -150,20 +173,70 @@ class TestPage:
         assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", own)
         assert "@import" not in own
 
-    def test_text_is_escaped(self, page: Page) -> None:
+    def test_samples_are_plain_text_in_the_page(self, page: Page) -> None:
         html = render(page)
-        assert "a dull &lt;evening&gt;" in html
-        assert "a dull <evening>" not in html
+        held = re.search(r'id="samples">(.*?)</script>', html, re.DOTALL)
+        assert held and "<evening>" not in held[1]
+        first = json.loads(held[1])[0]
+        assert "a dull <evening>" in first["beginning"]
+        assert first["links"]["repeats"][0]["here"][1] == "<t60> <t61> <t62>"
+        assert first["by"][report_pages.LONGATTN][2] in (True, False)
 
     def test_no_figure_closes_its_script(self, page: Page) -> None:
         hostile = figures.mix(
             pd.DataFrame({"domain": ["</script><b>"], "planned": [1], "made": [1]})
         )
-        html = render(Page(**{**vars(page), "figures": {"mix": hostile, "funnel": hostile}}))
+        html = render(replace(page, figures={"mix": hostile, "flow": hostile}))
         assert "</script><b>" not in html
 
     def test_what_there_is_nothing_of_has_no_section(self, page: Page) -> None:
-        bare = {name: page.figures[name] for name in ("funnel", "timing", "lds")}
-        html = render(Page(**{**vars(page), "figures": bare, "best": [], "worst": []}))
+        bare = {name: page.figures[name] for name in ("flow", "timing", "lds")}
+        html = render(replace(page, figures=bare, samples=[], contamination=[]))
         assert 'id="lengths"' not in html
         assert 'id="windows"' not in html
+        assert "evaluation set" not in html
+
+    def test_hits_stand_by_evaluation_set(self, page: Page) -> None:
+        assert [(row["set"], row["windows"]) for row in page.contamination] == [
+            ("gsm8k", 4),
+            ("mmlu", 2),
+        ]
+
+    def test_exports_say_how_many_formats_there_are(self, page: Page) -> None:
+        units = {run["job"]: run["unit"] for run in page.runs}
+        assert units["export"] == "samples: 150 in each of 2 formats"
+
+    def test_a_score_is_named_for_what_it_is(self) -> None:
+        facts = report_pages.facts()
+        recall = facts.points.assign(
+            scorer=facts.points["scorer"].replace(
+                {report_pages.LONGATTN: report_pages.RECALL, report_pages.RECALL: "other:1"}
+            )
+        )
+        other = build(
+            replace(facts, scorer=report_pages.RECALL, points=recall, score=meaning_of("recall")),
+            [],
+        )
+        html = re.sub(r"<script.*?</script>", "", render(other), flags=re.DOTALL)
+        assert "far recall" in html
+        assert "LDS" not in html
+        assert "ds" not in other.figures
+
+
+class TestPictures:
+    def test_marks_are_drawn_where_plotly_has_them(self) -> None:
+        """The share of blue pixels in the picture of one bar is that of the bar in its panel."""
+        from matplotlib.image import imread
+
+        shares = pd.DataFrame({"domain": ["a"], "planned": [0], "made": [100]})
+        figure = figures.mix(shares)
+        pixels = imread(io.BytesIO(picture.as_png(figure)))[..., :3]
+        blue = np.isclose(pixels, [0x4C / 255, 0x7F / 255, 0xD9 / 255], atol=0.02).all(-1)
+        columns = np.flatnonzero(blue.any(0))
+        # the axis reaches to 1.45 times the bar, over 0.88 of the picture's nine inches
+        assert np.ptp(columns) == pytest.approx(0.88 * 9 * picture.DPI / 1.45, rel=0.02)
+
+    def test_every_figure_of_the_report_has_one(self, page: Page) -> None:
+        maps = [sample.map_figure for sample in page.samples]
+        for figure in (*page.figures.values(), *maps[:1]):
+            assert picture.as_png(figure).startswith(b"\x89PNG")

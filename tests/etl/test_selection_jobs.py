@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from longattn.etl import config as config_module
 from longattn.etl import names
 from longattn.etl.inputs import candidates, current
+from longattn.etl.inputs.candidates import cached, considered
 from longattn.etl.jobs import export as export_job
 from longattn.etl.jobs import report as report_job
 from longattn.etl.jobs import run_job
@@ -108,7 +109,8 @@ def corpus(config: Any) -> dict[str, list[dict[str, Any]]]:
         packed |= {"windowing": names.packing(config), "token_ids": [i] * LENGTH}
         packed["segments"] = [("d01", 0, 20), ("d03", 0, 12)]
         tables["windows"].append(packed)
-    tables["duplicates"].append({"doc_id": "d00", "kept_id": "d02", "domain": "book"})
+    duplicate = {"doc_id": "d00", "kept_id": "d02", "domain": "book", "method": "exact"}
+    tables["duplicates"].append(duplicate)
     return tables
 
 
@@ -235,22 +237,43 @@ class TestReport:
     def test_the_page_shows_the_selection(self, context: Context, root: Path) -> None:
         drawn: list[int] = []
 
-        def attention(token_ids: list[int]) -> Any:
+        def attention(token_ids: Any) -> Any:
             drawn.append(len(token_ids))
-            return np.tril(np.ones((4, 4)))
+            return np.tril(np.ones((4, 4))), [], 8
 
         page = report_job.make_page(context, attention)
         name, rows = current.current_selection(context)
         assert name in page.subtitle
-        best = [e.window_id for e in page.best]
-        top = [
-            r["window_id"]
-            for r in rows.where("rank = 1 and lds is not null").orderBy("domain").collect()
-        ]
-        assert best == top
-        assert all(e.text in TEXT * 2 for e in page.best + page.worst)
-        assert drawn == [LENGTH] * 4
-        assert {"funnel", "lengths", "lds", "overlap", "mix"} <= set(page.figures)
+        shown = {sample.window_id: sample for sample in page.samples}
+        best = rows.where("rank = 1 and lds is not null").collect()
+        assert {row["window_id"] for row in best} <= set(shown)
+        chosen = {r["window_id"] for r in rows.where("copies > 0").collect()}
+        for window_id, sample in shown.items():
+            assert sample.standings[0].selected == (window_id in chosen)
+            record = int(window_id[1:3]) + 1
+            assert sample.provenance["file"].endswith(f"s.jsonl, record {record}")
+        assert drawn == [LENGTH] * len(shown) and len(shown) == 8  # best, worst, about the cut
+        assert {"flow", "lengths", "lds", "overlap", "mix"} <= set(page.figures)
+
+    def test_the_flow_accounts_for_every_window(self, context: Context) -> None:
+        with cached(considered(context)) as rows:
+            facts = report_job.gather(context, rows)
+        run = context.tables["runs"].read().where("job = 'select'").first()
+        counts = facts.windows.groupby("fate")["windows"].sum().to_dict()
+        assert counts["in the mix"] == run["rows_out"]
+        assert counts["below the cut"] == run["refused"]["below_cut"]
+        assert sum(counts.values()) == 2 * N_DOCS + 3
+        assert facts.documents.set_index("fate")["documents"].to_dict() == {"exact": 1, "kept": 11}
+
+    def test_every_scorer_of_the_root_is_beside_the_others(self, context: Context) -> None:
+        mine = context.tables["scores"].read().where(F.col("domain") == "book")
+        other = mine.withColumns({"scorer": F.lit("recall:1"), "ds": -F.col("ds")})
+        context.tables.append("scores", other)
+        page = report_job.make_page(context.fresh())
+        found = {row.version: row for row in page.scorers}
+        assert found["recall:1"].windows == N_DOCS - 2  # the duplicate's two are left out
+        assert "scorer recall" in page.figures["overlap"].to_json()
+        assert any(s.scorer == "recall:1" for sample in page.samples for s in sample.standings)
 
     def test_the_job_writes_one_file(self, context: Context, root: Path) -> None:
         assert run_job("report", context).outcome is not None

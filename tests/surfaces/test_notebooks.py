@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from deltalake import DeltaTable
 
 from longattn.etl.jobs import JOBS
 from tests.surfaces.corpus import DOMAINS, REPO, make_config
-from tests.surfaces.dbutils import NotebookExit, install
 
-nbrun = pytest.importorskip("tests.surfaces.nbrun", reason="install the extra `notebooks`")
+sys.path.insert(0, str(REPO / "bin"))
+run_notebook = pytest.importorskip("run_notebook", reason="install the extra `notebooks`")
+dbutils = pytest.importorskip("dbutils")
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.py"))
 
 
@@ -32,15 +35,18 @@ def pipeline(config: Path) -> dict[str, int]:
 
 
 def run(notebook: str, /, **widgets: str) -> Any:
-    executed, value = nbrun.run(REPO / "notebooks" / f"{notebook}.py", widgets)
+    executed, value = run_notebook.run(REPO / "notebooks" / f"{notebook}.py", widgets)
     run.outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert not any(output["output_type"] == "error" for output in run.outputs)
     return json.loads(value)
 
 
 def figures() -> int:
-    """Plotly figures among the outputs of the notebook that ran last."""
-    shown = (output.get("data", {}) for output in run.outputs)
-    return sum("application/vnd.plotly.v1+json" in data for data in shown)
+    """Plotly figures, each with its PNG beside it, that the notebook that ran last has shown."""
+    shown = [output.get("data", {}) for output in run.outputs]
+    drawn = [data for data in shown if "application/vnd.plotly.v1+json" in data]
+    assert all(b64decode(data["image/png"]).startswith(b"\x89PNG") for data in drawn)
+    return len(drawn)
 
 
 def highest(config: Path, domain: str, column: str) -> str:
@@ -52,7 +58,7 @@ def highest(config: Path, domain: str, column: str) -> str:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_is_text_or_python(path: Path) -> None:
-    notebook = nbrun.to_notebook(path.read_text())
+    notebook = run_notebook.to_notebook(path.read_text())
     kinds = [cell.cell_type for cell in notebook.cells]
     assert kinds[0] == "markdown"
     assert kinds.count("markdown") >= 3
@@ -65,7 +71,7 @@ def test_every_cell_is_text_or_python(path: Path) -> None:
 def test_the_first_cell_explains_every_widget(path: Path) -> None:
     source = path.read_text()
     widgets = set(re.findall(r'dbutils\.widgets\.\w+\(\s*"(\w+)",', source))
-    header = nbrun.to_notebook(source).cells[0].source
+    header = run_notebook.to_notebook(source).cells[0].source
     rows = re.findall(r"(?m)^\| ([\w, ]+) \|", header.split("| widget |")[1])
     explained = {name.strip() for row in rows for name in row.split(",")}
     assert widgets == explained
@@ -79,18 +85,29 @@ def test_the_wheel_installed_is_the_one_that_dist_builds(path: Path) -> None:
     assert f"# MAGIC %pip install --quiet {wheel}\n" in path.read_text()
 
 
+def test_an_exit_is_no_error(tmp_path: Path) -> None:
+    source = "# Databricks notebook source\nprint('so far')\ndbutils.notebook.exit('well')\n"
+    path = tmp_path / "tiny.py"
+    path.write_text(source)
+    executed, value = run_notebook.run(path, {})
+    (cell,) = executed.cells
+    assert value == "well"
+    assert [output["output_type"] for output in cell.outputs] == ["stream", "stream"]
+    assert cell.outputs[-1]["text"] == "Notebook exited: well\n"
+
+
 def test_other_sources_are_no_notebooks() -> None:
     with pytest.raises(ValueError, match="not a Databricks notebook"):
-        nbrun.to_notebook("print(1)\n")
+        run_notebook.to_notebook("print(1)\n")
 
 
 def test_the_stand_in_refuses_what_databricks_would() -> None:
     notebook: dict[str, Any] = {}
-    install(notebook, {"job": "scoer", "lost": "1"})
+    dbutils.install(notebook, {"job": "scoer", "lost": "1"})
     widgets = notebook["dbutils"].widgets
     with pytest.raises(ValueError, match="'scoer' is none of"):
         widgets.dropdown("job", "score", ["score", "select"])
-    with pytest.raises(NotebookExit, match="no such widgets: \\['lost'\\]"):
+    with pytest.raises(dbutils.NotebookExit, match="no such widgets: \\['lost'\\]"):
         notebook["dbutils"].notebook.exit("done")
 
 

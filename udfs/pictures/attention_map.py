@@ -14,8 +14,8 @@ from longattn.udfs.models.prefix import AttentionCall
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
 from longattn.udfs.scorers.longattn import LongAttn, load_longattn
 
-CELLS = 64  # along each side of the report's maps
-ROWS_PER_CELL = 16  # query rows looked at for each row of cells: a picture needs no more
+CELLS = 48  # along each side of the report's maps
+ROWS_PER_CELL = 8  # query rows looked at for each row of cells: a picture needs no more
 ROWS = 64  # query rows of all heads held at a time
 
 Floats = NDArray[np.float64]
@@ -28,12 +28,14 @@ class FarMap:
     mass_QK: Floats  # mean over the queries looked at of a cell, of their mass on a cell's keys
     rows_R: NDArray[np.int64]  # queries looked at
     ds_R: Floats  # their far mass
+    keys_R: NDArray[np.int64]  # the far key that each attends to most, BOS counted
+    weights_R: Floats  # how much of its attention that is
     k: int
 
 
-def attention_map(token_ids: TokenIds, spec: ScorerSpec, cells: int = CELLS) -> Floats:
-    """The map [queries, keys] of a window by the spec's scorer, from a few rows of each cell."""
-    return far_map(_loaded(spec), token_ids, cells, ROWS_PER_CELL).mass_QK
+def attention_map(token_ids: TokenIds, spec: ScorerSpec, cells: int = CELLS) -> FarMap:
+    """The map of a window by the spec's scorer, from a few rows of each cell."""
+    return far_map(_loaded(spec), token_ids, cells, ROWS_PER_CELL)
 
 
 @cache
@@ -54,16 +56,27 @@ def far_map(
     bounds = np.linspace(0, length, min(cells, length) + 1).astype(int)
     rows = [_spread(start, stop, rows_per_cell) for start, stop in pairwise(bounds.tolist())]
     cell_L = torch.bucketize(torch.arange(length), torch.tensor(bounds[1:-1]), right=True)
-    drawn: list[Tensor] = []
+    drawn: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def visit(call: AttentionCall) -> None:
-        drawn.append(torch.cat([_by_cell(call, rows_R, cell_L, k) for rows_R in rows]))
+        parts = [_by_cell(call, rows_R, cell_L, k) for rows_R in rows]
+        mass_R, weight_R, key_R = (torch.cat(part) for part in zip(*parts, strict=True))
+        drawn.append((mass_R, weight_R, key_R))
 
     with torch.inference_mode():
         scorer.prefix.visit(ids_BL, scorer.spec.layers, visit)
-    mass_RK = torch.stack(drawn).mean(0)
+    mass_LRK, weight_LR, key_LR = (torch.stack(part) for part in zip(*drawn, strict=True))
+    mass_RK = mass_LRK.mean(0)
     mass_QK = torch.stack([part.mean(0) for part in torch.split(mass_RK, [len(r) for r in rows])])
-    return FarMap(mass_QK.numpy(), torch.cat(rows).numpy(), mass_RK.sum(1).numpy(), k)
+    weight_R, layer_R = weight_LR.max(0)
+    return FarMap(
+        mass_QK=mass_QK.numpy(),
+        rows_R=torch.cat(rows).numpy(),
+        ds_R=mass_RK.sum(1).numpy(),
+        keys_R=key_LR.gather(0, layer_R[None])[0].numpy(),
+        weights_R=weight_R.numpy(),
+        k=k,
+    )
 
 
 def _spread(start: int, stop: int, count: int | None) -> Tensor:
@@ -71,14 +84,22 @@ def _spread(start: int, stop: int, count: int | None) -> Tensor:
     return torch.linspace(start, stop - 1, min(stop - start, count or stop)).long()
 
 
-def _by_cell(call: AttentionCall, rows_R: Tensor, cell_L: Tensor, k: int) -> Tensor:
-    """Far mass of query rows on the keys of each cell, mean over heads: float64 [R, cells]."""
-    parts, cells = [], int(cell_L[-1]) + 1
+def _by_cell(
+    call: AttentionCall, rows_R: Tensor, cell_L: Tensor, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Far mass of query rows on the keys of each cell, mean over heads: float64 [R, cells].
+
+    And the far key that has most of it, with its share: [R] and [R].
+    """
+    masses, weights, keys, cells = [], [], [], int(cell_L[-1]) + 1
     for part_R in torch.split(rows_R, ROWS):
         far_RN = far_rows(call, part_R, k)
         mass_RK = far_RN.new_zeros(len(part_R), cells)
-        parts.append(mass_RK.index_add_(1, cell_L[: far_RN.shape[1]], far_RN))
-    return torch.cat(parts)
+        masses.append(mass_RK.index_add_(1, cell_L[: far_RN.shape[1]], far_RN))
+        weight_R, key_R = far_RN.max(1)
+        weights.append(weight_R)
+        keys.append(key_R)
+    return torch.cat(masses), torch.cat(weights), torch.cat(keys)
 
 
 def far_rows(call: AttentionCall, rows_R: Tensor, k: int) -> Tensor:

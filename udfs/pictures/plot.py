@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longattn.udfs.errors import UserError
+from longattn.udfs.pictures.colours import ATTENTION
 from longattn.udfs.scorers.base import Scorer, TokenIds
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def draw_window(scorer: Scorer, token_ids: TokenIds, path: Path) -> None:
 
 def _figure(drawn: "FarMap") -> Any:
     try:
-        from matplotlib.colors import LogNorm
+        from matplotlib.colors import LinearSegmentedColormap, LogNorm
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("--plot needs matplotlib: pip install longattn-spark[plot]") from None
@@ -43,11 +44,14 @@ def _figure(drawn: "FarMap") -> Any:
     image = above.imshow(
         np.where(mass_QK > 0, mass_QK, np.nan),
         norm=LogNorm(largest / 1e4, largest),
+        cmap=LinearSegmentedColormap.from_list("attention", ATTENTION),
         extent=(0, length, length, 0),
     )
-    figure.colorbar(image, ax=above, label="far mass of a query, mean over heads")
-    above.set(xlabel="key i", ylabel="query n")
-    below.plot(drawn.rows_R, drawn.ds_R, linewidth=0.5)
-    below.axvline(drawn.k, color="grey", linestyle=":")
-    below.set(xlabel="query n", ylabel="DS_n", xlim=(0, length), ylim=(0, 1))
+    figure.colorbar(image, ax=above, label="share of a query's attention in a cell of keys")
+    # nothing is far for the first k queries, nor of the last k keys
+    far = {"xlim": (0, max(length - drawn.k, 1)), "ylim": (length, min(drawn.k, length - 1))}
+    above.set(xlabel="key i (token)", ylabel="query n (token)", **far)
+    below.plot(drawn.rows_R, drawn.ds_R, linewidth=0.5, color=ATTENTION[3])
+    below.set(xlabel="query n (token)", ylabel="far share DS_n", xlim=(drawn.k, length))
+    below.set_ylim(0, 1)
     return figure

@@ -14,7 +14,7 @@ more than CUT_SEARCH characters without such a place is the cut blind; it moves 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -47,6 +47,10 @@ SOLO_SCRIPTS = (
 # None of these continues a word or composes with the character before it.
 _UP_TO_SAFE_CUT = re.compile(
     r".+(?=[\s!-/:-@\[-^`{-~\u3001-\u3003\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff])", re.DOTALL
+)
+
+JUDGED_SCHEMA = pa.schema(
+    {"window_id": "string", "domain": "string", "evaluation": "string", "contaminated": "bool"}
 )
 
 _ODD = np.uint64(0xD1342543DE82EF95)  # base of the polynomials below; any odd number will do
@@ -106,27 +110,38 @@ def overlaps(text: str, known: Hashes, n: int) -> bool:
 
 
 def judged_batches(
-    batches: Iterator[pa.RecordBatch], known: Hashes, n: int
+    batches: Iterator[pa.RecordBatch], known: Mapping[str, Hashes], n: int
 ) -> Iterator[pa.RecordBatch]:
-    """Say of places in documents whether they have an n-gram in `known`.
+    """Say of places in documents which evaluations they share an n-gram with.
 
     Rows (text, places list<struct<window_id, domain, start_char, end_char>>), end_char null for the
-    whole text, become one row per place: (window_id, domain, contaminated).
+    whole text, become one row per place and evaluation: (window_id, domain, evaluation,
+    contaminated). `known` are the hashes of each evaluation.
     """
+    every = np.unique(np.concatenate([np.empty(0, np.uint64), *known.values()]))
     for batch in batches:
         for text, places in zip(batch.column("text"), batch.column("places"), strict=True):
-            yield _judged(text.as_py(), places.as_py(), known, n)
+            yield _judged(text.as_py(), places.as_py(), known, every, n)
 
 
-def _judged(text: str, places: list[dict[str, Any]], known: Hashes, n: int) -> pa.RecordBatch:
-    columns = {
-        "window_id": [place["window_id"] for place in places],
-        "domain": [place["domain"] for place in places],
-        "contaminated": [
-            overlaps(text[place["start_char"] : place["end_char"]], known, n) for place in places
-        ],
-    }
-    return pa.RecordBatch.from_pydict(columns)
+def _judged(
+    text: str, places: list[dict[str, Any]], known: Mapping[str, Hashes], every: Hashes, n: int
+) -> pa.RecordBatch:
+    """Most places share nothing with any evaluation: they are read once, whatever their number."""
+    rows = []
+    for place in places:
+        own = text[place["start_char"] : place["end_char"]]
+        suspect = overlaps(own, every, n)
+        rows += [
+            {
+                "window_id": place["window_id"],
+                "domain": place["domain"],
+                "evaluation": name,
+                "contaminated": suspect and overlaps(own, hashes, n),
+            }
+            for name, hashes in known.items()
+        ]
+    return pa.RecordBatch.from_pylist(rows, JUDGED_SCHEMA)
 
 
 def mix(values: Hashes) -> Hashes:

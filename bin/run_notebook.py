@@ -1,9 +1,11 @@
+#!/usr/bin/env python3
 """Run a Databricks .py notebook in a real Jupyter kernel.
 
-    python tests/surfaces/nbrun.py notebooks/02_explore_scores.py out.ipynb config=my.yaml alpha=0
+    bin/run_notebook.py notebooks/02_explore_scores.py out.ipynb config=my.yaml alpha=0
 
 Cells are split as Databricks splits them; %md becomes text, %pip is left out; widgets take the
-values given. Writes the executed notebook and prints what it passed to dbutils.notebook.exit.
+values given. Writes the executed notebook, its figures as pictures too, so that GitHub shows them,
+and prints what it passed to dbutils.notebook.exit.
 """
 
 import sys
@@ -13,12 +15,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 FIRST_LINE = "# Databricks notebook source\n"
 SEPARATOR = "\n# COMMAND ----------\n"
 MAGIC = "# MAGIC"
-REPO = Path(__file__).resolve().parents[2]
+BIN = Path(__file__).resolve().parent
 
 
 def to_notebook(source: str) -> NotebookNode:
@@ -35,16 +37,29 @@ def run(path: Path, widgets: dict[str, str], timeout: int = 300) -> tuple[Notebo
     Raises CellExecutionError for a cell that fails, and ValueError when it never exits.
     """
     notebook = to_notebook(path.read_text(encoding="utf-8"))
-    setup = f"from tests.surfaces.dbutils import install\ninstall(globals(), {widgets!r})"
+    setup = f"import sys\nsys.path.insert(0, {str(BIN)!r})\nfrom dbutils import install\n"
+    setup += f"install(globals(), {widgets!r})"
     notebook.cells.insert(0, new_code_cell(setup))
-    client = NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(REPO)}})
+    resources = {"metadata": {"path": str(BIN.parent)}}
+    client = NotebookClient(notebook, timeout=timeout, resources=resources)
     try:
         client.execute()
     except CellExecutionError as error:
         if error.ename != "NotebookExit":
             raise
+        del notebook.cells[0]  # the set-up, which no reader needs
+        _end_well(notebook, error.evalue)
         return notebook, error.evalue
     raise ValueError(f"{path.name}: ended without dbutils.notebook.exit")
+
+
+def _end_well(notebook: NotebookNode, value: str) -> None:
+    """Where dbutils.notebook.exit stopped the kernel by an error, say what it passed instead."""
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        if any(output.output_type == "error" for output in outputs):
+            text = new_output("stream", name="stdout", text=f"Notebook exited: {value}\n")
+            cell.outputs = [o for o in outputs if o.output_type != "error"] + [text]
 
 
 def _cell(source: str) -> NotebookNode:

@@ -1,0 +1,214 @@
+"""The page from what was read: no Spark, no tables, only frames and words."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from longattn.etl.config import Config
+from longattn.etl.report import figures, scorers
+from longattn.etl.report.flow import steps
+from longattn.etl.report.page import Page
+from longattn.etl.report.samples import Sample
+from longattn.etl.report.style import Palette, colours, short
+from longattn.udfs.scorers.meaning import Meaning, meaning_of
+
+UNITS = {
+    "ingest": "records",
+    "dedup": "documents",
+    "windows": "documents",
+    "score": "windows",
+    "select": "windows",
+    "export": "samples",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the report job has read, small enough for the driver."""
+
+    config: Config
+    selection: str
+    scorer: str  # its version
+    windowing: str
+    score: Meaning  # of the number selected by
+    points: pd.DataFrame  # window_id, domain, scorer, ds, du, value, selected: of all scorers
+    total: int  # windows there were to select from; points may be a sample of them
+    sizes: Mapping[str, int]  # windows in the mix, by domain
+    samples: int  # in the mix, copies counted
+    documents: pd.DataFrame  # domain, fate, documents, chars, tokens
+    windows: pd.DataFrame  # domain, fate, windows, tokens, overlap
+    lengths: pd.DataFrame  # domain, n_tokens, documents
+    contamination: pd.DataFrame  # evaluation, domain, windows
+    runs: pd.DataFrame  # job, started, seconds, rows_in, rows_out, refused
+    metrics: Mapping[str, float]  # of the last select run
+    seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def own(self) -> pd.DataFrame:
+        """Points of the scorer selected by, with `lds` for the figures."""
+        mine = self.points[self.points["scorer"] == self.scorer]
+        return mine.assign(lds=mine["value"])
+
+    @property
+    def selected(self) -> set[str]:
+        return set(self.own.loc[self.own["selected"], "window_id"])
+
+
+def build(facts: Facts, samples: Sequence[Sample]) -> Page:
+    """Draw all there is."""
+    planned = group(facts.metrics, "planned")
+    palette = colours([*facts.own["domain"], *planned, *facts.lengths["domain"]])
+    table = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
+    ledger = [_ledger_row(row, facts) for row in records(facts.runs)]
+    shown = len(facts.own)
+    sampled = f"{shown:,} of {facts.total:,} windows, sampled." if shown < facts.total else ""
+    return Page(
+        title="What was selected, and why",
+        subtitle=f"Selection {facts.selection} by {facts.score.name}: {facts.score.measures}."
+        f" Scorer {facts.scorer}, windows {facts.windowing}",
+        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        score=facts.score,
+        key_figures=key_figures(facts),
+        domains=palette,
+        figures=_figures(facts, palette),
+        scorers=table,
+        scorers_finding=scorers.finding(table),
+        contamination=_contamination(facts.contamination),
+        samples=samples,
+        scorer=facts.scorer,
+        runs=ledger,
+        refused_records=next((r["refused_text"] for r in ledger if r["job"] == "ingest"), ""),
+        notes={"lds": sampled, "scatter": sampled} if sampled else {},
+        versions=facts.versions,
+        config=json.dumps(facts.config.model_dump(mode="json"), indent=2),
+    )
+
+
+def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
+    """The numbers at the top of the page: value, what it counts, a word beside it."""
+    by_job = {row["job"]: row for row in records(facts.runs)}
+    mixed, scored = sum(facts.sizes.values()), facts.total
+    planned, made = (sum(group(facts.metrics, key).values()) for key in ("planned", "made"))
+    shown = []
+    if "ingest" in by_job:
+        run = by_job["ingest"]
+        shown.append((short(run["rows_out"]), "documents", f"of {run['rows_in']:,} records"))
+    if "dedup" in by_job:
+        run = by_job["dedup"]
+        removed = run["rows_in"] - run["rows_out"]
+        shown.append((short(run["rows_out"]), "after dedup", f"{removed:,} removed"))
+    length = f"{facts.config.window.length:,} tokens each"
+    shown.append((short(scored), "windows scored", length))
+    share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
+    shown.append((short(mixed), "windows selected", f"{share}, {facts.samples:,} samples"))
+    shown.append((short(made), "tokens in the mix", f"of {short(planned)} planned"))
+    shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
+    return shown
+
+
+def group(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """Values of the metrics `prefix/NAME`, by name."""
+    return {
+        key.removeprefix(f"{prefix}/"): value
+        for key, value in metrics.items()
+        if key.startswith(f"{prefix}/")
+    }
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
+    meaning, own = meaning_of(facts.scorer), facts.own
+    refused = {row["job"]: row["refused"] for row in records(facts.runs)}
+    formats = sorted({key.partition("/")[0] for key in facts.metrics if key.endswith("/samples")})
+    flow = steps(facts.documents, facts.windows, refused.get("ingest"), formats)
+    timed = facts.runs.assign(unit=facts.runs["job"].map(UNITS).fillna("rows"))
+    cuts = group(facts.metrics, "cut")
+    drawn = {
+        "flow": figures.flow(flow),
+        "lds": figures.distribution(own, "lds", cuts, palette, facts.score.axis),
+        "timing": figures.timing(timed),
+    }
+    if facts.scorer.startswith("longattn:"):
+        ds, du = meaning.strength, meaning.uniformity
+        drawn["ds"] = figures.distribution(own, "ds", palette=palette, axis=ds)
+        drawn["du"] = figures.distribution(own, "du", palette=palette, axis=du)
+        drawn["scatter"] = figures.scatter(own, palette, (ds, du))
+    elif (pair := _against_another(facts)) is not None:
+        drawn["scatter"] = figures.scatter(pair[0], palette, pair[1])
+    if len(facts.lengths):
+        drawn["lengths"] = figures.lengths(facts.lengths, facts.config.window.length, palette)
+    if len(shares := _overlaps(facts)):
+        drawn["overlap"] = figures.overlap(shares)
+    if planned := group(facts.metrics, "planned"):
+        made = group(facts.metrics, "made")
+        rows = [(domain, planned[domain], made.get(domain, 0)) for domain in sorted(planned)]
+        drawn["mix"] = figures.mix(
+            pd.DataFrame(rows, columns=["domain", "planned", "made"]), palette
+        )
+    return drawn
+
+
+def _against_another(facts: Facts) -> tuple[pd.DataFrame, tuple[str, str]] | None:
+    """The windows with the score as ds and another scorer's as du: the far gain, if it is there."""
+    others = sorted({s for s in facts.points["scorer"] if not s.startswith("random:")})
+    others = [s for s in others if s != facts.scorer]
+    if not others:
+        return None
+    other = next((s for s in others if s.startswith(scorers.JUDGE)), others[0])
+    theirs = facts.points[facts.points["scorer"] == other]
+    both = facts.own.merge(theirs[["window_id", "value"]], on="window_id", suffixes=("", "_other"))
+    paired = both.assign(ds=both["value"], du=both["value_other"])
+    return paired, (facts.score.axis, meaning_of(other).axis)
+
+
+def _overlaps(facts: Facts) -> pd.DataFrame:
+    """Rows (name, domain, share): the rules that select compared, then the root's other scorers."""
+    compared: list[tuple[str, str, float]] = []
+    for key, share in group(facts.metrics, "overlap").items():
+        name, _, domain = key.partition("/")  # a domain may have a slash
+        compared.append((name, domain, share))
+    select = facts.config.select
+    order = [*select.compare, *(f"alpha={alpha:g}" for alpha in select.ablate_alpha)]
+    place = {name: i for i, name in enumerate(order)}
+    compared.sort(key=lambda row: (place.get(row[0], len(order)), row[1]))
+    others = scorers.overlaps(facts.points, facts.scorer, facts.selected)
+    named = [(f"scorer {name}", domain, share) for name, domain, share in others]
+    return pd.DataFrame([*compared, *named], columns=["name", "domain", "share"])
+
+
+def _contamination(hits: pd.DataFrame) -> list[dict[str, Any]]:
+    """Windows by evaluation set and domain, a row a set."""
+    if hits.empty:
+        return []
+    named = hits.assign(evaluation=hits["evaluation"].str.rsplit(":", n=2).str[0])
+    table = named.pivot_table(
+        index="evaluation", columns="domain", values="windows", aggfunc="sum", fill_value=0
+    )
+    return [
+        {"set": name, "domains": dict(row.items()), "windows": int(row.sum())}
+        for name, row in table.iterrows()
+    ]
+
+
+def _ledger_row(run: dict[str, Any], facts: Facts) -> dict[str, Any]:
+    refused = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in run["refused"].items() if n)
+    unit = UNITS.get(run["job"], "rows")
+    if run["job"] == "export" and facts.samples and run["rows_out"] > facts.samples:
+        unit += f": {facts.samples:,} in each of {run['rows_out'] // facts.samples} formats"
+    started = f"{run['started']:%Y-%m-%d %H:%M}"
+    return run | {"refused_text": refused, "started": started, "unit": unit}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,118 @@
+"""Windows to look at: which ones, and the passages around their far links. Bounded in size."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from longattn.udfs.pictures.links import Link
+from longattn.udfs.scorers.base import TokenIds
+
+Decode = Callable[[Sequence[int]], str]
+
+LINKS = 4  # shown of a window
+AROUND = 28  # tokens before and after a link's end
+LONGEST = 60  # tokens shown of a long repeat
+MOST = 240  # windows on a page, whatever the config asks for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A window's place by one scorer."""
+
+    scorer: str
+    score: float
+    percentile: float
+    selected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A window shown: where it came from, how it stands, and what it links to from far away."""
+
+    window_id: str
+    domain: str
+    provenance: Mapping[str, str]  # what it is called -> what it is
+    beginning: str
+    standings: Sequence[Standing]
+    links: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    map_figure: go.Figure | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "id": self.window_id,
+            "domain": self.domain,
+            "provenance": dict(self.provenance),
+            "beginning": self.beginning,
+            "by": {s.scorer: [s.score, s.percentile, s.selected] for s in self.standings},
+            "links": {kind: list(found) for kind, found in self.links.items()},
+            "map": json.loads(self.map_figure.to_json()) if self.map_figure is not None else None,
+        }
+
+
+def to_show(points: pd.DataFrame, each: int) -> list[str]:
+    """Windows of every scorer and domain worth a look: best, worst, and both sides of the cut.
+
+    `points`: window_id, domain, scorer, value, selected. Of each kind `each`, and of all no more
+    than MOST: the most telling ones of every scorer first.
+    """
+    kinds = []
+    for _, rows in points.sort_values(["value", "window_id"], ascending=False).groupby(
+        ["scorer", "domain"]
+    ):
+        inside = rows.loc[rows["selected"], "window_id"].tolist()
+        outside = rows.loc[~rows["selected"], "window_id"].tolist()
+        kinds.append([inside[:each], outside[::-1][:each], inside[::-1][:each], outside[:each]])
+    in_turn = chain.from_iterable(chain.from_iterable(turn) for turn in zip(*kinds, strict=True))
+    return list(dict.fromkeys(in_turn))[:MOST]
+
+
+def standings(points: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[Standing]]:
+    """How the windows wanted stand by every scorer; percentile 100 is the best of its domain."""
+    groups = points.groupby(["scorer", "domain"])["value"]
+    places = 100 * groups.rank(method="first") / groups.transform("size")
+    found: dict[str, list[Standing]] = {}
+    rows = points.assign(percentile=places)[points["window_id"].isin(wanted)]
+    for row in rows.to_dict("records"):
+        standing = Standing(
+            scorer=row["scorer"],
+            score=float(f"{row['value']:.4g}"),
+            percentile=round(float(row["percentile"]), 1),
+            selected=bool(row["selected"]),
+        )
+        found.setdefault(row["window_id"], []).append(standing)
+    return found
+
+
+def passages(token_ids: TokenIds, links: Sequence[Link], decode: Decode) -> list[dict[str, Any]]:
+    """Each link as text: its two ends with what stands around them, and how far they are apart."""
+    return [
+        {
+            "far": _passage(token_ids, link.source, link.source_stop, decode),
+            "here": _passage(token_ids, link.start, link.stop, decode),
+            "at": link.start,
+            "distance": link.distance,
+            "tokens": link.stop - link.start,
+            "weight": float(f"{link.weight:.3g}"),
+        }
+        for link in sorted(links, key=lambda link: link.start)
+    ]
+
+
+def shared_map(maps: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
+    """The mean map of the windows shown, that each is drawn against; None of a single one."""
+    return np.mean(maps, axis=0) if len(maps) > 1 else None
+
+
+def _passage(token_ids: TokenIds, start: int, stop: int, decode: Decode) -> list[str]:
+    """Text before, inside and after tokens [start, stop)."""
+    end = min(stop, start + LONGEST)
+    parts = (slice(max(0, start - AROUND), start), slice(start, end), slice(end, end + AROUND))
+    before, inside, after = (decode(token_ids[part].tolist()) for part in parts)
+    return [before, inside + (" \u2026" if end < stop else ""), after]

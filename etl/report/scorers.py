@@ -1,0 +1,115 @@
+"""All scorers of a root side by side: how they agree, and what is known of each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from longattn.etl.report.figures import within_domain
+from longattn.etl.report.style import signed
+from longattn.udfs.scorers.meaning import Meaning, meaning_of
+
+JUDGE = "fargain"  # what the others are judged by, where it has been run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """One row of the table: a scorer of the root next to the one selected by."""
+
+    version: str
+    meaning: Meaning
+    own: bool  # whether the selection was made by it
+    control: bool  # random numbers: what chance looks like
+    windows: int
+    agreement: float  # Spearman within domains with the score selected by; nan for none
+    judged: float  # the same with the far gain
+    common: float  # share of the selection that it chooses too
+    seconds: float  # a window, as its jobs ran; nan where none did
+
+
+def ranked(points: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Points (window_id, domain, scorer, ds, du) with `value`, what each scorer ranks by.
+
+    That is DS; for LongAttn DS + alpha DU, each standardised within its domain.
+    """
+    z_ds, z_du = (_standardised(points, column) for column in ("ds", "du"))
+    by_lds = points["scorer"].str.startswith("longattn:")
+    return points.assign(value=np.where(by_lds, z_ds + alpha * z_du, points["ds"]))
+
+
+def chosen(points: pd.DataFrame, sizes: pd.Series) -> pd.Series:
+    """True for the best windows of each scorer and domain, as many as `sizes` has of the domain."""
+    places = points.groupby(["scorer", "domain"])["value"].rank(ascending=False, method="first")
+    return places <= points["domain"].map(sizes).fillna(0)
+
+
+def side_by_side(
+    points: pd.DataFrame, own: str, selected: set[str], seconds: Mapping[str, float]
+) -> list[Scorer]:
+    """A row per scorer, the one selected by first.
+
+    `points`: window_id, domain, scorer, value, selected; `selected`: the selection's windows;
+    `seconds`: a window, by the scorer's name.
+    """
+    wide = points.pivot_table(index=["window_id", "domain"], columns="scorer", values="value")
+    wide = wide.reset_index()
+    others = sorted(set(points["scorer"]) - {own})
+    judge = next((s for s in (own, *others) if s.startswith(f"{JUDGE}:")), None)
+    return [
+        Scorer(
+            version=scorer,
+            meaning=meaning_of(scorer),
+            own=scorer == own,
+            control=scorer.startswith("random:"),
+            windows=int(wide[scorer].notna().sum()),
+            agreement=_agreement(wide, scorer, own),
+            judged=_agreement(wide, scorer, judge),
+            common=len(selected & _chosen_by(points, scorer)) / max(len(selected), 1),
+            seconds=seconds.get(scorer.partition(":")[0], float("nan")),
+        )
+        for scorer in (own, *others)
+    ]
+
+
+def overlaps(
+    points: pd.DataFrame, own: str, selected: set[str]
+) -> Iterator[tuple[str, str, float]]:
+    """(scorer's name, domain, share of the selection that it chooses too), other scorers only."""
+    mine = points[(points["scorer"] == own) & points["window_id"].isin(selected)]
+    for scorer in sorted(set(points["scorer"]) - {own}):
+        theirs = mine["window_id"].isin(_chosen_by(points, scorer))
+        for domain, share in theirs.groupby(mine["domain"]).mean().items():
+            yield scorer.partition(":")[0], str(domain), float(share)
+
+
+def finding(rows: Sequence[Scorer]) -> str:
+    """What the table says, in a sentence."""
+    own, name = rows[0], rows[0].meaning.name
+    others = [row for row in rows[1:] if not (np.isnan(row.agreement) or row.control)]
+    if not others:
+        return f"Only {name} was asked: nothing here says whether it can be trusted"
+    least, most = (choose(others, key=lambda row: row.agreement) for choose in (min, max))
+    said = f"{name} agrees most with {most.meaning.name} ({signed(most.agreement)})"
+    said += f", least with {least.meaning.name} ({signed(least.agreement)})"
+    if least is most:
+        said = f"{name} and {most.meaning.name} agree at {signed(most.agreement)}"
+    judged = "" if np.isnan(own.judged) else f"; with the far gain at {signed(own.judged)}"
+    return said[:1].upper() + said[1:] + judged
+
+
+def _agreement(wide: pd.DataFrame, scorer: str, other: str | None) -> float:
+    if other is None or scorer == other:
+        return float("nan")
+    return within_domain(wide[["domain", scorer, other]].dropna(), scorer, other)
+
+
+def _chosen_by(points: pd.DataFrame, scorer: str) -> set[str]:
+    return set(points.loc[(points["scorer"] == scorer) & points["selected"], "window_id"])
+
+
+def _standardised(points: pd.DataFrame, column: str) -> pd.Series:
+    groups = points.groupby(["scorer", "domain"])[column]
+    unit = groups.transform("std").replace(0, np.nan)
+    scaled: pd.Series = ((points[column] - groups.transform("mean")) / unit).fillna(0.0)
+    return scaled

@@ -1,0 +1,111 @@
+"""What each scorer's number is called, its unit, and what is known of it: for people to read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """The words for a scorer's DS; `known` is what measurements say, docs/evidence.md has them."""
+
+    name: str  # of the number, short enough for a table's head
+    unit: str
+    measures: str
+    known: str
+    strength: str = "DS"  # what ds and du are called on axes
+    uniformity: str = "DU"
+
+    @property
+    def axis(self) -> str:
+        return f"{self.name} ({self.unit})"
+
+
+MEANINGS: Mapping[str, Meaning] = {
+    "longattn": Meaning(
+        name="LDS",
+        unit="standard deviations within the domain",
+        measures="how much of the first layer's attention goes far back, and how evenly",
+        known="Published with gains in training. Of SmolLM2-135M it neither tells coherent text"
+        " from shuffled nor ranks windows as the model's gain from far context does.",
+        strength="dependency strength DS (share of attention)",
+        uniformity="dependency uniformity DU (minus variance of attention)",
+    ),
+    "cohesion": Meaning(
+        name="cohesion",
+        unit="standard deviations from random order",
+        measures="whether near parts share more rare words than far ones",
+        known="Tells coherent text from shuffled in every domain tried. No measure of need for far"
+        " context: it runs against the gain.",
+        strength="cohesion (standard deviations)",
+        uniformity="minus the share of copies",
+    ),
+    "recurrence": Meaning(
+        name="far recurrence",
+        unit="tokens of match a token",
+        measures="n-grams that come back after k tokens and were not said since",
+        known="Finds planted far copies. Follows the model's gain in part; k = L/4 is too far for"
+        " it. Scores shuffled text above coherent text, as the gain does.",
+        strength="far recurrence (tokens of match a token)",
+        uniformity="minus the variance over tokens",
+    ),
+    "recall": Meaning(
+        name="far recall",
+        unit="nats a token",
+        measures="what counts of n-grams gain from far context over near",
+        known="The cheap twin of the far gain: no model, milliseconds a window. Follows it well in"
+        " code and TeX, less in verse and novels.",
+        strength="far recall (nats a token)",
+        uniformity="minus the variance over tokens",
+    ),
+    "compress": Meaning(
+        name="far compression",
+        unit="bits a token",
+        measures="what LZMA saves with the whole window as its dictionary over k tokens of it",
+        known="Sees exact repetition alone. Its compression ratio is a filter more than a ranking.",
+        strength="far compression (bits a token)",
+        uniformity="minus the variance",
+    ),
+    "fargain": Meaning(
+        name="far gain",
+        unit="nats a token, weighted",
+        measures="what a language model predicts better with far context than without (LongFilter)",
+        known="The strongest published answer and the truth that the others are judged by here."
+        " Costs two passes of a whole model.",
+        strength="far gain (nats a token, weighted)",
+        uniformity="minus the variance over tokens",
+    ),
+    "ladm": Meaning(
+        name="LADM",
+        unit="attention mass",
+        measures="attention between spans of 128 tokens, weighted by distance and spread (LADM)",
+        known="Published with gains over random choice. Rewards a single heavy span too.",
+        strength="contextual dependency (attention mass)",
+        uniformity="minus the variance",
+    ),
+    "prolong": Meaning(
+        name="ProLong",
+        unit="no unit",
+        measures="how much one segment lowers another's perplexity, by distance (ProLong)",
+        known="Scores shuffled text above coherent text. Below random choice on one model in LADM's"
+        " table.",
+        strength="ProLong score",
+        uniformity="DU",
+    ),
+    "random": Meaning(
+        name="random number",
+        unit="0 to 1",
+        measures="nothing: the control",
+        known="What agreement by chance looks like. A scorer that agrees no better tells nothing.",
+        strength="random number (0 to 1)",
+        uniformity="DU (always 0)",
+    ),
+}
+
+
+def meaning_of(scorer: str) -> Meaning:
+    """The meaning of a scorer, given by name or by version; of one that is not listed, its name."""
+    name = scorer.partition(":")[0]
+    plain = Meaning(
+        name=name, unit="its own unit", measures="see its documentation", known="Nothing yet."
+    )
+    return MEANINGS.get(name, plain)
