@@ -92,9 +92,8 @@ def _panel(drawn: Any, figure: go.Figure, x: str, y: str) -> "Axes":
     """Axes where plotly has the pair's domains, with room for titles around them."""
     left, right = _layout_of(figure, x).domain or (0, 1)
     low, high = _layout_of(figure, y).domain or (0, 1)
-    top = 0.9 if len(figure.layout.title.text or finding(figure)) < 79 else 0.86
-    rectangle = (0.1 + 0.88 * left, 0.1 + (top - 0.1) * low)
-    axes: Axes = drawn.add_axes((*rectangle, 0.88 * (right - left), (top - 0.1) * (high - low)))
+    (x0, y0), (x1, y1) = _on_paper(left, low), _on_paper(right, high)
+    axes: Axes = drawn.add_axes((x0, y0, x1 - x0, y1 - y0))
     axes.tick_params(colors=INK, labelsize=9, length=0)
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
@@ -102,6 +101,11 @@ def _panel(drawn: Any, figure: go.Figure, x: str, y: str) -> "Axes":
     if _layout_of(figure, x).type == "log":
         axes.set_xscale("log")
     return axes
+
+
+def _on_paper(x: float, y: float) -> tuple[float, float]:
+    """A place of plotly's paper, the room of all panels, as shares of the picture."""
+    return 0.1 + 0.88 * x, 0.1 + 0.77 * y
 
 
 def _draw(axes: "Axes", traces: list[Any], figure: go.Figure) -> None:
@@ -188,6 +192,11 @@ def _line(axes: "Axes", shape: Any) -> None:
 def _note(panels: Mapping[tuple[str, str], "Axes"], note: Any) -> None:
     """An annotation where plotly has it: on data, on a panel's domain or on the paper."""
     x, y = str(note.xref or "x").split(), str(note.yref or "y").split()
+    if x[0] == y[0] == "paper":
+        whole = next(iter(panels.values())).figure
+        assert whole is not None
+        whole.text(*_on_paper(note.x, note.y), _plain(note.text), ha="center", va="bottom")
+        return
     found = [axes for pair, axes in panels.items() if {x[0], y[0]} - {"paper"} <= set(pair)]
     axes = found[0] if found else next(iter(panels.values()))
     by_axes = [ref[0] == "paper" or len(ref) > 1 for ref in (x, y)]

@@ -9,7 +9,7 @@ import torch
 
 from longattn.udfs.attention.reference import far_statistics_reference
 from longattn.udfs.models.prefix import AttentionCall
-from longattn.udfs.pictures.attention_map import far_rows
+from longattn.udfs.pictures.attention_map import by_cell, far_rows
 
 OPTIONS = [{}, {"softcap": 5.0}, {"sliding_window": 20}, {"scale": 0.3}]
 
@@ -36,3 +36,15 @@ def test_uniform_attention_by_hand() -> None:
     uniform = partial(torch.zeros, 1, 1, 4, 2)
     far_RN = far_rows(call(uniform(), uniform()), torch.tensor([2, 3]), 2)
     np.testing.assert_allclose(far_RN, [[1 / 3, 0, 0, 0], [1 / 4, 1 / 4, 0, 0]], rtol=1e-6)
+
+
+def test_the_heaviest_key_of_each_row_is_named() -> None:
+    """By hand: with one head, of one-hot queries and keys, the key that a query equals."""
+    length, k = 12, 4
+    same = torch.eye(length)[torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3])]
+    seen = call(10 * same[None, None], 10 * same[None, None])
+    rows_R = torch.arange(8, 12)
+    mass_RK, weight_R, key_R = by_cell(seen, rows_R, torch.arange(length) // 3, k)
+    assert key_R.tolist() == [0, 1, 2, 3]
+    assert mass_RK.shape == (4, 4)
+    assert (weight_R > 0.4).all() and (weight_R <= mass_RK.sum(1)).all()

@@ -59,7 +59,7 @@ def far_map(
     drawn: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def visit(call: AttentionCall) -> None:
-        parts = [_by_cell(call, rows_R, cell_L, k) for rows_R in rows]
+        parts = [by_cell(call, rows_R, cell_L, k) for rows_R in rows]
         mass_R, weight_R, key_R = (torch.cat(part) for part in zip(*parts, strict=True))
         drawn.append((mass_R, weight_R, key_R))
 
@@ -84,7 +84,7 @@ def _spread(start: int, stop: int, count: int | None) -> Tensor:
     return torch.linspace(start, stop - 1, min(stop - start, count or stop)).long()
 
 
-def _by_cell(
+def by_cell(
     call: AttentionCall, rows_R: Tensor, cell_L: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Far mass of query rows on the keys of each cell, mean over heads: float64 [R, cells].
