@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl import names
+from longattn.etl.config import Config
 from longattn.etl.inputs.candidates import cached, considered
 from longattn.etl.inputs.current import current_selection
 from longattn.etl.inputs.evaluation import contaminated
@@ -23,7 +24,7 @@ from longattn.etl.stages import flow, lds, rank
 from longattn.udfs.pictures.links import Link, heaviest, repeats
 from longattn.udfs.scorers.base import TokenIds, default_k
 from longattn.udfs.storage import write_text
-from longattn.udfs.text.tokens import load_tokenizer
+from longattn.udfs.text.tokens import WordTokenizer, load_tokenizer
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 2  # of document lengths
@@ -270,10 +271,16 @@ def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
     """The windows' places, tokens and sources; their text is read off their tokens."""
     tables = context.tables
     windows = tables.read("windows").where(F.col("window_id").isin(*window_ids))
-    documents = tables.read("documents").select(
-        "doc_id", "source", "source_uri", "source_row", "source_id"
-    )
-    return {row["window_id"]: row for row in windows.join(documents, "doc_id", "left").collect()}
+    columns = ["doc_id", "source", "source_uri", "source_row", "source_id"]
+    documents = tables.read("documents")
+    if _decoder(context.config) is not None:
+        rows = windows.join(documents.select(*columns), "doc_id", "left")
+    else:
+        begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
+        excerpt = F.substring("text", begin, F.lit(context.config.report.excerpt_chars))
+        rows = windows.join(documents.select(*columns, "text"), "doc_id", "left")
+        rows = rows.withColumn("beginning", excerpt).drop("text")
+    return {row["window_id"]: row for row in rows.collect()}
 
 
 def _sample(
@@ -284,7 +291,14 @@ def _sample(
     usual: np.ndarray[Any, Any] | None,
 ) -> Sample:
     token_ids, config = _ids(row), context.config
-    decode = load_tokenizer(config.tokenizer_path).tokenizer.decode
+    if (decode := _decoder(config)) is None:
+        return Sample(
+            window_id=row["window_id"],
+            domain=row["domain"],
+            provenance=_provenance(context, row),
+            beginning=row["beginning"] or "",
+            standings=standings,
+        )
     k = config.window.k or min(NEAR, default_k(len(token_ids)))
     links = {"repeats": samples.passages(token_ids, repeats(token_ids, k, samples.LINKS), decode)}
     drawn = None
@@ -302,6 +316,12 @@ def _sample(
         links=links,
         map_figure=drawn,
     )
+
+
+def _decoder(config: Config) -> samples.Decode | None:
+    """Tokens to text; None for the tokenizer `words`, which has nothing to decode."""
+    tokenizer = load_tokenizer(config.tokenizer_path)
+    return None if isinstance(tokenizer, WordTokenizer) else tokenizer.tokenizer.decode
 
 
 def _provenance(context: Context, row: Row) -> Mapping[str, str]:
