@@ -56,13 +56,14 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     name, selection = current_selection(context, rows)
     total = sum(rank.sizes(rows).values())
     mixed, documents = mix_sizes(selection), documents_by_fate(context)
+    own = selected_by(context, rows)
     return Facts(
         config=config,
         selection=name,
-        scorer=names.scoring(config),
+        scorer=own,
         windowing=names.windowing(config),
         score=names.ranked_by(config),
-        points=all_points(context, rows, selection, total),
+        points=all_points(context, rows, selection, total, own),
         total=total,
         sizes={row["domain"]: row["windows"] for row in mixed},
         samples=sum(row["samples"] for row in mixed),
@@ -75,6 +76,15 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         seconds=seconds_a_window(context),
         versions=dict(context.tables.versions_read),
     )
+
+
+def selected_by(context: Context, rows: DataFrame) -> str:
+    """The version of the scorer that the selection ranks by, or the names of several."""
+    select = context.config.select
+    if not select.by_scorers:
+        return names.scoring(context.config)
+    first = None if isinstance(select.by, dict) else rows.select("scorer").first()
+    return str(first["scorer"]) if first else names.ranking(context.config)
 
 
 def job_runs(context: Context) -> pd.DataFrame:
@@ -133,7 +143,9 @@ def mix_sizes(selection: DataFrame) -> list[Row]:
     return list(taken.agg(F.count("*").alias("windows"), samples_).collect())
 
 
-def all_points(context: Context, rows: DataFrame, selection: DataFrame, total: int) -> pd.DataFrame:
+def all_points(
+    context: Context, rows: DataFrame, selection: DataFrame, total: int, scorer: str
+) -> pd.DataFrame:
     """window_id, domain, scorer, ds, du, value, selected of all windows by every scorer they have.
 
     Or of an even sample of too many. `value` is what a scorer ranks by, and other scorers select
@@ -142,10 +154,10 @@ def all_points(context: Context, rows: DataFrame, selection: DataFrame, total: i
     config = context.config
     if total > MAX_WINDOWS:
         rows = rows.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
-    own = own_points(context, rows, selection)
+    own = own_points(context, rows, selection, scorer)
     theirs = (
         context.tables.read("scores")
-        .where(F.col("scorer") != names.scorer(config))
+        .where(F.col("scorer") != scorer.partition("+")[0])
         .join(rows.select("window_id"), "window_id", "left_semi")
         .select("window_id", "domain", "scorer", "ds", "du")
         .toPandas()
@@ -155,14 +167,16 @@ def all_points(context: Context, rows: DataFrame, selection: DataFrame, total: i
     return pd.concat([own, others], ignore_index=True)
 
 
-def own_points(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
+def own_points(
+    context: Context, rows: DataFrame, selection: DataFrame, scorer: str
+) -> pd.DataFrame:
     """The points of the scorer selected by, in an order that is random and always the same."""
     scored = lds.score_by(rows, context.config.select, context.config.seed)
     chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "window_id",
         "domain",
-        F.lit(names.scoring(context.config)).alias("scorer"),
+        F.lit(scorer).alias("scorer"),
         "ds",
         "du",
         F.col("lds").alias("value"),

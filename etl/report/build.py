@@ -181,7 +181,8 @@ def _overlaps(facts: Facts) -> pd.DataFrame:
     place = {name: i for i, name in enumerate(order)}
     compared.sort(key=lambda row: (place.get(row[0], len(order)), row[1]))
     others = scorers.overlaps(facts.points, facts.scorer, facts.selected)
-    named = [(f"scorer {name}", domain, share) for name, domain, share in others]
+    known = {name for name, _, _ in compared}  # those that select has compared over all windows
+    named = [(f"scorer {n}", domain, share) for n, domain, share in others if n not in known]
     return pd.DataFrame([*compared, *named], columns=["name", "domain", "share"])
 
 

@@ -74,6 +74,14 @@ MEANINGS: Mapping[str, Meaning] = {
         strength="far gain (nats a token, weighted)",
         uniformity="minus the variance over tokens",
     ),
+    "calibrated": Meaning(
+        name="estimated far gain",
+        unit="nats a token, weighted",
+        measures="what cheap scores say the far gain is, by a model fitted to a sample of it",
+        known="As good as its fit: `longattn scorer calibrate` prints its error by document.",
+        strength="estimated far gain (nats a token, weighted)",
+        uniformity="DU (no meaning)",
+    ),
     "ladm": Meaning(
         name="LADM",
         unit="attention mass",
