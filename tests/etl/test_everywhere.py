@@ -1,6 +1,7 @@
 """All jobs on every connector and store, also on roots that another connector or version began."""
 
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ class Store:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request, thousands of them
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
