@@ -147,7 +147,8 @@ def distribution(
     figure.update_xaxes(nticks=6, exponentformat="power")
     figure.update_xaxes(title=title, row=len(domains), col=1)
     name = title.partition(" (")[0]
-    return styled(figure, 70 + ROW * len(domains), _distribution_finding(windows, column, name), 26)
+    finding = _cut_finding(windows, cuts) if cuts else _median_finding(windows, column, name)
+    return styled(figure, 70 + ROW * len(domains), finding, 26)
 
 
 def scatter(
@@ -340,7 +341,15 @@ def _flow_finding(steps: pd.DataFrame, lost: pd.Series) -> str:
     return f"{short(last)} of {short(first)} tokens reach the mix ({share:.1f} %){end}"
 
 
-def _distribution_finding(windows: pd.DataFrame, column: str, name: str) -> str:
+def _cut_finding(windows: pd.DataFrame, cuts: Mapping[str, float]) -> str:
+    low, high = min(cuts, key=lambda d: cuts[d]), max(cuts, key=lambda d: cuts[d])
+    said = f"{windows['selected'].sum():,} of {len(windows):,} windows are selected, from"
+    if low == high:
+        return f"{said} {_value(cuts[low])}"
+    return f"{said} {_value(cuts[low])} in {low} to {_value(cuts[high])} in {high}"
+
+
+def _median_finding(windows: pd.DataFrame, column: str, name: str) -> str:
     medians = windows.groupby("domain")[column].median().sort_values()
     if len(medians) < 2 or np.isclose(medians.iloc[0], medians.iloc[-1], atol=1e-12):
         return f"{name} of {len(windows):,} windows"
@@ -439,4 +448,4 @@ def _count_axis(figure: go.Figure, row: int, largest: float, unit: str) -> None:
 
 
 def _value(x: float) -> str:
-    return (f"{x:.2f}" if 0.1 <= abs(x) < 1000 else f"{x:.3g}").replace("-", "\u2212")
+    return f"{x:.3g}".replace("-", "\u2212")
