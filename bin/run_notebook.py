@@ -31,7 +31,7 @@ def to_notebook(source: str) -> NotebookNode:
     return new_notebook(cells=[_cell(cell) for cell in cells if cell and not _is_pip(cell)])
 
 
-def run(path: Path, widgets: dict[str, str], timeout: int = 300) -> tuple[NotebookNode, str]:
+def run(path: Path, widgets: dict[str, str], timeout: int = 1200) -> tuple[NotebookNode, str]:
     """Execute a notebook; returns it, with outputs, and its exit value.
 
     Raises CellExecutionError for a cell that fails, and ValueError when it never exits.

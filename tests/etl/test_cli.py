@@ -13,7 +13,7 @@ from longattn.udfs import __version__
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "longattn.etl.cli", *argv]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_version_and_help_exit_zero() -> None:

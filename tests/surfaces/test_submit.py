@@ -58,7 +58,7 @@ for row in rows.distinct().collect():
 
 @pytest.fixture(scope="module")
 def dist() -> Path:
-    subprocess.run([REPO / "bin" / "dist.sh", sys.prefix], check=True, timeout=200)
+    subprocess.run([REPO / "bin" / "dist.sh", sys.prefix], check=True, timeout=600)
     return REPO / "dist"
 
 
@@ -97,7 +97,7 @@ def submit(dist: Path, folder: Path, env: dict[str, str]) -> Submit:
     """Run a command of docs/cluster.md, by name; `replaced` maps its words to this machine's."""
 
     def run(
-        name: str, replaced: dict[str, str], *more: str, timeout: int = 400, **variables: str
+        name: str, replaced: dict[str, str], *more: str, timeout: int = 1200, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         here = {**replaced, "dist/": f"{dist}/", "bin/": f"{REPO}/bin/"}
         words = command(name)[1:] + list(more)
@@ -253,7 +253,7 @@ def test_yarn_takes_the_command_up_to_the_resource_manager(submit: Submit, folde
     pairs = (f"<name>{name}</name><value>{value}</value>" for name, value in closed.items())
     text = "".join(f"<property>{pair}</property>" for pair in pairs)
     (folder / "yarn-site.xml").write_text(f"<configuration>{text}</configuration>")
-    made = submit("yarn", {"conf/": f"{REPO}/conf/"}, HADOOP_CONF_DIR=str(folder), timeout=120)
+    made = submit("yarn", {"conf/": f"{REPO}/conf/"}, HADOOP_CONF_DIR=str(folder), timeout=300)
     assert "failed on connection exception" in made.stdout, made.stdout[-3000:]
     assert "getNewApplication" in made.stdout
 
