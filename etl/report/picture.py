@@ -232,7 +232,7 @@ def _finish(axes: "Axes", figure: go.Figure, x: str, y: str) -> None:
             axis.set_major_locator(_every(float(layout.dtick)))
         if layout.exponentformat == "SI":
             axis.set_major_formatter(_with_units())
-    layout_x, layout_y = _layout_of(figure, x), _layout_of(figure, y)
+    layout_x, layout_y = (_layout_of(figure, _shared(figure, axis)) for axis in (x, y))
     if layout_x.range and layout_x.type != "log":
         axes.set_xlim(*layout_x.range)
     if layout_y.range:
@@ -241,6 +241,11 @@ def _finish(axes: "Axes", figure: go.Figure, x: str, y: str) -> None:
         axes.invert_yaxis()
     if axes.get_legend_handles_labels()[1] and figure.layout.showlegend is not False:
         axes.legend(fontsize=8, frameon=False, ncols=3)
+
+
+def _shared(figure: go.Figure, axis: str) -> str:
+    """The axis whose range this one takes."""
+    return str(_layout_of(figure, axis).matches or axis)
 
 
 def _every(step: float) -> Any:

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -226,11 +227,9 @@ class TestPage:
 class TestPictures:
     def test_marks_are_drawn_where_plotly_has_them(self) -> None:
         """The share of blue pixels in the picture of one bar is that of the bar in its panel."""
-        from matplotlib.image import imread
-
         shares = pd.DataFrame({"domain": ["a"], "planned": [0], "made": [100]})
         figure = figures.mix(shares)
-        pixels = imread(io.BytesIO(picture.as_png(figure)))[..., :3]
+        pixels = matplotlib.image.imread(io.BytesIO(picture.as_png(figure)))[..., :3]
         blue = np.isclose(pixels, [0x4C / 255, 0x7F / 255, 0xD9 / 255], atol=0.02).all(-1)
         columns = np.flatnonzero(blue.any(0))
         # the axis reaches to 1.45 times the bar, over 0.88 of the picture's nine inches
@@ -240,3 +239,14 @@ class TestPictures:
         maps = [sample.map_figure for sample in page.samples]
         for figure in (*page.figures.values(), *maps[:1]):
             assert picture.as_png(figure).startswith(b"\x89PNG")
+
+    def test_panels_that_share_an_axis_run_the_same_way(self) -> None:
+        import plotly.express as px
+
+        ramp = np.repeat(np.arange(8.0)[:, None], 8, 1)  # dark below, where rows grow downwards
+        figure = px.imshow(np.stack([ramp, ramp]), facet_col=0, color_continuous_scale="gray_r")
+        pixels = matplotlib.image.imread(io.BytesIO(picture.as_png(figure)))[..., :3].mean(-1)
+        height, width = pixels.shape
+        for column in (width // 4, 3 * width // 4):
+            inside = pixels[int(0.35 * height) : int(0.8 * height), column]
+            assert inside[0] > inside[-1]
