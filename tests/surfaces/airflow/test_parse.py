@@ -20,7 +20,7 @@ JOBS = [name for name in CHAIN if not name.startswith("publish")]
 def parse(env: dict[str, str], **more: str) -> dict[str, Any]:
     script = Path(__file__).with_name("parse_dags.py")
     command = [sys.executable, str(script), str(REPO / "airflow_dags")]
-    made = subprocess.run(command, env={**env, **more}, text=True, capture_output=True, timeout=120)
+    made = subprocess.run(command, env={**env, **more}, text=True, capture_output=True, timeout=400)
     assert made.returncode == 0, made.stderr[-3000:]
     found: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
     return found
