@@ -115,6 +115,15 @@ def unknown_ids(token_ids: TokenIds, known: int) -> tuple[str, str] | None:
     return None
 
 
+def nothing_far(token_ids: TokenIds, k: int) -> tuple[str, str] | None:
+    """Reason and detail for a window that has no two tokens k apart."""
+    if len(token_ids) == 0:
+        return "empty", "no tokens"
+    if len(token_ids) <= k:
+        return "too_short", f"{len(token_ids)} tokens; k is {k}"
+    return None
+
+
 def unreadable(token_ids: TokenIds, known: int, longest: int | None) -> tuple[str, str] | None:
     """As unknown_ids, and for a window longer than the `longest` that a model was made for."""
     if longest is not None and len(token_ids) > longest:

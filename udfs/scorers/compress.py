@@ -23,7 +23,7 @@ an id it is at, so that the upper ones, all alike, cost next to nothing.
 
 import lzma
 
-from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
+from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, nothing_far, one_head
 
 K = 1024  # tokens of the smaller dictionary
 ID_BYTES = 4
@@ -43,11 +43,7 @@ class Compress:
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window that the smaller dictionary holds."""
-        if len(token_ids) == 0:
-            return "empty", "no tokens"
-        if len(token_ids) <= self.k:
-            return "too_short", f"{len(token_ids)} tokens; k is {self.k}"
-        return None
+        return nothing_far(token_ids, self.k)
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         return [self._score_one(ids) for ids in token_ids]

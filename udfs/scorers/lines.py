@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
 from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.scorers.worker import Meter, score_windows
@@ -83,8 +84,8 @@ def _per_head(score: Score) -> dict[str, Any]:
     return {
         "ds": score["ds"],
         "du": score["du"],
-        "ds_per_head": (s1_H / length).tolist(),
-        "var_per_head": ((s2_H - s1_H**2 / entries) / (entries - 1)).tolist(),
+        "ds_per_head": strength(s1_H, length).tolist(),
+        "var_per_head": variance(s1_H, s2_H, entries, entries - 1).tolist(),
         "n_tokens": score["n_tokens"],
         "k": score["k"],
         **measures,

@@ -24,7 +24,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
+from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, nothing_far, one_head
 
 K = 1024  # tokens that near context holds at least
 ORDERS = 6  # tokens of the longest context that is counted
@@ -48,11 +48,7 @@ class Recall:
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window with no two tokens k apart."""
-        if len(token_ids) == 0:
-            return "empty", "no tokens"
-        if len(token_ids) <= self.k:
-            return "too_short", f"{len(token_ids)} tokens; k is {self.k}"
-        return None
+        return nothing_far(token_ids, self.k)
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         return [self._score_one(ids) for ids in token_ids]

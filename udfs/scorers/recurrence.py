@@ -20,7 +20,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k, one_head
+from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k, nothing_far, one_head
 
 LONGEST = 8  # tokens of an n-gram; longer ones hold these
 
@@ -38,12 +38,7 @@ class Recurrence:
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window with no two tokens k apart."""
-        if len(token_ids) == 0:
-            return "empty", "no tokens"
-        k = self.k_of(len(token_ids))
-        if len(token_ids) <= k:
-            return "too_short", f"{len(token_ids)} tokens; k is {k}"
-        return None
+        return nothing_far(token_ids, self.k_of(len(token_ids)))
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         return [self._score_one(ids) for ids in token_ids]
