@@ -27,6 +27,8 @@ VOCABULARY = [f"word{i}" for i in range(3000)]
 class MemoryTable:
     """A table held by the session: the same reads and writes, without Delta's time."""
 
+    location = "memory"  # no folder: there is no log to look for
+
     def __init__(self, spark, spec):
         self.spec, self.commits, self.txns = spec, [], set()
         self.empty = spark.createDataFrame([], spec.schema)
