@@ -431,14 +431,15 @@ def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
 def _apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one `a.b=c` in place; c is read as YAML, so 3, true, [1, 2] and null mean themselves."""
     key, equals, text = override.partition("=")
+    shown = f"--set {' '.join(override.split())}"
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override}: expected key=value, for example window.length=8192")
+        raise ConfigError(f"{shown}: expected key=value, for example window.length=8192")
     *parents, last = key.strip().split(".")
     node = settings
     for parent in parents:
         child = node.get(parent)
         node[parent] = node = dict(child) if isinstance(child, Mapping) else {}
-    node[last] = parse(text, f"--set {override}")
+    node[last] = parse(text, shown)
 
 
 def _explain_all(error: ValidationError) -> list[str]:

@@ -35,7 +35,6 @@ Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 def run(context: Context) -> Outcome:
     """Window and pack what has no length yet, and decontaminate; rows are documents."""
     config, started = context.config, time.monotonic()
-    names.refuse_other_tokenizer(config)
     duplicates = F.broadcast(context.tables.read("duplicates"))  # a shuffle would carry the text
     documents = kept_documents(context.tables.read("documents"), duplicates)
     packed = F.col("domain").isin(*config.pack.domains)

@@ -47,6 +47,7 @@ def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
 
 
 def scorer_findings(config: Config) -> Findings:
+    names.refuse_other_tokenizer(config)
     spec = names.scorer_spec(config)
     for version in dict.fromkeys(map(scorer_version, names.scorer_specs(config))):
         yield fact("score", version)

@@ -182,7 +182,7 @@ class DeltaRsTable(Table):
             added = StructType([schema[name] for name in lacking])
             table.alter.add_columns(deltalake.Schema.from_json(added.json()).fields)
         found = table.metadata().configuration.get(STATS_COLUMNS)
-        if (mended := self.spec.mended_stats(found)) != found:
+        if found is not None and (mended := self.spec.mended_stats(found)) != found:
             table.alter.set_table_properties({STATS_COLUMNS: mended})
         return table
 

@@ -193,8 +193,7 @@ class NativeTable(Table):
     def _mend_properties(self) -> None:
         rows = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
         found = {row["key"]: row["value"] for row in rows}.get(STATS_COLUMNS)
-        mended = self.spec.mended_stats(found)
-        if mended != found:
+        if found is not None and (mended := self.spec.mended_stats(found)) != found:
             properties = f"'{STATS_COLUMNS}' = {_sql(mended)}"
             self._execute(f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({properties})")
 

@@ -48,10 +48,8 @@ class TableSpec:
         """The value of `delta.dataSkippingStatsColumns`."""
         return ",".join(self.indexed)
 
-    def mended_stats(self, found: str | None) -> str:
+    def mended_stats(self, found: str) -> str:
         """The property as found in a table, without the columns that Delta cannot have there."""
-        if found is None:
-            return self.stats_property
         unbounded = {name for name, (type_, _) in self.columns.items() if type_ not in BOUNDED}
         return ",".join(name for name in found.split(",") if name.strip("` ") not in unbounded)
 

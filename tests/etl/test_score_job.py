@@ -225,14 +225,16 @@ def test_layers_of_a_model_go_through_the_job_into_the_table(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scorer", ["cohesion", "prolong", "recurrence"])
+@pytest.mark.parametrize(
+    ("scorer", "own"), [("cohesion", {}), ("prolong", {"pairs": 2}), ("recurrence", {})]
+)
 def test_other_scorers_go_through_the_job_into_the_table(
-    make_context: MakeContext, tokenizer: str, tmp_path: Path, scorer: str
+    make_context: MakeContext, tokenizer: str, tmp_path: Path, scorer: str, own: dict[str, int]
 ) -> None:
     """Whatever partition and order: the scores are those of the scorer by itself."""
     checkpoint = make_checkpoint(tmp_path / "model", "llama3")
     token_ids = token_windows(5, 400)
-    settings = {"scorer": scorer, "model": str(checkpoint), "device": "cpu", "pairs": 2}
+    settings = {"scorer": scorer, "model": str(checkpoint), "device": "cpu", **own}
     context = scored_by(make_context, tokenizer, token_ids, settings)
     alone = load_scorer(names.scorer_spec(context.config)).score(token_ids)
     rows = context.tables["scores"].read().orderBy("window_id").collect()

@@ -156,7 +156,7 @@ def test_the_zip_holds_every_module_and_resource(dist: Path) -> None:
         ["git", "ls-files", "etl", "udfs"], cwd=REPO, text=True, capture_output=True, check=True
     ).stdout.split()
     held = set(ZipFile(dist / "longattn.zip").namelist())
-    assert set(tracked) - held == set()
+    assert {f"longattn/{path}" for path in tracked} - held == set()
     assert "tests/conftest.py" not in held
 
 
