@@ -35,8 +35,8 @@ class JobsApi(BaseHTTPRequestHandler):
         if "/jobs/list" in self.path:
             return self._answer({"jobs": [{"job_id": JOB_ID, "settings": {"name": "longattn"}}]})
         state = {"life_cycle_state": "TERMINATED", "result_state": "SUCCESS", "state_message": ""}
-        run = {"job_id": JOB_ID, "run_page_url": "http://127.0.0.1/run", "state": state, "tasks": []}
-        self._answer(run)
+        run = {"job_id": JOB_ID, "run_page_url": "http://127.0.0.1/run"}
+        self._answer({**run, "state": state, "tasks": []})
 
     def log_message(self, *args: Any) -> None:
         """Keep the test's output readable."""
