@@ -103,7 +103,7 @@ def test_all_jobs_on_s3(connector: str, scheme: str, spark: Any, store: Store) -
     manifest = json.loads(store.read(f"{connector}/selected/{MANIFEST}"))
     assert manifest["samples"] == sum(file["samples"] for file in manifest["files"]) > 0
     sizes = {file["name"]: file["bytes"] for file in manifest["files"]}
-    stored = {key.rpartition("/")[2]: key for key in store.keys(f"{connector}/selected/part")}
+    stored = {key.rpartition("/")[2]: key for key in store.keys(f"{connector}/selected/train-")}
     assert {name: len(store.read(key)) for name, key in stored.items()} == sizes
     assert store.read(f"{connector}/report.html").startswith(b"<!")
     options = storage.delta_options(root)
