@@ -29,6 +29,12 @@ def copies(selection: DataFrame) -> DataFrame:
     return each.withColumn("order", copy_order(F.col("mix_order"), F.col("copy")))
 
 
+def count(selection: DataFrame) -> int:
+    """Samples of a selection, copies counted."""
+    row = selection.agg(F.sum("copies")).first()
+    return int((row and row[0]) or 0)
+
+
 def plan(selection: DataFrame, shard_tokens: int) -> Plan:
     """Divide a selection into shards of about shard_tokens tokens.
 

@@ -49,6 +49,15 @@ def ranked_by(context: Context, version: str) -> DataFrame:
 
 
 def _candidates(context: Context, scorer: str) -> DataFrame:
+    config = context.config
+    rows = without_contaminated(context, _scored_windows(context, scorer))
+    if scorer.split(":")[0] == config.score.scorer:  # heads are chosen of that one
+        rows = lds.dependency(rows, config.select)
+    return rows.drop("head_s1", "head_s2")
+
+
+def _scored_windows(context: Context, scorer: str) -> DataFrame:
+    """Scores of kept documents' windows by a scorer, those of contaminated windows too."""
     tables, config = context.tables, context.config
     scores = tables.read("scores")
     if config.score.cascade and scorer == names.scorer(config):
@@ -57,32 +66,36 @@ def _candidates(context: Context, scorer: str) -> DataFrame:
             names.calibration(config),
         )
         scores = best_known(scores, scorer, exact, calibration.lines if calibration else ())
-    rows = stage.candidates(
+    return stage.candidates(
         scores,
         *(tables.read(name) for name in ("windows", "duplicates", "lengths")),
         scorer=scorer,
         windowing=names.windowing(config),
     )
-    rows = without_contaminated(context, rows)
-    if scorer.split(":")[0] == config.score.scorer:  # heads are chosen of that one
-        rows = lds.dependency(rows, config.select)
-    return rows.drop("head_s1", "head_s2")
 
 
-def left_out(context: Context) -> int:
-    """How many windows, scored or packed, are not considered because they are contaminated."""
+def packed_windows(context: Context) -> DataFrame:
+    """The windows of the packed domains, contaminated ones too."""
+    windows, domains = context.tables.read("windows"), context.config.pack.domains
+    mine = F.col("windowing") == names.packing(context.config)
+    return windows.where(mine & F.col("domain").isin(*domains))
+
+
+def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
+    """Windows that select decides on, scored or packed, and how many of them are contaminated.
+
+    n_considered is the number of rows of `considered`, which are all that was scored where nothing
+    is looked for; else the scores are counted once more, contaminated windows with them.
+    """
+    packed = packed_windows(context).select("window_id")
     if not context.config.decontaminate.sources:
-        return 0
-    tables, config = context.tables, context.config
-    by = [name.split(":")[0] for name in config.select.by_scorers] or [config.score.scorer]
-    named = F.substring_index("scorer", ":", 1).isin(*by)
-    scored = tables.read("scores").where(named)
-    windows = tables.read("windows").join(tables.read("duplicates"), "doc_id", "left_anti")
-    cut = windows.where(F.col("windowing") == names.windowing(config))
-    packed = windows.where(F.col("windowing") == names.packing(config)).select("window_id")
-    there = cut.select("window_id").join(scored, "window_id", "left_semi").union(packed)
-    count: int = there.join(contaminated(context), "window_id", "left_semi").count()
-    return count
+        return n_considered + (packed.count() if context.config.pack.domains else 0), 0
+    select = context.config.select
+    versions = scored_versions(context) if select.by_scorers else []
+    by = [version_of(context, name, versions, "select.by") for name in select.by_scorers[:1]]
+    scored = _scored_windows(context, by[0] if by else names.scorer(context.config))
+    every = scored.select("window_id").union(packed)
+    return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
 
 
 def near_cut(config: Config, rows: DataFrame) -> set[str]:

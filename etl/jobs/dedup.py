@@ -7,7 +7,7 @@ finished by the next. Nothing reads the text of a known document again, but to v
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pyspark.sql import DataFrame
@@ -24,6 +24,7 @@ from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
 from longattn.udfs.text.minhash import MinHash, choose_bands, s_curve
 
+Agreed = tuple[int, int]  # rows that there were to commit, and rows that were committed
 MARGIN = 4  # standard errors by which an estimate may fall short and still be verified
 
 
@@ -101,14 +102,18 @@ def run(context: Context) -> Outcome:
     context.progress.say(recipe.describe())
     before = context.tables.read("duplicates")
     with context.progress.task("dedup", total=3, unit="steps") as tick:
-        metrics = _hash_new(context, recipe)
+        metrics, hashed = _hash_new(context, recipe)
         tick(1, "fingerprints")
         new, counts = _compare_new(context, recipe)
         tick(1, "pairs")
-        _decide(context, recipe)
+        decided = _decide(context, recipe)
         tick(1, "duplicates")
     seconds = {"seconds": time.monotonic() - started}
-    return _outcome(context, new, before, {**metrics, **counts, **seconds})
+    outcome = _outcome(context, recipe, new, before)
+    metrics = {**metrics, **counts, **seconds, **outcome.metrics}
+    return replace(
+        outcome, metrics=metrics, committed={"signatures": hashed, "duplicates": decided}
+    )
 
 
 def _switched_off(context: Context) -> Outcome:
@@ -119,18 +124,20 @@ def _switched_off(context: Context) -> Outcome:
     return Outcome(rows_in=0, rows_out=0)
 
 
-def _hash_new(context: Context, recipe: Recipe) -> dict[str, float]:
+def _hash_new(context: Context, recipe: Recipe) -> tuple[dict[str, float], Agreed]:
     """Append the fingerprints of documents that have none under this recipe."""
     documents, signatures = context.tables.read("documents"), _signatures(context, recipe)
     new = Ids.of(documents.join(signatures.select("doc_id"), "doc_id", "left_anti"))
-    started = time.monotonic()
+    started, added = time.monotonic(), 0
     if new.rows:
         wanted = documents if signatures.isEmpty() else lsh.only(documents, new.frame)
         rows = stage.fingerprints(wanted, recipe.minhash).select(*SIGNATURES.columns)
-        context.tables.append("signatures", rows, new.txn("signatures", recipe.minhash.recipe))
+        txn = new.txn("signatures", recipe.minhash.recipe)
+        commit = context.tables.append("signatures", rows, txn)
+        added = new.rows if commit.skipped else commit.rows
     seconds = time.monotonic() - started
     context.progress.say(f"dedup: {new.rows} documents hashed, {new.chars / 1e6:.1f} M characters")
-    return {"hashed": new.rows, "chars": new.chars, "hash_seconds": seconds}
+    return {"hashed": new.rows, "chars": new.chars, "hash_seconds": seconds}, (new.rows, added)
 
 
 def _compare_new(context: Context, recipe: Recipe) -> tuple[Ids, dict[str, float]]:
@@ -157,27 +164,29 @@ def _alike(found: DataFrame, texts: DataFrame, documents: DataFrame, recipe: Rec
     )
 
 
-def _decide(context: Context, recipe: Recipe) -> None:
+def _decide(context: Context, recipe: Recipe) -> Agreed:
     """Write `duplicates` anew from all pairs of the recipe, if that changes it."""
     live, every = _live(context, recipe), _named(context, recipe)
     edges = cut_lineage(stage.near_edges(_pairs(context, recipe), live, every))
     removed = cut_lineage(stage.removed(live, edges, components(edges.select("a", "b"))))
-    if _checksum(removed) != _checksum(context.tables.read("duplicates")):
-        context.tables.overwrite("duplicates", removed.select(*DUPLICATES.columns))
+    decided = _checksum(removed)
+    if decided == _checksum(context.tables.read("duplicates")):
+        return decided[0], decided[0]
+    commit = context.tables.overwrite("duplicates", removed.select(*DUPLICATES.columns))
+    return decided[0], commit.rows
 
 
-def _outcome(context: Context, new: Ids, before: DataFrame, metrics: dict[str, float]) -> Outcome:
-    """Count the new documents by what became of them, and the old ones that lost to a new one."""
+def _outcome(context: Context, recipe: Recipe, new: Ids, before: DataFrame) -> Outcome:
+    """What the tables now say of the new documents, and of old ones that lost to a new one."""
     removed = context.tables.read("duplicates").select("doc_id", "method")
-    counts = removed.join(new.frame, "doc_id", "left_semi").groupBy("method").count().collect()
-    refused = {row["method"]: row["count"] for row in counts}
+    compared = stage.compared(_pairs(context, recipe)).join(new.frame, "doc_id", "left_semi")
+    fates = compared.join(removed, "doc_id", "left").groupBy("method").count().collect()
+    counts = {row["method"]: row["count"] for row in fates}
+    kept = counts.pop(None, 0)
     others = removed.join(new.frame, "doc_id", "left_anti")
     displaced = others.join(before, "doc_id", "left_anti").count()
     return Outcome(
-        rows_in=new.rows,
-        rows_out=new.rows - sum(refused.values()),
-        refused=refused,
-        metrics={**metrics, "displaced": displaced},
+        rows_in=new.rows, rows_out=kept, refused=counts, metrics={"displaced": displaced}
     )
 
 

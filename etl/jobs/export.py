@@ -21,7 +21,7 @@ from longattn.etl.inputs.current import current_selection
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages.selection import fingerprint
 from longattn.etl.tables.locations import is_catalog_name
-from longattn.udfs.errors import ExportError
+from longattn.udfs.errors import ExportError, LedgerError
 
 LAYOUT = 2  # of the files and their fields: an export of another is written again
 
@@ -33,12 +33,13 @@ def run(context: Context) -> Outcome:
         context.progress.say("export: no format is configured; set export.parquet.path, for one")
         return Outcome(rows_in=0, rows_out=0)
     name, selection = current_selection(context)
+    n_samples = stage.count(selection)
     counts: dict[str, float] = {}
     for format_name, target in targets.items():
         manifest = export(context, name, selection, format_name, target)
         counts |= {f"{format_name}/{key}": manifest[key] for key in ("samples", "tokens", "bytes")}
-    total = int(sum(count for key, count in counts.items() if key.endswith("/samples")))
-    return Outcome(rows_in=total, rows_out=total, metrics=counts)
+    exported = int(sum(count for key, count in counts.items() if key.endswith("/samples")))
+    return Outcome(rows_in=n_samples * len(targets), rows_out=exported, metrics=counts)
 
 
 def targets_of(context: Context) -> dict[str, ExportTarget]:
@@ -55,7 +56,10 @@ def folders_of(context: Context) -> list[Folder]:
 def export(
     context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
 ) -> dict[str, Any]:
-    """Write one format and return its manifest; the same selection again is not rewritten."""
+    """Write one format and return its manifest; the same selection again is not rewritten.
+
+    Raises LedgerError, and shows nothing of it, when other samples were written than there are.
+    """
     folder = Folder.at(target.path, owner(context))
     identity = _identity(selection, format_name, target)
     present = folder.manifest()
@@ -74,7 +78,7 @@ def export(
     folder.begin()
     written = _write(context, selection, plan, FORMATS[format_name], target, folder)
     if written.samples != plan.samples:
-        raise ExportError(
+        raise LedgerError(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
             " are windows of the selection missing?"
         )

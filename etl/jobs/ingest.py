@@ -8,8 +8,9 @@ rejects come first, as a record repeated in these files is no news once its docu
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from longattn.etl.inputs.listing import check_columns, list_all, specs_of
@@ -29,6 +30,16 @@ NEW = "new"  # beside the reasons of refused records
 Counted = dict[tuple[str, str, str], Counter[str]]  # (domain, source, uri) -> reason -> records
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ingested:
+    """Records as they were read, what became of them, and the rows that were committed."""
+
+    arrived: int
+    refused: Counter[str]
+    documents: int
+    source_files: int
+
+
 def run(context: Context) -> Outcome:
     """Read what has not been read; rows are records of the files read in this run."""
     plan = make_plan(context)
@@ -41,11 +52,14 @@ def run(context: Context) -> Outcome:
     if not plan.pending:
         return Outcome(rows_in=0, rows_out=0, metrics=metrics)
     with context.progress.task("ingest", unit="files"), staging(context, "ingest") as save:
-        counted = commit(context, plan, save)
-    refused = total(counted)
-    n_new = refused.pop(NEW, 0)
-    n_records = n_new + refused.total()
-    return Outcome(rows_in=n_records, rows_out=n_new, refused=dict(refused), metrics=metrics)
+        done = commit(context, plan, save)
+    return Outcome(
+        rows_in=done.arrived,
+        rows_out=done.documents,
+        refused=dict(done.refused),
+        metrics=metrics,
+        committed={"source files": (len(plan.pending), done.source_files)},
+    )
 
 
 def make_plan(context: Context) -> Plan:
@@ -92,21 +106,34 @@ def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
             )
 
 
-def commit(context: Context, plan: Plan, save: Save) -> Counted:
-    """Stage, then append documents, rejects and finished files; return what became of records."""
-    staged_id = F.monotonically_increasing_id()
-    staged = save("rows", read_all(context, plan).withColumn("staged_id", staged_id))
+def commit(context: Context, plan: Plan, save: Save) -> Ingested:
+    """Stage, then append documents, rejects and finished files; count what came and what stayed."""
+    seen_records, staged_id = Observation(), F.monotonically_increasing_id()
+    read = read_all(context, plan).observe(seen_records, F.count(F.lit(1)).alias("records"))
+    staged = save("rows", read.withColumn("staged_id", staged_id))
     refused = save("refused", stage.refusals(staged, context.tables.read("documents")))
     counted = count(stage.counts(staged, refused))
     refuse_lost_sources(plan, counted, staged)
     seen = context.tables.versions_read.get("documents")  # the version that refusals looked at
     txn = Txn(app_id=f"ingest-{plan.key}-{seen}", version=1)
-    if set(total(counted)) - {NEW, "filtered", "already_ingested"}:
+    reasons = total(counted)
+    if set(reasons) - {NEW, "filtered", "already_ingested"}:
         context.reject(stage.rejects(staged, refused))
-    if NEW in total(counted):
-        context.tables.append("documents", stage.new_documents(staged, refused), txn)
-    context.tables.append("source_files", finished_files(context, plan, counted), txn)
-    return counted
+    added = 0
+    if reasons.pop(NEW, 0):
+        new = stage.new_documents(staged, refused)
+        documents = context.tables.append("documents", new, txn)
+        added = documents.rows
+        if documents.skipped:  # by a run that read these files at the same time
+            reasons["already_ingested"] += context.tables.there("documents", new)
+    finished = finished_files(context, plan, counted)
+    files = context.tables.append("source_files", finished, txn)
+    return Ingested(
+        arrived=int(seen_records.get.get("records") or 0),
+        refused=reasons,
+        documents=added,
+        source_files=len(plan.pending) if files.skipped else files.rows,
+    )
 
 
 def count(counts: DataFrame) -> Counted:

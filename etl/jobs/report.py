@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from longattn.etl.inputs.evaluation import contaminated
 from longattn.etl.jobs import JOBS
 from longattn.etl.report import figures, samples, scorers
 from longattn.etl.report.build import Facts, build
-from longattn.etl.report.page import Page, render
+from longattn.etl.report.page import Page, render, samples_on
 from longattn.etl.report.samples import Sample
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import flow, lds, rank
@@ -38,16 +39,18 @@ AttentionMap = Callable[[TokenIds], Map]
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
     page = make_page(context, attention_maps(context))
-    size = write_text(context.config.report.path, render(page))
-    shown = len(page.samples)
-    return Outcome(rows_in=shown, rows_out=shown, metrics={"bytes": size})
+    html = render(page)
+    size = write_text(context.config.report.path, html)
+    return Outcome(rows_in=page.wanted, rows_out=samples_on(html), metrics={"bytes": size})
 
 
 def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
     """Read the tables and draw all there is."""
     with cached(considered(context)) as rows:
         facts = gather(context, rows)
-    return build(facts, shown_windows(context, facts.points, facts.scorer, attention))
+    wanted = samples.to_show(facts.points, context.config.report.examples)
+    shown = shown_windows(context, facts.points, facts.scorer, attention)
+    return replace(build(facts, shown), wanted=len(wanted))
 
 
 def gather(context: Context, rows: DataFrame) -> Facts:

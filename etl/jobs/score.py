@@ -43,19 +43,32 @@ class Tally:
     """What came of the batches scored so far."""
 
     refused: Counter[str] = field(default_factory=Counter)
+    added: int = 0  # scores that were committed
     busy_seconds: float = 0.0  # of `seconds` that tasks ran, their start included, spent scoring
     seconds: float = 0.0
     commits: int = 0
 
-    def add(self, scored: pa.Table) -> None:
-        self.refused.update(scored["reason"].drop_null().to_pylist())
-        self.busy_seconds += pc.sum(scored["busy_seconds"]).as_py() or 0.0
-        self.seconds += pc.sum(scored["seconds"]).as_py() or 0.0
+    def add(self, batch: "Scored") -> None:
+        self.refused.update(batch.rows["reason"].drop_null().to_pylist())
+        if batch.elsewhere:
+            self.refused["scored_by_another_run"] += batch.elsewhere
+        self.added += batch.added
+        self.busy_seconds += pc.sum(batch.rows["busy_seconds"]).as_py() or 0.0
+        self.seconds += pc.sum(batch.rows["seconds"]).as_py() or 0.0
         self.commits += 1
 
     @property
     def busy_share(self) -> float:
         return self.busy_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A batch that was scored: a row a window, and what its commit added."""
+
+    rows: pa.Table
+    added: int
+    elsewhere: int  # windows that another run had scored by then
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,12 @@ def run(context: Context) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
         for spec in names.scorer_specs(context.config):
-            left_out = refuse_contaminated(context, spec)
+            arrived = unscored(context, spec).count()
+            before, left_out = refuse_contaminated(context, spec)
             windows = pending(context, spec, save)
             if not windows.n_windows and not left_out:
                 refuse_no_windows(context)
-            outcome = score_pending(context, spec, windows)
+            outcome = replace(score_pending(context, spec, windows), rows_in=arrived - before)
             outcomes[spec.scorer] = _refused_too(outcome, left_out)
         outcome = _together(outcomes)
         if context.config.score.cascade is None:
@@ -137,7 +151,9 @@ def settle_cut(context: Context, save: Save) -> dict[str, float]:
     scored = 0
     while wanted := _near_cut(context) - tried:
         chosen = pending(context, spec, save, wanted)
-        scored += score_pending(context, spec, chosen).rows_out
+        outcome = score_pending(context, spec, chosen)
+        outcome.refuse_imbalance("score: exact scores near the cut")
+        scored += outcome.rows_out
         tried, rounds = tried | wanted, rounds + 1
     return {"exact_windows": scored, "cascade_rounds": rounds}
 
@@ -174,20 +190,23 @@ def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
     return windows.where(F.col("domain").isin(*scored_domains(config)))
 
 
-def refuse_contaminated(context: Context, spec: ScorerSpec) -> int:
-    """Enter windows that share words with an evaluation set into `rejects`; how many are new."""
+def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int, int]:
+    """Enter windows that share words with an evaluation set into `rejects`.
+
+    Returns how many of them had been entered before, and how many now were.
+    """
     if not context.config.decontaminate.sources:
-        return 0
+        return 0, 0
     bad = stage.contaminated_windows(unscored(context, spec), contaminated(context))
-    return context.reject(stage.as_rejects(bad.withColumn("scorer", F.lit(scorer_version(spec)))))
+    refused = stage.as_rejects(bad.withColumn("scorer", F.lit(scorer_version(spec))))
+    return context.tables.there("rejects", refused), context.reject(refused)
 
 
 def _refused_too(outcome: Outcome, contaminated_windows: int) -> Outcome:
     """The outcome with windows that were left out before scoring."""
     if not contaminated_windows:
         return outcome
-    refused = outcome.refused | {"contaminated": contaminated_windows}
-    return replace(outcome, rows_in=outcome.rows_in + contaminated_windows, refused=refused)
+    return replace(outcome, refused=outcome.refused | {"contaminated": contaminated_windows})
 
 
 def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outcome:
@@ -199,7 +218,7 @@ def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outco
     seconds = time.monotonic() - started
     return Outcome(
         rows_in=windows.n_windows,
-        rows_out=windows.n_windows - tally.refused.total(),
+        rows_out=tally.added,
         refused=dict(tally.refused),
         metrics={
             "tokens": windows.n_tokens,
@@ -231,7 +250,7 @@ def _score_all(context: Context, spec: ScorerSpec, windows: Pending) -> Tally:
         heartbeats(context.spark, tick) as beats,
     ):
 
-        def score(batch: Batch) -> pa.Table:
+        def score(batch: Batch) -> Scored:
             started = time.monotonic()
             scored = _score_batch(context, spec, windows, batch, beats, commits)
             alone = Tally()
@@ -244,13 +263,13 @@ def _score_all(context: Context, spec: ScorerSpec, windows: Pending) -> Tally:
 
 
 def _in_flight(
-    work: Callable[[Batch], pa.Table],
+    work: Callable[[Batch], Scored],
     coming: Iterable[Batch],
-    take: Callable[[pa.Table], None],
+    take: Callable[[Scored], None],
 ) -> None:
     """Work on some batches at a time; the next one is asked for when there is room for it."""
     with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
-        running: set[Future[pa.Table]] = set()
+        running: set[Future[Scored]] = set()
         for batch in coming:
             running.add(pool.submit(work, batch))
             if len(running) == BATCHES_IN_FLIGHT:
@@ -268,17 +287,17 @@ def _score_batch(
     batch: Batch,
     beats: Heartbeats,
     commits: FreshCommits,
-) -> pa.Table:
-    """Score one batch and commit its scores and its rejects; a row a window."""
+) -> Scored:
+    """Score one batch and commit its scores and its rejects."""
     beacon = beats.beacon()
     profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
     rows = _rows_of(context, windows, batch)
     scored: pa.Table = stage.score_windows(rows, spec, profile, beacon).toArrow()
     good = pc.is_null(scored["reason"])
-    _commit(context, scored.filter(good), commits)
+    added, elsewhere = _commit(context, scored.filter(good), commits)
     _reject(context, scored.filter(pc.invert(good)))
     beats.finish(beacon, scored.num_rows)
-    return scored
+    return Scored(scored, added, elsewhere)
 
 
 def _rows_of(context: Context, windows: Pending, batch: Batch) -> DataFrame:
@@ -295,11 +314,14 @@ def _rows_of(context: Context, windows: Pending, batch: Batch) -> DataFrame:
     return rows.repartition(min(_slots(context), batch.n_windows))
 
 
-def _commit(context: Context, scored: pa.Table, commits: FreshCommits) -> None:
-    """Add the statistics; a batch's are some megabytes, so they pass through the driver."""
+def _commit(context: Context, scored: pa.Table, commits: FreshCommits) -> tuple[int, int]:
+    """Add the statistics; a batch's are some megabytes, so they pass through the driver.
+
+    Returns what FreshCommits.commit does.
+    """
     frame = context.spark.createDataFrame(scored.select(list(stage.STATISTICS)))
     stamped = frame.withColumn("scored_at", F.current_timestamp()).select(*SCORES.columns)
-    commits.commit(stamped.coalesce(1))
+    return commits.commit(stamped.coalesce(1))
 
 
 def _reject(context: Context, refused: pa.Table) -> None:

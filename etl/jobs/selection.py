@@ -8,10 +8,11 @@ from pyspark.sql import functions as F
 from longattn.etl import names
 from longattn.etl.config import Config, SelectConfig
 from longattn.etl.inputs.candidates import (
+    arrivals,
     cached,
     considered,
-    left_out,
     near_cut,
+    packed_windows,
     ranked_by,
 )
 from longattn.etl.inputs.current import selection_name
@@ -51,21 +52,20 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
         _refuse_nothing(config, scored, shares, mixed)
-        context.tables.replace_where("selections", mixed, {"selection": name})
+        commit = context.tables.replace_where("selections", mixed, {"selection": name})
     selection = context.tables["selections"].read().where(F.col("selection") == name)
-    packed = {s.domain: s.supply.windows for s in shares if s.domain not in scored}
     overlaps = _overlaps(context, rows, scored, selection.where(F.col("lds").isNotNull()))
-    not_ranked = _not_ranked(rows, sum(scored.values()) - sum(ranked.values()))
-    outcome = _outcome(scored, packed, not_ranked, selection, shares, overlaps)
-    return _with_contaminated(outcome, left_out(context))
-
-
-def _with_contaminated(outcome: Outcome, count: int) -> Outcome:
-    """The outcome with the windows that were left out before anything was compared."""
-    if not count:
-        return outcome
-    refused = {"contaminated": count} | outcome.refused
-    return replace(outcome, rows_in=outcome.rows_in + count, refused=refused)
+    last_ranks = {share.domain: share.supply.last_rank for share in shares}
+    inside = sum(cut.inside(last_ranks.get(domain, 0)) for domain, cut in cuts.items())
+    arrived, contaminated = arrivals(context, sum(scored.values()))
+    refused = {
+        **({"contaminated": contaminated} if contaminated else {}),
+        **_not_ranked(rows, sum(scored.values()) - sum(ranked.values())),
+        "below_cut": sum(ranked.values()) - inside,
+    }
+    outcome = _outcome(scored, selection, shares, overlaps)
+    refused["no_room_in_mix"] = commit.rows - outcome.rows_out
+    return replace(outcome, rows_in=arrived, refused=refused)
 
 
 def _refuse_nothing(
@@ -99,8 +99,7 @@ def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
     config = context.config
     if not config.pack.domains:
         return kept
-    windows = context.tables.read("windows").where(F.col("domain").isin(*config.pack.domains))
-    windows = without_contaminated(context, windows)
+    windows = without_contaminated(context, packed_windows(context))
     packed = stage.packed_windows(windows, config.seed, packing=names.packing(config))
     return kept.unionByName(packed, allowMissingColumns=True)
 
@@ -156,14 +155,12 @@ def _comparable(config: SelectConfig) -> SelectConfig:
 
 def _outcome(
     scored: dict[str, int],
-    packed: dict[str, int],
-    not_ranked: dict[str, int],
     selection: DataFrame,
     shares: list[mixing.Share],
     overlaps: dict[str, float],
 ) -> Outcome:
+    """The windows in the mix and the job's metrics, as the selection committed says."""
     made = {row["domain"]: row for row in _made(selection).collect()}
-    selected = sum(row["selected"] for row in made.values())
     mixed = sum(row["mixed"] for row in made.values())
     metrics: dict[str, float] = {"tokens": sum(row["tokens"] for row in made.values())}
     metrics |= {f"scored/{domain}": n for domain, n in scored.items()}
@@ -174,10 +171,7 @@ def _outcome(
         metrics |= {f"selected/{domain}": row["selected"]}
         if row["cut"] is not None:
             metrics |= {f"cut/{domain}": row["cut"]}
-    rows_in = sum(scored.values()) + sum(packed.values())
-    below = rows_in - sum(not_ranked.values()) - selected
-    refused = {**not_ranked, "below_cut": below, "no_room_in_mix": selected - mixed}
-    return Outcome(rows_in=rows_in, rows_out=mixed, refused=refused, metrics=metrics | overlaps)
+    return Outcome(rows_in=0, rows_out=mixed, metrics=metrics | overlaps)
 
 
 def _made(selection: DataFrame) -> DataFrame:

@@ -28,6 +28,7 @@ from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import separator_id
 from longattn.udfs.windows.cut import PackSpec, WindowSpec
 
+REFUSED, ELSEWHERE = "refused ", "measured_by_another_run"
 Tally = Counter[str]
 Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 
@@ -98,19 +99,35 @@ def _measure(context: Context, documents: DataFrame, spec: WindowSpec, commit: C
         return tally
     # The same for two runs that started at once: what one has committed, the other skips.
     txn = Txn(app_id=f"windows-{spec.windowing}-{version}-{n_pending}-{digest}", version=1)
-    done = stage.half_done(context.tables.read("windows"), lengths, spec.windowing)
+    before = context.tables.read("windows").where(F.col("windowing") == spec.windowing)
+    done = F.broadcast(stage.half_done(before, lengths, spec.windowing))
     with _on_disk(context, stage.cut_documents(pending, spec)) as cut:
-        tally += commit(context, cut.join(F.broadcast(done), "doc_id", "left_anti"), spec, txn)
+        tally += commit(context, cut.join(done, "doc_id", "left_anti"), spec, txn)
         measured = stage.as_lengths(cut, spec)
-        context.tables.append("lengths", measured, txn)
+        lengths_commit = context.tables.append("lengths", measured, txn)
         tally += _tally(stage.summary(measured))
+        if lengths_commit.skipped:  # by a run that measured these documents at the same time
+            n_elsewhere = context.tables.there("lengths", measured)
+            return _measured_elsewhere(tally, n_elsewhere)
+    if tally["windows"] != tally["due"]:  # the windows of half-done documents were there before
+        tally["windows"] += before.join(done, "doc_id", "left_semi").count()
+    tally["lengths"] = lengths_commit.rows
     return tally
+
+
+def _measured_elsewhere(tally: Tally, n_lengths: int) -> Tally:
+    """The tally of a run whose documents another one has measured meanwhile."""
+    mine = {key: n for key, n in tally.items() if not key.startswith(REFUSED)}
+    return Counter(mine | {f"{REFUSED}{ELSEWHERE}": n_lengths, "lengths": n_lengths})
 
 
 def _cut(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally:
     windows = cut.where(stage.is_window())
-    context.tables.append("windows", stage.as_windows(windows, spec), txn)
-    return _sums(windows, windows="1", window_tokens="n_tokens", overlap_tokens="overlap_tokens")
+    commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
+    sums = _sums(windows, windows="1", window_tokens="n_tokens", overlap_tokens="overlap_tokens")
+    if not commit.skipped:
+        sums["windows"] = commit.rows
+    return sums
 
 
 def _pack(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally:
@@ -122,12 +139,16 @@ def _pack(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally
         separator=separator_id(spec.tokenizer, config.separator),
         seed=context.config.seed,
     )
-    totals = kept.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()
+    sums = (F.sum("n_tokens").alias("tokens"), F.count("*").alias("documents"))
+    totals = kept.groupBy("domain").agg(*sums).collect()
     tokens = {row.domain: row.tokens for row in totals}
     groups = pack.group_counts(tokens, config.group_tokens, spec.length)
     with _on_disk(context, pack.pack_documents(kept, recipe, groups)) as windows:
-        context.tables.append("windows", stage.as_windows(windows, spec), txn)
-        return _sums(windows, packed_windows="1", packed_tokens="n_tokens")
+        commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
+        made = _sums(windows, due="1", packed_tokens="n_tokens", packed=pack.BEGUN)
+    made["packed_windows"] = made["due"] if commit.skipped else commit.rows
+    made["to_pack"] = sum(row.documents for row in totals)
+    return made
 
 
 @contextmanager
@@ -155,10 +176,12 @@ def _sums(rows: DataFrame, **columns: str) -> Tally:
 
 
 def _tally(summary: DataFrame) -> Tally:
-    """Documents refused by reason, tokens of those kept and of all."""
+    """Documents refused by reason, windows due, tokens of the documents kept and of all."""
     tally: Tally = Counter()
     for row in summary.collect():
-        tally["kept" if row.reason is None else f"refused {row.reason}"] += row.documents
+        if row.reason is not None:
+            tally[f"{REFUSED}{row.reason}"] += row.documents
+        tally["due"] += row.windows or 0
         tally["tokens"] += row.tokens
         tally["kept_tokens"] += row.tokens if row.reason is None else 0
         tally["soft_cuts"] += row.soft_cuts
@@ -181,11 +204,14 @@ def _outcome(parts: list[Tally], length: int, seconds: float) -> Outcome:
         room = counts["packed_windows"] * length
         metrics["packed_windows"] = counts["packed_windows"]
         metrics["packed_waste"] = 1 - counts["packed_tokens"] / room
+    refused = {k.removeprefix(REFUSED): n for k, n in counts.items() if k.startswith(REFUSED)}
     return Outcome(
         rows_in=counts["rows_in"],
-        rows_out=counts["kept"],
-        refused={
-            k.removeprefix("refused "): n for k, n in counts.items() if k.startswith("refused ")
-        },
+        rows_out=counts["lengths"] - sum(refused.values()),
+        refused=refused,
         metrics=metrics,
+        committed={
+            "windows": (counts["due"], counts["windows"] + counts["packed_windows"]),
+            "documents to pack": (counts["to_pack"], counts["packed"]),
+        },
     )

@@ -1,6 +1,7 @@
 """One HTML file that holds everything it shows: plotly.js, figures, text; it opens offline."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Page:
     samples: Sequence[Sample]
     runs: Sequence[Mapping[str, Any]]  # the ledger
     refused_records: str = ""  # by reason
+    wanted: int = 0  # samples that were to be shown
     contamination: Sequence[Mapping[str, Any]] = ()  # set, windows, domains
     notes: Mapping[str, str] = field(default_factory=dict)  # figure -> sentence under it
     versions: Mapping[str, int] = field(default_factory=dict)
@@ -60,6 +62,12 @@ def render(page: Page) -> str:
         samples=[sample.as_dict() for sample in page.samples],
         names=_names(page.scorers),
     )
+
+
+def samples_on(html: str) -> int:
+    """How many samples a rendered page holds."""
+    found = re.search(r'<script type="application/json" id="samples">(.*?)</script>', html, re.S)
+    return len(json.loads(found[1])) if found else 0
 
 
 def _names(scorers: Sequence[Scorer]) -> dict[str, str]:

@@ -13,11 +13,16 @@ from longattn.etl.progress import Progress
 from longattn.etl.tables.base import Commit, Table, Txn, nothing
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
+from longattn.udfs.errors import LedgerError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A job's ledger: rows_in must equal rows_out plus the sum of refused.
+
+    rows_in is counted where the job reads, rows_out where it commits, and neither follows from the
+    other, so that a row lost or doubled on the way shows. `committed` says of other tables how many
+    rows the job had for them, and how many their commits have added; these must agree, too.
 
     The unit is the job's own: records for ingest, documents for dedup and windows, windows for
     score and select, samples for export. Metrics are counts beside it (tokens, bytes, seconds).
@@ -27,10 +32,29 @@ class Outcome:
     rows_out: int
     refused: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    committed: dict[str, tuple[int, int]] = field(default_factory=dict)  # what -> had, committed
 
     @property
     def balances(self) -> bool:
-        return self.rows_in == self.rows_out + sum(self.refused.values())
+        return not self.faults
+
+    @property
+    def faults(self) -> list[str]:
+        """What does not balance, in words; nothing when all of it does."""
+        found = []
+        if self.rows_in != self.rows_out + sum(self.refused.values()):
+            refused = " + ".join(f"{count} {reason}" for reason, count in self.refused.items())
+            out = f"{self.rows_out} out + refused ({refused or 'none'})"
+            found.append(f"{self.rows_in} rows in are not {out}")
+        for what, (had, committed) in self.committed.items():
+            if had != committed:
+                found.append(f"{had} {what} became {committed} when they were committed")
+        return found
+
+    def refuse_imbalance(self, job: str) -> None:
+        """Raise LedgerError, saying what does not balance."""
+        if self.faults:
+            raise LedgerError(f"{job}: {'; '.join(self.faults)}")
 
 
 class TableSet(Mapping[str, Table]):
@@ -86,6 +110,12 @@ class TableSet(Mapping[str, Table]):
 
     def replace_where(self, name: str, df: DataFrame, partition: dict[str, str]) -> Commit:
         return self._note(name, self._to_write(name).replace_where(df, partition))
+
+    def there(self, name: str, rows: DataFrame) -> int:
+        """How many rows of a table, as it is now, have the keys of `rows`."""
+        found, key = self[name].read(), list(self[name].spec.key)
+        same = [found[column].eqNullSafe(rows[column]) for column in key]
+        return found.join(rows.select(*key), same, "left_semi").count()
 
     def put_run(self, row: Mapping[str, Any]) -> None:
         """Enter a run in the ledger, or replace its row."""

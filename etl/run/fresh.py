@@ -21,8 +21,11 @@ class FreshCommits:
         self.alone = True
         self.lock = threading.Lock()
 
-    def commit(self, rows: DataFrame) -> None:
-        """Add the rows whose keys nobody has added meanwhile."""
+    def commit(self, rows: DataFrame) -> tuple[int, int]:
+        """Add the rows whose keys nobody has added meanwhile.
+
+        Returns how many rows were added, and how many of the others somebody else has added.
+        """
         with self.lock:
             before = self.context.tables[self.table].version()
             self.alone = self.alone and before == self.newest
@@ -31,3 +34,5 @@ class FreshCommits:
             next_version = 1 if before is None else before + 1  # version 0 makes the table
             self.alone = self.alone and commit.version == next_version
             self.newest = commit.version
+            there = commit.rows if self.alone else self.context.tables.there(self.table, rows)
+            return commit.rows, there - commit.rows

@@ -36,8 +36,9 @@ class Run:
 def record(name: str, context: Context, job: Callable[[Context], Outcome]) -> Run:
     """Hold the root, run a job and enter it in `runs`, also when it fails; then raise its error.
 
-    Raises LedgerError when rows in are not rows out plus rows refused, ConcurrentWriteError when
-    another run holds the root for longer than `tables.wait`.
+    Raises LedgerError when rows in are not rows out plus rows refused, or a table has other rows
+    than the job had for it; ConcurrentWriteError when another run holds the root for longer than
+    `tables.wait`.
     """
     run_id = uuid.uuid4().hex
     if name in READERS:
@@ -78,10 +79,11 @@ def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_
         reason = one_line(error)
         _enter_failure(lambda: entry("failed", error=reason), context, name)
         raise
-    if not outcome.balances:
-        message = f"{name}: {outcome.rows_in} rows in are not {_sum(outcome)}"
-        entry("failed", outcome, message)
-        raise LedgerError(message)
+    try:
+        outcome.refuse_imbalance(name)
+    except LedgerError as error:
+        entry("failed", outcome, str(error))
+        raise
     return entry("done", outcome)
 
 
@@ -91,11 +93,6 @@ def _enter_failure(enter: Callable[[], Run], context: Context, name: str) -> Non
         enter()
     except Exception as second:
         context.progress.say(f"{name}: nor could this be entered in the ledger: {one_line(second)}")
-
-
-def _sum(outcome: Outcome) -> str:
-    refused = " + ".join(f"{count} {reason}" for reason, count in outcome.refused.items())
-    return f"{outcome.rows_out} out + refused ({refused or 'none'})"
 
 
 def _row(run: Run, context: Context) -> dict[str, Any]:

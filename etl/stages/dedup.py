@@ -45,8 +45,12 @@ def named_texts(signatures: DataFrame, scope: str) -> DataFrame:
 
 def undecided(documents: DataFrame, pairs: DataFrame) -> DataFrame:
     """Documents (doc_id, n_chars) that no row of `pairs` says have been compared."""
-    seen = pairs.where(F.col("method") == SELF).select(F.col("doc_a").alias("doc_id"))
-    return documents.select("doc_id", "n_chars").join(seen, "doc_id", "left_anti")
+    return documents.select("doc_id", "n_chars").join(compared(pairs), "doc_id", "left_anti")
+
+
+def compared(pairs: DataFrame) -> DataFrame:
+    """The documents (doc_id) that `pairs` says have been compared with all before them."""
+    return pairs.where(F.col("method") == SELF).select(F.col("doc_a").alias("doc_id"))
 
 
 def pair_rows(near: DataFrame, new: DataFrame, recipe: str) -> DataFrame:

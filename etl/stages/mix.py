@@ -17,6 +17,7 @@ class Supply:
     windows: int
     tokens: int
     tokens_above: int = 0  # tokens_to of the window just above the first selected one
+    last_rank: int = 0  # of the windows selected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +39,11 @@ def supplies(selected: DataFrame) -> dict[str, Supply]:
             F.count("*").alias("windows"),
             F.sum("window_tokens").alias("tokens"),
             F.min(F.col("tokens_to") - F.col("window_tokens")).alias("tokens_above"),
+            F.max("rank").alias("last_rank"),
         )
         .collect()
     )
-    names = ("windows", "tokens", "tokens_above")
+    names = ("windows", "tokens", "tokens_above", "last_rank")
     return {row["domain"]: Supply(**{n: row[n] for n in names}) for row in sorted(rows)}
 
 

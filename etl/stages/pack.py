@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PACKED_DDL = """window_id string, domain string, window_index int, n_tokens int,
     segments array<struct<doc_id:string,start_token:bigint,n_tokens:int>>, token_ids array<int>"""
 
+# Documents whose first token stands in a window, as SQL: each is cut once at its beginning.
+BEGUN = "size(filter(segments, segment -> segment.start_token = 0))"
+
 
 def group_counts(tokens: Mapping[str, int], group_tokens: int, length: int) -> dict[str, int]:
     """Groups per domain: of about `group_tokens`, and of 64 windows or more while there are such.

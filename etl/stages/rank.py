@@ -26,6 +26,15 @@ class Cut:
     max_tokens: int = UNBOUNDED  # of all windows down to the cut
     min_score: float = -math.inf
 
+    def inside(self, last_reached: int) -> int:
+        """How many windows it keeps, where the last of them has this rank.
+
+        A cut by rank alone says it itself.
+        """
+        by_rank = self.max_tokens == UNBOUNDED and self.min_score == -math.inf
+        last = min(self.last_rank, self.n_scored) if by_rank else last_reached
+        return last - self.first_rank + 1
+
 
 def sizes(rows: DataFrame) -> dict[str, int]:
     """Windows per domain."""

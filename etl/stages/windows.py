@@ -82,9 +82,10 @@ def half_done(windows: DataFrame, lengths: DataFrame, windowing: str) -> DataFra
 
 
 def summary(lengths: DataFrame) -> DataFrame:
-    """Documents, tokens and soft cuts by reason (null for documents kept)."""
+    """Documents, their windows, tokens and soft cuts by reason (null for documents kept)."""
     return lengths.groupBy("reason").agg(
         F.count("*").alias("documents"),
+        F.sum("n_windows").alias("windows"),
         F.sum("n_tokens").alias("tokens"),
         F.sum("soft_cuts").alias("soft_cuts"),
     )
