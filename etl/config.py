@@ -4,7 +4,6 @@ A config is YAML merged over these defaults, then `--set a.b=c` merged over that
 values out of bounds are refused in one line that says where they stand and what was meant.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from longattn.etl.yaml_file import WORDS, parse, read_settings
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError, did_you_mean
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.calibrated import Calibration
@@ -374,7 +374,7 @@ class Config(Section):
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the settings; the ledger names configs by it."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return hex_digest(self.to_json())[:16]
 
     @property
     def tokenizer_path(self) -> str:

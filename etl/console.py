@@ -47,7 +47,7 @@ def run_jobs(config: Config, jobs: Sequence[str], log_format: LogFormat | None =
     """Run jobs in order, a line each; stops at the first that fails."""
     context, runs = open_context(config, log_format=log_format), []
     for job in jobs:
-        runs.append(run_job(job, context.fresh()))
+        runs.append(run_job(job, context.fresh(same_run=True)))
         context.progress.say(run_line(runs[-1]))
     if "select" in jobs:
         print_table(selected_table(context))

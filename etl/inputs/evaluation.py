@@ -65,11 +65,15 @@ def contaminated(context: Context) -> DataFrame:
 
 
 def evaluations(context: Context) -> dict[str, Plan]:
-    """The evaluation sets' files, by what `contamination` calls each set as it is now.
+    """The evaluation sets' files, by what `contamination` calls each set; a run lists them once.
 
     Such a name, `gsm8k:13-grams:0123456789abcdef`, changes with the set's files, their settings and
     the length of a run. Raises SourceError for a path or a column that is not there.
     """
+    return context.once(("evaluations", context.config.hash), lambda: _list(context))
+
+
+def _list(context: Context) -> dict[str, Plan]:
     sets: dict[str, list[SourceConfig]] = {}
     for source in context.config.decontaminate.sources:
         sets.setdefault(set_name(source), []).append(source)

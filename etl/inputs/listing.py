@@ -1,7 +1,6 @@
 """Which files the config's sources name, and what is known of each before it is read."""
 
 import fnmatch
-import hashlib
 import json
 import os
 from collections import Counter
@@ -22,6 +21,7 @@ from longattn.etl.inputs.local_files import Listed, list_local
 from longattn.etl.inputs.remote_files import list_remote
 from longattn.etl.stages.ingest import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
+from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import delta_options, file_name, local_path
@@ -131,8 +131,7 @@ def _globs(source: SourceConfig) -> str:
 def _fingerprint(spec: SourceSpec, file: Listed) -> str:
     """Changes with the file and with everything that decides what becomes of its records."""
     refused = [file.refusal] if file.refusal else []
-    described = json.dumps([asdict(spec), file.n_bytes, file.modified, *refused], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()[:16]
+    return json_digest([asdict(spec), file.n_bytes, file.modified, *refused])[:16]
 
 
 # --- Delta tables

@@ -1,6 +1,5 @@
 """Pending source files as rows of records, each with what became of it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from longattn.etl.run.context import Context
 from longattn.etl.stages import ingest as stage
 from longattn.etl.stages.ingest import SourceFile
 from longattn.etl.stages.spark_readers import read_table, read_with_spark
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.storage import local_path
@@ -29,7 +29,7 @@ class Plan:
     def key(self) -> str:
         """Names the pending files as they are now."""
         named = "\n".join(f"{file.uri} {file.fingerprint}" for file in self.pending)
-        return hashlib.sha256(named.encode()).hexdigest()[:32]
+        return hex_digest(named)[:32]
 
 
 def read_all(context: Context, plan: Plan) -> DataFrame:

@@ -1,6 +1,5 @@
 """Job export: the current selection in each format the config names; rows are samples."""
 
-import hashlib
 import json
 import os
 import uuid
@@ -21,6 +20,7 @@ from longattn.etl.inputs.current import current_selection
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages.selection import fingerprint
 from longattn.etl.tables.locations import is_catalog_name
+from longattn.udfs.digest import hex_digest, json_digest
 from longattn.udfs.errors import ExportError, LedgerError
 
 LAYOUT = 2  # of the files and their fields: an export of another is written again
@@ -134,14 +134,14 @@ def owner(context: Context) -> str:
     """Runs that hold one root in turn share a name; without a lease each has its own."""
     root = context.config.tables.root
     name = uuid.uuid4().hex if is_catalog_name(root) else os.path.abspath(root)
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+    return hex_digest(name)[:8]
 
 
 def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:
     """A hash of everything that the bytes of an export depend on."""
     rows = list(fingerprint(selection).first() or ())
     depends = [udfs.__version__, LAYOUT, format_name, target.model_dump(exclude={"path"}), rows]
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(depends)[:16]
 
 
 def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from longattn.etl.inputs.candidates import (
     packed_windows,
     ranked_by,
 )
-from longattn.etl.inputs.current import selection_name
+from longattn.etl.inputs.current import name_of_now
 from longattn.etl.inputs.evaluation import without_contaminated
 from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.inputs.scorers import labelled, scored_versions
@@ -39,7 +39,7 @@ def run(context: Context) -> Outcome:
 def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcome:
     """Choose among `rows`, of which each domain has as many as `scored` says, and write it down."""
     config = context.config
-    name = selection_name(config, rows)
+    name = name_of_now(context, rows)
     if near := near_cut(config, rows):
         context.progress.say(
             f"select: {len(near):,} windows are too near the cut for sampled scores to place them;"
@@ -54,7 +54,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         _refuse_nothing(config, scored, shares, mixed)
         commit = context.tables.replace_where("selections", mixed, {"selection": name})
     selection = context.tables["selections"].read().where(F.col("selection") == name)
-    overlaps = _overlaps(context, rows, scored, selection.where(F.col("lds").isNotNull()))
+    overlaps = _overlaps(context, rows, scored, selection.where(stage.score().isNotNull()))
     last_ranks = {share.domain: share.supply.last_rank for share in shares}
     inside = sum(cut.inside(last_ranks.get(domain, 0)) for domain, cut in cuts.items())
     arrived, contaminated = arrivals(context, sum(scored.values()))
@@ -105,7 +105,8 @@ def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
 
 
 def _as_table(mixed: DataFrame, name: str) -> DataFrame:
-    named = mixed.withColumns({"selection": F.lit(name), "n_tokens": F.col("window_tokens")})
+    given = {"n_tokens": F.col("window_tokens"), "score": F.col("lds")}
+    named = mixed.withColumns({"selection": F.lit(name), **given})
     return named.select(
         *(F.col(c).cast(kind).alias(c) for c, (kind, _) in SELECTIONS.columns.items())
     )
@@ -180,5 +181,5 @@ def _made(selection: DataFrame) -> DataFrame:
         F.count("*").alias("selected"),
         F.count_if(taken).alias("mixed"),
         F.sum(F.col("copies") * F.col("n_tokens").cast("bigint")).alias("tokens"),
-        F.min("lds").alias("cut"),
+        F.min(stage.score()).alias("cut"),
     )

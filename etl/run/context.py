@@ -1,9 +1,9 @@
 """What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -14,6 +14,8 @@ from longattn.etl.tables.base import Commit, Table, Txn, nothing
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
 from longattn.udfs.errors import LedgerError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +152,22 @@ class Context:
     config: Config
     tables: TableSet
     progress: Progress
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def fresh(self) -> "Context":
-        """The same context with no versions noted, for the next job."""
-        return replace(self, tables=TableSet(self.tables))
+    def fresh(self, same_run: bool = False) -> "Context":
+        """The same context with no versions noted, for the next job.
+
+        Jobs of the same run share what is worked out once.
+        """
+        known = self.known if same_run else {}
+        return replace(self, tables=TableSet(self.tables), known=known)
+
+    def once(self, key: Hashable, work: Callable[[], Result]) -> Result:
+        """The result of `work`, which is done when a run asks for it first."""
+        if key not in self.known:
+            self.known[key] = work()
+        found: Result = self.known[key]
+        return found
 
     def reject(self, refused: DataFrame) -> int:
         """Append refused records that are not in `rejects` yet; return how many were new.

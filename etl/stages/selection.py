@@ -7,7 +7,7 @@ minimum distance; N the entries that the variance is taken over.
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
@@ -77,6 +77,11 @@ def contenders(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
     lds is standardised over all rows.
     """
     return best_of_documents(not_refused(score_by(rows, config, seed)), config.per_document)
+
+
+def score() -> Column:
+    """The score of rows of `selections`; tables of older versions have it as `lds` alone."""
+    return F.coalesce("score", "lds")
 
 
 def refusals(rows: DataFrame) -> dict[str, int]:

@@ -246,6 +246,7 @@ SELECTIONS = TableSpec(
     name="selections",
     key=("selection", "window_id"),
     partition_by=("selection",),
+    added=("score",),
     columns={
         "selection": ("string", "name of the selection, or a hash of all it depends on"),
         "window_id": ("string", "window that was selected"),
@@ -253,11 +254,12 @@ SELECTIONS = TableSpec(
         "n_tokens": ("int", "tokens of the window"),
         "ds": ("double", "dependency strength, over the heads selected by"),
         "du": ("double", "dependency uniformity, over the heads and support selected by"),
-        "lds": ("double", "the score selected by; LDS unless select.by says otherwise"),
+        "lds": ("double", "the score, under its first name, which scripts still read"),
         "percentile": ("double", "of the score within its domain, 100 for the best"),
         "rank": ("bigint", "1 for the best of its domain"),
         "copies": ("int", "times the mix takes it; 0 when the mix has no room"),
         "mix_order": ("bigint", "seeded shuffle key of the mix"),
+        "score": ("double", "what was selected by; LDS unless select.by says otherwise"),
     },
 )
 

@@ -112,7 +112,8 @@ def _score_line(row: Row) -> str:
 
 
 def _selection_line(row: Row) -> str:
-    if row["lds"] is None:
+    score = row["lds"] if row["score"] is None else row["score"]
+    if score is None:
         return f"selection  {row['selection']}: packed, {row['copies']} copies"
     place = f"rank {row['rank']:,}, percentile {row['percentile']:.2f}, {row['copies']} copies"
-    return f"selection  {row['selection']}: score {row['lds']:.4f}, {place}"
+    return f"selection  {row['selection']}: score {score:.4f}, {place}"

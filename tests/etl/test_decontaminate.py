@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from longattn.etl.inputs import evaluation
 from longattn.etl.jobs import score, windows
 from longattn.etl.jobs import selection as select
 from longattn.etl.run.context import Context
@@ -21,7 +22,7 @@ FILLER = " ".join(f"word{i}" for i in range(40))
 
 
 def test_a_window_is_judged_by_its_own_text_and_a_packed_one_by_its_documents(spark: Any) -> None:
-    evaluation = spark.createDataFrame([(QUESTION,), ("too short",)], "text string")
+    questions = spark.createDataFrame([(QUESTION,), ("too short",)], "text string")
     text = f"{FILLER} What is THE capital, of the old kingdom? {FILLER} too short"
     documents = spark.createDataFrame([("d1", text), ("d2", FILLER)], "doc_id string, text string")
     at, end = text.index("What"), text.index("?")
@@ -34,7 +35,7 @@ def test_a_window_is_judged_by_its_own_text_and_a_packed_one_by_its_documents(sp
     frame = spark.createDataFrame(rows, f"{names_}, {segments}")
     words = spark.createDataFrame([(" ".join(FILLER.split()[2:10]),)], "text string")
     known = {
-        "quiz": stage.evaluation_ngrams(evaluation, 8),
+        "quiz": stage.evaluation_ngrams(questions, 8),
         "filler": stage.evaluation_ngrams(words, 8),
         "empty": stage.evaluation_ngrams(words.limit(0), 8),
     }
@@ -101,6 +102,19 @@ def test_contaminated_windows_are_neither_scored_nor_selected(
     assert (chosen.rows_in, chosen.rows_out, chosen.refused["contaminated"]) == (3, 2, 1)
     assert chosen.balances
     assert select.run(context.fresh()).rows_in == 3
+
+
+def test_a_run_lists_the_evaluation_sets_once(
+    make: Callable[..., Context], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps({"q": QUESTION}) + "\n")
+    context, listed = make(tmp_path / "one.jsonl"), []
+    list_all = evaluation.list_all
+    monkeypatch.setattr(evaluation, "list_all", lambda *a: listed.append(a) or list_all(*a))
+    first, second = (evaluation.evaluations(context.fresh(same_run=True)) for _ in range(2))
+    assert first == second and len(listed) == 1
+    evaluation.evaluations(context.fresh())
+    assert len(listed) == 2
 
 
 def test_an_evaluation_that_is_not_there_is_refused_by_name(make: Callable[..., Context]) -> None:

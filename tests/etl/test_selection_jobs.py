@@ -20,6 +20,7 @@ from longattn.etl.jobs import run_job
 from longattn.etl.jobs import selection as select_job
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
+from longattn.etl.stages import selection as stage
 from longattn.etl.tables.schema import TABLES
 from longattn.etl.views.provenance import trace
 from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError
@@ -139,6 +140,24 @@ class TestSelectJob:
         assert name == again
         assert first.equals(second)
         assert context.tables["selections"].read().select("selection").distinct().count() == 1
+
+    def test_jobs_of_a_run_work_out_its_name_once(
+        self, context: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = context.fresh()
+        name = current.name_of_now(one)
+        monkeypatch.setattr(current, "considered", lambda _: pytest.fail("worked out again"))
+        other = one.fresh(same_run=True)
+        assert current.current_selection(other)[0] == name
+        assert {"scores", "windows", "duplicates", "lengths"} <= set(other.tables.versions_read)
+        with pytest.raises(pytest.fail.Exception):
+            current.name_of_now(one.fresh())
+
+    def test_the_score_has_two_names_and_older_rows_have_one(self, context: Context) -> None:
+        rows = context.tables["selections"].read()
+        assert rows.where("NOT score <=> lds").isEmpty() and not rows.where("score < 0.5").isEmpty()
+        older = rows.withColumn("score", F.lit(None).cast("double"))
+        assert older.where(~stage.score().eqNullSafe(F.col("lds"))).isEmpty()
 
     def test_other_settings_are_another_selection(
         self, context: Context, settings: dict[str, Any]

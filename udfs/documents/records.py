@@ -1,12 +1,12 @@
 """Turn records into documents or refusals: field mapping, checks, identities, batches by bytes."""
 
 import ast
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import EXCERPT
 from longattn.udfs.documents.formats import Item, SourceSpec
 from longattn.udfs.text.tokens import count_tokens, load_tokenizer
@@ -63,7 +63,7 @@ def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Ro
     data = _utf8(text)
     _check_size(text, data, spec)
     _check_tokens(text, spec)
-    source_id = own_id or f"{name}#{item.row or _digest(data)[:16]}"
+    source_id = own_id or f"{name}#{item.row or hex_digest(data)[:16]}"
     return {
         "source_id": source_id,
         "doc_id": doc_id(spec.source, source_id, data),
@@ -76,7 +76,7 @@ def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Ro
 def doc_id(source: str, source_id: str, text: bytes) -> str:
     """32 hex digits of SHA-256; lengths are hashed too, so that no two triples run together."""
     names = b"".join(b"%d:%b" % (len(n), n) for n in (source.encode(), source_id.encode()))
-    return _digest(names, text)[:32]
+    return hex_digest(names, text)[:32]
 
 
 def lookup(record: dict[str, Any], path: str) -> Any:
@@ -215,13 +215,6 @@ def _excerpt(record: dict[str, Any] | None) -> str | None:
 
 def _printable(text: str | None) -> str | None:
     return text and text.encode(errors="backslashreplace").decode()
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
 
 
 def to_batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":

@@ -13,7 +13,6 @@ line turns u into the truth's own unit: truth = intercept + slope u +- error.
 Shapes: N windows, C columns, Q knots, D windows of one domain.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError, ModelError, UserError
 from longattn.udfs.scorers.base import (
     Score,
@@ -88,7 +88,7 @@ class Calibration:
 
     @property
     def hash(self) -> str:
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return hex_digest(self.to_json())
 
     def estimate(self, statistics_: dict[str, Floats]) -> Floats:
         """u [N] of windows whose statistics, by name, are arrays [N]."""
@@ -367,7 +367,7 @@ def _domains(domain_N: Words) -> Iterator[NDArray[np.bool_]]:
 def _folds(sample: Sample) -> Iterator[NDArray[np.bool_]]:
     """Which windows are left out, document by document; the same ones every time."""
     fold_of = {
-        document: int(hashlib.sha256(str(document).encode()).hexdigest()[:8], 16)
+        document: int(hex_digest(str(document))[:8], 16)
         for document in np.unique(sample.document_N)
     }
     order = sorted(fold_of, key=lambda document: fold_of[document])

@@ -9,7 +9,6 @@ Strings such as <|endoftext|> in a document are text; no BOS, EOS or padding is 
 """
 
 import functools
-import hashlib
 import json
 import os
 import unicodedata
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError
 from longattn.udfs.text import words
 from longattn.udfs.text.conversion import PROBE, converted
@@ -197,8 +197,7 @@ def tokenizer_name(path: str) -> str:
     """Name a tokenizer by its content, for example `SmolLM2@ab12cd34`; equal files hash equal."""
     if path == words.NAME:
         return f"{words.NAME}@{words.VERSION}"
-    digest = hashlib.sha256(_tokenizer_json(path).encode()).hexdigest()
-    return f"{_display_name(path)}@{digest[:8]}"
+    return f"{_display_name(path)}@{hex_digest(_tokenizer_json(path))[:8]}"
 
 
 def vocabulary(path: str) -> dict[str, int]:

@@ -4,7 +4,6 @@ A document gives one row per window and one row of its length (window_index null
 is tokenised twice. A document to be packed gives the length row only, with its tokens.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from longattn.udfs.digest import hex_digest
 from longattn.udfs.text.tokens import TextTokenizer, Tokens, encode_long, load_tokenizer
 from longattn.udfs.windows.packing import STRATEGIES as PACKERS
 from longattn.udfs.windows.packing import tokens_of
@@ -222,4 +222,4 @@ def _token_arrays(column: pa.ChunkedArray) -> list[NDArray[np.int32]]:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hex_digest(text)[:32]
