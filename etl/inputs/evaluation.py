@@ -24,7 +24,7 @@ NOTHING_LOST = ("empty_file", "same_file", "same_folder")
 
 
 def judge_windows(context: Context) -> dict[str, float]:
-    """Compare the windows that were not with the evaluation sets; count those that share words."""
+    """Compare windows with evaluation sets that are new to them; count those that share words."""
     if not context.config.decontaminate.sources:
         return {}
     plans = evaluations(context)
@@ -105,7 +105,7 @@ def _plan(context: Context, sources: list[SourceConfig]) -> Plan:
 
 
 def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
-    """Windows of this config, cut or packed, that were not compared with all evaluations."""
+    """Windows of this config, cut or packed, that some evaluation set was not compared with yet."""
     config, windows = context.config, context.tables.read("windows")
     mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
     return stage.unjudged(mine, context.tables.read("contamination"), plans)

@@ -204,7 +204,7 @@ def _named(context: Context, recipe: Recipe) -> DataFrame:
 
 
 def _live(context: Context, recipe: Recipe) -> DataFrame:
-    """The same for the documents there are."""
+    """Those of them that the table `documents` still has."""
     ids = context.tables.read("documents").select("doc_id")
     return _named(context, recipe).join(ids, "doc_id", "left_semi")
 
