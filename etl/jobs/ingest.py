@@ -20,6 +20,7 @@ from longattn.etl.run.staging import Save, staging
 from longattn.etl.stages import ingest as stage
 from longattn.etl.stages.ingest import SourceFile
 from longattn.etl.tables.base import Txn
+from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.schema import SOURCE_FILES
 from longattn.udfs.documents.bytes import compression
 from longattn.udfs.documents.formats import SourceSpec
@@ -108,9 +109,7 @@ def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
 
 def commit(context: Context, plan: Plan, save: Save) -> Ingested:
     """Stage, then append documents, rejects and finished files; count what came and what stayed."""
-    seen_records, staged_id = Observation(), F.monotonically_increasing_id()
-    read = read_all(context, plan).observe(seen_records, F.count(F.lit(1)).alias("records"))
-    staged = save("rows", read.withColumn("staged_id", staged_id))
+    staged, n_read = stage_records(context, plan, save)
     refused = save("refused", stage.refusals(staged, context.tables.read("documents")))
     counted = count(stage.counts(staged, refused))
     refuse_lost_sources(plan, counted, staged)
@@ -129,11 +128,27 @@ def commit(context: Context, plan: Plan, save: Save) -> Ingested:
     finished = finished_files(context, plan, counted)
     files = context.tables.append("source_files", finished, txn)
     return Ingested(
-        arrived=int(seen_records.get.get("records") or 0),
+        arrived=n_read,
         refused=reasons,
         documents=added,
         source_files=len(plan.pending) if files.skipped else files.rows,
     )
+
+
+def stage_records(context: Context, plan: Plan, save: Save) -> tuple[DataFrame, int]:
+    """The pending files' records, written down once, and how many of them were read.
+
+    An observer counts them on their way to files. Tables of a catalog need not tell it anything,
+    and whoever asks it then waits for ever: there the staged rows are counted.
+    """
+    read, staged_id = read_all(context, plan), F.monotonically_increasing_id()
+    if is_catalog_name(context.config.tables.root):
+        staged = save("rows", read.withColumn("staged_id", staged_id))
+        return staged, staged.count()
+    seen = Observation()
+    read = read.observe(seen, F.count(F.lit(1)).alias("records"))
+    staged = save("rows", read.withColumn("staged_id", staged_id))
+    return staged, int(seen.get.get("records") or 0)
 
 
 def count(counts: DataFrame) -> Counted:
