@@ -57,7 +57,11 @@ LOCAL_CONF = {
 }
 # A table's log is replayed in so many tasks after each commit. Delta's 50 are for millions of
 # files; for the hundreds of a local table a replace took 0.7 s of CPU with one, 2.4 s with two.
-LOCAL_DELTA_CONF = {"spark.databricks.delta.snapshotPartitions": "1"}
+LOCAL_DELTA_CONF = {
+    "spark.databricks.delta.snapshotPartitions": "1",
+    # VACUUM lists a table in as many tasks, 10,000 of them where nothing else is said.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+}
 DELTA_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
