@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from longattn.udfs.scorers.base import ScorerSpec
     from longattn.udfs.scorers.lines import Draw
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction["_Parser"]
 
 
 def entry() -> None:
@@ -57,8 +57,19 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose epilog may cost time, and is made when help is asked for."""
+
+    late_epilog: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        if self.late_epilog is not None:
+            self.epilog = self.late_epilog()
+        return super().format_help()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="longattn",
         description="Score and select long-context training data by self-attention.",
         epilog="All jobs in order: longattn run --config conf/demo.yaml",
@@ -75,15 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: "Commands", name: str, text: str) -> argparse.ArgumentParser:
+def _command(commands: "Commands", name: str, text: str) -> _Parser:
     """A command whose help and description are the same sentence."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser: _Parser = commands.add_parser(name, help=text, description=text)
     return parser
 
 
-def _configured(
-    commands: "Commands", name: str, text: str, required: bool = True
-) -> argparse.ArgumentParser:
+def _configured(commands: "Commands", name: str, text: str, required: bool = True) -> _Parser:
     """A command that takes a config."""
     parser = _command(commands, name, text)
     parser.add_argument("--config", required=required, metavar="FILE", help="YAML settings")
@@ -167,8 +176,16 @@ def _add_job(commands: "Commands", job: str, text: str) -> None:
     parser = _configured(commands, job, text)
     _add_log_format(parser)
     parser.set_defaults(run=_run, first=job, last=job)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.late_epilog = partial(_settings_of, job)
     if job == "report":
         parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def _settings_of(job: str) -> str:
+    from longattn.etl.settings import of_job
+
+    return of_job(job)
 
 
 def _add_status(commands: "Commands") -> None:

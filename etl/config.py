@@ -283,6 +283,18 @@ class SparkConfig(Section):
     conf: dict[str, str] = {}  # Spark settings; they win over all that the project sets
 
 
+# What of a config each job's --help lists; all of them read `tables`, `spark` and `seed`.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "ingest": ("sources", "ingest"),
+    "dedup": ("dedup",),
+    "windows": ("window", "pack", "tokenizer", "decontaminate"),
+    "score": ("score",),
+    "select": ("select", "mix"),
+    "export": ("export",),
+    "report": ("report",),
+}
+
+
 class Config(Section):
     """All settings of a run."""
 

@@ -4,15 +4,18 @@ The comment beside a setting, or above it, is its only description: `longattn co
 JSON Schema for editors and docs/settings.md all come from here.
 """
 
+import functools
 import inspect
+import itertools
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
-from longattn.etl.config import Config, ExportTarget, SourceConfig, WhereConfig
+from longattn.etl.config import READ_BY, Config, ExportTarget, SourceConfig, WhereConfig
 from longattn.udfs.errors import ConfigError, did_you_mean
 
 # Settings whose models stand under a name of the user's choice.
@@ -53,6 +56,29 @@ def settings(prefix: str = "") -> list[Setting]:
 def as_text(found: list[Setting]) -> str:
     """A paragraph a setting, for a terminal."""
     return "\n".join(f"{s.name}  ({s.kind}, default {s.default})\n    {s.meaning}" for s in found)
+
+
+def of_job(job: str) -> str:
+    """The settings that a job reads, with their defaults, for its --help."""
+    found = [s for head in READ_BY[job] for s in settings(head) if _section(s.name) == head]
+    groups = itertools.groupby(found, key=lambda s: s.name.rpartition(".")[0])
+    lines = [
+        "settings it reads, and their defaults; what they mean:"
+        f" `longattn config --explain {READ_BY[job][0]}`",
+    ]
+    for group, members in groups:
+        named = ", ".join(f"{s.name.rpartition('.')[2]} {s.default}" for s in members)
+        lines += textwrap.wrap(
+            f"{group}: {named}" if group else named,
+            width=90,
+            initial_indent="  ",
+            subsequent_indent="    ",
+        )
+    return "\n".join(lines)
+
+
+def _section(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def as_markdown() -> str:
@@ -107,6 +133,7 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def _source(model: type[BaseModel]) -> str:
     """The source of a model, after that of the models it extends, whose fields it has too."""
     own = [base for base in reversed(model.__mro__) if base.__module__ == Config.__module__]

@@ -6,6 +6,7 @@ import jsonschema
 import yaml
 
 from longattn.etl import config, settings
+from longattn.etl.jobs import JOBS
 
 REPO = Path(__file__).parents[2]
 
@@ -21,6 +22,16 @@ def test_every_setting_is_listed_once() -> None:
     assert {"window.length", "seed", "sources.<domain>[].path", "export.<format>.path"} <= set(
         names
     )
+
+
+def test_the_help_of_a_job_lists_its_settings_and_all_sections_have_a_job() -> None:
+    everybodys = {"tables", "spark", "seed", "estimate"}
+    named = {section for sections in config.READ_BY.values() for section in sections}
+    assert set(config.READ_BY) == set(JOBS)
+    assert named | everybodys == set(config.Config.model_fields)
+    text = settings.of_job("select")
+    assert "select: name null, by lds, " in text and "mix: tokens null" in text
+    assert "select.where[]: scorer required" in text and "window" not in text
 
 
 def test_the_page_is_up_to_date() -> None:
