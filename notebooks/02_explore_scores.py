@@ -46,7 +46,7 @@ from longattn.etl.inputs.candidates import considered
 from longattn.etl.report import figures
 from longattn.etl.report.picture import show
 from longattn.etl.report.style import MARK
-from longattn.etl.stages import lds
+from longattn.etl.stages import compare, lds
 from longattn.etl.stages import selection as stage
 from longattn.udfs.pictures.colours import ATTENTION
 
@@ -168,11 +168,8 @@ show(figures.scatter(windows, axes=axes))
 
 # COMMAND ----------
 
-others = {
-    name: stage.select(scored, variant, config.seed)
-    for name, variant in stage.variants(settings).items()
-}
-shares = stage.overlaps(kept, others).toPandas()
+others = compare.by_settings(scored, compare.variants(settings), config.seed)
+shares = compare.shares(kept, [others]).toPandas()
 show(figures.overlap(shares))
 
 # COMMAND ----------

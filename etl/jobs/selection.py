@@ -20,8 +20,8 @@ from longattn.etl.inputs.evaluation import without_contaminated
 from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.inputs.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.stages import compare, rank
 from longattn.etl.stages import mix as mixing
-from longattn.etl.stages import rank
 from longattn.etl.stages import selection as stage
 from longattn.etl.tables.schema import SELECTIONS
 from longattn.udfs.errors import NothingLeft
@@ -118,19 +118,16 @@ def _overlaps(
     """`overlap/NAME/DOMAIN`: share of the selection that the compared one has too."""
     config = context.config
     comparable = _comparable(config.select)
-    others = {
-        name: stage.select(rows, settings, config.seed, scored)
-        for name, settings in stage.variants(comparable).items()
-    }
-    others |= _by_other_scorers(context, rows, comparable)
-    shares = stage.overlaps(selection, others).collect()
+    scores = _of_other_scorers(context, rows)
+    others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
+    rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
+    rankings += [compare.by_scores(scores, comparable)] if scores else []
+    shares = compare.shares(selection, rankings).collect()
     return {f"overlap/{row['name']}/{row['domain']}": row["share"] for row in shares}
 
 
-def _by_other_scorers(
-    context: Context, rows: DataFrame, config: SelectConfig
-) -> dict[str, DataFrame]:
-    """What all other scorers of the root would keep of their windows, without any filter."""
+def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]:
+    """What all other scorers of the root rank their windows by, without any filter."""
     mine = {row["scorer"] for row in rows.select("scorer").distinct().collect()}
     if context.config.score.cascade:  # its exact scores are of windows near the cut alone
         mine.add(scorer_version(names.exact_scorer_spec(context.config)))
@@ -140,13 +137,7 @@ def _by_other_scorers(
         for version in scored_versions(context)
         if version not in mine and version.split(":")[0] in known
     ]
-    found = {label: ranked_by(context, version) for label, version in labelled(versions).items()}
-    counts = {label: rank.sizes(others) for label, others in found.items()}
-    return {
-        label: rank.keep_best(others, rank.cuts_of(counts[label], config))
-        for label, others in found.items()
-        if counts[label]
-    }
+    return {label: ranked_by(context, version) for label, version in labelled(versions).items()}
 
 
 def _comparable(config: SelectConfig) -> SelectConfig:

@@ -35,18 +35,21 @@ def dependency(rows: DataFrame, config: SelectConfig) -> DataFrame:
     return rows.withColumns({"ds": strength(_mean(s1), length), "du": -_mean(variances)})
 
 
-def score_by(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
+def score_by(
+    rows: DataFrame, config: SelectConfig, seed: int, known: DataFrame | None = None
+) -> DataFrame:
     """Add `lds`, the number to select by: LDS, a column, or what the scorer in select.by says.
 
-    Rows are those of that scorer; for weights of several they have a column `weighted`.
+    Rows are those of that scorer; for weights of several they have a column `weighted`. `known` is
+    `moments(rows, config)`, where the caller has it.
     """
     if isinstance(config.by, dict):
         return rows.withColumn("lds", F.col("weighted"))
     if config.by not in RANKINGS:
         ranks_by = plugin(config.by.split(":")[0]).ranks_by
-        return score_by(rows, config.model_copy(update={"by": ranks_by}), seed)
+        return score_by(rows, config.model_copy(update={"by": ranks_by}), seed, known)
     if config.by == "lds":
-        return long_dependency_score(rows, config)
+        return long_dependency_score(rows, config, known)
     if config.by == "random":
         # 53 bits, so that no two hashes become one double
         uniform = F.xxhash64(F.lit(seed), "window_id").bitwiseAND((1 << 53) - 1) / 2.0**53
@@ -59,14 +62,16 @@ def score_by(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
     return rows.withColumn("lds", F.col(column).cast("double"))
 
 
-def long_dependency_score(rows: DataFrame, config: SelectConfig) -> DataFrame:
+def long_dependency_score(
+    rows: DataFrame, config: SelectConfig, known: DataFrame | None = None
+) -> DataFrame:
     """Add lds = Std(DS) + alpha * Std(DU), standardised within each domain (paper eq. 8).
 
     `zscore`: (x - mean) / sample standard deviation. `minmax`, of the published code:
     minmax(DS) - alpha * minmax(Var), where Var = -DU, so that DU is measured down from its
     largest value. A domain whose values are all equal gets 0 for them.
     """
-    scaled = rows.join(F.broadcast(moments(rows, config)), "domain")
+    scaled = rows.join(F.broadcast(moments(rows, config) if known is None else known), "domain")
     ds, du = ((F.col(x) - F.col(f"{x}_origin")) / F.col(f"{x}_unit") for x in ("ds", "du"))
     return scaled.withColumn("lds", ds + config.alpha * du).drop(*_MOMENTS)
 

@@ -5,14 +5,13 @@ minimum distance; N the entries that the variance is taken over.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
 from longattn.etl.stages.filters import best_of_documents, not_refused
-from longattn.etl.stages.lds import SORT_BY, score_by
+from longattn.etl.stages.lds import score_by
 from longattn.etl.stages.rank import cuts_of, keep_best, sizes
 
 
@@ -97,52 +96,10 @@ def narrows(rows: DataFrame, config: SelectConfig) -> bool:
     return bool(config.per_document) or "refused" in rows.columns
 
 
-def overlaps(main: DataFrame, others: Mapping[str, DataFrame]) -> DataFrame:
-    """How much of `main` each other selection has too: (name, domain, windows, common, share).
-
-    windows counts main's windows of the domain; share is common / windows.
-    """
-    counted = [_overlap(main, other, name) for name, other in others.items()]
-    if not counted:
-        return main.sparkSession.createDataFrame([], OVERLAP_DDL)
-    union = counted[0]
-    for more in counted[1:]:
-        union = union.unionAll(more)
-    return union
-
-
-def variants(config: SelectConfig) -> dict[str, SelectConfig]:
-    """The selections to compare with, by name: baselines, then LDS with other alphas."""
-    baselines = {name: _by(config, name) for name in config.compare}
-    ablations = {
-        f"alpha={alpha:g}": config.model_copy(update={"by": "lds", "alpha": alpha})
-        for alpha in config.ablate_alpha
-    }
-    return baselines | ablations
-
-
 def fingerprint(rows: DataFrame) -> DataFrame:
     """Row count and a hash of what selections depend on; the order of rows does not matter."""
     columns = [F.col(c) for c, kind in rows.dtypes if kind in _HASHED_TYPES and c != "scored_at"]
     return rows.agg(F.count("*").alias("n"), F.bit_xor(F.xxhash64(*columns)).alias("hash"))
 
 
-OVERLAP_DDL = "name string, domain string, windows bigint, common bigint, share double"
 _HASHED_TYPES = ("string", "int", "bigint", "float", "double")
-
-
-def _by(config: SelectConfig, name: str) -> SelectConfig:
-    known = name in ("lds", "random", *SORT_BY)
-    how: dict[str, Any] = {"by": name} if known else {"by": "column", "column": name}
-    return config.model_copy(update=how)
-
-
-def _overlap(main: DataFrame, other: DataFrame, name: str) -> DataFrame:
-    both = main.select("domain", "window_id").join(
-        other.select("window_id", F.lit(1).alias("found")), "window_id", "left"
-    )
-    counts = both.groupBy("domain").agg(
-        F.count("*").alias("windows"), F.count("found").alias("common")
-    )
-    share = F.col("common") / F.col("windows")
-    return counts.select(F.lit(name).alias("name"), "*", share.alias("share"))

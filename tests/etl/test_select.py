@@ -1,7 +1,6 @@
 """Selection: against pandas on 100,000 rows, the formulas head by head, cuts worked out by hand."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -230,31 +229,6 @@ class TestBaselines:
     def test_a_missing_column_is_named(self, rows: Any) -> None:
         with pytest.raises(ConfigError, match="no column 'perplexity'"):
             lds.score_by(rows, SelectConfig(by="column", column="perplexity"), 0)
-
-    def test_overlaps_count_common_windows(self, spark: Any) -> None:
-        def selected(ids: Mapping[str, str]) -> Any:
-            return spark.createDataFrame(list(ids.items()), "window_id string, domain string")
-
-        main = selected({"a": "x", "b": "x", "c": "y"})
-        others = {"same": main, "part": selected({"a": "x", "z": "y"})}
-        found = stage.overlaps(main, others).orderBy("name", "domain").collect()
-        shares = [(row["name"], row["domain"], row["share"]) for row in found]
-        assert shares == [
-            ("part", "x", 0.5),
-            ("part", "y", 0.0),
-            ("same", "x", 1.0),
-            ("same", "y", 1.0),
-        ]
-
-    def test_variants_are_baselines_then_alphas(self) -> None:
-        config = SelectConfig(compare=["random", "ds_se"], ablate_alpha=[0.0, 1.0])
-        found = stage.variants(config)
-        assert [(name, v.by, v.column, v.alpha) for name, v in found.items()] == [
-            ("random", "random", None, 0.5),
-            ("ds_se", "column", "ds_se", 0.5),
-            ("alpha=0", "lds", None, 0.0),
-            ("alpha=1", "lds", None, 1.0),
-        ]
 
 
 class TestCandidates:
