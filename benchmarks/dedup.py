@@ -329,7 +329,7 @@ def run_ours(path: Path, out: Path) -> None:
     from longattn.etl.progress import Progress
     from longattn.etl.run.context import Context, TableSet
     from longattn.etl.session import get_spark
-    from longattn.etl.stages.dedup import kept_documents
+    from longattn.etl.stages.duplicates.dedup import kept_documents
     from longattn.etl.tables.open import open_tables
     from longattn.etl.tables.schema import DOCUMENTS
 

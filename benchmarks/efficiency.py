@@ -18,7 +18,7 @@ import torch
 from deltalake import DeltaTable
 
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
-from longattn.udfs.scorers.prolong import ProLongSettings
+from longattn.udfs.scorers.kinds.prolong import ProLongSettings
 from longattn.udfs.scorers.registry import load_scorer
 
 PAIRS = ProLongSettings().num_pairs

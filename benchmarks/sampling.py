@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 
 from benchmarks.evidence.intervals import spearman
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.longattn import LongAttn, load_longattn
+from longattn.udfs.scorers.kinds.longattn import LongAttn, load_longattn
 
 SHARES = (4, 8, 16)  # one row in so many
 FRACTION, ALPHA = 0.125, 0.5
@@ -61,7 +61,7 @@ def all_scores(scorer: LongAttn, windows: np.ndarray, share: int) -> pd.DataFram
 
 
 def with_lds(scores: pd.DataFrame) -> pd.DataFrame:
-    """Add lds and lds_se, as etl.stages.selection and etl.stages.cascade define them."""
+    """Add lds and lds_se, as etl.stages.selecting defines them in `selection` and `cascade`."""
     unit = {x: scores.groupby("domain")[x].transform("std") for x in ("ds", "du")}
     z = {x: (scores[x] - scores.groupby("domain")[x].transform("mean")) / unit[x] for x in unit}
     error = np.hypot(scores["ds_se"] / unit["ds"], ALPHA * scores["du_se"] / unit["du"])

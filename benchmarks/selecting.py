@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import MixConfig, SelectConfig, SparkConfig
 from longattn.etl.session import get_spark
-from longattn.etl.stages import lds, mix
-from longattn.etl.stages import selection as select
+from longattn.etl.stages.selecting import lds, mix
+from longattn.etl.stages.selecting import selection as select
 
 DOMAINS = ("arxiv", "book", "code")
 HEADS = 8

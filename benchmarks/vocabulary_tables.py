@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
-from longattn.udfs.scorers.longattn import LongAttn, load_longattn
+from longattn.udfs.scorers.kinds.longattn import LongAttn, load_longattn
 
 REPEATS = 5
 VOCABULARY, COLUMNS = 49_152, 576 + 192  # SmolLM2-135M: nine query heads and three key heads of 64

@@ -19,9 +19,9 @@ from longattn.etl.inputs.scorers import configured, scored_versions
 from longattn.etl.jobs.score import pending, score_pending
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.staging import staging
-from longattn.etl.stages import lds, rank
+from longattn.etl.stages.selecting import lds, rank
 from longattn.udfs.scorers.base import Score, ScorerSpec
-from longattn.udfs.scorers.calibrated import (
+from longattn.udfs.scorers.kinds.calibrated import (
     Calibration,
     Cost,
     Sample,

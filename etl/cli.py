@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
-from longattn.etl.interrupts import interruptible
 from longattn.etl.jobs import JOBS
+from longattn.etl.process.interrupts import interruptible
 from longattn.etl.reasons import one_line
 from longattn.udfs import __version__
 from longattn.udfs.errors import NO_SPARK, LongAttnError, ModelError, UserError

@@ -23,7 +23,7 @@ from longattn.etl.yaml_file import WORDS, parse, read_settings
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError, did_you_mean
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.calibrated import Calibration
+from longattn.udfs.scorers.kinds.calibrated import Calibration
 from longattn.udfs.scorers.registry import known_scorers
 from longattn.udfs.storage import expanded
 

@@ -18,7 +18,7 @@ from longattn.etl.run.ledger import Run, record
 from longattn.etl.session import get_spark
 from longattn.etl.show import new_table, print_table, told
 from longattn.etl.tables.open import choose_connector, open_tables
-from longattn.udfs.scorers.calibrated import Calibration, Cost
+from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 from longattn.udfs.storage import local_path, refuse_unreachable
 
 

@@ -11,7 +11,7 @@ from longattn.etl.config import Config, ScorerSettings
 from longattn.udfs.errors import ConfigError
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.calibrated import Calibration, run_as
+from longattn.udfs.scorers.kinds.calibrated import Calibration, run_as
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary

@@ -15,8 +15,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from longattn.etl.config import SparkConfig
-from longattn.etl.installation import refuse_other_installations
-from longattn.etl.java import ensure_java
+from longattn.etl.process.installation import refuse_other_installations
+from longattn.etl.process.java import ensure_java
 from longattn.udfs import storage
 from longattn.udfs.errors import ConfigError
 

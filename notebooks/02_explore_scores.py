@@ -46,8 +46,8 @@ from longattn.etl.inputs.candidates import considered
 from longattn.etl.report import figures
 from longattn.etl.report.picture import show
 from longattn.etl.report.style import MARK
-from longattn.etl.stages import compare, lds
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages.selecting import compare, lds
+from longattn.etl.stages.selecting import selection as stage
 from longattn.udfs.pictures.colours import ATTENTION
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")

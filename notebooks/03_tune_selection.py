@@ -34,8 +34,8 @@ from longattn.etl.console import open_context, run_jobs
 from longattn.etl.inputs.candidates import considered
 from longattn.etl.report import figures
 from longattn.etl.report.picture import show
-from longattn.etl.stages import mix as mixing
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages.selecting import mix as mixing
+from longattn.etl.stages.selecting import selection as stage
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")

@@ -20,7 +20,7 @@ from benchmarks.evidence.corpus import Tokens
 from benchmarks.evidence.gain import Judged, Place, judge, queue, read
 from benchmarks.evidence.intervals import spearman
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.recall import far_gain, growing_grams, near_starts
+from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
 from longattn.udfs.scorers.registry import load_scorer
 
 DATA = Path("data")

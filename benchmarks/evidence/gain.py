@@ -24,7 +24,7 @@ from benchmarks.evidence.corpus import Tokens, demo_documents
 from benchmarks.evidence.scoring import one_thread
 from benchmarks.evidence.unseen import more_documents, unseen_documents
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.fargain import FarGain, load_fargain
+from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
 
 K = 1024  # tokens that short context holds at least
 NOT_BIBLE = ("alice29", "asyoulik", "lcet10")  # of the demo's books; they are a domain of their own

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.evidence.corpus import Tokens, Vocabulary, Window, versions
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.prolong import load_prolong
+from longattn.udfs.scorers.kinds.prolong import load_prolong
 
 JUDGED = 1024  # last tokens of a window, whose loss is taken
 KEPT = 1024  # tokens before them that the model still sees when the far context is cut

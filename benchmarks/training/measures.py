@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.training.arms import Tokens
 from longattn.udfs.models.causal import CausalLM
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.fargain import KEY_GAIN, KEY_LOSS, FarGain, longfilter
+from longattn.udfs.scorers.kinds.fargain import KEY_GAIN, KEY_LOSS, FarGain, longfilter
 
 Floats = NDArray[np.float64]
 PASSAGE = 64  # tokens of a copied passage

@@ -12,9 +12,9 @@ from longattn.etl.config import Config
 from longattn.etl.inputs.evaluation import contaminated, without_contaminated
 from longattn.etl.inputs.scorers import scored_versions, version_of
 from longattn.etl.run.context import Context
-from longattn.etl.stages import filters, lds
-from longattn.etl.stages import selection as stage
-from longattn.etl.stages.cascade import best_known, straddlers
+from longattn.etl.stages.selecting import filters, lds
+from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.stages.selecting.cascade import best_known, straddlers
 from longattn.udfs.scorers.registry import scorer_version
 
 

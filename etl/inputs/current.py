@@ -10,8 +10,8 @@ from longattn.etl.config import Config
 from longattn.etl.inputs.candidates import cached, considered
 from longattn.etl.inputs.evaluation import evaluations
 from longattn.etl.run.context import Context
-from longattn.etl.stages import rank
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages.selecting import rank
+from longattn.etl.stages.selecting import selection as stage
 from longattn.udfs.digest import json_digest
 from longattn.udfs.errors import TableError
 

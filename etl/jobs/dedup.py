@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 from longattn.etl.config import DedupConfig
 from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.stages import dedup as stage
-from longattn.etl.stages import lsh
-from longattn.etl.stages.components import components
+from longattn.etl.stages.duplicates import dedup as stage
+from longattn.etl.stages.duplicates import lsh
+from longattn.etl.stages.duplicates.components import components
 from longattn.etl.stages.lineage import cut_lineage
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES

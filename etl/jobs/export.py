@@ -18,7 +18,7 @@ from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.inputs.current import current_selection
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.stages.selection import fingerprint
+from longattn.etl.stages.selecting.selection import fingerprint
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import hex_digest, json_digest
 from longattn.udfs.errors import ExportError, LedgerError

@@ -21,7 +21,8 @@ from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page, render, samples_on
 from longattn.etl.report.samples import Sample
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.stages import flow, lds, rank
+from longattn.etl.stages import flow
+from longattn.etl.stages.selecting import lds, rank
 from longattn.udfs.pictures.links import Link, heaviest, repeats
 from longattn.udfs.scorers.base import TokenIds, default_k
 from longattn.udfs.storage import write_text

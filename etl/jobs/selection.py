@@ -20,9 +20,9 @@ from longattn.etl.inputs.evaluation import without_contaminated
 from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.inputs.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.stages import compare, rank
-from longattn.etl.stages import mix as mixing
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages.selecting import compare, rank
+from longattn.etl.stages.selecting import mix as mixing
+from longattn.etl.stages.selecting import selection as stage
 from longattn.etl.tables.schema import SELECTIONS
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.registry import known_scorers, scorer_version

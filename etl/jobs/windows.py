@@ -22,7 +22,7 @@ from longattn.etl.inputs.once import refuse_repeated
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages import pack
 from longattn.etl.stages import windows as stage
-from longattn.etl.stages.dedup import kept_documents
+from longattn.etl.stages.duplicates.dedup import kept_documents
 from longattn.etl.tables.base import Txn
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import separator_id

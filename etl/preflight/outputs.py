@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longattn.etl.config import Config, ExportConfig
-from longattn.etl.java import OLDEST, has_java
 from longattn.etl.preflight.findings import Findings, fact, fault, note, told
 from longattn.etl.preflight.look import Look
+from longattn.etl.process.java import OLDEST, has_java
 from longattn.etl.session import delta_conf
 from longattn.etl.show import human_bytes
 from longattn.etl.tables.locations import is_catalog_name

@@ -14,9 +14,9 @@ from longattn.etl.inputs import candidates, current
 from longattn.etl.jobs import score, selection
 from longattn.etl.run.context import Context
 from longattn.etl.run.ledger import record
-from longattn.etl.stages import cascade
+from longattn.etl.stages.selecting import cascade
 from longattn.etl.tables.schema import WINDOWS
-from longattn.udfs.scorers.calibrated import Calibration
+from longattn.udfs.scorers.kinds.calibrated import Calibration
 
 pytestmark = pytest.mark.spark
 LENGTH = 256

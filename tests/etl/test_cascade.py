@@ -12,8 +12,8 @@ from longattn.etl.inputs import current
 from longattn.etl.jobs import score
 from longattn.etl.jobs import selection as select
 from longattn.etl.run.context import Context
-from longattn.etl.stages import cascade
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages.selecting import cascade
+from longattn.etl.stages.selecting import selection as stage
 from longattn.etl.tables.schema import WINDOWS
 from tests.conftest import SCORER
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages import compare, rank
+from longattn.etl.stages.selecting import compare, rank
 
 SIZES = {"arxiv": 600, "a/b": 300, "code": 7}
 FRACTION = 0.125

@@ -13,8 +13,8 @@ from longattn.etl import config as config_module
 from longattn.etl.jobs import dedup
 from longattn.etl.progress import Progress
 from longattn.etl.run.context import Context, TableSet
-from longattn.etl.stages import lsh
-from longattn.etl.stages.dedup import kept_documents
+from longattn.etl.stages.duplicates import lsh
+from longattn.etl.stages.duplicates.dedup import kept_documents
 from longattn.etl.tables.base import Commit
 from longattn.etl.tables.schema import DOCUMENTS, TABLES
 from longattn.udfs.errors import ConfigError

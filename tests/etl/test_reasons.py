@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from longattn.etl.interrupts import TERMINATED, Terminated
+from longattn.etl.process.interrupts import TERMINATED, Terminated
 from longattn.etl.reasons import one_line
 from longattn.udfs.errors import TableError
 

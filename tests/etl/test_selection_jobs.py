@@ -20,7 +20,7 @@ from longattn.etl.jobs import run_job
 from longattn.etl.jobs import selection as select_job
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
-from longattn.etl.stages import selection as stage
+from longattn.etl.stages.selecting import selection as stage
 from longattn.etl.tables.schema import TABLES
 from longattn.etl.views.provenance import trace
 from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError

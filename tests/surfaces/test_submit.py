@@ -25,7 +25,7 @@ from delta import configure_spark_with_delta_pip
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from longattn.etl.java import ensure_java
+from longattn.etl.process.java import ensure_java
 from longattn.etl.session import DELTA_CONF
 from tests.surfaces.corpus import REPO, make_config
 

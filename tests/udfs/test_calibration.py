@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longattn.udfs.errors import ConfigError, ModelError, UserError
-from longattn.udfs.scorers import calibrated as calibration
 from longattn.udfs.scorers.base import ScorerSpec, one_head
-from longattn.udfs.scorers.calibrated import Calibration, Sample, statistics
+from longattn.udfs.scorers.kinds import calibrated as calibration
+from longattn.udfs.scorers.kinds.calibrated import Calibration, Sample, statistics
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 TRUTH = ScorerSpec(scorer="random", seed=3)

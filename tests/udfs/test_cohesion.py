@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
-from longattn.udfs.scorers.cohesion import (
+from longattn.udfs.scorers.kinds.cohesion import (
     CELL,
     Cohesion,
     affinity,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
-from longattn.udfs.scorers.compress import compressed
+from longattn.udfs.scorers.kinds.compress import compressed
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 WORDS = 49_152

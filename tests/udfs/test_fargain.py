@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from longattn.udfs.errors import ModelError
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.fargain import FarGain, chunks, longfilter, measures
+from longattn.udfs.scorers.kinds.fargain import FarGain, chunks, longfilter, measures
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from longattn.udfs.scorers.worker import score_batches
 from tests.udfs.models import make_checkpoint, windows

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.ladm import Ladm, Spans, accumulated, span_mass
+from longattn.udfs.scorers.kinds.ladm import Ladm, Spans, accumulated, span_mass
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from longattn.udfs.scorers.worker import score_batches
 from tests.udfs.models import make_checkpoint, windows

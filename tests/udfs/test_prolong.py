@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longattn.udfs.errors import ModelError
-from longattn.udfs.scorers import prolong
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.prolong import (
+from longattn.udfs.scorers.kinds import prolong
+from longattn.udfs.scorers.kinds.prolong import (
     ProLong,
     ProLongSettings,
     long_dependency_score,

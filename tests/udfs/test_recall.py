@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.recall import ORDERS, STRENGTH, UNSEEN, far_gain
+from longattn.udfs.scorers.kinds.recall import ORDERS, STRENGTH, UNSEEN, far_gain
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 

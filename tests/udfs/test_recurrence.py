@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
-from longattn.udfs.scorers.recurrence import LONGEST, Recurrence, recalled
+from longattn.udfs.scorers.kinds.recurrence import LONGEST, Recurrence, recalled
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 

@@ -42,7 +42,7 @@ def test_how_to_run_is_no_setting_of_a_scorer() -> None:
 
 def test_another_package_brings_a_scorer_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("their_scorer")
-    room = "longattn.udfs.scorers.control"
+    room = "longattn.udfs.scorers.kinds.control"
     module.PLUGIN = Plugin(  # type: ignore[attr-defined]
         f"{room}:RandomScorer", "their_scorer:version", frozenset({"depth"})
     )

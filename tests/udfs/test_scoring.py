@@ -222,8 +222,8 @@ def test_random_statistics_follow_from_its_head() -> None:
 
 def test_a_scorer_is_one_entry_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Plugin(
-        load="longattn.udfs.scorers.control:RandomScorer",
-        version="longattn.udfs.scorers.control:random_version",
+        load="longattn.udfs.scorers.kinds.control:RandomScorer",
+        version="longattn.udfs.scorers.kinds.control:random_version",
     )
     monkeypatch.setitem(registry.SCORERS, "mine", plugin)
     assert scorer_version(ScorerSpec(scorer="mine", seed=4)) == "random:seed=4"

@@ -12,7 +12,7 @@ from torch import Tensor
 from longattn.udfs.attention.dependency import score_scale
 from longattn.udfs.models.prefix import AttentionCall
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
-from longattn.udfs.scorers.longattn import LongAttn, load_longattn
+from longattn.udfs.scorers.kinds.longattn import LongAttn, load_longattn
 
 CELLS = 48  # along each side of the report's maps
 ROWS_PER_CELL = 8  # query rows looked at for each row of cells: a picture needs no more

@@ -21,7 +21,7 @@ def draw_window(scorer: Scorer, token_ids: TokenIds, path: Path) -> None:
     Raises UserError for a scorer without attention, or where matplotlib is not installed.
     """
     from longattn.udfs.pictures.attention_map import far_map
-    from longattn.udfs.scorers.longattn import LongAttn
+    from longattn.udfs.scorers.kinds.longattn import LongAttn
 
     if not isinstance(scorer, LongAttn):
         raise UserError(f"--plot: {scorer.version} has no attention to draw")

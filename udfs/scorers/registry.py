@@ -33,45 +33,46 @@ class Plugin:
 
 
 ROOM = "longattn.udfs.scorers"
+KINDS = f"{ROOM}.kinds"
 GROUP = "longattn.scorers"
 # What says how and where to run, and what names the tokenizer too, is nobody's alone.
 SHARED = frozenset({"scorer", "model", "device", "batch_tokens", "threads", "seed"})
 K = frozenset({"k"})
 SCORERS = {
     "longattn": Plugin(
-        f"{ROOM}.longattn:load_longattn",
+        f"{KINDS}.longattn:load_longattn",
         f"{ROOM}.versions:longattn_version",
         K | {"sample_rows", "sample_keys", "layers", "dtype", "rope_theta", "bos"},
         ranks_by="lds",
     ),
     "calibrated": Plugin(
-        f"{ROOM}.calibrated:load_calibrated", f"{ROOM}.calibrated:calibrated_version"
+        f"{KINDS}.calibrated:load_calibrated", f"{KINDS}.calibrated:calibrated_version"
     ),
     "cohesion": Plugin(
-        f"{ROOM}.cohesion:Cohesion", f"{ROOM}.cohesion:cohesion_version", K, model=False
+        f"{KINDS}.cohesion:Cohesion", f"{KINDS}.cohesion:cohesion_version", K, model=False
     ),
     "compress": Plugin(
-        f"{ROOM}.compress:Compress", f"{ROOM}.compress:compress_version", K, model=False
+        f"{KINDS}.compress:Compress", f"{KINDS}.compress:compress_version", K, model=False
     ),
     "fargain": Plugin(
-        f"{ROOM}.fargain:load_fargain",
-        f"{ROOM}.fargain:fargain_version",
+        f"{KINDS}.fargain:load_fargain",
+        f"{KINDS}.fargain:fargain_version",
         K | {"stride", "dtype", "bos"},
     ),
     "ladm": Plugin(
-        f"{ROOM}.ladm:load_ladm", f"{ROOM}.ladm:ladm_version", frozenset({"variant", "dtype"})
+        f"{KINDS}.ladm:load_ladm", f"{KINDS}.ladm:ladm_version", frozenset({"variant", "dtype"})
     ),
     "prolong": Plugin(
-        f"{ROOM}.prolong:load_prolong",
-        f"{ROOM}.prolong:prolong_version",
+        f"{KINDS}.prolong:load_prolong",
+        f"{KINDS}.prolong:prolong_version",
         frozenset({"pairs", "dtype"}),
     ),
     "random": Plugin(
-        f"{ROOM}.control:RandomScorer", f"{ROOM}.control:random_version", K, model=False
+        f"{KINDS}.control:RandomScorer", f"{KINDS}.control:random_version", K, model=False
     ),
-    "recall": Plugin(f"{ROOM}.recall:Recall", f"{ROOM}.recall:recall_version", K, model=False),
+    "recall": Plugin(f"{KINDS}.recall:Recall", f"{KINDS}.recall:recall_version", K, model=False),
     "recurrence": Plugin(
-        f"{ROOM}.recurrence:Recurrence", f"{ROOM}.recurrence:recurrence_version", K, model=False
+        f"{KINDS}.recurrence:Recurrence", f"{KINDS}.recurrence:recurrence_version", K, model=False
     ),
 }
 

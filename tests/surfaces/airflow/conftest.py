@@ -128,7 +128,8 @@ def longattn(*args: str) -> str:
 def java_home() -> dict[str, str]:
     """JAVA_HOME as the project finds it; empty where the machine's own java is good."""
     find = (
-        "import os, longattn.etl.java as j; j.ensure_java(); print(os.environ.get('JAVA_HOME', ''))"
+        "import os, longattn.etl.process.java as java;"
+        " java.ensure_java(); print(os.environ.get('JAVA_HOME', ''))"
     )
     command = [str(SPARK_VENV / "bin" / "python"), "-c", find]
     found = subprocess.run(command, text=True, capture_output=True, check=True).stdout.strip()

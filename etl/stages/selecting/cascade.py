@@ -15,8 +15,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages import lds, rank
-from longattn.etl.stages.selection import contenders
+from longattn.etl.stages.selecting import lds, rank
+from longattn.etl.stages.selecting.selection import contenders
 
 Line = tuple[str, float, float, float]  # domain, intercept, slope, error
 

@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages.lds import units
-from longattn.etl.stages.rank import cuts_of, keep_best, sizes
+from longattn.etl.stages.selecting.lds import units
+from longattn.etl.stages.selecting.rank import cuts_of, keep_best, sizes
 
 Named = Mapping[str, DataFrame]  # scores of other scorers by their names
 

@@ -13,10 +13,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages.filters import best_of_documents, not_refused
-from longattn.etl.stages.lds import SORT_BY, moments, score_by
-from longattn.etl.stages.rank import Cut, cut_of, keep_best, sizes
-from longattn.etl.stages.selection import narrows
+from longattn.etl.stages.selecting.filters import best_of_documents, not_refused
+from longattn.etl.stages.selecting.lds import SORT_BY, moments, score_by
+from longattn.etl.stages.selecting.rank import Cut, cut_of, keep_best, sizes
+from longattn.etl.stages.selecting.selection import narrows
 
 SHARES_DDL = "name string, domain string, windows bigint, common bigint, share double"
 

@@ -10,9 +10,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages.filters import best_of_documents, not_refused
-from longattn.etl.stages.lds import score_by
-from longattn.etl.stages.rank import cuts_of, keep_best, sizes
+from longattn.etl.stages.selecting.filters import best_of_documents, not_refused
+from longattn.etl.stages.selecting.lds import score_by
+from longattn.etl.stages.selecting.rank import cuts_of, keep_best, sizes
 
 
 def candidates(

@@ -1,0 +1,1 @@
+"""This process and what it needs of its machine."""

@@ -1,0 +1,1 @@
+"""The scorers of this package, a file each; `registry` names them."""
