@@ -9,7 +9,7 @@ venv=${1:-.venv}
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 "$venv/bin/python" bin/fetch_jars.py || [ $? = 69 ] || exit # 69: no Maven; those tests are skipped
-"$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile 2>&1 | tee "$logs/project"
+"$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile --hypothesis-profile ci 2>&1 | tee "$logs/project"
 project=$?
 bin/test_airflow.sh 2>&1 | tee "$logs/airflow"
 airflow=$?

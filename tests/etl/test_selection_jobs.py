@@ -320,7 +320,7 @@ class TestReport:
 @pytest.fixture(scope="module")
 def more(context: Context) -> Context:
     """The tables with scores of cohesion and of two versions of recurrence too."""
-    base = context.tables["scores"].read()
+    base = context.fresh().tables.read("scores")  # at this version, not with what is added below
     for scorer in ("cohesion:cell=64:copy=0.5:k=8", "recurrence:n=8:k=4", "recurrence:n=8:k=5"):
         drawn = F.xxhash64("window_id", F.lit(scorer)) % 1_000_003 / 1e6
         context.tables.append("scores", base.withColumns({"scorer": F.lit(scorer), "ds": drawn}))
