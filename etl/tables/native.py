@@ -5,6 +5,7 @@ it too. Spark answers questions about a table's log with jobs, half a second eac
 `DESCRIBE DETAIL`; a log on this machine's disk is read by the deltalake package instead.
 """
 
+import os
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +22,7 @@ from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
 from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
+from longattn.udfs.storage import local_path
 
 RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off
@@ -43,8 +45,10 @@ class NativeTable(Table):
     """A Delta table in a catalog (catalog.schema.table) or at a path, by Delta 4.x."""
 
     def __init__(self, spark: SparkSession, spec: TableSpec, location: str) -> None:
-        super().__init__(spark, spec, location)
         self.by_path = "/" in location
+        if self.by_path and local_path(location) == location:
+            location = os.path.abspath(location)  # SQL takes delta.`a/b` for a schema's name
+        super().__init__(spark, spec, location)
         self.sql_name = f"delta.`{location.replace('`', '``')}`" if self.by_path else location
         readable = self.by_path and "%" not in location  # deltalake would decode it
         self._log = DeltaRsTable(spark, spec, location) if readable else None

@@ -282,6 +282,15 @@ def test_optimize_and_vacuum_change_no_row(table: Table, frame: Any) -> None:
     assert table.read().schema.simpleString() == SPEC.schema.simpleString()
 
 
+@pytest.mark.jars
+def test_a_folder_may_be_relative(
+    spark: Any, frame: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    NativeTable(spark, SPEC, "data/tables/native").append(frame([row(1)]))
+    assert keys(NativeTable(spark, SPEC, str(tmp_path / "data/tables/native"))) == [1]
+
+
 @pytest.fixture
 def rs(spark: Any, tmp_path: Path) -> DeltaRsTable:
     return DeltaRsTable(spark, SPEC, str(tmp_path / "rs"))
