@@ -309,27 +309,27 @@ def scoring(world: World, n_windows: int, master: str, ms: float) -> Iterator[st
     yield f"| windows for each second of the driver's CPU | {n_windows / cpu:,.0f} |"
     settings["score__options"] = f"{{ms: {ms}, run: b}}"
     before = len(commits)
-    first, _ = _until(world, settings, lambda: len(world.commits()) >= before + COMMITS_BEFORE_KILL)
+    _until(world, settings, lambda: len(world.commits()) >= before + COMMITS_BEFORE_KILL)
     left = len(world.commits())
-    again, seconds = _until(world, settings, lambda: len(world.commits()) > left)
+    seconds = _until(world, settings, lambda: len(world.commits()) > left)
     yield f"| first commit after a kill -9, from the start of the process | {seconds:.0f} s |"
     yield f"| keys in `scores` twice | {_repeated(world)} |"
-    del first, again
 
 
-def _until(
-    world: World, settings: dict[str, str], reached: Callable[[], bool]
-) -> tuple[bool, float]:
-    """Start a score run and kill all of it once something is reached, or when it has ended."""
+def _until(world: World, settings: dict[str, str], reached: Callable[[], bool]) -> float:
+    """Start a score run and kill all of it once something is reached; the seconds until then.
+
+    A run that ends before that ends the wait too.
+    """
     started = time.monotonic()
     process = world.start("score", **settings)
-    while not (done := reached()) and process.poll() is None:
+    while not reached() and process.poll() is None:
         time.sleep(POLL)
     seconds = time.monotonic() - started
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return done, seconds
+    return seconds
 
 
 def _repeated(world: World) -> int:

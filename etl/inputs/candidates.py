@@ -28,8 +28,8 @@ def considered(context: Context) -> DataFrame:
     if not select.by_scorers and not select.where:
         return _candidates(context, names.scorer(context.config))
     versions = scored_versions(context)
-    by = [version_of(context, name, versions, "select.by") for name in select.by_scorers]
-    rows = _candidates(context, by[0] if by else names.scorer(context.config))
+    by = _ranking_scorers(context, versions)
+    rows = _candidates(context, by[0])
     rows = rows.withColumn("refused", F.lit(None).cast("string"))
     if isinstance(select.by, dict):
         scores = {name: ranked_by(context, v) for name, v in zip(select.by, by, strict=True)}
@@ -40,6 +40,13 @@ def considered(context: Context) -> DataFrame:
             rows, ranked_by(context, version), wanted.scorer, wanted.percentile
         )
     return rows
+
+
+def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
+    """The scorers that select.by names; the config's own where it names none."""
+    named = context.config.select.by_scorers
+    found = [version_of(context, name, versions, "select.by") for name in named]
+    return found or [names.scorer(context.config)]
 
 
 def ranked_by(context: Context, version: str) -> DataFrame:
@@ -90,10 +97,8 @@ def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
     packed = packed_windows(context).select("window_id")
     if not context.config.decontaminate.sources:
         return n_considered + (packed.count() if context.config.pack.domains else 0), 0
-    select = context.config.select
-    versions = scored_versions(context) if select.by_scorers else []
-    by = [version_of(context, name, versions, "select.by") for name in select.by_scorers[:1]]
-    scored = _scored_windows(context, by[0] if by else names.scorer(context.config))
+    versions = scored_versions(context) if context.config.select.by_scorers else []
+    scored = _scored_windows(context, _ranking_scorers(context, versions)[0])
     every = scored.select("window_id").union(packed)
     return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
 

@@ -141,13 +141,12 @@ def stage_records(context: Context, plan: Plan, save: Save) -> tuple[DataFrame, 
     An observer counts them on their way to files. Tables of a catalog need not tell it anything,
     and whoever asks it then waits for ever: there the staged rows are counted.
     """
-    read, staged_id = read_all(context, plan), F.monotonically_increasing_id()
+    rows = read_all(context, plan).withColumn("staged_id", F.monotonically_increasing_id())
     if is_catalog_name(context.config.tables.root):
-        staged = save("rows", read.withColumn("staged_id", staged_id))
+        staged = save("rows", rows)
         return staged, staged.count()
     seen = Observation()
-    read = read.observe(seen, F.count(F.lit(1)).alias("records"))
-    staged = save("rows", read.withColumn("staged_id", staged_id))
+    staged = save("rows", rows.observe(seen, F.count(F.lit(1)).alias("records")))
     return staged, int(seen.get.get("records") or 0)
 
 
