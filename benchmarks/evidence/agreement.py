@@ -63,11 +63,15 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the losses")
+    parser.add_argument("--dtype", default="float32", help="of the judge: float32 or bfloat16")
     options = parser.parse_args()
     if options.minutes > 0:
         tokenizer = Tokenizer.from_file(str(DATA / "scorer" / "tokenizer.json"))
         windows = queue(DATA, tokenizer, options.length, options.windows)
-        judge(windows, str(MODEL), options.out, options.minutes, options.processes)
+        judges = ScorerSpec(
+            scorer="fargain", model=str(MODEL), k=K, device="cpu", dtype=options.dtype
+        )
+        judge(windows, judges, options.out, options.minutes, options.processes)
     print("\n".join(tables(read(options.out))))
 
 

@@ -110,12 +110,16 @@ def in_turns(lanes: Iterable[Iterable[Item]]) -> Iterator[Item]:
 
 
 def judge(
-    windows: list[tuple[Place, Tokens]], model: str, out: Path, minutes: float, processes: int
+    windows: list[tuple[Place, Tokens]],
+    judges: ScorerSpec,
+    out: Path,
+    minutes: float,
+    processes: int,
 ) -> None:
     """Write the losses of windows that have none yet, starting none after so many minutes."""
     out.mkdir(parents=True, exist_ok=True)
     wanted = [window for window in windows if not (out / window[0].file).exists()]
-    one = partial(_judge_one, model=model, out=out, end=time.time() + 60 * minutes)
+    one = partial(_judge_one, judges=judges, out=out, end=time.time() + 60 * minutes)
     with multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool:
         for number, place in enumerate(pool.imap(one, wanted), start=1):
             if place:
@@ -123,18 +127,20 @@ def judge(
     print(file=sys.stderr)
 
 
-def _judge_one(window: tuple[Place, Tokens], model: str, out: Path, end: float) -> Place | None:
+def _judge_one(
+    window: tuple[Place, Tokens], judges: ScorerSpec, out: Path, end: float
+) -> Place | None:
     """Judge a window unless the time is up; None then."""
     if time.time() > end:
         return None
     place, token_ids = window
-    _write(out / place.file, _judged(_loaded(model), place, token_ids))
+    _write(out / place.file, _judged(_loaded(judges), place, token_ids))
     return place
 
 
 @cache
-def _loaded(model: str) -> FarGain:
-    return load_fargain(ScorerSpec(scorer="fargain", model=model, k=K, device="cpu"))
+def _loaded(judges: ScorerSpec) -> FarGain:
+    return load_fargain(judges)
 
 
 def _judged(scorer: FarGain, place: Place, token_ids: Tokens) -> Judged:
