@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from longattn.udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError, first_line, one_line
 
 BOOLS = ["true", "True", "TRUE", "false", "False", "FALSE"]
 WORDS = {"yes": True, "on": True, "no": False, "off": False}  # where a key takes true or false
@@ -38,11 +38,11 @@ def parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{where}: not YAML: {one_line(error)}") from None
     except _KeyTwice as error:
         raise ConfigError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:  # a date without a 13th month, an endless alias
-        raise ConfigError(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{where}: not YAML: {first_line(error)}") from None
 
 
 def _decoded(data: bytes, where: str) -> str:

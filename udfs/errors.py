@@ -85,6 +85,11 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """All of an error's message, its line breaks as spaces."""
+    return " ".join(str(error).split())
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' (did you mean X?)' for the closest known word, or the list of what there is."""
     names = sorted(known)

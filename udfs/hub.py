@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from longattn.udfs.errors import ModelError
+from longattn.udfs.errors import ModelError, first_line
 
 
 def may_be_hub_id(name: str) -> bool:
@@ -22,5 +22,5 @@ def from_hub(repo: str, name: str) -> Path | None:
         unreachable = isinstance(error, LocalEntryNotFoundError)  # offline, not "no such file"
         if isinstance(error, EntryNotFoundError) and not unreachable:
             return None
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"--model {repo}: no such folder, and the hub says: {reason}") from None

@@ -23,7 +23,7 @@ from longattn.etl.stages.ingest import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
-from longattn.udfs.errors import SourceError
+from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.storage import delta_options, file_name, local_path
 
 
@@ -176,7 +176,7 @@ def _open(path: str, spec: SourceSpec) -> DeltaTable:
     try:
         table = DeltaTable(local_path(path) or path, storage_options=delta_options(path))
     except DeltaError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
     refuse_unreadable(table, path)
     return table

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
 from longattn.udfs.documents.formats import SourceSpec, read
-from longattn.udfs.errors import SourceError
+from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.text.words import split_words
 
 RECORDS = 20  # of a domain's files of one kind that are looked at
@@ -160,7 +160,7 @@ def _records(source: Source, ignored: dict[str, str]) -> Iterator[dict[str, Any]
             try:
                 yield from reader(file, source)
             except (OSError, BrokenStream, pa.ArrowInvalid) as error:
-                ignored[str(file)] = str(error).splitlines()[0]
+                ignored[str(file)] = first_line(error)
 
 
 def _parquet_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from longattn.etl.inputs.local_files import list_local
 from longattn.udfs.documents.bytes import Split, compression
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row
-from longattn.udfs.errors import SourceError
+from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.storage import local_path
 
 RECORDS = 20  # of a source that are looked at
@@ -131,7 +131,7 @@ def _delta_files(look: Look, path: str) -> list[File]:
     try:
         table = DeltaTable(path)
     except DeltaError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise SourceError(f"{look.label}: no Delta table at {path}: {reason}") from None
     paths = [local_path(uri) or uri for uri in table.file_uris()]
     return [File(one, os.path.relpath(one, path), os.path.getsize(one)) for one in paths]

@@ -19,6 +19,7 @@ from longattn.etl.report.style import (
     Palette,
     colours,
     faint,
+    plain,
     short,
     signed,
     styled,
@@ -29,6 +30,7 @@ from longattn.udfs.pictures.colours import ATTENTION, DIFFERENCE
 SHARES = ((0.0, "rgba(76, 127, 217, 0.04)"), (1.0, "rgba(76, 127, 217, 0.75)"))
 MAX_POINTS = 5_000  # of a scatter; more only slow the page down
 ROW = 118  # pixels of a small multiple
+GAP = 31  # of them between two, for the name of the second
 STEP = 66  # pixels of a step of the flow
 
 
@@ -75,23 +77,24 @@ def lengths(documents: pd.DataFrame, window: int, palette: Palette | None = None
     `documents`: domain, n_tokens (lower edge of a bin) and documents (how many).
     """
     palette, domains = palette or colours(documents["domain"]), sorted(set(documents["domain"]))
-    figure = make_subplots(rows=len(domains), cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    figure = _small_multiples(len(domains))
     for row, domain in enumerate(domains, start=1):
         mine = documents[documents["domain"] == domain].sort_values("n_tokens")
+        name = plain(domain)
         bars = go.Scatter(
             x=mine["n_tokens"],
             y=mine["documents"],
-            name=domain,
+            name=name,
             mode="lines",
             line={"color": palette[domain], "width": 2, "shape": "hv"},
             fill="tozeroy",
             fillcolor=faint(palette[domain], 0.3),
-            hovertemplate=f"{domain}: %{{y:,}} documents from %{{x:,.0f}} tokens<extra></extra>",
+            hovertemplate=f"{name}: %{{y:,}} documents from %{{x:,.0f}} tokens<extra></extra>",
         )
         figure.add_trace(bars, row, 1)
         figure.add_vline(x=window, line=MARK, row=row, col=1)
         long = int(mine.loc[mine["n_tokens"] >= window, "documents"].sum())
-        label = f"<b>{domain}</b>: {long:,} of {int(mine['documents'].sum()):,} long enough"
+        label = f"<b>{name}</b>: {long:,} of {int(mine['documents'].sum()):,} long enough"
         _row_label(figure, row, label, palette[domain])
         _count_axis(figure, row, mine["documents"].max(), "documents")
     # plotly places annotations on a log axis by the logarithm, lines by the value
@@ -126,7 +129,7 @@ def distribution(
     `axis`: the column's name and unit.
     """
     palette, domains = palette or colours(windows["domain"]), sorted(set(windows["domain"]))
-    figure = make_subplots(rows=len(domains), cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    figure = _small_multiples(len(domains))
     edges, title = _edges(windows[column]), axis or column
     for row, domain in enumerate(domains, start=1):
         colour = palette[domain]
@@ -134,9 +137,9 @@ def distribution(
         parts = {"all": (mine, 0.28), "selected": (mine[mine["selected"]], 1.0)}
         for name, (part, strength) in parts.items():
             figure.add_trace(
-                _bars(part[column], edges, f"{domain}, {name}", colour, strength), row, 1
+                _bars(part[column], edges, f"{plain(domain)}, {name}", colour, strength), row, 1
             )
-        label = f"<b>{domain}</b>: {mine['selected'].sum():,} of {len(mine):,} selected"
+        label = f"<b>{plain(domain)}</b>: {mine['selected'].sum():,} of {len(mine):,} selected"
         if cuts and domain in cuts:
             figure.add_vline(x=cuts[domain], line=MARK, row=row, col=1)
             label += f", from {_value(cuts[domain])}"
@@ -170,7 +173,7 @@ def scatter(
                 x=part["du"],
                 y=part["ds"],
                 mode="markers",
-                name=f"{domain}, selected" if selected else domain,
+                name=f"{plain(domain)}, selected" if selected else plain(domain),
                 marker={
                     "color": palette[domain],
                     "symbol": symbol,
@@ -179,7 +182,7 @@ def scatter(
                     "line": {"width": 1.4},
                 },
                 customdata=part["lds"],
-                hovertemplate=f"{domain}<br>{names[0]} %{{y:.4g}}, {names[1]} %{{x:.3g}}"
+                hovertemplate=f"{plain(domain)}<br>{names[0]} %{{y:.4g}}, {names[1]} %{{x:.3g}}"
                 "<br>score %{customdata:.3f}<extra></extra>",
             )
     figure.update_xaxes(title=axes[1], exponentformat="power", nticks=6)
@@ -192,12 +195,13 @@ def overlap(shares: pd.DataFrame) -> go.Figure:
     """How much of the selection each compared selection has too: name, domain, share."""
     names, domains = list(dict.fromkeys(shares["name"])), sorted(set(shares["domain"]))
     table = shares.pivot_table(index="name", columns="domain", values="share").loc[names, domains]
-    table["mean"] = table.mean(axis=1)
+    means = table.mean(axis=1)
+    percent = 100 * np.column_stack([table, means])
     figure = go.Figure(
         go.Heatmap(
-            z=100 * table.to_numpy(),
-            x=[*domains, "<b>mean</b>"],
-            y=names,
+            z=percent,
+            x=[*map(plain, domains), "<b>mean</b>"],
+            y=[*map(plain, names)],
             zmin=0,
             zmax=100,
             colorscale=SHARES,
@@ -208,11 +212,11 @@ def overlap(shares: pd.DataFrame) -> go.Figure:
             "<extra></extra>",
         )
     )
-    for (row, column), share in np.ndenumerate(100 * table.to_numpy()):
+    for (row, column), share in np.ndenumerate(percent):
         figure.add_annotation(x=column, y=row, text=f"{share:.0f} %", showarrow=False)
-    figure.update_xaxes(side="top", showgrid=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix="  ")
-    return styled(figure, 60 + 34 * len(names), _overlap_finding(table["mean"]), top=30)
+    figure.update_xaxes(type="category", side="top", showgrid=False)
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticksuffix="  ")
+    return styled(figure, 60 + 34 * len(names), _overlap_finding(means), top=30)
 
 
 def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
@@ -227,7 +231,7 @@ def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
     }
     for name, look in looks.items():
         figure.add_bar(
-            y=rows["domain"],
+            y=[*map(plain, rows["domain"])],
             x=rows[name],
             name=name,
             orientation="h",
@@ -240,7 +244,7 @@ def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
     largest = max(float(rows[["planned", "made"]].max().max()), 1.0)
     figure.update_layout(barmode="group", bargap=0.35, bargroupgap=0.12, showlegend=False)
     figure.update_xaxes(title="tokens", exponentformat="SI", range=[0, 1.45 * largest], nticks=5)
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix="  ")
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticksuffix="  ")
     return styled(figure, 80 + 64 * len(rows), _mix_finding(rows))
 
 
@@ -417,6 +421,11 @@ def _bars(
         marker={"color": faint(colour, strength), "line": {"width": 0}},
         hovertemplate=f"%{{y:,}} windows near %{{x:.4g}} ({name})<extra></extra>",
     )
+
+
+def _small_multiples(rows: int) -> go.Figure:
+    """A row for each domain, of one height however many there are."""
+    return make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=GAP / (ROW * rows))
 
 
 def _row_label(figure: go.Figure, row: int, text: str, colour: str) -> None:

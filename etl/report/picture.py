@@ -4,6 +4,7 @@ GitHub, and a notebook exported from Databricks, show no plotly figure. Here bar
 heatmaps are drawn, which is what `figures` makes; drawing needs no browser.
 """
 
+import html
 import io
 import math
 import re
@@ -286,4 +287,5 @@ def _first(*values: Any) -> Any:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"<[^>]*>", "", text.replace("<br>", "\n")).replace("$", r"\$").strip()
+    read = html.unescape(re.sub(r"<[^>]*>", "", text.replace("<br>", "\n")))
+    return read.replace("$", r"\$").strip()

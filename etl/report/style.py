@@ -4,6 +4,7 @@ A domain has one colour everywhere: give all figures of a page one palette, made
 Backgrounds are clear and inks middle grey, so that a figure reads on a light and on a dark page.
 """
 
+import html
 import math
 from collections.abc import Iterable, Mapping
 
@@ -32,6 +33,15 @@ def faint(colour: str, strength: float) -> str:
     """A `#rrggbb` colour at an opacity."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {strength})"
+
+
+def plain(name: str) -> str:
+    """A name as plotly shows it as it stands; its texts are HTML.
+
+    >>> plain("<b> & co")
+    '&lt;b&gt; &amp; co'
+    """
+    return html.escape(name, quote=False)
 
 
 def short(n: float) -> str:

@@ -36,7 +36,12 @@ from longattn.etl.tables.files import (
     write_files,
 )
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
-from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
+from longattn.udfs.errors import (
+    ConcurrentWriteError,
+    TableError,
+    UnsupportedTableFeature,
+    first_line,
+)
 from longattn.udfs.storage import delta_options, local_path
 
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
@@ -165,7 +170,7 @@ class DeltaRsTable(Table):
             ) from None
 
     def _cannot_open(self, error: DeltaError) -> TableError:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         foreign = "Unsupported" in reason or "catalog-managed" in reason
         kind = UnsupportedTableFeature if foreign else TableError
         return kind(f"table {self.location}: deltalake cannot open it: {reason}")

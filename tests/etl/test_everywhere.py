@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,55 @@ def settings(root: str, connector: str, **more: Any) -> dict[str, Any]:
         "report": {"path": f"{root}/report.html"},
         **more,
     }
+
+
+ODD = [
+    "a/b",
+    "c++",
+    "日本",
+    "100% pure",
+    "it's",
+    "k=v",
+    'say "hi"',
+    "<b>&amp;",
+    "_x",
+    "with space ",
+    "{d}",
+]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("connector", ["delta-rs", pytest.param("native", marks=pytest.mark.jars)])
+def test_a_domain_may_be_called_anything(connector: str, spark: Any, tmp_path: Path) -> None:
+    """Names that are no path, URL, SQL or HTML as they stand; and two sources of one domain."""
+    sources = {}
+    for n, domain in enumerate(ODD):
+        (tmp_path / f"{n}.jsonl").write_text(documents(str(n), range(2)))
+        (tmp_path / f"{n}-more.jsonl").write_text(documents(str(n), range(2, 4)))
+        parts = [(f"{n}", "one"), (f"{n}-more", "two")]
+        sources[domain] = [
+            {"path": str(tmp_path / f"{part}.jsonl"), "id": "id", "name": f"{domain} {name}"}
+            for part, name in parts
+        ]
+    more = {
+        "sources": sources,
+        "mix": {"weights": dict.fromkeys(ODD, 1.0), "max_copies": 1},
+        "export": {form: {"path": str(tmp_path / form)} for form in ("parquet", "jsonl")},
+    }
+    config = validate(settings(str(tmp_path), connector, **more))
+    runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
+    assert runs["ingest"].rows_out == 4 * len(ODD)
+    for table in ("documents", "scores", "selections"):
+        kept = DeltaTable(str(tmp_path / "tables" / table)).to_pandas()
+        assert set(kept["domain"]) == set(ODD)
+    kept = DeltaTable(str(tmp_path / "tables" / "documents")).to_pandas()
+    assert kept.groupby("domain").size().to_dict() == dict.fromkeys(ODD, 4)
+    assert set(kept["source"]) == {f"{domain} {name}" for domain in ODD for name in ("one", "two")}
+    page = (tmp_path / "report.html").read_text()
+    held = re.search(r'id="samples">(.*?)</script>', page, re.DOTALL)
+    assert held and {sample["domain"] for sample in json.loads(held[1])} == set(ODD)
+    assert "<b>&amp;" not in page and page.count("&lt;b&gt;&amp;amp;") > 0
+    assert runs["report"].rows_out == runs["report"].rows_in > 0
 
 
 @pytest.mark.spark

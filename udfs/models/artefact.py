@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longattn.udfs.errors import ModelError
+from longattn.udfs.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def read_artefact(folder: Path) -> tuple[ScorerManifest, Any, dict[str, "Tensor"
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         return manifest, config, load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise _broken(folder, str(error).strip().splitlines()[0]) from None
+        raise _broken(folder, first_line(error)) from None
 
 
 def refuse_changed(folder: Path, manifest: ScorerManifest) -> None:

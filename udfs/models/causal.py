@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longattn.udfs.errors import LongAttnError, ModelError
+from longattn.udfs.errors import LongAttnError, ModelError, first_line
 from longattn.udfs.models.gguf import gguf_file
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
             folder, gguf_file=gguf, dtype=getattr(torch, dtype), local_files_only=True
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"score.model {model}: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"score.model {model}: {first_line(error)}") from None
     on = device_of(device)
     if dtype == "bfloat16" and not has_bfloat16(on):
         LOG.warning("%s: no bfloat16 instructions on this machine: float32 is faster", scorer)
@@ -154,7 +154,7 @@ def _from_hub(model: str) -> str:
     try:
         return str(snapshot_download(model, allow_patterns=wanted))
     except Exception as error:  # of the network, of the hub, of the name: they share no base
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"score.model {model}: no such folder, file or hub id: {reason}") from None
 
 

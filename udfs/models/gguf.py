@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longattn.udfs.errors import ModelError
+from longattn.udfs.errors import ModelError, first_line
 from longattn.udfs.models.tokenizer_files import convert_gguf_tokenizer
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class GgufCheckpoint:
         try:
             return AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
         except ValueError as error:
-            raise ModelError(f"{self.path.name}: {str(error).splitlines()[0]}") from None
+            raise ModelError(f"{self.path.name}: {first_line(error)}") from None
 
     def names(self) -> Iterable[str]:
         return self._gguf_name

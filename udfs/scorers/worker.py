@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from longattn.udfs.errors import first_line
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
 from longattn.udfs.scorers.registry import load_scorer, reads_model
 
@@ -148,7 +149,7 @@ def _score_halving(windows: list[TokenIds], scorer: Scorer, meter: Meter) -> lis
     try:
         scored = scorer.score(windows)
     except _out_of_memory() as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     else:
         meter.add(windows, time.perf_counter() - started)
         return [_finite(score) for score in scored]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longattn.udfs.digest import hex_digest
-from longattn.udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError, first_line
 from longattn.udfs.text import words
 from longattn.udfs.text.conversion import PROBE, converted
 
@@ -333,7 +333,7 @@ def _from_hub(name: str) -> str:
     try:
         return Path(hf_hub_download(name, "tokenizer.json")).read_text(encoding="utf-8")
     except Exception as error:  # one class per way to miss a network
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(
             f"tokenizer {name}: no such file or folder, nor on the hub: {reason}"
         ) from None
