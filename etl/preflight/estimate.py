@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from longattn.etl import names
 from longattn.etl.config import Config, ExportConfig, of_domain
+from longattn.etl.preflight.copies import copies_in
 from longattn.etl.preflight.sampling import NOTHING, Document, Range, Sample, samples
 from longattn.etl.preflight.timing import BOUND, timed, told
 from longattn.udfs.errors import ConfigError, SourceError
@@ -33,7 +34,7 @@ class Estimate:
     """Figures with ranges; hours are of one core, or of one GPU."""
 
     documents: Range
-    duplicates: Range  # share of documents that are exact copies
+    duplicates: Range  # share of documents that are copies, exact or near
     tokens: Range
     windows: Range  # to be scored
     packed_tokens: Range
@@ -73,15 +74,15 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     read = list(samples(config))
     if not any(sample.documents for sample in read):
         raise SourceError("sources: no document that Python can read; nothing to estimate from")
-    copies = duplicates_in(read)
-    kept = Range(1 - copies.value, 1 - copies.high, 1 - copies.low)
+    copies = copies_in(read, config.dedup)
+    kept = copies.kept("n_tokens")
     scored = [sample for sample in read if _is_scored(sample, config)]
-    windows = _times(_sum(scored, "n_windows"), kept)
+    windows = _times(_sum(scored, "n_windows"), copies.kept("n_windows"))
     seconds = _seconds_a_window(config, read, device)
     tokens = _times(_sum(read, "n_tokens"), kept)
     return Estimate(
         documents=_sum(read, "n"),
-        duplicates=copies,
+        duplicates=copies.share("n"),
         tokens=tokens,
         windows=windows,
         packed_tokens=_times(_sum([s for s in read if s.packed], "n_tokens"), kept),
@@ -93,20 +94,6 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
         sampled=sum(s.share * s.n_bytes for s in read) / max(1, sum(s.n_bytes for s in read)),
         config=config,
     )
-
-
-def duplicates_in(read: Sequence[Sample]) -> Range:
-    """The share of exact copies: at least the sample's own; of a small one, it shows few of them.
-
-    A copy shows only where its original was read too, which happens as often as the share read.
-    """
-    documents = [d for sample in read for d in sample.documents]
-    copies = len(documents) - len({d.key for d in documents})
-    share = copies / max(len(documents), 1)
-    n_bytes = sum(sample.n_bytes for sample in read)
-    seen = sum(sample.share * sample.n_bytes for sample in read) / max(n_bytes, 1)
-    scaled = min(0.9, share / max(seen, 1e-9))
-    return Range(scaled, share, min(0.9, scaled * (2 - seen)))
 
 
 def _is_scored(sample: Sample, config: Config) -> bool:
@@ -186,13 +173,16 @@ def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) 
         "scores": of_scores.widened(0.3),
     }
     selected = _times(_selected_tokens(config, read), kept)
-    return found | _exports(config, selected, per_token)
+    text_a_token = text.value / max(1.0, _sum(read, "n_tokens").value)
+    return found | _exports(config, selected, per_token, text_a_token)
 
 
-def _exports(config: Config, selected: Range, per_token: float) -> dict[str, Range]:
-    """Megatron and MDS hold ids as they are, Parquet compressed; JSONL has them and the text."""
+def _exports(
+    config: Config, selected: Range, per_token: float, text_a_token: float
+) -> dict[str, Range]:
+    """Megatron and MDS hold ids as they are; Parquet and JSONL ids and text, compressed."""
     small = load_tokenizer(config.tokenizer_path).tokenizer.get_vocab_size() < 65_500
-    each = {"parquet": per_token, "jsonl": 1.5 * per_token}
+    each = dict.fromkeys(("parquet", "jsonl"), per_token + text_a_token)
     each |= {"megatron": 2.0 if small else 4.0, "mds": 2.0 if small else 4.0}
     asked = [name for name in ExportConfig.model_fields if getattr(config.export, name)]
     return {f"export.{name}": (selected * each[name]).widened(0.3) for name in asked}

@@ -17,7 +17,7 @@ def sizes_table(found: Estimate) -> Table:
         if value.value:
             table.add_row(name.replace("_", " "), _count(value.value), _range(value, _count))
     copies = found.duplicates
-    table.add_row("exact copies", f"{copies.value:.1%}", _range(copies, "{:.1%}".format))
+    table.add_row("copies, exact and near", f"{copies.value:.1%}", _range(copies, "{:.1%}".format))
     for name, size in found.bytes.items():
         table.add_row(name, human_bytes(size.value), _range(size, human_bytes))
     return table
@@ -48,7 +48,7 @@ def notes(found: Estimate) -> list[str]:
             " kernel to the rate that the paper reports for its own code (docs/performance.md)"
         ]
     if found.sampled < 1:
-        lines.append("exact copies: a sample shows few of them; near copies are not counted")
+        lines.append("copies: a sample shows few of them, and knows near ones by their beginning")
     return lines
 
 

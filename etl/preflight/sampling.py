@@ -31,6 +31,10 @@ class Document:
     n_tokens: int
     n_windows: int
 
+    def amount(self, quantity: str) -> float:
+        """One of its numbers by name; `n` counts documents."""
+        return 1.0 if quantity == "n" else float(getattr(self, quantity))
+
 
 @dataclass(frozen=True)
 class Range:
@@ -73,8 +77,8 @@ class Sample:
     tokenized_bytes: int
 
     def total(self, quantity: str) -> Range:
-        """The sum over all documents of one of their numbers; `n` counts them."""
-        values = [1.0 if quantity == "n" else float(getattr(d, quantity)) for d in self.documents]
+        """The sum over all documents of one of their amounts."""
+        values = [document.amount(quantity) for document in self.documents]
         n = len(values)
         if not n or not self.share:
             return NOTHING

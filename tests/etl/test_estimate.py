@@ -12,7 +12,8 @@ import yaml
 from longattn.etl import cli
 from longattn.etl.config import Config, validate
 from longattn.etl.preflight import sampling
-from longattn.etl.preflight.estimate import duplicates_in, estimate
+from longattn.etl.preflight.copies import copies_in
+from longattn.etl.preflight.estimate import estimate
 from longattn.etl.preflight.sampling import Range, samples
 from longattn.etl.preflight.timing import _extrapolated, told
 from longattn.udfs.errors import ConfigError, SourceError
@@ -98,18 +99,30 @@ def test_the_truth_of_a_large_corpus_lies_in_the_range(
 
 def test_copies_show_where_their_originals_were_read(tmp_path: Path, tokenizer: str) -> None:
     (tmp_path / "books").mkdir()
-    texts = [f"a b {n}" for n in range(8)] + ["A  b 0", "a b 1"]
+    words = [f"w{n}" for n in range(400)]
+    long = " ".join(words)
+    texts = [f"a b {n}" for n in range(6)] + ["A  b 0", "a b 1"]
+    texts += [long, " ".join([*words[:200], "x", *words[201:]])]  # 395 of 401 shingles are shared
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     (tmp_path / "books" / "a.jsonl").write_text(lines)
-    read = list(samples(config_of(tmp_path, tokenizer)))
-    assert duplicates_in(read) == Range(0.2, 0.2, 0.2)
+    config = config_of(tmp_path, tokenizer)
+    read = list(samples(config))
+    copies = copies_in(read, config.dedup)
+    assert copies.share("n") == Range(0.3, 0.3, 0.3)
+    assert copies.share("n_windows") == Range(0.5, 0.5, 0.5)
+    assert not copies_in(read, validate({"dedup": {"enabled": False}}).dedup).share("n").high
 
 
 def test_the_command_prints_sizes_hours_and_money(
     tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus(tmp_path / "books", [100, 640], per_file=1)
-    config = config_of(tmp_path, tokenizer, estimate={"cpu_hour": 36.0, "currency": "EUR"})
+    config = config_of(
+        tmp_path,
+        tokenizer,
+        estimate={"cpu_hour": 36.0, "currency": "EUR"},
+        dedup={"enabled": False},
+    )
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     assert cli.main(["estimate", "--config", str(path), "--json"]) == 0
