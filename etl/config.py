@@ -15,7 +15,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -187,7 +189,19 @@ class WhereConfig(Section):
     """A filter: windows whose score by another scorer is within percentiles of their domain."""
 
     scorer: str  # a name, or a version as `longattn status` prints it
+    measure: str | None = None  # one of its measures, as compress's ratio; None: what it ranks by
     percentile: Annotated[list[float], Field(min_length=2, max_length=2)]  # from < p <= to
+
+    @property
+    def label(self) -> str:
+        """What the ledger calls it: `cohesion`, `compress_ratio`."""
+        name = self.scorer.split(":")[0]
+        return f"{name}_{self.measure}" if self.measure else name
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A selection's id hashes its filters: one without a measure is what it always was."""
+        return {key: value for key, value in dump(self).items() if value is not None}
 
 
 class SelectConfig(Section):

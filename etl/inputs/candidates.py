@@ -8,13 +8,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl import names
-from longattn.etl.config import Config
+from longattn.etl.config import Config, WhereConfig
 from longattn.etl.inputs.evaluation import contaminated, without_contaminated
 from longattn.etl.inputs.scorers import scored_versions, version_of
 from longattn.etl.run.context import Context
 from longattn.etl.stages.selecting import filters, lds
 from longattn.etl.stages.selecting import selection as stage
 from longattn.etl.stages.selecting.cascade import best_known, straddlers
+from longattn.udfs.errors import ConfigError, did_you_mean
 from longattn.udfs.scorers.registry import scorer_version
 
 
@@ -36,10 +37,21 @@ def considered(context: Context) -> DataFrame:
         rows = filters.add_weighted(rows, scores, select.by)
     for wanted in select.where:
         version = version_of(context, wanted.scorer, versions, "select.where")
-        rows = filters.refuse_outside(
-            rows, ranked_by(context, version), wanted.scorer, wanted.percentile
-        )
+        other = _by_measure(ranked_by(context, version), wanted)
+        rows = filters.refuse_outside(rows, other, wanted.label, wanted.percentile)
     return rows
+
+
+def _by_measure(scores: DataFrame, wanted: WhereConfig) -> DataFrame:
+    """The scores with what a filter asks for as lds; ConfigError where none has such a measure."""
+    if not wanted.measure:
+        return scores
+    found = filters.by_measure(scores, wanted.measure)
+    if found.isEmpty():
+        keys = scores.select(F.explode(F.map_keys("measures")).alias("key")).distinct().collect()
+        hint = did_you_mean(wanted.measure, [row["key"] for row in keys]) if keys else ""
+        raise ConfigError(f"select.where: {wanted.scorer} has no measure {wanted.measure}{hint}")
+    return found
 
 
 def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:

@@ -206,13 +206,14 @@ class TestSelectJob:
         assert book["lds_min"] < book["lds_max"]
 
 
-class TestExportAndTrace:
-    @pytest.fixture(scope="class")
-    def manifest(self, context: Context, root: Path) -> dict[str, Any]:
-        export_job.run(context)
-        found: dict[str, Any] = json.loads((root / "jsonl" / "_manifest.json").read_text())
-        return found
+@pytest.fixture(scope="module")
+def manifest(context: Context, root: Path) -> dict[str, Any]:
+    export_job.run(context)
+    found: dict[str, Any] = json.loads((root / "jsonl" / "_manifest.json").read_text())
+    return found
 
+
+class TestExportAndTrace:
     def test_the_manifest_tells_where_it_came_from(
         self, context: Context, manifest: dict[str, Any]
     ) -> None:
@@ -323,7 +324,11 @@ def more(context: Context) -> Context:
     base = context.fresh().tables.read("scores")  # at this version, not with what is added below
     for scorer in ("cohesion:cell=64:copy=0.5:k=8", "recurrence:n=8:k=4", "recurrence:n=8:k=5"):
         drawn = F.xxhash64("window_id", F.lit(scorer)) % 1_000_003 / 1e6
-        context.tables.append("scores", base.withColumns({"scorer": F.lit(scorer), "ds": drawn}))
+        ratio = F.create_map(F.lit("ratio"), 1 - drawn)
+        measures = F.when(F.xxhash64("window_id") % 5 != 0, ratio) if "cohesion" in scorer else None
+        own = {"scorer": F.lit(scorer), "ds": drawn, "measures": measures}
+        columns = {name: column for name, column in own.items() if column is not None}
+        context.tables.append("scores", base.withColumns(columns))
     return context
 
 
@@ -370,6 +375,34 @@ class TestByOtherScorers:
             "cohesion",
             "random",
             "recurrence",
+        }
+
+    def test_a_band_of_a_measure(self, more: Context, settings: dict[str, Any]) -> None:
+        """The middle of `ratio`, which four windows of five have."""
+        where = [{"scorer": "cohesion", "measure": "ratio", "percentile": [20.0, 80.0]}]
+        other, outcome = self.run(more, settings, where=where, fraction=1.0)
+        _, selection = current.current_selection(other)
+        chosen = set(selection.toPandas()["window_id"])
+        rows = more.tables["scores"].read().toPandas()
+        rows = rows[rows["scorer"].str.startswith("cohesion") & ~rows["window_id"].str.match("w00")]
+        ratio = rows.set_index("window_id")["measures"].map(lambda m: dict(m or []).get("ratio"))
+        expected = set[str]()
+        for _, mine in rows.groupby("domain"):
+            ranked = ratio[mine["window_id"]].dropna().sort_values()
+            expected |= set(ranked.index[len(ranked) // 5 : 4 * len(ranked) // 5])
+        assert chosen == expected and 0 < len(chosen) < len(ratio)
+        assert outcome.refused["no_cohesion_ratio_score"] == int(ratio.isna().sum())
+        assert outcome.balances and outcome.refused["where_cohesion_ratio"] > 0
+
+    def test_a_measure_that_the_scores_do_not_have(
+        self, more: Context, settings: dict[str, Any]
+    ) -> None:
+        where = [{"scorer": "cohesion", "measure": "rato", "percentile": [20.0, 80.0]}]
+        with pytest.raises(ConfigError, match=r"has no measure rato \(did you mean 'ratio'"):
+            self.run(more, settings, where=where)
+        assert config_module.WhereConfig(scorer="recall", percentile=[1, 2]).model_dump() == {
+            "scorer": "recall",
+            "percentile": [1.0, 2.0],
         }
 
     def test_the_report_sets_all_side_by_side(self, more: Context) -> None:

@@ -90,23 +90,24 @@ def test_a_planted_copy_is_found_and_noise_is_not() -> None:
     assert scorer.score(planted) == pytest.approx(expected, rel=0.02)
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config = LlamaConfig(vocab_size=97, num_attention_heads=2, **shape)
+    model = LlamaForCausalLM(config)
+    for parameter in model.parameters():
+        parameter.data.mul_(6)  # so that what stands before matters
+    folder = tmp_path_factory.mktemp("model") / "tiny-llama"
+    model.save_pretrained(folder)
+    return str(folder)
+
+
 class TestAsScorer:
     """Registered under its name, with a small Llama of random weights."""
-
-    @pytest.fixture(scope="class")
-    def model(self, tmp_path_factory: pytest.TempPathFactory) -> str:
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        torch.manual_seed(0)
-        shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-        config = LlamaConfig(vocab_size=97, num_attention_heads=2, **shape)
-        model = LlamaForCausalLM(config)
-        for parameter in model.parameters():
-            parameter.data.mul_(6)  # so that what stands before matters
-        folder = tmp_path_factory.mktemp("model") / "tiny-llama"
-        model.save_pretrained(folder)
-        return str(folder)
 
     def spec(self, model: str, **settings: Any) -> ScorerSpec:
         return ScorerSpec(scorer="prolong", model=model, dtype="float64", pairs=9, **settings)

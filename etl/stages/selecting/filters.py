@@ -54,6 +54,12 @@ def refuse_outside(rows: DataFrame, scores: DataFrame, name: str, band: list[flo
     return marked.withColumn("refused", reason).drop("known", "passed")
 
 
+def by_measure(scores: DataFrame, measure: str) -> DataFrame:
+    """The scores that have a measure of that name, with it as lds."""
+    value = F.col("measures")[measure]
+    return scores.withColumn("lds", value).where(value.isNotNull())
+
+
 def not_refused(rows: DataFrame) -> DataFrame:
     """The rows that no filter keeps out; all where there is no filter."""
     return rows.where(F.col("refused").isNull()) if "refused" in rows.columns else rows
