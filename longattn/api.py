@@ -31,6 +31,7 @@ STRUCT = {
     "k": "Int64",
     "ds": "float64",
     "du": "float64",
+    "measures": "object",
     "reason": "object",
     "detail": "object",
 }
@@ -62,6 +63,7 @@ def score(
       `text[start_char:end_char]`; `n_tokens`: its length in tokens, BOS included
     - `ds`: what the scorer measures, more is better, and `du`: minus its variance, or what else
       the scorer says there; `k`: tokens from which on it counts as far
+    - `measures`: a dict of what else it knows of the window, None where it knows nothing else
     - `scorer`, `tokenizer`: names of all that the score depends on. Compare no scores of two names
 
     A scorer with a model (`model`: folder, .gguf file or hub id) reads with that model's tokenizer.
@@ -228,7 +230,8 @@ def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal)
     row |= {"start_char": tokens.char_at(span.start), "end_char": tokens.char_at(span.end)}
     if isinstance(result, tuple):
         return row | {"reason": result[0], "detail": result[1]}
-    return row | {name: result[name] for name in ("n_tokens", "k", "ds", "du")}
+    known = {name: result[name] for name in ("n_tokens", "k", "ds", "du")}
+    return row | known | {"measures": result.get("measures")}
 
 
 def _frame(index: list[Any], rows: list[Row], loaded: Loaded) -> pd.DataFrame:

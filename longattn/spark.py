@@ -10,7 +10,8 @@ from longattn.udfs.errors import NO_SPARK, ConfigError
 from longattn.udfs.scorers import worker
 
 TYPES = {"object": "string", "Int32": "int", "Int64": "bigint", "float64": "double"}
-DDL = f"array<struct<{', '.join(f'{name}: {TYPES[kind]}' for name, kind in STRUCT.items())}>>"
+FIELDS = {name: TYPES[kind] for name, kind in STRUCT.items()} | {"measures": "map<string,double>"}
+DDL = f"array<struct<{', '.join(f'{name}: {kind}' for name, kind in FIELDS.items())}>>"
 
 
 def score_udf(

@@ -169,15 +169,18 @@ class TestScore:
 
 
 @pytest.mark.spark
-def test_the_udf_gives_what_score_gives(spark: Any) -> None:
+@pytest.mark.parametrize("scorer", ["recurrence", "compress"])
+def test_the_udf_gives_what_score_gives(spark: Any, scorer: str) -> None:
+    """`compress` has measures too."""
     from pyspark.sql import functions as F
 
-    texts = [text_of(150), None, "short", text_of(64, seed=1)]
+    texts = [text_of(5000), None, "short", text_of(2048, seed=1)]
     frame = spark.createDataFrame(list(enumerate(texts)), "id int, text string").repartition(2)
-    score = longattn.spark.score_udf("recurrence", window=64)
+    score = longattn.spark.score_udf(scorer, window=2048, k=1024)
     rows = frame.select("id", F.explode(score("text")).alias("s")).select("id", "s.*")
     found = rows.orderBy("id", "window").toPandas().set_index("id")
-    expected = longattn.score(texts, "recurrence", window=64)
+    expected = longattn.score(texts, scorer, window=2048, k=1024)
+    assert (scorer == "compress") == (expected["measures"].map(bool).sum() > 0)
     columns = list(found.columns)
     assert columns == [c for c in expected.columns if c not in ("scorer", "tokenizer")]
     pd.testing.assert_frame_equal(
