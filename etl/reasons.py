@@ -130,5 +130,6 @@ def _modules(error: BaseException) -> list[str]:
 
 
 def _first(text: str) -> str:
+    """The first line; and the second, where the first is but a name: `ParseException:`."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[0] if lines else ""
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""

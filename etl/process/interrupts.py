@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socketserver
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ def interruptible() -> Iterator[None]:
     Signals reach the main thread alone; in another, nothing changes.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
+    with _no_trace_of_a_lost_peer():
+        yield from _sigterm_as_interrupt()
+
+
+def _sigterm_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -34,6 +40,22 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _no_trace_of_a_lost_peer() -> Iterator[None]:
+    """pyspark's server of accumulators prints a trace when Java dies; the job's error says it."""
+    tell = socketserver.BaseServer.handle_error
+
+    def handle_error(server: socketserver.BaseServer, request: Any, address: Any) -> None:
+        if not isinstance(sys.exception(), EOFError | ConnectionError):
+            tell(server, request, address)
+
+    socketserver.BaseServer.handle_error = handle_error  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        socketserver.BaseServer.handle_error = tell  # type: ignore[method-assign]
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from longattn.etl.run.context import Context
-from longattn.etl.tables.locations import is_catalog_name
+from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.udfs.storage import local_path
 
 # A Parquet writer looks at its memory every so many rows; 100, its default, may be 100 books.
@@ -29,12 +29,13 @@ Save = Callable[[str, DataFrame], DataFrame]
 def staging(context: Context, job: str) -> Iterator[Save]:
     """Yield save(name, frame), which writes a frame and gives it back as written; tidy up after.
 
-    Frames are written below the tables' root, or as tables of its schema; not cached, as a cache
-    holds 10,000 rows at a time in memory, and a row may be a book.
+    Frames are written below the tables' root, or as tables of its schema, so that names are of
+    letters, digits and underscores; not cached, as a cache holds 10,000 rows at a time in memory,
+    and a row may be a book.
     """
     root, name = context.config.tables.root.rstrip("/"), f"{job}_{uuid.uuid4().hex}"
     if is_catalog_name(root):
-        yield from _in_catalog(context, f"{root}._{name}")
+        yield from _in_catalog(context, root, name)
     else:
         for path in stale(context):
             shutil.rmtree(path, ignore_errors=True)
@@ -64,11 +65,11 @@ def _in_folder(context: Context, folder: str) -> Iterator[Save]:
         _remove(context, folder)
 
 
-def _in_catalog(context: Context, prefix: str) -> Iterator[Save]:
+def _in_catalog(context: Context, root: str, prefix: str) -> Iterator[Save]:
     saved: list[str] = []
 
     def save(name: str, frame: DataFrame) -> DataFrame:
-        saved.append(f"{prefix}_{name}")
+        saved.append(location(root, f"_{prefix}_{name}"))
         frame.write.saveAsTable(saved[-1])
         return context.spark.read.table(saved[-1])
 

@@ -1,11 +1,13 @@
 """One line for a failure: the reason at the bottom of Java's chain, the file, and what to do."""
 
 import json
+import socket
+import socketserver
 from typing import Any
 
 import pytest
 
-from longattn.etl.process.interrupts import TERMINATED, Terminated
+from longattn.etl.process.interrupts import TERMINATED, Terminated, interruptible
 from longattn.etl.reasons import one_line
 from longattn.udfs.errors import TableError
 
@@ -93,6 +95,10 @@ ABORTED = (
             ),
             "ModelError: score.model: the scorer in m is broken",
         ),
+        (
+            java("org.apache.spark.sql.catalyst.parser.ParseException: \n[BAD_NAME] The name.\nx"),
+            "ParseException: [BAD_NAME] The name.",
+        ),
         (OSError(28, "No space left on device", "/lake/runs"), "/lake/runs: No space left on dev"),
         (TableError("table x: no"), "table x: no"),
         (ValueError("one\ntwo"), "ValueError: one"),
@@ -115,3 +121,17 @@ def test_json_that_is_broken_is_called_so() -> None:
     with pytest.raises(json.JSONDecodeError) as caught:
         json.loads('{"a": ')
     assert one_line(caught.value).startswith("not JSON: Expecting value")
+
+
+def test_a_peer_that_has_died_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """As pyspark's server of accumulators sees it when Java is killed; other errors are told."""
+    for error, told in ((EOFError, False), (ConnectionResetError, False), (ValueError, True)):
+
+        class Failing(socketserver.BaseRequestHandler):
+            def handle(self, error: type[Exception] = error) -> None:
+                raise error
+
+        with interruptible(), socketserver.TCPServer(("127.0.0.1", 0), Failing) as server:
+            socket.create_connection(server.server_address[:2]).close()
+            server.handle_request()
+        assert ("Traceback" in capsys.readouterr().err) == told
