@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longattn.udfs.attention.blocked import TILE_KEYS, TILE_ROWS
+from longattn.udfs.attention.blocked import TILE_KEYS, TILE_ROWS, has_bfloat16_products
 from longattn.udfs.attention.dependency import dependency
 from longattn.udfs.attention.dispatch import far_statistics
 from longattn.udfs.attention.sampled import far_statistics_sampled
@@ -87,6 +87,25 @@ def error(q_BHLD: Tensor, k_BGLD: Tensor, k: int) -> float:
     return max(float(((one - other).abs() / other).max()) for one, other in pairs)
 
 
+def in_halves(shape: str, length: int, threads: int, runs: int) -> None:
+    """The kernel on bfloat16 values against itself on float32 ones."""
+    torch.set_num_threads(threads)
+    whole = inputs(shape, length)
+    half = [part.bfloat16() for part in whole]
+    k = default_k(length)
+    floats, halves = seconds(
+        [lambda: far_statistics(*whole, k=k), lambda: far_statistics(*half, k=k)], runs
+    )
+    found, exact = far_statistics(*half, k=k), far_statistics(*whole, k=k)
+    pairs = ((found.s1_BH, exact.s1_BH), (found.s2_BH, exact.s2_BH))
+    s1, s2 = (float(((one - other).abs() / other).max()) for one, other in pairs)
+    print(
+        f"| {shape} | {length:,} | {threads} | {floats:.2f} | {halves:.2f} | {floats / halves:.2f}x"
+        f" | {s1:.0e} | {s2:.0e} |",
+        flush=True,
+    )
+
+
 def bounds(q_BHLD: Tensor, length: int) -> list[float]:
     """Seconds of the causal half's matrix products alone, and of one exp2 a score alone."""
     heads, dim = q_BHLD.shape[1], q_BHLD.shape[3]
@@ -125,6 +144,15 @@ def peak_kib() -> int:
     return int(status.split("VmHWM:")[1].split()[0])
 
 
+def _table(
+    columns: str, row: Callable[[str, int, int, int], None], arguments: argparse.Namespace
+) -> None:
+    print(f"| shape | L | threads | {columns} |\n|---|{'--:|' * (columns.count('|') + 3)}")
+    for shape, length in (("SmolLM2-135M", 8192), ("Llama-3.1-8B", 4096)):
+        for threads in (1, 2):
+            row(shape, arguments.length or length, threads, arguments.runs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scaling", type=int, help=argparse.SUPPRESS)
@@ -134,10 +162,10 @@ def main() -> None:
     if arguments.scaling:
         return scaling(arguments.scaling)
     columns = "published, s | ours, s | ratio | sgemm alone, s | exp2 alone, s | of sgemm | error"
-    print(f"| shape | L | threads | {columns} |\n|---|{'--:|' * 9}")
-    for shape, length in (("SmolLM2-135M", 8192), ("Llama-3.1-8B", 4096)):
-        for threads in (1, 2):
-            against_published(shape, arguments.length or length, threads, arguments.runs)
+    _table(columns, against_published, arguments)
+    if has_bfloat16_products():
+        print()
+        _table("float32, s | bfloat16, s | ratio | S1 off by | S2 off by", in_halves, arguments)
     print("\n| L | all rows, CPU s | 1/8 of the rows, CPU s | MiB above the inputs |")
     print("|--:|--:|--:|--:|", flush=True)
     for length in [arguments.length] if arguments.length else (4096, 8192, 16_384, 32_768):
