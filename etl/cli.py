@@ -275,6 +275,11 @@ def _add_score_window(commands: "Commands") -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--rope-theta", type=float, help="override the model's rope base (ABF)")
     parser.add_argument("--bos", action="store_true", help="put BOS before each window")
+    parser.add_argument(
+        "--stride", type=_positive, metavar="N", help="fargain: tokens that share a short context"
+    )
+    parser.add_argument("--pairs", type=_positive, metavar="N", help="prolong: pairs compared")
+    parser.add_argument("--variant", choices=["paper", "code"], help="ladm: as which has it")
     parser.add_argument("--plot", metavar="FILE.png", help="draw where the long attention goes")
     parser.set_defaults(run=_score_window)
 
@@ -469,6 +474,9 @@ def _window_spec(arguments: argparse.Namespace) -> "ScorerSpec":
         dtype=arguments.dtype,
         rope_theta=arguments.rope_theta,
         bos=arguments.bos,
+        stride=arguments.stride,
+        pairs=arguments.pairs or ScorerSpec.pairs,
+        variant=arguments.variant or ScorerSpec.variant,
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from longattn.etl import cli
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import SCORERS, load_scorer
+from tests.udfs.models import make_checkpoint
 
 MODEL_FREE = sorted(name for name, plugin in SCORERS.items() if not plugin.model)
 
@@ -62,6 +63,20 @@ def test_it_prints_what_the_job_stores(score_window: Callable[..., Done], name: 
     assert done.code == 0 and done.stderr == ""
     assert answer["ds"] == score["ds"] and answer["du"] == score["du"]
     assert (answer["n_tokens"], answer["k"]) == (4096, score["k"])
+
+
+def test_a_whole_model_is_read_as_the_flags_say(
+    score_window: Callable[..., Done], tmp_path: Path
+) -> None:
+    model = str(make_checkpoint(tmp_path / "tiny", "llama3"))
+    window = [i % 101 for i in ids(200)]
+    flags = ("--scorer", "fargain", "--model", model, "--k", "20", "--stride", "7")
+    (answer,) = score_window(*flags, lines=[json.dumps({"input_ids": window}).encode()]).answers
+    spec = ScorerSpec(scorer="fargain", model=model, k=20, stride=7, device="cpu")
+    (score,) = load_scorer(spec).score([np.array(window)])
+    assert answer["ds"] == score["ds"] and answer["measures"] == score["measures"]
+    refused = score_window("--scorer", "recall", "--variant", "code")
+    assert refused.code == 2 and "recall has no such setting" in refused.stderr
 
 
 def test_bad_lines_are_answered_in_their_place_and_fail_the_command(

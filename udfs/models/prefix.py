@@ -123,14 +123,21 @@ class Prefix:
 
 
 def check_supported(config: Any) -> None:
+    """Raise ModelError, by name, for checkpoints that a scorer cannot be made of."""
+    refuse_other_scores(config)
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"{config.model_type}: quantised weights; score from the unquantised checkpoint"
+        )
+
+
+def refuse_other_scores(config: Any) -> None:
     """Raise ModelError, by name, for models whose scores q and k alone do not give."""
     kind = config.model_type
     if config.is_encoder_decoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"{kind} is no decoder-only language model")
     if kind in ("bloom", "mpt") or getattr(config, "alibi", False):
         raise ModelError(f"{kind} adds an ALiBi bias to its scores: q and k do not hold it")
-    if getattr(config, "quantization_config", None):
-        raise ModelError(f"{kind}: quantised weights; score from the unquantised checkpoint")
     if "dynamic" in _rope_types(config):
         raise ModelError(f"{kind}: dynamic rope depends on the windows scored before")
 
