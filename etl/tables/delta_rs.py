@@ -32,6 +32,7 @@ from longattn.etl.tables.files import (
     NewFiles,
     as_pattern,
     commit_info,
+    naming,
     partitions,
     write_files,
 )
@@ -140,7 +141,8 @@ class DeltaRsTable(Table):
         table = self._open()
         if table is None:
             return None
-        actions = table.get_add_actions()
+        with naming(self.location):
+            actions = table.get_add_actions()
         sizes = actions["size_bytes"].to_pylist()
         counts = actions["num_records"].to_pylist()
         rows = self.read(table.version()).count() if None in counts else sum(counts)
