@@ -140,7 +140,8 @@ class World:
         """The rows of every table but the ledger, and the exported samples."""
         names = sorted(p.name for p in self.root.iterdir() if p.name[0] != "_")
         found = {name: self.rows(name) for name in names if name != LEDGER}
-        samples = pq.read_table(self.export).to_pylist() if self.export.exists() else []
+        shards = sorted(self.export.rglob("*.parquet"))
+        samples = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
         return found | {"export": [json.dumps(row, default=str) for row in samples]}
 
     def versions(self) -> dict[str, int]:
