@@ -1,4 +1,4 @@
-"""What safety costs on large tables: `python -m benchmarks.reliability [ROWS ...]`.
+"""What safety costs on large tables: `python -m benchmarks.tables.reliability [ROWS ...]`.
 
 Prints the table of docs/performance/reliability.md. For each number of windows it writes documents,
 lengths, windows and scores as the jobs leave them, ten windows a document and without tokens, which
