@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from socketserver import BaseServer
 from typing import Any
 
-from pyspark import SparkConf, accumulators
+from pyspark import SparkConf
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -79,7 +78,6 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
 
     Raises ConfigError for GPU settings with a local master, which would wait for ever.
     """
-    _keep_quiet_of_dead_java()
     session = SparkSession.getActiveSession() or _build(config, app_name)
     for key, value in {**SESSION_CONF, **WRITER_CONF, **config.conf}.items():
         _set(session, key, value)
@@ -115,20 +113,6 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     settings = {**SESSION_CONF, **S3_CONF, **defaults, **delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
     return builder.config(map=dict(settings)).getOrCreate()
-
-
-def _keep_quiet_of_dead_java() -> None:
-    """A thread of pyspark prints a stack when Java has closed its line; the job that fails for it
-    says so in one line. Versions of pyspark have other names for the server.
-    """
-    for name, kind in vars(accumulators).items():
-        if name[:11] == "Accumulator" and isinstance(kind, type) and issubclass(kind, BaseServer):
-            setattr(kind, "handle_error", _tell_of_others)  # noqa: B010 - mypy knows no such class
-
-
-def _tell_of_others(server: BaseServer, request: Any, address: Any) -> None:
-    if not isinstance(sys.exception(), EOFError | ConnectionError):
-        BaseServer.handle_error(server, request, address)
 
 
 def _launched() -> bool:

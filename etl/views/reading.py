@@ -15,7 +15,7 @@ from longattn.etl.tables.features import refuse_unreadable
 from longattn.etl.tables.files import naming
 from longattn.etl.tables.lease import DeltaRegister
 from longattn.etl.tables.locations import is_catalog_name, location
-from longattn.etl.tables.lost import refuse_lost_at
+from longattn.etl.tables.lost import refuse_lost, refuse_lost_at
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import TableError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
@@ -107,9 +107,13 @@ class Files(NamedTuple):
 
 
 class SessionReader:
-    """Reads tables through a session, whatever they are."""
+    """Reads tables through a session, whatever they are; raises LostLogError as the other does, but
+    knows of no versions that runs have left.
+    """
 
     def __init__(self, tables: "dict[str, Table]") -> None:
+        for table in tables.values():
+            refuse_lost(table, table.version(), None)
         self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
         self.made = list(self.sizes)
         for name in self.made:
