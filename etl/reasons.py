@@ -24,7 +24,8 @@ ADVICE = {
     r"is not a Parquet file|CANNOT_READ_FILE|FAILED_READ_FILE|Could not read footer|corrupt": (
         "the file is damaged or cut short; restore it from a backup"
     ),
-    r"Python worker (exited|process terminated) unexpectedly|PYTHON_WORKER|worker crashed": (
+    r"Python worker (exited|process terminated) unexpectedly|PYTHON_WORKER|worker crashed"
+    r"|pyspark\.daemon's stdout and terminated": (
         "a Python worker died, killed or out of memory; use fewer slots (spark.master: local[1])"
         " or a smaller score.batch, then run it again"
     ),

@@ -32,6 +32,7 @@ from longattn.etl.tables.files import (
     NewFiles,
     as_pattern,
     commit_info,
+    naming,
     partitions,
     write_files,
 )
@@ -140,7 +141,8 @@ class DeltaRsTable(Table):
         table = self._open()
         if table is None:
             return None
-        actions = table.get_add_actions()
+        with naming(self.location):
+            actions = table.get_add_actions()
         sizes = actions["size_bytes"].to_pylist()
         counts = actions["num_records"].to_pylist()
         rows = self.read(table.version()).count() if None in counts else sum(counts)
@@ -246,17 +248,20 @@ class DeltaRsTable(Table):
 
     def _commit_unknown(self, files: NewFiles, written: DataFrame, since: int | None) -> Commit:
         """Commit the rows whose keys the newest version has not, unless it is overtaken."""
-        table = self._open_or_create()
+        table, rows = self._open_or_create(), files.rows
         names = None if since is None else self._added_since(table, since)
         if names is None or names:
-            known = self.read(table.version(), names).select(*self.spec.key)
-            same = [written[column].eqNullSafe(known[column]) for column in self.spec.key]
-            fresh = written.join(known, same, "left_anti")
-            if fresh.select(*self.spec.key).count() < files.rows:
-                files = self._write(fresh)
-        if not files.rows:
+            fresh = self._unknown(written, self.read(table.version(), names))
+            rows = fresh.select(*self.spec.key).count()
+            files = self._write(fresh) if 0 < rows < files.rows else files
+        if not rows:
             return Commit(version=table.version(), rows=0, bytes=0)
         return self._commit(files, "append", table=table)
+
+    def _unknown(self, written: DataFrame, known: DataFrame) -> DataFrame:
+        keys = known.select(*self.spec.key)
+        same = [written[column].eqNullSafe(keys[column]) for column in self.spec.key]
+        return written.join(keys, same, "left_anti")
 
     def _added_since(self, table: DeltaTable, version: int) -> set[str]:
         """Names of data files that the table has and had not at a version."""

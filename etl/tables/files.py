@@ -10,17 +10,22 @@ import re
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
-from pyspark.sql import DataFrame
 
 from longattn.etl.tables.stats import file_stats
+from longattn.udfs.errors import TableError, first_line
 from longattn.udfs.storage import open_fs
+
+if TYPE_CHECKING:  # `status` reads logs without Spark
+    from pyspark.sql import DataFrame
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 FOOTER_READERS = 8  # threads; a footer is one small read, slow only over a network
@@ -37,7 +42,7 @@ class NewFiles:
 
 
 def write_files(
-    df: DataFrame, location: str, partition_by: Sequence[str], indexed: Collection[str]
+    df: "DataFrame", location: str, partition_by: Sequence[str], indexed: Collection[str]
 ) -> NewFiles:
     """Write the rows with Spark into a new folder of the table; evaluates `df` once."""
     folder = uuid.uuid4().hex
@@ -56,7 +61,8 @@ def partitions(
 
     Values come from the log and not from folder names, which other writers choose otherwise.
     """
-    actions = table.get_add_actions(flatten=False)
+    with naming(location):
+        actions = table.get_add_actions(flatten=False)
     columns = table.metadata().partition_columns
     paths = actions["path"].to_pylist()
     found: dict[tuple[Any, ...], list[str]] = {}
@@ -64,6 +70,18 @@ def partitions(
         if file_names is None or unquote(path).rsplit("/", 1)[-1] in file_names:
             found.setdefault(key, []).append(_spark_path(location, path))
     return [(dict(zip(columns, key, strict=True)), files) for key, files in found.items()]
+
+
+@contextmanager
+def naming(location: str) -> Iterator[None]:
+    """Have what deltalake says of a log that it cannot read name the table."""
+    try:
+        yield
+    except DeltaError as error:
+        raise TableError(
+            f"table {location}: its log cannot be read: {first_line(error)}; restore the damaged"
+            " file of its _delta_log from a backup"
+        ) from None
 
 
 def commit_info(location: str, version: int) -> dict[str, Any] | None:

@@ -12,9 +12,12 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from longattn.etl.config import TablesConfig
 from longattn.etl.tables.features import refuse_unreadable
+from longattn.etl.tables.files import naming
+from longattn.etl.tables.lease import DeltaRegister
 from longattn.etl.tables.locations import is_catalog_name, location
+from longattn.etl.tables.lost import refuse_lost, refuse_lost_at
 from longattn.etl.tables.schema import TABLES
-from longattn.udfs.errors import UnsupportedTableFeature
+from longattn.udfs.errors import TableError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
 
 if TYPE_CHECKING:
@@ -70,7 +73,12 @@ class LogReader:
         return found
 
     def rows(self, sql: str) -> list[Row]:
-        table = self._query.execute(sql).read_all()
+        try:
+            table = self._query.execute(sql).read_all()
+        except Exception as error:  # DataFusion has no class of its own
+            raise TableError(
+                f"{', '.join(self.made)}: they cannot be read: {first_line(error)}"
+            ) from None
         columns = [table[name].to_pylist() for name in table.column_names]
         rows = zip(*columns, strict=True)
         return [dict(zip(table.column_names, row, strict=True)) for row in rows]
@@ -80,7 +88,8 @@ class LogReader:
         return int(row["n"])
 
     def _files(self, name: str) -> "Files":
-        actions = self.tables[name].get_add_actions(flatten=True)
+        with naming(self.tables[name].table_uri):
+            actions = self.tables[name].get_add_actions(flatten=True)
         columns: dict[str, list[Any]] = {
             column: list(actions[column].to_pylist()) for column in actions.schema.names
         }
@@ -98,9 +107,13 @@ class Files(NamedTuple):
 
 
 class SessionReader:
-    """Reads tables through a session, whatever they are."""
+    """Reads tables through a session, whatever they are; raises LostLogError as the other does, but
+    knows of no versions that runs have left.
+    """
 
     def __init__(self, tables: "dict[str, Table]") -> None:
+        for table in tables.values():
+            refuse_lost(table, table.version(), None)
         self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
         self.made = list(self.sizes)
         for name in self.made:
@@ -119,18 +132,38 @@ class SessionReader:
 
 
 def read_logs(config: TablesConfig) -> LogReader | None:
-    """A reader of the tables' logs; None where only a session can open the tables."""
+    """A reader of the tables' logs; None where only a session can open the tables.
+
+    Raises LostLogError for a table that has lost its log, or the end of it.
+    """
     if is_catalog_name(config.root) or local_path(config.root) is None:
         return None
-    found: dict[str, DeltaTable] = {}
+    known, found = _left(config.root), {}
     for name in TABLES:
-        path = local_path(location(config.root, name))
+        path = str(local_path(location(config.root, name)))
         try:
-            table = DeltaTable(str(path))
-            refuse_unreadable(table, str(path))
-        except TableNotFoundError:
-            continue
+            table = _open(path)
         except (DeltaError, UnsupportedTableFeature):
             return None
-        found[name] = table
+        refuse_lost_at(path, table.version() if table else None, known.get(name))
+        if table:
+            found[name] = table
     return LogReader(found)
+
+
+def _open(path: str) -> DeltaTable | None:
+    try:
+        table = DeltaTable(path)
+    except TableNotFoundError:
+        return None
+    refuse_unreadable(table, path)
+    return table
+
+
+def _left(root: str) -> dict[str, int]:
+    """The versions at which the last run left the tables, where one has."""
+    place = str(local_path(location(root, "_lease")))
+    register = DeltaRegister(place)
+    with naming(place):
+        holder = register.read()[1] if register.exists() else None
+    return holder.versions if holder else {}

@@ -70,6 +70,10 @@ def test_each_fault_is_named_and_a_sound_root_has_none(context: Context) -> None
     found = faults(context)
     assert any("doc_id=d9: 1, not 0; run windows again" in fault for fault in found)
 
+    first = Path(context.config.tables.root) / "scores/_delta_log/00000000000000000001.json"
+    first.write_bytes(b"")  # of a version before the newest
+    assert any("00000000000000000001.json is empty; restore" in fault for fault in faults(context))
+
     data_file(context, "documents").unlink()
     assert any("part-" in fault and "is missing" in fault for fault in faults(context))
     (Path(context.config.tables.root) / "lengths/_delta_log/00000000000000000001.json").unlink()

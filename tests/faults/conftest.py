@@ -1,4 +1,4 @@
-"""Without `make test-faults` its long tests are left out."""
+"""Without `make test-faults` its long tests are left out; one case of each kind stays."""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """Runs that are killed, overlap, or meet damage: in the end all tables are those of a quiet run.
 
-They run by `make test-faults`: cases are drawn by a seed, which is printed and can be given again.
+`make test-faults` runs them all: cases are drawn by a seed, which is printed and can be given
+again. `make test` runs one of each kind, those that are not marked `faults`.
 """
 
 import os
@@ -11,70 +12,121 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.world import JOBS, Sources, World, wait_for
+from tests.faults.world import JOBS, Sources, Stages, World, wait_for
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
+# How often each job commits to each table, which a test holds to be all of its commits.
 COMMITS = {
-    "rejects": 1,
-    "documents": 1,
-    "source_files": 1,
-    "signatures": 1,
-    "pairs": 1,
-    "duplicates": 1,
-    "windows": 1,
-    "lengths": 1,
-    "scores": 9,
-    "selections": 1,
+    "ingest": {"rejects": 1, "documents": 1, "source_files": 1},
+    "dedup": {"signatures": 1, "pairs": 1, "duplicates": 1},
+    "windows": {"windows": 1, "lengths": 1},
+    "score": {"scores": 8},
+    "select": {"selections": 1},
+    "export": {},
 }
-POINTS = [
-    f"{when} commit {table}@{turn}"
-    for table, turns in COMMITS.items()
-    for turn in range(1, turns + 1)
-    for when in ("before", "after")
-] + ["between renames@1", "after renames@1"]
+BESIDE = {"export": ["between renames@1", "after renames@1"]}
+POINTS = {
+    job: [
+        f"{when} commit {table}@{turn}"
+        for table, turns in COMMITS[job].items()
+        for turn in range(1, turns + 1)
+        for when in ("before", "after")
+    ]
+    + BESIDE.get(job, [])
+    for job in JOBS
+}
+ACTIONS = ["kill", "kill", "term", "jvm"]
+IN_MAKE_TEST = ("windows", "before commit lengths@1=kill")
 ALL = ("run", "--to", "export")
+# What a job adds where another has not been yet: windows cuts what dedup would have left out.
+MAY_HAVE_MORE = {"windows", "lengths", "scores"}
+long = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return Sources(tmp_path_factory.mktemp("faults") / "sources")
+    """Two files that a world sees at first, and a third."""
+    return Sources(tmp_path_factory.mktemp("faults") / "sources", files="abc")
 
 
 @pytest.fixture(scope="module")
-def quiet(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A world that nothing has disturbed."""
-    world = World(tmp_path_factory.mktemp("quiet") / "world", sources)
-    code, out = world.run(*ALL)
-    assert code == 0, out
-    return world
+def fresh(spark: Any, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    """A first run that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("fresh")
+    return Stages(folder, World(folder / "empty", sources), "[ab]")
 
 
-@pytest.fixture
-def world(sources: Sources, tmp_path: Path) -> World:
-    return World(tmp_path / "world", sources)
+@pytest.fixture(scope="module")
+def grown(fresh: Stages, tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    """A second run, after a file has come to the sources."""
+    return Stages(tmp_path_factory.mktemp("grown"), fresh.done, "[abc]")
 
 
-def finish(world: World, quiet: World, *argv: str) -> None:
+def finish(world: World, quiet: World) -> None:
     """Run to the end: nothing is lost, nothing is there twice, and the check agrees."""
-    code, out = world.run(*(argv or ALL))
-    assert code == 0, out
+    run_to_the_end(world)
     assert world.tables() == quiet.tables()
-    code, out = world.run("status", "--check")
-    assert code == 0, out
 
 
-@pytest.mark.faults
-def test_a_run_that_waits_finishes_what_a_killed_one_began(
-    sources: Sources, tmp_path: Path
-) -> None:
+def run_to_the_end(world: World) -> None:
+    for argv in (ALL, ("status", "--check")):
+        code, out = world.run(*argv)
+        assert code == 0, out
+
+
+def cases(seed: int, count: int) -> list[tuple[str, str]]:
+    """Jobs and faults, drawn by the seed: of every job, if there are six or more."""
+    draw = random.Random(seed)
+    left = {job: draw.sample(points, k=len(points)) for job, points in POINTS.items()}
+    drawn: list[tuple[str, str]] = []
+    while len(drawn) < count and any(left.values()):
+        for job in draw.sample(JOBS, k=len(JOBS)):
+            if left[job] and len(drawn) < count:
+                drawn.append((job, f"{left[job].pop()}={draw.choice(ACTIONS)}"))
+    return drawn
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "fault" in metafunc.fixturenames:
+        options = metafunc.config.option
+        found = cases(options.faults_seed, options.faults) or [IN_MAKE_TEST]
+        metafunc.parametrize(("job", "fault"), found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_has_a_kill_in_every_job(seed: int) -> None:
+    assert {job for job, _ in cases(seed, 6)} == set(JOBS)
+    everything = sum(map(len, POINTS.values()))
+    assert len(cases(seed, 10**6)) == everything
+
+
+def test_every_commit_of_every_job_is_a_point(fresh: Stages) -> None:
+    assert {job: fresh.commits(job) for job in JOBS} == COMMITS
+
+
+def test_killed_anywhere_and_run_again(fresh: Stages, tmp_path: Path, job: str, fault: str) -> None:
+    world = fresh.before(job).copy(tmp_path / "world", fresh.files)
+    code, out = world.run_alone(job, fault=fault)
+    if fault.endswith("kill"):
+        assert code == -signal.SIGKILL, out
+    elif fault.endswith("term"):
+        assert code == 143 and out.strip().splitlines()[-1].startswith("longattn: terminated;"), out
+        assert world.statuses()[-1][1] == "failed"
+    else:
+        assert code == 1 and "Spark's Java process is gone" in out, out
+        assert world.statuses()[-1][1] == "failed"
+    assert "Traceback" not in out and "py4j" not in out.lower(), out
+    finish(world, fresh.done)
+
+
+@long
+def test_a_run_that_waits_finishes_what_a_killed_one_began(fresh: Stages, tmp_path: Path) -> None:
     """Two runs at once, the first killed between two commits: the second takes over from it."""
-    expected = World(tmp_path / "expected", sources)
-    code, out = expected.run("ingest")
-    assert code == 0, out
-    world = World(tmp_path / "world", sources)
+    world = fresh.before("ingest").copy(tmp_path / "world", fresh.files)
     gate = tmp_path / "gate"
     first = world.start("ingest", fault=f"before commit documents=hold:{gate}")
     wait_for(Path(f"{gate}.held"))
@@ -82,43 +134,16 @@ def test_a_run_that_waits_finishes_what_a_killed_one_began(
     os.kill(first.pid, signal.SIGKILL)
     out, _ = second.communicate(timeout=300)
     assert second.returncode == 0, out
-    assert world.tables() == expected.tables()
     assert world.statuses() == [("ingest", "killed"), ("ingest", "done")]
+    finish(world, fresh.done)
 
 
-def cases(config: pytest.Config) -> Iterator[tuple[str, str]]:
-    """Fault points and actions, drawn by the seed."""
-    draw = random.Random(config.getoption("--faults-seed"))
-    points = draw.sample(POINTS, k=min(len(POINTS), config.getoption("--faults")))
-    for point in points:
-        yield point, draw.choice(["kill", "kill", "term", "jvm"])
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "fault" in metafunc.fixturenames:
-        metafunc.parametrize("fault", [f"{p}={action}" for p, action in cases(metafunc.config)])
-
-
-@pytest.mark.faults
-def test_killed_anywhere_and_run_again(world: World, quiet: World, fault: str) -> None:
-    code, out = world.run(*ALL, fault=fault)
-    if fault.endswith("kill"):
-        assert code == -signal.SIGKILL
-    elif fault.endswith("term"):
-        assert code == 143 and out.strip().splitlines()[-1].startswith("longattn: terminated;")
-        assert world.statuses()[-1][1] == "failed"
-    else:
-        assert code == 1 and "Spark's Java process is gone" in out
-        assert world.statuses()[-1][1] == "failed"
-    assert "Traceback" not in out and "py4j" not in out.lower()
-    finish(world, quiet)
-
-
-@pytest.mark.faults
+@long
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_a_run_with_one_line(world: World, quiet: World, signal_: int) -> None:
+def test_signals_end_a_run_with_one_line(fresh: Stages, tmp_path: Path, signal_: int) -> None:
+    world = fresh.before("windows").copy(tmp_path / "world", fresh.files)
     gate = world.folder / "gate"
-    process = world.start(*ALL, fault=f"before commit windows=hold:{gate}")
+    process = world.start("windows", fault=f"before commit windows=hold:{gate}")
     wait_for(Path(f"{gate}.held"))
     process.send_signal(signal_)
     out, _ = process.communicate(timeout=300)
@@ -126,18 +151,17 @@ def test_signals_end_a_run_with_one_line(world: World, quiet: World, signal_: in
     assert sum("what was committed is kept" in line for line in out.splitlines()) == 1
     assert "Traceback" not in out and "py4j" not in out.lower()
     assert world.statuses()[-1] == ("windows", "failed")
-    finish(world, quiet)
+    finish(world, fresh.done)
 
 
-@pytest.mark.faults
-def test_a_killed_worker_is_named(world: World, quiet: World) -> None:
-    assert world.run("run", "--to", "dedup")[0] == 0
+def test_a_killed_worker_is_named(fresh: Stages, tmp_path: Path) -> None:
+    world = fresh.before("windows").copy(tmp_path / "world", fresh.files)
     process = world.start("windows")
     killed = _kill_a_worker(process)
     out, _ = process.communicate(timeout=300)
     if killed and process.returncode:
-        assert "Python worker" in out and "Traceback" not in out
-    finish(world, quiet)
+        assert "Python worker" in out and "Traceback" not in out, out
+    finish(world, fresh.done)
 
 
 def _kill_a_worker(process: "subprocess.Popen[str]") -> bool:
@@ -163,22 +187,47 @@ def _is_below(pid: int, ancestor: int) -> bool:
     return pid == ancestor
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("job", JOBS)
-def test_two_of_a_job_at_once(world: World, quiet: World, job: str) -> None:
-    """Both begin in the same moment; one waits for the other and finds nothing to do."""
-    before = JOBS[: JOBS.index(job)]
-    if before:
-        assert world.run("run", "--to", before[-1])[0] == 0
-    pair = [world.start(job) for _ in range(2)]
-    for process in pair:
+def together(world: World, *jobs: str) -> None:
+    """Start commands in the same moment; each must end well."""
+    for process in [world.start(job) for job in jobs]:
         out, _ = process.communicate(timeout=300)
         assert process.returncode == 0, out
-    finish(world, quiet)
 
 
-@pytest.mark.faults
-def test_a_source_that_grows_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "job", [job if job == "windows" else pytest.param(job, marks=long) for job in JOBS]
+)
+def test_two_of_a_job_at_once(grown: Stages, tmp_path: Path, job: str) -> None:
+    """Both begin in the same moment; one waits for the other and finds nothing to do."""
+    world = grown.before(job).copy(tmp_path / "world", grown.files)
+    together(world, job, job)
+    finish(world, grown.done)
+
+
+@long
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("ingest", "dedup"),
+        ("ingest", "windows"),
+        ("windows", "score"),
+        ("score", "select"),
+        ("select", "export"),
+    ],
+)
+def test_two_different_jobs_at_once(grown: Stages, tmp_path: Path, first: str, second: str) -> None:
+    """Whichever is first, what it finds is whole: the tables of a run before, or of the other."""
+    world = grown.before(first).copy(tmp_path / "world", grown.files)
+    together(world, first, second)
+    run_to_the_end(world)
+    found, expected = world.tables(), grown.done.tables()
+    for name in MAY_HAVE_MORE:
+        assert set(expected.pop(name)) <= set(found.pop(name))
+    assert found == expected
+
+
+@long
+def test_a_source_that_grows_meanwhile(spark: Any, tmp_path: Path) -> None:
     """The second ingest sees a file more than the first, which is still at work."""
     sources = Sources(tmp_path / "sources", seed=7)
     world, gate = World(tmp_path / "world", sources), tmp_path / "gate"
@@ -192,20 +241,17 @@ def test_a_source_that_grows_meanwhile(tmp_path: Path) -> None:
         out, _ = process.communicate(timeout=300)
         assert process.returncode == 0, out
     quiet = World(tmp_path / "quiet", sources)
-    assert quiet.run(*ALL)[0] == 0
-    code, out = world.run(*ALL)
-    assert code == 0, out
+    for either in (quiet, world):
+        run_to_the_end(either)
     found, expected = world.tables(), quiet.tables()
     assert found["documents"] == expected["documents"]
     assert found["scores"] == expected["scores"] and found["lengths"] == expected["lengths"]
 
 
-@pytest.mark.faults
-def test_a_paused_run_that_was_taken_for_dead_writes_no_more(
-    sources: Sources, tmp_path: Path
-) -> None:
+@long
+def test_a_paused_run_that_was_taken_for_dead_writes_no_more(fresh: Stages, tmp_path: Path) -> None:
     """Another machine cannot see that a process is stopped, so the lease's length decides."""
-    world = World(tmp_path / "world", sources)
+    world = fresh.before("ingest").copy(tmp_path / "world", fresh.files)
     settings = ["--set", "tables.lease=2"]
     gate = tmp_path / "gate"
     first = world.start("ingest", *settings, fault=f"before commit documents=hold:{gate}")
@@ -213,23 +259,23 @@ def test_a_paused_run_that_was_taken_for_dead_writes_no_more(
     first.send_signal(signal.SIGSTOP)
     code, out = world.run("ingest", *settings)
     assert code == 0, out
-    done = world.rows("documents")
     gate.touch()
     first.send_signal(signal.SIGCONT)
     out, _ = first.communicate(timeout=300)
     assert first.returncode == 1 and "did not renew its lease" in out
-    assert world.rows("documents") == done
+    finish(world, fresh.done)
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("damage", ["empty log", "no log", "no last entry"])
-def test_a_lost_log_is_refused_by_name(world: World, damage: str) -> None:
-    assert world.run("run", "--to", "dedup")[0] == 0
+@pytest.mark.parametrize("damage", ["empty log", "no log", "no last entry", "empty last entry"])
+def test_a_lost_log_is_refused_by_name(fresh: Stages, tmp_path: Path, damage: str) -> None:
+    world = fresh.before("windows").copy(tmp_path / "world", fresh.files)
     log = world.root / "documents" / "_delta_log"
+    entries = sorted(log.glob("*.json"))
     if damage == "no log":
         shutil.rmtree(log)
+    elif damage == "empty last entry":
+        entries[-1].write_bytes(b"")
     else:
-        entries = sorted(log.glob("*.json"))
         for entry in entries if damage == "empty log" else entries[-1:]:
             entry.unlink()
     duplicates = world.rows("duplicates")
@@ -251,10 +297,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.faults
-def test_a_full_disk_is_called_so(small_disk: Path, sources: Sources, quiet: World) -> None:
-    world = World(small_disk / "world", sources)
-    assert world.run("ingest")[0] == 0
+@long
+def test_a_full_disk_is_called_so(small_disk: Path, fresh: Stages) -> None:
+    world = fresh.before("dedup").copy(small_disk / "world", fresh.files)
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
         try:
@@ -266,4 +311,16 @@ def test_a_full_disk_is_called_so(small_disk: Path, sources: Sources, quiet: Wor
     code, out = world.run("dedup")
     assert code == 1 and "the disk is full" in out and "py4j" not in out.lower(), out
     ballast.unlink()
-    finish(world, quiet)
+    finish(world, fresh.done)
+
+
+@long
+def test_a_disk_that_cannot_be_written_to_is_called_so(small_disk: Path, fresh: Stages) -> None:
+    world = fresh.before("dedup").copy(small_disk / "world", fresh.files)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    code, out = world.run("dedup")
+    assert code == 1 and "cannot be written to" in out and "Traceback" not in out, out
+    code, out = world.run("status")
+    assert code == 0 and "documents" in out, out
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    finish(world, fresh.done)

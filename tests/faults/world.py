@@ -1,14 +1,19 @@
 """A small world to break: sources with everything in them, a config, and what the tables hold.
 
-The tables are read by deltalake alone, so that nothing that may be broken looks at itself.
+The tables are read by deltalake alone, so that nothing that may be broken looks at itself. What is
+to be killed is a process of its own; what comes before and after it runs in this one, where Spark
+is warm: starting Java anew for each command was most of the time that a case took.
 """
 
+import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ import yaml
 from deltalake import DeltaTable
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from longattn.etl import cli
+
 REPO = Path(__file__).resolve().parents[2]
 JOBS = ["ingest", "dedup", "windows", "score", "select", "export"]
 WORDS = [f"w{number}" for number in range(400)]
@@ -24,17 +31,18 @@ WORDS = [f"w{number}" for number in range(400)]
 PASSING = {"read_at", "rejected_at", "scored_at"}
 LEDGER = "runs"
 SECONDS = 300  # after which a command hangs
+SCORE_COMMIT = 16  # windows
 
 
 class Sources:
     """A folder of documents and the tokenizer that cuts them; worlds that share it are alike."""
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, files: str = "ab") -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         self._write_tokenizer()
-        self.add("a", seed)
-        self.add("b", seed + 1)
+        for number, name in enumerate(files):
+            self.add(name, seed + number)
 
     def _write_tokenizer(self) -> None:
         words = {word: number for number, word in enumerate(["?", *WORDS])}
@@ -58,23 +66,35 @@ class Sources:
 class World:
     """A config over sources, and a root of tables and an export of its own."""
 
-    def __init__(self, folder: Path, sources: Sources, **settings: Any) -> None:
+    def __init__(self, folder: Path, sources: Sources, files: str = "*") -> None:
         self.folder, self.sources = folder, sources
         self.root = folder / "tables"
         self.export = folder / "export"
-        folder.mkdir(parents=True)
         self.config = folder / "config.yaml"
-        self.config.write_text(yaml.safe_dump(self._settings() | settings))
+        folder.mkdir(parents=True)
+        self.sees(files)
 
-    def _settings(self) -> dict[str, Any]:
-        source = {"path": str(self.sources.folder / "*.jsonl"), "id": "id"}
-        local = {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "1g"}
+    def sees(self, files: str) -> None:
+        """Configure the sources' files of these names, as a glob."""
+        self.config.write_text(yaml.safe_dump(self._settings(files)))
+
+    def copy(self, folder: Path, files: str = "*") -> "World":
+        """A world with the same tables and export in another place."""
+        other = World(folder, self.sources, files)
+        for place in ("tables", "export"):
+            if (self.folder / place).exists():
+                shutil.copytree(self.folder / place, folder / place)
+        return other
+
+    def _settings(self, files: str) -> dict[str, Any]:
+        source = {"path": str(self.sources.folder / f"{files}.jsonl"), "id": "id"}
+        local = {"spark.sql.shuffle.partitions": "4", "spark.driver.memory": "1g"}
         return {
-            "tables": {"root": str(self.root), "wait": 240},
+            "tables": {"root": str(self.root), "wait": 240, "connector": "delta-rs"},
             "sources": {"book": [source]},
             "tokenizer": str(self.sources.folder / "tokenizer.json"),
             "window": {"length": 32},
-            "score": {"scorer": "random", "commit": 8},
+            "score": {"scorer": "random", "commit": SCORE_COMMIT},
             "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
             "export": {"parquet": {"path": str(self.export), "shard_tokens": 512}},
             "spark": {"master": "local[2]", "conf": local},
@@ -92,14 +112,21 @@ class World:
             text=True,
         )
 
-    def run(self, *argv: str, fault: str = "") -> tuple[int, str]:
-        """Run a command to its end: exit code and output."""
+    def run_alone(self, *argv: str, fault: str = "") -> tuple[int, str]:
+        """Run a command to its end in a process of its own: exit code and output."""
         process = self.start(*argv, fault=fault)
         try:
             out, _ = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
         return process.returncode, out
+
+    def run(self, *argv: str) -> tuple[int, str]:
+        """Run a command to its end in this process: exit code and output."""
+        out = io.StringIO()
+        with redirect_stdout(out), redirect_stderr(out):
+            code = cli.main([*argv, "--config", str(self.config)])
+        return code, out.getvalue()
 
     def rows(self, table: str) -> list[str]:
         """All rows of a table but for times, sorted."""
@@ -113,13 +140,46 @@ class World:
         """The rows of every table but the ledger, and the exported samples."""
         names = sorted(p.name for p in self.root.iterdir() if p.name[0] != "_")
         found = {name: self.rows(name) for name in names if name != LEDGER}
-        samples = pq.read_table(self.export).to_pylist() if self.export.exists() else []
+        shards = sorted(self.export.rglob("*.parquet"))
+        samples = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
         return found | {"export": [json.dumps(row, default=str) for row in samples]}
+
+    def versions(self) -> dict[str, int]:
+        """The version of each table that is made."""
+        places = {path.name: str(path) for path in self.root.glob("[!_]*")}
+        made = {name: place for name, place in places.items() if DeltaTable.is_deltatable(place)}
+        return {name: DeltaTable(place).version() for name, place in made.items()}
 
     def statuses(self) -> list[tuple[str, str]]:
         """Job and status of each run in the ledger, in order."""
         rows = [json.loads(row) for row in self.rows(LEDGER)]
         return [(r["job"], r["status"]) for r in sorted(rows, key=lambda r: r["started"])]
+
+
+class Stages:
+    """A world as it is before each job, and after the last; made once, copied by each test."""
+
+    def __init__(self, folder: Path, start: World, files: str) -> None:
+        self.folder, self.files = folder, files
+        self.worlds = [start.copy(folder / "0", files)]
+        for number, job in enumerate(JOBS, 1):
+            self.worlds.append(self.worlds[-1].copy(folder / str(number), files))
+            code, out = self.worlds[-1].run(job)
+            assert code == 0, out
+
+    def before(self, job: str) -> World:
+        return self.worlds[JOBS.index(job)]
+
+    @property
+    def done(self) -> World:
+        """What every disturbed world must come to."""
+        return self.worlds[-1]
+
+    def commits(self, job: str) -> dict[str, int]:
+        """How often a job commits to each table; the first commit of a table is its version 1."""
+        before, after = (self.worlds[JOBS.index(job) + later].versions() for later in (0, 1))
+        turns = {name: version - before.get(name, 0) for name, version in after.items()}
+        return {name: n for name, n in turns.items() if n and name != LEDGER}
 
 
 def wait_for(path: Path, seconds: float = SECONDS) -> None:

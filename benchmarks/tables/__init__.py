@@ -1,0 +1,1 @@
+"""What tables cost at sizes that no test has."""

@@ -1,0 +1,119 @@
+"""What safety costs on large tables: `python -m benchmarks.tables.reliability [ROWS ...]`.
+
+Prints the table of docs/performance/reliability.md. For each number of windows it writes documents,
+lengths, windows and scores as the jobs leave them, ten windows a document and without tokens, which
+is not timed. Then it times 256 more scores by append, as `score` commits them, and by merge, as
+rejects are; and `status --check` of all the tables.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from longattn.etl import config as config_module
+from longattn.etl.config import SparkConfig
+from longattn.etl.progress import Progress
+from longattn.etl.run.context import Context, TableSet
+from longattn.etl.session import get_spark
+from longattn.etl.tables.base import Txn
+from longattn.etl.tables.open import open_tables
+from longattn.etl.tables.schema import TABLES, TableSpec
+from longattn.etl.views.check import check
+
+BATCH = 256  # score.commit
+WINDOWS_OF_A_DOCUMENT = 10
+# the local session trades the compiler's best code for a fast start; ten million rows do not
+CONF = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", type=int, default=[1_000_000, 10_000_000])
+    spark = get_spark(SparkConfig(master="local[2]", conf=CONF))
+    print("| windows | step | seconds |\n|--:|---|--:|")
+    for rows in parser.parse_args().rows:
+        folder = Path(tempfile.mkdtemp(prefix="reliability-"))
+        try:
+            for line in timings(spark, folder, rows):
+                print(line, flush=True)
+        finally:
+            shutil.rmtree(folder)
+    print(f"\nlocal[2] of {os.cpu_count()} cores, {sys.version.split()[0]}")
+
+
+def timings(spark: SparkSession, folder: Path, rows: int) -> Iterator[str]:
+    """A line a step."""
+    context = filled(spark, folder, rows)
+    for name, step in steps(context):
+        started = time.monotonic()
+        step()
+        yield f"| {rows:,} | {name} | {time.monotonic() - started:.1f} |"
+
+
+def filled(spark: SparkSession, folder: Path, rows: int) -> Context:
+    """Tables of so many windows, each scored."""
+    config = config_module.validate({"tables": {"root": str(folder), "connector": "delta-rs"}})
+    tables = TableSet(open_tables(spark, config.tables))
+    documents = rows // WINDOWS_OF_A_DOCUMENT
+    tables.append("documents", table_rows(spark, TABLES["documents"], 0, documents))
+    tables.append("lengths", table_rows(spark, TABLES["lengths"], 0, documents))
+    for name in ("windows", "scores"):
+        tables.append(name, table_rows(spark, TABLES[name], 0, rows))
+    return Context(spark=spark, config=config, tables=tables, progress=Progress())
+
+
+def table_rows(spark: SparkSession, spec: TableSpec, first: int, count: int) -> DataFrame:
+    """Rows of a table whose keys follow from their numbers; other columns are null."""
+    number = F.col("id")
+    of_document = number if "window_id" not in spec.columns else number / WINDOWS_OF_A_DOCUMENT
+    known = {
+        "doc_id": named(of_document.cast("bigint")),
+        "window_id": named(number),
+        "domain": F.lit("book"),
+        "windowing": F.lit("tokenizer-0123456789abcdef-cut-32768"),
+        "scorer": F.lit("longattn-0123456789abcdef"),
+        "n_windows": F.lit(WINDOWS_OF_A_DOCUMENT),
+        "ds": F.rand(1),
+    }
+    typed = {name: known.get(name, F.lit(None)).cast(t) for name, (t, _) in spec.columns.items()}
+    return spark.range(first, first + count).select(*(c.alias(n) for n, c in typed.items()))
+
+
+def named(number: Column) -> Column:
+    """An id as documents and windows have it."""
+    return F.substring(F.sha2(number.cast("string"), 256), 1, 32)
+
+
+def steps(context: Context) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What is timed; the append comes first and pays for the first job of a session."""
+    tables, spec = context.tables, TABLES["scores"]
+
+    def more(turn: int) -> DataFrame:
+        """Scores of windows that are there, by another scorer: new keys, and no stranger."""
+        frame = table_rows(context.spark, spec, 0, BATCH)
+        return frame.withColumn("scorer", F.lit(f"scorer {turn}")).coalesce(1)
+
+    for turn in range(2):
+        txn = Txn(app_id="benchmark", version=turn)
+        yield f"append {BATCH} scores", lambda t=turn, x=txn: tables.append("scores", more(t), x)
+    yield f"merge {BATCH} new scores", lambda: tables.merge("scores", more(2))
+    yield f"merge {BATCH} scores that are there", lambda: tables.merge("scores", more(2))
+    yield "status --check", lambda: sound(context)
+
+
+def sound(context: Context) -> None:
+    """Look for damage, of which there is none."""
+    if found := check(context).faults:
+        raise SystemExit("\n".join(found))
+
+
+if __name__ == "__main__":
+    main()
