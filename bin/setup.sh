@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
 torch=${LONGATTN_TORCH:-}
-pins=(setup.cfg pyproject.toml constraints.txt requirements-no-deps.txt bin/setup.sh)
+pins=(setup.cfg pyproject.toml constraints.txt requirements-no-deps.txt bin/setup.sh bin/uv.sh)
 stamp="$venv/.installed-$( (cat "${pins[@]}"; echo "$torch") | sha256sum | cut -c1-16)"
 
 if [ -e "$stamp" ]; then
@@ -31,18 +31,11 @@ echo "set-up: making $venv"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 
-# uv takes half of pip's time. It reads no pip settings, so those of the environment are handed on.
-pip_setting() { "$venv/bin/python" -m pip config get "global.$1" 2>/dev/null || true; }
-export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(pip_setting index-url)}}
-export UV_INDEX=${UV_INDEX:-${PIP_EXTRA_INDEX_URL:-$(pip_setting extra-index-url)}}
-export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
-export SSL_CERT_FILE=${SSL_CERT_FILE:-${PIP_CERT:-$(pip_setting cert)}}
-for name in UV_DEFAULT_INDEX UV_INDEX UV_FIND_LINKS SSL_CERT_FILE; do
-    [ -n "${!name}" ] || unset "$name"
-done
+. bin/uv.sh
 install=("${pip[@]}")
 uv=
 if uv=$(command -v uv) || { "${pip[@]}" "$(grep '^uv==' constraints.txt)" 2>/dev/null && uv="$venv/bin/uv"; }; then
+    uv_reads_pip_settings "$venv/bin/python"
     install=("$uv" pip install --quiet --python "$venv/bin/python")
 fi
 

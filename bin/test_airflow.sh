@@ -4,15 +4,25 @@
 # Exits 69 where no index has Airflow; its last line then says why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. bin/uv.sh
 venv=.venv-airflow
 stamp="$venv/.installed-$(sha256sum constraints-airflow.txt | cut -c1-16)"
+
+with_uv() {
+    [ -x .venv/bin/uv ] || return
+    (
+        uv_reads_pip_settings "$venv/bin/python"
+        .venv/bin/uv pip install --quiet --python "$venv/bin/python" -c constraints-airflow.txt "$@"
+    )
+}
 
 install() {
     echo "test-airflow: installing Airflow into $venv"
     [ -x "$venv/bin/python" ] || "${LONGATTN_PYTHON:-python3}" -m venv "$venv" || return
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -c constraints-airflow.txt \
-        apache-airflow apache-airflow-providers-apache-spark apache-airflow-providers-databricks \
-        pytest || return
+    local packages=(apache-airflow apache-airflow-providers-apache-spark)
+    packages+=(apache-airflow-providers-databricks pytest)
+    with_uv "${packages[@]}" || "$venv/bin/pip" install --quiet --disable-pip-version-check \
+        -c constraints-airflow.txt "${packages[@]}" || return
     rm -f "$venv"/.installed-*
     touch "$stamp"
 }
