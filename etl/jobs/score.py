@@ -173,7 +173,7 @@ def pending(
         ids = pa.table({"window_id": sorted(wanted)})
         chosen = context.spark.createDataFrame(ids)
         windows = windows.join(F.broadcast(chosen), "window_id", "left_semi")
-    rows = save(f"pending-{uuid.uuid4().hex}", numbered(without_contaminated(context, windows)))
+    rows = save(f"pending_{uuid.uuid4().hex}", numbered(without_contaminated(context, windows)))
     return Pending(rows, file_counts(rows), version)
 
 

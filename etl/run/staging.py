@@ -10,7 +10,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from longattn.etl.run.context import Context
-from longattn.etl.tables.locations import is_catalog_name
+from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.udfs.storage import local_path
 
 # A Parquet writer looks at its memory every so many rows; 100, its default, may be 100 books.
@@ -34,7 +34,7 @@ def staging(context: Context, job: str) -> Iterator[Save]:
     """
     root, name = context.config.tables.root.rstrip("/"), f"{job}_{uuid.uuid4().hex}"
     if is_catalog_name(root):
-        yield from _in_catalog(context, f"{root}._{name}")
+        yield from _in_catalog(context, root, f"_{name}")
     else:
         for path in stale(context):
             shutil.rmtree(path, ignore_errors=True)
@@ -64,11 +64,11 @@ def _in_folder(context: Context, folder: str) -> Iterator[Save]:
         _remove(context, folder)
 
 
-def _in_catalog(context: Context, prefix: str) -> Iterator[Save]:
+def _in_catalog(context: Context, schema: str, prefix: str) -> Iterator[Save]:
     saved: list[str] = []
 
     def save(name: str, frame: DataFrame) -> DataFrame:
-        saved.append(f"{prefix}_{name}")
+        saved.append(location(schema, f"{prefix}_{name}"))
         frame.write.saveAsTable(saved[-1])
         return context.spark.read.table(saved[-1])
 
