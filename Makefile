@@ -35,6 +35,7 @@ evidence-gain: setup ## do scores without a model agree with a model's far gain?
 	@$(PYTHON) -m benchmarks.evidence.agreement
 
 test: demo-data lint ## all tests, those of test-airflow too
+	@VENV=$(VENV) bin/lock.sh --check
 	@bin/test.sh $(VENV)
 
 quick: setup ## the tests that need neither Spark nor the demo's model

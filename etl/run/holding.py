@@ -22,6 +22,7 @@ from longattn.etl.tables.lease import (
 )
 from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.lost import refuse_lost
+from longattn.etl.tables.native import schema_folder
 from longattn.udfs.errors import ConcurrentWriteError, TableError
 from longattn.udfs.storage import local_path
 
@@ -44,8 +45,8 @@ LOOK_AT_MOST = 5.0  # and in the end
 def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None]:
     """Hold the config's root while the block runs; yields the dead run that it was taken from.
 
-    Waits `tables.wait` seconds for a root that another run holds. Catalog names have no register:
-    there nothing is held. Raises ConcurrentWriteError when the wait is over.
+    Waits `tables.wait` seconds for a root that another run holds. Where there can be no register
+    nothing is held. Raises ConcurrentWriteError when the wait is over.
     """
     lease = _claim(context, job, run_id)
     if lease is None:
@@ -63,23 +64,31 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
             _release(lease, context)  # else what the dead run left is the next one's to close
 
 
-def register_location(root: str) -> str:
-    """Where the register of a root lies."""
-    place = location(root, "_lease")
+def register_of(context: Context) -> DeltaRegister | None:
+    """The register of a root, which lies in its folder; None for a schema without one of ours."""
+    root = context.config.tables.root
+    folder = schema_folder(context.spark, root) if is_catalog_name(root) else root
+    return DeltaRegister(register_location(folder)) if folder else None
+
+
+def register_location(folder: str) -> str:
+    """Where the register lies in a root's folder."""
+    place = location(folder, "_lease")
     return local_path(place) or place
 
 
 def _claim(context: Context, job: str, run_id: str) -> Lease | None:
-    """Take the root; None where there can be no lease: catalogs, and stores only Spark reaches."""
+    """Take the root; None where there can be no lease: what only Spark reaches."""
     root, settings = context.config.tables.root, context.config.tables
-    if is_catalog_name(root):
+    register = register_of(context)
+    if register is None:
         return None
     me = Holder(token=run_id, job=job, run_id=run_id, since=time.time(), **this_process())  # type: ignore[arg-type]
-    lease = Lease(DeltaRegister(register_location(root)), me, settings.lease, steady_clock)
+    lease = Lease(register, me, settings.lease, steady_clock)
     try:
         _wait_for(lease, context, root)
     except (DeltaError, OSError) as error:
-        reason = f"{root}: no lease can be kept in {root}/_lease: {one_line(error)}"
+        reason = f"{root}: no lease can be kept in {register.location}: {one_line(error)}"
         if isinstance(context.tables["runs"], DeltaRsTable):
             raise TableError(reason) from None
         context.progress.say(f"{reason}; no other run may write to this root meanwhile")

@@ -35,7 +35,7 @@ def staging(context: Context, job: str) -> Iterator[Save]:
     """
     root, name = context.config.tables.root.rstrip("/"), f"{job}_{uuid.uuid4().hex}"
     if is_catalog_name(root):
-        yield from _in_catalog(context, root, name)
+        yield from _in_catalog(context, root, f"_{name}")
     else:
         for path in stale(context):
             shutil.rmtree(path, ignore_errors=True)
@@ -65,11 +65,11 @@ def _in_folder(context: Context, folder: str) -> Iterator[Save]:
         _remove(context, folder)
 
 
-def _in_catalog(context: Context, root: str, prefix: str) -> Iterator[Save]:
+def _in_catalog(context: Context, schema: str, prefix: str) -> Iterator[Save]:
     saved: list[str] = []
 
     def save(name: str, frame: DataFrame) -> DataFrame:
-        saved.append(location(root, f"_{prefix}_{name}"))
+        saved.append(location(schema, f"{prefix}_{name}"))
         frame.write.saveAsTable(saved[-1])
         return context.spark.read.table(saved[-1])
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 from longattn.etl.export.files import Folder
 from longattn.etl.run.context import Context
-from longattn.etl.run.holding import register_location
+from longattn.etl.run.holding import register_of
 from longattn.etl.run.ledger import holding
 from longattn.etl.run.staging import stale
-from longattn.etl.tables.lease import DeltaRegister
-from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.storage import delete
 
 DAYS = 7.0  # readers of versions older than this find their files gone
@@ -38,8 +36,8 @@ def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbag
         found = list(_garbage(context, folders, hours, apply=True))
         for path in (path for garbage in found[1:] for path in garbage.paths):
             delete(path)
-    if not is_catalog_name(context.config.tables.root):
-        DeltaRegister(register_location(context.config.tables.root)).tidy()
+    if register := register_of(context):
+        register.tidy()
     return found
 
 

@@ -25,6 +25,7 @@ from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTa
 from longattn.udfs.storage import local_path
 
 RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
+MARK = "userMetadata"  # an option of writers that Delta keeps in the commit
 SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off
 NOT_MADE = {
     "PATH_NOT_FOUND",
@@ -74,10 +75,14 @@ class NativeTable(Table):
         return self._save(writer)
 
     def overwrite(self, df: DataFrame) -> Commit:
+        if not self.by_path:
+            return self._replace_in_catalog(df, "true")
         return self._save(self._writer(df).mode("overwrite"))
 
     def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
         predicate = " AND ".join(f"`{column}` = {_sql(v)}" for column, v in partition.items())
+        if not self.by_path:
+            return self._replace_in_catalog(df, predicate)
         return self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
 
     def merge(self, df: DataFrame, since: int | None = None) -> Commit:
@@ -210,19 +215,31 @@ class NativeTable(Table):
         self.check_columns(df)
         return df.select(*self.spec.columns).write.format("delta")
 
+    def _replace_in_catalog(self, df: DataFrame, predicate: str) -> Commit:
+        """saveAsTable would make the table anew, with another schema, which Hive refuses."""
+        self.check_columns(df)
+        writer = df.select(*self.spec.columns).writeTo(self.location)
+        return self._marked(lambda mark: writer.option(MARK, mark).overwrite(F.expr(predicate)))
+
     def _save(self, writer: DataFrameWriter) -> Commit:
+        return self._marked(lambda mark: self._save_there(writer.option(MARK, mark)))
+
+    def _save_there(self, writer: DataFrameWriter) -> None:
+        writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
+
+    def _marked(self, write: Callable[[str], None]) -> Commit:
         """Write and find the commit by a mark of its own: others may commit at the same time."""
         self._prepare()
         before, mark = self.version(), uuid.uuid4().hex
         assert before is not None  # it has just been made
-        self._write(writer.option("userMetadata", mark))
+        self._write(lambda: write(mark))
         return self._commit_of(mark, before)
 
-    def _write(self, writer: DataFrameWriter) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
         self.guard()
         try:
             with self._conflicts():
-                writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
+                write()
         except Exception as error:  # of any kind: see _conflicts
             if _condition(error) != SAME_TRANSACTION:
                 raise
@@ -263,7 +280,7 @@ class NativeTable(Table):
         """The commit with this mark; Delta makes none for a transaction id it has seen."""
         newest = self.version() or before
         for commit in self._since(before, newest):
-            if commit.get("userMetadata") == mark:
+            if commit.get(MARK) == mark:
                 metrics = commit["operationMetrics"]
                 rows, size = metrics.get("numOutputRows", 0), metrics.get("numOutputBytes", 0)
                 return Commit(version=commit["version"], rows=int(rows), bytes=int(size))
@@ -281,6 +298,26 @@ class NativeTable(Table):
         if not dry_run:
             self.spark.sql(statement).collect()
         return gone
+
+
+def schema_folder(spark: SparkSession, root: str) -> str | None:
+    """Where a catalog.schema keeps its tables; None where only Spark may open what lies there.
+
+    Raises TableError where there is no such schema.
+    """
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return None  # storage there is opened by credentials that the catalog alone hands out
+    schema = ".".join(f"`{part}`" for part in root.split("."))
+    try:
+        folder: str = spark.catalog.getDatabase(schema).locationUri
+    except PySparkException as error:
+        if _condition(error) not in NOT_MADE:
+            raise
+        raise TableError(
+            f"tables.root: there is no schema {root}; CREATE SCHEMA {schema}, or have it made, and"
+            " run this again"
+        ) from None
+    return folder
 
 
 def _condition(error: Exception) -> str:

@@ -16,10 +16,9 @@ from pyspark.sql import functions as F
 from longattn.etl.export.files import Folder
 from longattn.etl.jobs.export import targets_of
 from longattn.etl.run.context import Context
-from longattn.etl.run.holding import register_location
+from longattn.etl.run.holding import register_of
 from longattn.etl.tables.base import Table
-from longattn.etl.tables.lease import DeltaRegister, Holder, is_gone
-from longattn.etl.tables.locations import is_catalog_name
+from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.lost import damaged_files, refuse_lost
 from longattn.udfs.errors import LongAttnError, ModelError
 from longattn.udfs.models.artefact import read_manifest, refuse_changed
@@ -58,10 +57,9 @@ def check(context: Context) -> Checked:
 
 
 def _last_holder(context: Context) -> Holder | None:
-    """Who held the root last; None where nobody has, and for catalogs, which keep no register."""
-    root = context.config.tables.root
-    register = DeltaRegister(register_location(root))
-    return None if is_catalog_name(root) or not register.exists() else register.read()[1]
+    """Who held the root last; None where nobody has, and where there is no register."""
+    register = register_of(context)
+    return register.read()[1] if register and register.exists() else None
 
 
 def _at_work(holder: Holder | None) -> str | None:

@@ -97,15 +97,21 @@ def submit(dist: Path, folder: Path, env: dict[str, str]) -> Submit:
     """Run a command of docs/cluster.md, by name; `replaced` maps its words to this machine's."""
 
     def run(
-        name: str, replaced: dict[str, str], *more: str, timeout: int = 1200, **variables: str
+        name: str,
+        replaced: dict[str, str],
+        *more: str,
+        conf: tuple[str, ...] = (),
+        timeout: int = 1200,
+        **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         here = {**replaced, "dist/": f"{dist}/", "bin/": f"{REPO}/bin/"}
         words = command(name)[1:] + list(more)
         for old, new in here.items():
             words = [re.sub(rf"(?<![\w/]){re.escape(old)}", new, word) for word in words]
-        quiet = ["--conf", "spark.ui.enabled=false", "--conf", "spark.driver.memory=1g"]
+        settings = ("spark.ui.enabled=false", "spark.driver.memory=1g", *conf)
+        given = [word for setting in settings for word in ("--conf", setting)]
         return subprocess.run(
-            [str(SPARK_HOME / "bin" / "spark-submit"), *quiet, *words],
+            [str(SPARK_HOME / "bin" / "spark-submit"), *given, *words],
             env={**env, **variables},
             cwd=folder,
             text=True,
@@ -283,6 +289,31 @@ def test_the_native_connectors_coordinates_are_delta_sparks_own() -> None:
     builder._options.pop("spark.jars.packages")  # options outlive a builder; other tests share it
     assert words[words.index("--packages") + 1] == packages
     assert {f"{key}={value}" for key, value in DELTA_CONF.items()} <= set(words)
+
+
+def test_two_workers_keep_native_tables_with_delta_from_maven(
+    submit: Submit, standalone: str, tmp_path: Path
+) -> None:
+    """The line of the page as it is: its --packages are fetched, and reach driver and workers."""
+    given: dict[str, Any] = {"tokenizer": "words", "score": {"scorer": "random"}}
+    tables = {"root": str(tmp_path / "tables"), "connector": "native"}
+    config = make_config(tmp_path, tables=tables, **given)
+    here = {"conf/demo.yaml": str(config), "spark://master:7077": standalone}
+    made = submit("native", here, conf=fetched_into(tmp_path / "ivy"))
+    if "unresolved dependency" in made.stdout:
+        pytest.skip("no Maven within reach")
+    assert made.returncode == 0, made.stdout[-5000:]
+    assert f"tables: {tables['root']}, connector native" in made.stdout
+    commits = DeltaTable(tmp_path / "tables" / "documents").history()
+    assert "Delta-Lake/" in commits[0]["engineInfo"]  # Delta's JVM library signs so
+    manifest = json.loads((tmp_path / "selected" / "_manifest.json").read_text())
+    assert manifest["samples"] > 0
+
+
+def fetched_into(cache: Path) -> tuple[str, ...]:
+    """Settings of --packages: a cache of the test's own, and mirrors as for `make jars`."""
+    mirrors = os.environ.get("LONGATTN_MAVEN")
+    return (f"spark.jars.ivy={cache}", *([f"spark.jars.repositories={mirrors}"] if mirrors else []))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""Commands on tables of Hive's metastore, in a process of its own: a session has one catalog.
+
+    python -m tests.etl.in_a_catalog FOLDER
+
+Prints what came of them as JSON. The metastore is Derby's, in memory, and ends with the process.
+"""
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longattn.etl import config as config_module
+from longattn.etl.cli import main as longattn
+from longattn.etl.session import get_spark
+from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
+from tests.conftest import jars
+from tests.etl.test_everywhere import documents, settings
+
+SCHEMA = "spark_catalog.longattn"
+
+
+def main(folder: Path) -> None:
+    path = configure(folder)
+    spark = get_spark(config_module.load(path).spark)
+    found = {"no schema": command("ingest", path)}
+    spark.sql(f"CREATE SCHEMA {SCHEMA}")
+    found["run"] = command("run", path)
+    window = spark.table(f"{SCHEMA}.windows").first()
+    assert window is not None
+    found["trace"] = command("trace", path, window.window_id)
+    for name, words in {"status": ["status"], "check": ["status", "--check"]}.items():
+        found[name] = command(words[0], path, *words[1:])
+    found["again"] = command("run", path, "--to", "score")
+    found["held"] = while_held(folder / "warehouse" / "longattn.db", path)
+    tables = spark.sql(f"SHOW TABLES IN {SCHEMA}").collect()
+    kept = sorted(row.tableName for row in tables if not row.isTemporary)
+    print(json.dumps(found | {"tables": kept}))
+
+
+def configure(folder: Path) -> Path:
+    (folder / "book").mkdir()
+    (folder / "book" / "1.jsonl").write_text(documents("b", range(4)))
+    conf = {
+        "spark.jars": jars("delta"),
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.catalogImplementation": "hive",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": "jdbc:derby:memory:metastore;create=true",
+    }
+    spark = {"master": "local[2]", "conf": conf}
+    given = settings(str(folder), "native", spark=spark)
+    given["tables"]["root"] = SCHEMA
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return path
+
+
+def command(name: str, config: Path, *words: str) -> dict[str, Any]:
+    """A command's exit code and all that it printed."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        code = longattn([name, *words, "--config", str(config)])
+    return {"code": code, "out": out.getvalue()}
+
+
+def while_held(schema: Path, config: Path) -> dict[str, Any]:
+    """What the next run says while a process of another machine holds the schema."""
+    holder = Holder(token="t", job="windows", run_id="r", machine="elsewhere", pid=7)
+    lease = Lease(DeltaRegister(str(schema / "_lease")), holder, 60, steady_clock)
+    assert lease.take() is None
+    return command("ingest", config, "--set", "tables.wait=0") | {"known": lease.known}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
