@@ -1,4 +1,4 @@
-"""How far do scores that read no model agree with what a model gains from far context?
+"""How far do cheap scores agree with what a model gains from far context?
 
 `make evidence-gain`, or python -m benchmarks.evidence.agreement. Judges windows of many domains
 with SmolLM2-135M (gain.py), which takes a minute or two each on one core and goes on where it was
@@ -47,6 +47,7 @@ SPECS = {
     "recurrence, k = 1,024": ScorerSpec(scorer="recurrence", k=K),
     "recurrence": ScorerSpec(scorer="recurrence"),
     "cohesion": ScorerSpec(scorer="cohesion"),
+    "longattn DS": ScorerSpec(scorer="longattn", model=str(DATA / "scorer"), device="cpu"),
     "random": ScorerSpec(scorer="random"),
 }
 
