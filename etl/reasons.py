@@ -44,6 +44,7 @@ EMPTY = re.compile(
     r"|Writing job|Exception thrown in awaitResult|Job \d+ cancelled|Lost task)"
 )
 CLASS = re.compile(r"^(?:[a-z][\w$]*\.)+(?=[A-Z])")  # java.io.IOException: -> IOException:
+ARROW = re.compile(r"\s*(?:\x1b\[\d+m)*↳(?:\x1b\[\d+m)*\s*")  # as deltalake draws its causes
 PYTHON_ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)\b.*)")
 
 
@@ -81,6 +82,9 @@ def _messages(error: BaseException) -> Iterator[str]:
 
 
 def _named(error: BaseException) -> str:
+    _, *causes = ARROW.split(str(error).strip())
+    if causes:
+        return ": ".join(causes)
     text = _first(str(error))
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {text}"

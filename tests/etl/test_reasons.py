@@ -108,6 +108,14 @@ ABORTED = (
             "ParseException: [BAD_NAME] The name.",
         ),
         (OSError(28, "No space left on device", "/lake/runs"), "/lake/runs: No space left on dev"),
+        (
+            OSError(
+                "Generic LocalFileSystem error\n  \x1b[31m↳\x1b[0m Unable to open file /lake/0.json#1"
+                "\n  \x1b[31m↳\x1b[0m Read-only file system (os error 30)\n"
+            ),
+            "Unable to open file /lake/0.json#1: Read-only file system (os error 30): the place"
+            " cannot be written to",
+        ),
         (TableError("table x: no"), "table x: no"),
         (ValueError("one\ntwo"), "ValueError: one"),
         (KeyboardInterrupt(), "interrupted; what was committed is kept, run it again to go on"),

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -301,13 +302,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_called_so(small_disk: Path, fresh: Stages) -> None:
     world = fresh.before("dedup").copy(small_disk / "world", fresh.files)
     ballast = small_disk / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
     code, out = world.run("dedup")
     assert code == 1 and "the disk is full" in out and "py4j" not in out.lower(), out
     ballast.unlink()
