@@ -34,7 +34,7 @@ def jobs_table(found: Status) -> Table:
             table.add_row(name, "not run", *[""] * 6, waiting)
             continue
         run = found.jobs[name]
-        refused = "  ".join(f"{reason} {rows:,}" for reason, rows in run["refused"].items())
+        refused = "  ".join(f"{reason} {n:,}" for reason, n in run["refused"].items() if n)
         refused += told(run["metrics"]).replace(", ", "  ")
         balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
         mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
