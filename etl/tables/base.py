@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -73,7 +73,12 @@ class Table(ABC):
         """The spec's columns; null where a table of an older version lacks one."""
         types = {name: self.spec.columns[name][0] for name in self.spec.lacking(frame.columns)}
         nulls = {name: F.lit(None).cast(type_) for name, type_ in types.items()}
-        return frame.withColumns(nulls).select(*self.spec.columns)
+        return self.with_columns(frame, nulls)
+
+    def with_columns(self, frame: DataFrame, values: Mapping[str, Column]) -> DataFrame:
+        """The spec's columns, some of them by value; withColumns of Spark Connect wants one."""
+        named = ((name, values.get(name, F.col(name))) for name in self.spec.columns)
+        return frame.select(*(value.alias(name) for name, value in named))
 
     def check_schema(self, found: StructType, partition_by: list[str]) -> None:
         """Raise TableError unless the table's own columns hold the spec's.

@@ -215,8 +215,7 @@ class DeltaRsTable(Table):
         schema = self.spec.schema
         stored = StructType([field for field in schema.fields if field.name not in values])
         constants = {name: F.lit(v).cast(schema[name].dataType) for name, v in values.items()}
-        frame = self.spark.read.schema(stored).parquet(*paths).withColumns(constants)
-        return frame.select(*self.spec.columns)
+        return self.with_columns(self.spark.read.schema(stored).parquet(*paths), constants)
 
     def _put(self, row: Mapping[str, Any]) -> Commit:
         table, mark = self._open() or self._open_or_create(), uuid.uuid4().hex

@@ -49,11 +49,12 @@ def refuse_unwritable(table: DeltaTable, location: str) -> None:
 
 
 def _refuse(features: Iterable[str], location: str, verb: str) -> None:
-    for feature in sorted(features):
-        consequence = CONSEQUENCE.get(feature, "it is not known to be safe")
+    """Name them all: what a feature needs of Delta is listed beside it."""
+    if found := sorted(features):
+        why = dict.fromkeys(CONSEQUENCE.get(name, "not known to be safe") for name in found)
         raise UnsupportedTableFeature(
-            f"table {location}: the delta-rs connector cannot {verb} a table with {feature} "
-            f"({consequence}); use the native connector"
+            f"table {location}: the delta-rs connector cannot {verb} a table with "
+            f"{', '.join(found)} ({'; '.join(why)}); use the native connector"
         )
 
 

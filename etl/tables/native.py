@@ -250,11 +250,14 @@ class NativeTable(Table):
         view = f"longattn_{uuid.uuid4().hex}"
         rows.createOrReplaceTempView(view)
         same = " AND ".join(f"kept.`{column}` <=> new.`{column}`" for column in self.spec.key)
+        # By name: `INSERT *` asks for columns that others have added to the table.
+        columns = ", ".join(f"`{column}`" for column in self.spec.columns)
+        values = ", ".join(f"new.`{column}`" for column in self.spec.columns)
         self.guard()
         try:
             return self._execute(
                 f"MERGE INTO {self.sql_name} AS kept USING {view} AS new ON {same} "
-                "WHEN NOT MATCHED THEN INSERT *"
+                f"WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})"
             )[0]
         finally:
             self.spark.catalog.dropTempView(view)

@@ -107,7 +107,7 @@ FEATURES = [
         name="variantType",
         statements=("ALTER TABLE {t} ADD COLUMN more VARIANT",),
         rows=BEFORE,
-        delta_rs="refuses",
+        delta_rs="reads and writes",
     ),
 ]
 

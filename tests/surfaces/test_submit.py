@@ -295,9 +295,15 @@ def test_two_workers_keep_native_tables_with_delta_from_maven(
     submit: Submit, standalone: str, tmp_path: Path
 ) -> None:
     """The line of the page as it is: its --packages are fetched, and reach driver and workers."""
-    given: dict[str, Any] = {"tokenizer": "words", "score": {"scorer": "random"}}
     tables = {"root": str(tmp_path / "tables"), "connector": "native"}
-    config = make_config(tmp_path, tables=tables, **given)
+    config = make_config(
+        tmp_path,
+        tables=tables,
+        sources={"book": [{"path": twins(tmp_path), "id": "id"}]},
+        tokenizer="words",
+        score={"scorer": "random"},
+        spark={"conf": {"spark.sql.shuffle.partitions": "2"}},
+    )
     here = {"conf/demo.yaml": str(config), "spark://master:7077": standalone}
     made = submit("native", here, conf=fetched_into(tmp_path / "ivy"))
     if "unresolved dependency" in made.stdout:
