@@ -110,10 +110,10 @@ ABORTED = (
         (OSError(28, "No space left on device", "/lake/runs"), "/lake/runs: No space left on dev"),
         (
             OSError(
-                "Generic LocalFileSystem error\n  \x1b[31m↳\x1b[0m Unable to open file"
-                " /lake/0.json#1\n  \x1b[31m↳\x1b[0m Read-only file system (os error 30)\n"
+                "Generic LocalFileSystem error\n  \x1b[31m↳\x1b[0m Unable to open file /a/0.json#1"
+                "\n  \x1b[31m↳\x1b[0m Read-only file system (os error 30)\n"
             ),
-            "Unable to open file /lake/0.json#1: Read-only file system (os error 30): the place"
+            "Unable to open file /a/0.json#1: Read-only file system (os error 30): the place"
             " cannot be written to",
         ),
         (TableError("table x: no"), "table x: no"),
