@@ -30,13 +30,14 @@ def main() -> None:
     arguments.add_argument("--megabytes", type=int, default=64)
     arguments.add_argument("--slots", type=int, default=2)
     arguments.add_argument("--length", type=int, default=32_768)
+    arguments.add_argument("--characters", type=int, default=HOSTILE_CHARS, help="without a cut")
     given = arguments.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(given.slots)  # read when the library first needs it
     documents = list(corpus(given.megabytes << 20))
     print(f"{len(documents)} documents, {sum(map(len, documents)) / 1e6:.0f} M characters\n")
     rates(given.tokenizer, documents, given.slots, given.length)
     print()
-    hostile(given.tokenizer)
+    hostile(given.tokenizer, given.characters)
 
 
 def corpus(n_bytes: int) -> Iterator[str]:
@@ -122,25 +123,25 @@ def works(
     spark.stop()
 
 
-def hostile(tokenizer: str) -> None:
-    """Print the time and memory for 16 M characters of text that has no place to cut."""
+def hostile(tokenizer: str, characters: int) -> None:
+    """Print the time and memory for so many characters of text that has no place to cut."""
     from longattn.udfs.text.tokens import encode_long, load_tokenizer
 
     loaded = load_tokenizer(tokenizer)
     encode_long(loaded, "warm up " * 1000)
-    print("| 16 M characters of | 2 M: seconds | 16 M: seconds | tokens | soft cuts |")
+    print(f"| {characters:,} characters of | an eighth, s | all, s | tokens | soft cuts |")
     print("|---|--:|--:|--:|--:|")
-    for name, text in hostile_texts().items():
-        _, small = seconds(lambda text=text: encode_long(loaded, text[: HOSTILE_CHARS // 8]))
+    for name, text in hostile_texts(characters).items():
+        _, small = seconds(lambda text=text: encode_long(loaded, text[: characters // 8]))
         tokens, took = seconds(lambda text=text: encode_long(loaded, text))
         print(f"| {name} | {small:.1f} | {took:.1f} | {len(tokens):,} | {tokens.soft_cuts} |")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nPeak memory of the process: {peak:,.0f} MiB", file=sys.stderr)
 
 
-def hostile_texts() -> dict[str, str]:
-    """One text of HOSTILE_CHARS of each kind."""
-    wall = base64.b64encode(random.Random(0).randbytes(HOSTILE_CHARS * 3 // 4)).decode()
+def hostile_texts(characters: int) -> dict[str, str]:
+    """One text of each kind."""
+    wall = base64.b64encode(random.Random(0).randbytes(characters * 3 // 4)).decode()
     units = {
         "one letter": "a",
         "spaces": " ",
@@ -150,7 +151,7 @@ def hostile_texts() -> dict[str, str]:
         "emoji": "\U0001f600",
         "Chinese without spaces": "\u6211\u4eec\u4eca\u5929\u53bb\u5317\u4eac\u3002",
     }
-    long = {name: unit * (HOSTILE_CHARS // len(unit)) for name, unit in units.items()}
+    long = {name: unit * (characters // len(unit)) for name, unit in units.items()}
     return {**long, "base64": wall}
 
 

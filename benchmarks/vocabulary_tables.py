@@ -1,8 +1,10 @@
 """Would tables of q and k over the vocabulary pay? Projecting against gathering, one CPU thread.
 
-`python -m benchmarks.vocabulary_tables` prints the table of docs/performance/vocabulary_tables.md.
+`python -m benchmarks.vocabulary_tables [LENGTH ...]` prints the table of
+docs/performance/vocabulary_tables.md.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -17,11 +19,14 @@ VOCABULARY, COLUMNS = 49_152, 576 + 192  # SmolLM2-135M: nine query heads and th
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("lengths", type=int, nargs="*", default=[2048, 8192, 16_384])
+    given = parser.parse_args()
     torch.set_num_threads(1)
     scorer = load_longattn(ScorerSpec(model="data/scorer"))
     print("| L | score, ms | of it up to q and k, ms | gather q and k, ms | saved at most |")
     print("|---|---|---|---|---|")
-    for length in (2048, 8192, 16_384):
+    for length in given.lengths:
         print(row(scorer, np.random.default_rng(0).integers(0, VOCABULARY, length)))
 
 
