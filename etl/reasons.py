@@ -25,7 +25,7 @@ ADVICE = {
         "the file is damaged or cut short; restore it from a backup"
     ),
     r"Python worker (exited|process terminated) unexpectedly|PYTHON_WORKER|worker crashed"
-    r"|pyspark\.daemon's stdout and terminated": (
+    r"|pyspark\.daemon's stdout": (
         "a Python worker died, killed or out of memory; use fewer slots (spark.master: local[1])"
         " or a smaller score.batch, then run it again"
     ),

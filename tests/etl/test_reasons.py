@@ -97,6 +97,14 @@ ABORTED = (
         (
             java(
                 ABORTED,
+                "org.apache.spark.SparkException: EOFException occurred while reading the port"
+                " number from pyspark.daemon's stdout.",
+            ),
+            "a Python worker died",
+        ),
+        (
+            java(
+                ABORTED,
                 "org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n"
                 '  File "worker.py", line 1, in main\n    raise ValueError(\n'
                 "longattn.udfs.errors.ModelError: score.model: the scorer in m is broken\n",
