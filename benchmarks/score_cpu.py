@@ -84,7 +84,12 @@ def error(q_BHLD: Tensor, k_BGLD: Tensor, k: int) -> float:
     ds_H, du_H = dependency(found.s1_BH[0], found.s2_BH[0], q_BHLD.shape[2], k)
     theirs = published(q_BHLD, k_BGLD, k)
     pairs = zip((ds_H, -du_H), theirs, strict=True)
-    return max(float(((one - other).abs() / other).max()) for one, other in pairs)
+    return max(off_by(one, other) for one, other in pairs)
+
+
+def off_by(one: Tensor, other: Tensor) -> float:
+    """The largest relative difference from the other."""
+    return float(((one - other).abs() / other).max())
 
 
 def in_halves(shape: str, length: int, threads: int, runs: int) -> None:
@@ -97,8 +102,7 @@ def in_halves(shape: str, length: int, threads: int, runs: int) -> None:
         [lambda: far_statistics(*whole, k=k), lambda: far_statistics(*half, k=k)], runs
     )
     found, exact = far_statistics(*half, k=k), far_statistics(*whole, k=k)
-    pairs = ((found.s1_BH, exact.s1_BH), (found.s2_BH, exact.s2_BH))
-    s1, s2 = (float(((one - other).abs() / other).max()) for one, other in pairs)
+    s1, s2 = off_by(found.s1_BH, exact.s1_BH), off_by(found.s2_BH, exact.s2_BH)
     print(
         f"| {shape} | {length:,} | {threads} | {floats:.2f} | {halves:.2f} | {floats / halves:.2f}x"
         f" | {s1:.0e} | {s2:.0e} |",

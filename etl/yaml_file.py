@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from longattn.udfs.errors import ConfigError, first_line, one_line
+from longattn.udfs.errors import ConfigError, first_line, whole_message
 
 BOOLS = ["true", "True", "TRUE", "false", "False", "FALSE"]
 WORDS = {"yes": True, "on": True, "no": False, "off": False}  # where a key takes true or false
@@ -38,7 +38,7 @@ def parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {one_line(error)}") from None
+        raise ConfigError(f"{where}: not YAML: {whole_message(error)}") from None
     except _KeyTwice as error:
         raise ConfigError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:  # a date without a 13th month, an endless alias

@@ -85,7 +85,7 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def one_line(error: BaseException) -> str:
+def whole_message(error: BaseException) -> str:
     """All of an error's message, its line breaks as spaces."""
     return " ".join(str(error).split())
 

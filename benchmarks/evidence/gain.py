@@ -138,9 +138,7 @@ def _judge_one(
     return place
 
 
-@cache
-def _loaded(judges: ScorerSpec) -> FarGain:
-    return load_fargain(judges)
+_loaded = cache(load_fargain)
 
 
 def _judged(scorer: FarGain, place: Place, token_ids: Tokens) -> Judged:

@@ -2,8 +2,8 @@
 
 Prints the table of docs/performance/reliability.md. For each number of windows it writes documents,
 lengths, windows and scores as the jobs leave them, ten windows a document and without tokens, which
-is not timed. Then it times 256 more scores by append, as `score` commits them, and by merge, as
-rejects are; and `status --check` of all the tables.
+is not timed. Then it times 256 more scores by append with a transaction id, and by merge with the
+whole table, as rejects are; and `status --check` of all the tables.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from longattn.etl.tables.open import open_tables
 from longattn.etl.tables.schema import TABLES, TableSpec
 from longattn.etl.views.check import check
 
-BATCH = 256  # score.commit
+BATCH = 256  # scores of a commit
 WINDOWS_OF_A_DOCUMENT = 10
 # the local session trades the compiler's best code for a fast start; ten million rows do not
 CONF = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}

@@ -86,7 +86,7 @@ def not_finished(
     context: Context, files: list[SourceFile], specs: list[SourceSpec]
 ) -> list[SourceFile]:
     """Files that `source_files` does not have as they are now; two equal sources read them once."""
-    context.tables.read("documents")  # refused where lost: files count as read that it has not
+    context.tables.intact("documents")  # if it has lost rows, their files still count as read
     rows = context.tables.read("source_files").select("source_uri", "domain", "fingerprint")
     finished = {tuple(row) for row in rows.collect()}
     pending: dict[tuple[str, str, str], SourceFile] = {}

@@ -91,7 +91,7 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
         gpu_hours=_hours(windows, seconds) if device else None,
         device=device,
         variants=_variants(config, read, windows, seconds),
-        sampled=sum(s.share * s.n_bytes for s in read) / max(1, sum(s.n_bytes for s in read)),
+        sampled=copies.seen,
         config=config,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longattn.etl.config import Config
-from longattn.udfs.errors import LongAttnError, one_line
+from longattn.udfs.errors import LongAttnError, whole_message
 
 Kind = Literal["fact", "note", "fault"]
 
@@ -52,7 +52,7 @@ def told(where: str, findings: Findings) -> Findings:
     try:
         yield from findings
     except LongAttnError as error:
-        message = one_line(error)
+        message = whole_message(error)
         key, _, text = message.partition(" ")
         named = re.split(r"\W", key)[0] in Config.model_fields
         yield fault(key.rstrip(":"), text) if named else fault(where, message)

@@ -27,10 +27,11 @@ def interruptible() -> Iterator[None]:
     Signals reach the main thread alone; in another, nothing changes.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
-    with _no_trace_of_a_lost_peer():
-        yield from _sigterm_as_interrupt()
+    with _no_trace_of_a_lost_peer(), _sigterm_as_interrupt():
+        yield
 
 
+@contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield

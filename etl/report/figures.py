@@ -132,14 +132,14 @@ def distribution(
     figure = _small_multiples(len(domains))
     edges, title = _edges(windows[column]), axis or column
     for row, domain in enumerate(domains, start=1):
-        colour = palette[domain]
+        colour, shown = palette[domain], plain(domain)
         mine = windows[windows["domain"] == domain]
         parts = {"all": (mine, 0.28), "selected": (mine[mine["selected"]], 1.0)}
         for name, (part, strength) in parts.items():
             figure.add_trace(
-                _bars(part[column], edges, f"{plain(domain)}, {name}", colour, strength), row, 1
+                _bars(part[column], edges, f"{shown}, {name}", colour, strength), row, 1
             )
-        label = f"<b>{plain(domain)}</b>: {mine['selected'].sum():,} of {len(mine):,} selected"
+        label = f"<b>{shown}</b>: {mine['selected'].sum():,} of {len(mine):,} selected"
         if cuts and domain in cuts:
             figure.add_vline(x=cuts[domain], line=MARK, row=row, col=1)
             label += f", from {_value(cuts[domain])}"

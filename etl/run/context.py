@@ -98,20 +98,20 @@ class TableSet(Mapping[str, Table]):
         return self[name].read(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
-        added = self._note(name, self._to_write(name).append(df, txn))
+        added = self._note(name, self.intact(name).append(df, txn))
         self.rows_added[name] += added.rows
         return added
 
     def merge(self, name: str, df: DataFrame, since: int | None = None) -> Commit:
-        added = self._note(name, self._to_write(name).merge(df, since))
+        added = self._note(name, self.intact(name).merge(df, since))
         self.rows_added[name] += added.rows
         return added
 
     def overwrite(self, name: str, df: DataFrame) -> Commit:
-        return self._note(name, self._to_write(name).overwrite(df))
+        return self._note(name, self.intact(name).overwrite(df))
 
     def replace_where(self, name: str, df: DataFrame, partition: dict[str, str]) -> Commit:
-        return self._note(name, self._to_write(name).replace_where(df, partition))
+        return self._note(name, self.intact(name).replace_where(df, partition))
 
     def there(self, name: str, rows: DataFrame) -> int:
         """How many rows of a table, as it is now, have the keys of `rows`."""
@@ -129,7 +129,8 @@ class TableSet(Mapping[str, Table]):
         ledger = {} if self.ledger_version is None else {"runs": self.ledger_version}
         return self.versions_written | ledger
 
-    def _to_write(self, name: str) -> Table:
+    def intact(self, name: str) -> Table:
+        """The table; raises LostLogError as `read` does."""
         table = self[name]
         if name not in self._intact:
             self._refuse_lost(name, table.version())

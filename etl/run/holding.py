@@ -17,14 +17,14 @@ from longattn.etl.tables.lease import (
     DeltaRegister,
     Holder,
     Lease,
+    register_location,
     steady_clock,
     this_process,
 )
-from longattn.etl.tables.locations import is_catalog_name, location
+from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.native import schema_folder
 from longattn.udfs.errors import ConcurrentWriteError, TableError
-from longattn.udfs.storage import local_path
 
 
 @dataclass(kw_only=True)
@@ -69,12 +69,6 @@ def register_of(context: Context) -> DeltaRegister | None:
     root = context.config.tables.root
     folder = schema_folder(context.spark, root) if is_catalog_name(root) else root
     return DeltaRegister(register_location(folder)) if folder else None
-
-
-def register_location(folder: str) -> str:
-    """Where the register lies in a root's folder."""
-    place = location(folder, "_lease")
-    return local_path(place) or place
 
 
 def _claim(context: Context, job: str, run_id: str) -> Lease | None:

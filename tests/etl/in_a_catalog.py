@@ -5,19 +5,17 @@
 Prints what came of them as JSON. The metastore is Derby's, in memory, and ends with the process.
 """
 
-import io
 import json
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from longattn.etl import config as config_module
-from longattn.etl.cli import main as longattn
 from longattn.etl.session import get_spark
 from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
+from tests.commands import longattn
 from tests.conftest import jars
 from tests.etl.test_everywhere import documents, settings
 
@@ -62,10 +60,8 @@ def configure(folder: Path) -> Path:
 
 def command(name: str, config: Path, *words: str) -> dict[str, Any]:
     """A command's exit code and all that it printed."""
-    out = io.StringIO()
-    with redirect_stdout(out), redirect_stderr(out):
-        code = longattn([name, *words, "--config", str(config)])
-    return {"code": code, "out": out.getvalue()}
+    code, out = longattn(name, *words, "--config", str(config))
+    return {"code": code, "out": out}
 
 
 def while_held(schema: Path, config: Path) -> dict[str, Any]:

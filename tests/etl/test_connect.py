@@ -46,14 +46,15 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     words += [word for pair in conf.items() for word in ("--conf", "=".join(pair))]
     env = {**os.environ, "SPARK_HOME": str(SPARK_HOME), "PYSPARK_PYTHON": sys.executable}
     log = folder / "server.log"
-    server = subprocess.Popen(
-        [*words, "spark-internal"],
-        cwd=REPO,
-        env={**env, "PYTHONPATH": str(REPO)},
-        stdout=log.open("wb"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [*words, "spark-internal"],
+            cwd=REPO,
+            env={**env, "PYTHONPATH": str(REPO)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         wait_for(log, "Spark Connect server started", [server])
         yield f"sc://127.0.0.1:{port}"
@@ -77,9 +78,8 @@ def test_all_jobs_run_through_spark_connect(connector: str, remote: str, tmp_pat
 
 def longattn(remote: str, *words: str) -> subprocess.CompletedProcess[Any]:
     """A command in a process whose session is the server's."""
-    program = "import sys; from longattn.etl.cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.run(
-        [sys.executable, "-c", program, *words],
+        [sys.executable, "-m", "longattn", *words],
         cwd=REPO,
         env={**os.environ, "SPARK_REMOTE": remote},
         stdout=subprocess.PIPE,

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.run.holding import register_location
 from longattn.etl.run.ledger import record
-from longattn.etl.tables.lease import DeltaRegister, Holder, this_process
+from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import REJECTS, RUNS
 from longattn.etl.views.status import status
 from longattn.udfs.errors import ConcurrentWriteError, ConfigError, LedgerError, LostLogError

@@ -5,7 +5,6 @@ to be killed is a process of its own; what comes before and after it runs in thi
 is warm: starting Java anew for each command was most of the time that a case took.
 """
 
-import io
 import json
 import os
 import random
@@ -13,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import yaml
 from deltalake import DeltaTable
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from longattn.etl import cli
+from tests.commands import longattn
 
 REPO = Path(__file__).resolve().parents[2]
 JOBS = ["ingest", "dedup", "windows", "score", "select", "export"]
@@ -123,10 +121,7 @@ class World:
 
     def run(self, *argv: str) -> tuple[int, str]:
         """Run a command to its end in this process: exit code and output."""
-        out = io.StringIO()
-        with redirect_stdout(out), redirect_stderr(out):
-            code = cli.main([*argv, "--config", str(self.config)])
-        return code, out.getvalue()
+        return longattn(*argv, "--config", str(self.config))
 
     def rows(self, table: str) -> list[str]:
         """All rows of a table but for times, sorted."""

@@ -20,10 +20,10 @@ from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
-from tests.udfs.models import smollm2
+from tests.udfs.models import PACKAGES, smollm2
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-PACKAGES, SMOLLM2_SCORER = DATA / "packages", DATA / "scorer"
+SMOLLM2_SCORER = DATA / "scorer"
 SETTINGS = {
     "hidden_size": 64,
     "intermediate_size": 96,

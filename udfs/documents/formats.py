@@ -21,7 +21,7 @@ from longattn.udfs.documents.bytes import (
     open_split,
     split_lines,
 )
-from longattn.udfs.errors import one_line
+from longattn.udfs.errors import whole_message
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LINE_LIMIT = 1 << 31  # bytes; no line longer than this is ever held
@@ -194,7 +194,7 @@ def _read_parquet(split: Split, spec: SourceSpec) -> Iterator[Item]:
         if isinstance(error, OSError) and error.errno:
             raise
         if row or split.start == 0:  # a damaged footer is met by every split and told by the first
-            yield Item(row + 1, None, reason="corrupt_file", detail=one_line(error))
+            yield Item(row + 1, None, reason="corrupt_file", detail=whole_message(error))
 
 
 def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:

@@ -25,7 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from longattn.udfs.attention.dispatch import far_statistics
-from longattn.udfs.errors import ModelError, one_line
+from longattn.udfs.errors import ModelError, whole_message
 
 ATTENTION = "longattn"  # our name in transformers' registry; its layers get no mask
 WITH_MASK = "longattn_masked"  # the same with the family's own masks, to check against
@@ -191,7 +191,7 @@ def _why_not(config: Any, layers: tuple[int, ...], error: Exception) -> str:
             f"{config.model_type}: layers after the first depend on its values (a mixture of"
             " experts, a recurrence?); only layer 0 can be scored"
         )
-    reason = one_line(error)[:200]
+    reason = whole_message(error)[:200]
     return f"{config.model_type}: layer 0 cannot be scored: {reason}"
 
 

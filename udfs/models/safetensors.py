@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longattn.udfs.errors import ModelError, one_line
+from longattn.udfs.errors import ModelError, whole_message
 from longattn.udfs.models.tokenizer_files import TOKENIZER_FILES, convert_tokenizer
 from longattn.udfs.text.conversion import SENTENCEPIECE
 
@@ -40,7 +40,7 @@ class SafetensorsCheckpoint:
         try:
             config = CONFIG_MAPPING[kind].from_dict(settings)
         except Exception as error:  # each family checks its settings in a way of its own
-            reason = one_line(error)[:200]
+            reason = whole_message(error)[:200]
             raise ModelError(f"{self.name}: config.json: {reason}") from None
         return config.get_text_config(decoder=True)
 
@@ -51,7 +51,7 @@ class SafetensorsCheckpoint:
         try:
             settings = dict(PreTrainedConfig.get_config_dict(str(self._need("config.json")))[0])
         except OSError as error:
-            raise ModelError(f"{self.name}: {one_line(error)}") from None
+            raise ModelError(f"{self.name}: {whole_message(error)}") from None
         scaling = settings.get("rope_scaling")
         if isinstance(scaling, dict):
             kinds = {key: scaling[key] for key in ("type", "rope_type") if scaling.get(key) == "su"}

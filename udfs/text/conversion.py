@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from longattn.udfs.errors import ConfigError, one_line
+from longattn.udfs.errors import ConfigError, whole_message
 
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 PROBE = "The first words, then: naïve café 我们 x = 12345\n\tline  two 🌾 end"
@@ -36,7 +36,7 @@ def converted(folder: str) -> str:
     except ConfigError:
         raise
     except Exception as error:  # each way to fail has a class of its own
-        reason = one_line(error)[:200]
+        reason = whole_message(error)[:200]
         raise ConfigError(f"tokenizer {folder}: no tokenizer in this folder: {reason}") from None
 
 
