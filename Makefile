@@ -61,7 +61,9 @@ dist: setup ## build the wheel, and the .zip that Spark's workers can import
 	@bin/dist.sh $(VENV)
 
 test-faults: setup ## kill, overlap and damage runs; all tables must come out the same (FAULTS=n SEED=s)
-	@$(PYTHON) -m pytest tests/faults -q --faults $(or $(FAULTS),12) $(if $(SEED),--faults-seed $(SEED))
+	@seed=$(or $(SEED),$$RANDOM); echo "faults: SEED=$$seed"; \
+	$(PYTHON) -m pytest tests/faults -q --numprocesses 2 --dist worksteal --durations 12 \
+		--faults $(or $(FAULTS),12) --faults-seed $$seed
 
 test-airflow: demo-data ## the DAGs in a real Airflow, in a venv of its own
 	@bin/test_airflow.sh

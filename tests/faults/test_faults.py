@@ -30,6 +30,7 @@ COMMITS = {
     "export": {},
 }
 BESIDE = {"export": ["between renames@1", "after renames@1"]}
+NEED_NO_JAVA = {"between renames@1=jvm", "after renames@1=jvm"}  # all that is left is Python's
 POINTS = {
     job: [
         f"{when} commit {table}@{turn}"
@@ -43,6 +44,7 @@ POINTS = {
 ACTIONS = ["kill", "kill", "term", "jvm"]
 IN_MAKE_TEST = ("windows", "before commit lengths@1=kill")
 ALL = ("run", "--to", "export")
+NOTHING_YET = "for this config and these scores: run `longattn select`"  # export was first
 # What a job adds where another has not been yet: windows cuts what dedup would have left out.
 MAY_HAVE_MORE = {"windows", "lengths", "scores"}
 long = pytest.mark.faults
@@ -117,7 +119,7 @@ def test_killed_anywhere_and_run_again(fresh: Stages, tmp_path: Path, job: str, 
     elif fault.endswith("term"):
         assert code == 143 and out.strip().splitlines()[-1].startswith("longattn: terminated;"), out
         assert world.statuses()[-1][1] == "failed"
-    else:
+    elif code or fault not in NEED_NO_JAVA:
         assert code == 1 and "Spark's Java process is gone" in out, out
         assert world.statuses()[-1][1] == "failed"
     assert "Traceback" not in out and "py4j" not in out.lower(), out
@@ -188,11 +190,11 @@ def _is_below(pid: int, ancestor: int) -> bool:
     return pid == ancestor
 
 
-def together(world: World, *jobs: str) -> None:
-    """Start commands in the same moment; each must end well."""
+def together(world: World, *jobs: str) -> Iterator[tuple[int, str]]:
+    """Start commands in the same moment: exit code and output of each."""
     for process in [world.start(job) for job in jobs]:
         out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, out
+        yield process.returncode, out
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,8 @@ def together(world: World, *jobs: str) -> None:
 def test_two_of_a_job_at_once(grown: Stages, tmp_path: Path, job: str) -> None:
     """Both begin in the same moment; one waits for the other and finds nothing to do."""
     world = grown.before(job).copy(tmp_path / "world", grown.files)
-    together(world, job, job)
+    for code, out in together(world, job, job):
+        assert code == 0, out
     finish(world, grown.done)
 
 
@@ -219,7 +222,8 @@ def test_two_of_a_job_at_once(grown: Stages, tmp_path: Path, job: str) -> None:
 def test_two_different_jobs_at_once(grown: Stages, tmp_path: Path, first: str, second: str) -> None:
     """Whichever is first, what it finds is whole: the tables of a run before, or of the other."""
     world = grown.before(first).copy(tmp_path / "world", grown.files)
-    together(world, first, second)
+    for code, out in together(world, first, second):
+        assert code == 0 or NOTHING_YET in out, out
     run_to_the_end(world)
     found, expected = world.tables(), grown.done.tables()
     for name in MAY_HAVE_MORE:

@@ -108,7 +108,12 @@ def submit(dist: Path, folder: Path, env: dict[str, str]) -> Submit:
         words = command(name)[1:] + list(more)
         for old, new in here.items():
             words = [re.sub(rf"(?<![\w/]){re.escape(old)}", new, word) for word in words]
-        settings = ("spark.ui.enabled=false", "spark.driver.memory=1g", *conf)
+        settings = (
+            "spark.ui.enabled=false",
+            "spark.driver.memory=1g",
+            f"spark.executor.extraJavaOptions={JVM}",
+            *conf,
+        )
         given = [word for setting in settings for word in ("--conf", setting)]
         return subprocess.run(
             [str(SPARK_HOME / "bin" / "spark-submit"), *given, *words],
@@ -302,7 +307,12 @@ def test_two_workers_keep_native_tables_with_delta_from_maven(
         sources={"book": [{"path": twins(tmp_path), "id": "id"}]},
         tokenizer="words",
         score={"scorer": "random"},
-        spark={"conf": {"spark.sql.shuffle.partitions": "2"}},
+        spark={
+            "conf": {
+                "spark.sql.shuffle.partitions": "2",
+                "spark.databricks.delta.snapshotPartitions": "2",
+            }
+        },
     )
     here = {"conf/demo.yaml": str(config), "spark://master:7077": standalone}
     made = submit("native", here, conf=fetched_into(tmp_path / "ivy"))
