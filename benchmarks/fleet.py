@@ -1,9 +1,10 @@
 """How many windows a second the driver can feed, and what select, export and report need:
-`python -m benchmarks.fleet [--windows N] [--sizes N ...]`.
+`python -m benchmarks.fleet [--windows N] [--sizes N ...] [--jobs JOB ...]`.
 
 Prints the tables of docs/performance/fleet.md. Windows say that they have 32,768 tokens and hold
 eight, so that the tables stay small; ids, files, statistics of 32 heads and the jobs are real. The
-scorer sleeps for each window, in two executors of a standalone cluster on this machine.
+scorer sleeps for each window, in two executors of a standalone cluster on this machine. Without
+`select` among the jobs its table is made directly, so that export and report can be run alone.
 """
 
 import argparse
@@ -33,6 +34,7 @@ PER_FILE = 2_048  # windows of a data file, some 256 MB at their full length
 DOMAINS = ("arxiv", "book", "code")
 CLUSTER = "local-cluster[2,2,1024]"  # two executors of two slots and a GB
 JOBS = ("select", "export", "report")
+ONE_IN = 8  # windows that a selection made directly takes, as many as select's default
 COMMITS_BEFORE_KILL = 3
 POLL = 0.5  # seconds
 PLUGIN = Plugin(
@@ -132,6 +134,7 @@ class World:
         self.config.write_text(json.dumps(self.settings(spark_conf or {})))  # JSON is YAML
         path = f"{REPO}:{info.parent}"
         self.env = {**os.environ, "PYTHONPATH": path, "PYSPARK_PYTHON": sys.executable}
+        sys.path.append(str(info.parent))  # for the names that this process works out
 
     def settings(self, spark_conf: dict[str, str]) -> dict[str, Any]:
         return {
@@ -294,6 +297,42 @@ def _scores(F: Any, domain: Any, window_id: Any, scorer: str) -> Iterable[Any]:
     return [column.alias(name) for name, column in known.items()]
 
 
+def make_selection(world: World) -> None:
+    """Fill selections under the name that select would give, with an even share of the windows."""
+    from longattn.etl import config
+    from longattn.etl.console import open_context
+    from longattn.etl.inputs.current import name_of_now
+
+    local = {"spark": config.SparkConfig(master="local[2]")}
+    context = open_context(config.load(world.config).model_copy(update=local), quiet=True)
+    try:
+        scores, table = context.tables["scores"].read(), context.tables["selections"]
+        table.append(scores.select(*_selected(name_of_now(context))).where("copies = 1"))
+    finally:
+        context.spark.stop()
+
+
+def _selected(name: str) -> Iterable[Any]:
+    from pyspark.sql import functions as F
+
+    lot = F.xxhash64("window_id")
+    known = {
+        "selection": F.lit(name),
+        "window_id": F.col("window_id"),
+        "domain": F.col("domain"),
+        "n_tokens": F.col("n_tokens"),
+        "ds": F.col("ds"),
+        "du": F.col("du"),
+        "lds": F.col("ds"),
+        "percentile": F.lit(100.0),
+        "rank": F.abs(lot),
+        "copies": (F.pmod(lot, F.lit(ONE_IN)) == 0).cast("int"),
+        "mix_order": F.xxhash64(lot),
+        "score": F.col("ds"),
+    }
+    return [column.alias(name) for name, column in known.items()]
+
+
 def scoring(world: World, n_windows: int, master: str, ms: float) -> Iterator[str]:
     """Score all windows, then kill a second scorer's run and start it again."""
     settings = {"spark__master": master, "score__options": f"{{ms: {ms}, run: a}}"}
@@ -338,10 +377,12 @@ def _repeated(world: World) -> int:
     return int(keys.num_rows - keys.group_by(["window_id", "scorer"]).aggregate([]).num_rows)
 
 
-def choosing(world: World, n_windows: int) -> Iterator[str]:
-    """select, export and report over scores that are there."""
+def choosing(world: World, n_windows: int, jobs: Iterable[str]) -> Iterator[str]:
+    """select, export and report, or some of them, over scores that are there."""
     make_tables(world, n_windows, scorer="stand_in:a")
-    for job in JOBS:
+    if "select" not in jobs:
+        make_selection(world)
+    for job in jobs:
         driver = world.run(job, spark__master="local[2]")
         run = world.last_run(job)
         peak = sum(driver.peak.values())
@@ -352,6 +393,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=WINDOWS, help="to score; 0: none")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="to select from")
+    parser.add_argument("--jobs", nargs="*", choices=JOBS, default=JOBS, help="over the sizes")
     parser.add_argument("--master", default=CLUSTER)
     parser.add_argument("--ms", type=float, default=0.2, help="that a window takes")
     arguments = parser.parse_args()
@@ -376,7 +418,7 @@ def _lines(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
         yield "\n| job | windows | seconds | driver's peak, MB |\n|---|---:|---:|---:|"
     for n in arguments.sizes:
         world = World(folder / str(n))
-        yield from choosing(world, n)
+        yield from choosing(world, n, arguments.jobs)
         shutil.rmtree(world.folder)
 
 

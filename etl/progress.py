@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,18 +56,23 @@ class State:
 
     def __str__(self) -> str:
         """For example `score: 1,024 of 4,096 windows, 17.1 a second, 3 min left`."""
-        found = self.as_dict()
-        parts = [_count(self)] if self.done or self.total is not None else []
-        parts += [f"{found['rate']:,.3g} a second"] if found["rate"] else []
-        parts += [f"{_duration(found['seconds_left'])} left"] if found["seconds_left"] else []
-        if not found["seconds_left"]:
-            parts.append(f"{_duration(found['seconds'])} so far")
-        return f"{self.name}: {', '.join([*parts, *([self.note] if self.note else [])])}"
+        parts = [in_words(self.as_dict()), *([self.note] if self.note else [])]
+        return f"{self.name}: {', '.join(parts)}"
 
 
-def _count(state: State) -> str:
-    total = "" if state.total is None else f" of {state.total:,}"
-    return f"{state.done:,}{total} {state.unit}"
+def in_words(found: Mapping[str, Any]) -> str:
+    """For example `1,024 of 4,096 windows, 17.1 a second, 3 min left`, of `State.as_dict`."""
+    parts = [_count(found)] if found["done"] or found["total"] is not None else []
+    parts += [f"{found['rate']:,.3g} a second"] if found["rate"] else []
+    parts += [f"{_duration(found['seconds_left'])} left"] if found["seconds_left"] else []
+    if not found["seconds_left"]:
+        parts.append(f"{_duration(found['seconds'])} so far")
+    return ", ".join(parts)
+
+
+def _count(found: Mapping[str, Any]) -> str:
+    total = "" if found["total"] is None else f" of {found['total']:,}"
+    return f"{found['done']:,}{total} {found['unit']}"
 
 
 def _duration(seconds: float) -> str:
@@ -102,6 +107,11 @@ class Progress:
                 yield tick
         finally:
             self.current = None
+
+    def so_far(self) -> dict[str, Any] | None:
+        """How far the running job is; None while it says nothing of itself."""
+        state = self.current
+        return state.as_dict() if state else None
 
     def say(self, line: str) -> None:
         """Print one line above any bar."""

@@ -71,6 +71,14 @@ def register_of(context: Context) -> DeltaRegister | None:
     return DeltaRegister(register_location(folder)) if folder else None
 
 
+def last_holder(context: Context) -> Holder | None:
+    """Who held the root last; None where nobody has, and where no register can be read."""
+    register = register_of(context)
+    with suppress(DeltaError, OSError):  # as `_claim`, which then goes on without a lease
+        return register.read()[1] if register and register.exists() else None
+    return None
+
+
 def _claim(context: Context, job: str, run_id: str) -> Lease | None:
     """Take the root; None where there can be no lease: what only Spark reaches."""
     root, settings = context.config.tables.root, context.config.tables
@@ -78,7 +86,7 @@ def _claim(context: Context, job: str, run_id: str) -> Lease | None:
     if register is None:
         return None
     me = Holder(token=run_id, job=job, run_id=run_id, since=time.time(), **this_process())  # type: ignore[arg-type]
-    lease = Lease(register, me, settings.lease, steady_clock)
+    lease = Lease(register, me, settings.lease, steady_clock, context.progress.so_far)
     try:
         _wait_for(lease, context, root)
     except (DeltaError, OSError) as error:

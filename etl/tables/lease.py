@@ -5,7 +5,7 @@ table without rows, `<root>/_lease`: a commit against a stale version fails, on 
 tables themselves can be on. Who holds the root renews the value four times in the lease's length.
 Who wants it waits until the value has stayed the same for the holder's length by its own clock, so
 clocks are never compared. The holder counts from before it began its last renewal, so it has
-stopped writing by the time another may begin.
+stopped writing by the time another may begin. Each renewal also says how far the holder is.
 """
 
 import json
@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import deltalake
 from deltalake import CommitProperties, DeltaTable
@@ -51,6 +51,7 @@ class Holder:
     seconds: float = 60.0  # the length of this lease: who waits for it goes by it
     free: bool = False
     versions: dict[str, int] = field(default_factory=dict)
+    progress: dict[str, Any] | None = None  # how far the job was at that beat, where it says so
 
     @property
     def host(self) -> str:
@@ -151,12 +152,18 @@ class Lease:
     """One run's claim to a root. Not taken until `take` has returned None."""
 
     def __init__(
-        self, register: Register, me: Holder, seconds: float, clock: Callable[[], float]
+        self,
+        register: Register,
+        me: Holder,
+        seconds: float,
+        clock: Callable[[], float],
+        progress: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         self.register = register
         self.me = replace(me, seconds=seconds)
         self.seconds = seconds
         self.clock = clock
+        self.progress = progress
         self.took_over: Holder | None = None  # who held the root and did not give it back
         self.known: dict[str, int] = {}  # versions of the tables when they were last written
         self._version = -1
@@ -177,8 +184,8 @@ class Lease:
         return None
 
     def renew(self) -> None:
-        """Say that this run lives."""
-        if not self._write(self._stamped(versions=self.known)):
+        """Say that this run lives, and how far it is."""
+        if not self._write(self._stamped(versions=self.known, progress=self.progress())):
             self._renewed = float("-inf")
 
     def release(self, written: dict[str, int]) -> None:

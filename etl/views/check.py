@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from longattn.etl.export.files import Folder
 from longattn.etl.jobs.export import targets_of
 from longattn.etl.run.context import Context
-from longattn.etl.run.holding import register_of
+from longattn.etl.run.holding import last_holder
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.lost import damaged_files, refuse_lost
@@ -41,7 +41,7 @@ class Checked:
 
 def check(context: Context) -> Checked:
     """Look at the tables, the ledger, the scorer and the exports that the config names."""
-    holder = _last_holder(context)
+    holder = last_holder(context)
     lost = dict(_lost(context, _known_versions(context, holder)))
     tables = {name: table for name, table in context.tables.items() if name not in lost}
     counts = {name: d.rows for name, table in tables.items() if (d := table.detail())}
@@ -54,12 +54,6 @@ def check(context: Context) -> Checked:
         faults += _of_ledger(whole["runs"].read(), counts)
     faults += [*_of_scorer(context), *_of_exports(context)]
     return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), note=note)
-
-
-def _last_holder(context: Context) -> Holder | None:
-    """Who held the root last; None where nobody has, and where there is no register."""
-    register = register_of(context)
-    return register.read()[1] if register and register.exists() else None
 
 
 def _at_work(holder: Holder | None) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from longattn.etl.jobs import JOBS
+from longattn.etl.progress import in_words
 from longattn.etl.show import human_bytes, new_table, told
 from longattn.etl.views.status import Status
 from longattn.udfs.scorers.meaning import meaning_of
@@ -38,9 +39,16 @@ def jobs_table(found: Status) -> Table:
         refused += told(run["metrics"]).replace(", ", "  ")
         balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
         mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
+        mark += so_far_words(run)
         counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
         table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
     return table
+
+
+def so_far_words(run: dict[str, Any]) -> str:
+    """For example ` 1,024 of 4,096 windows, 17.1 a second, 3 min left` of a running job."""
+    gone = " [red]its process is gone[/]" if run.get("gone") else ""
+    return f" {in_words(run['progress'])}{gone}" if run.get("progress") else gone
 
 
 def pending_words(pending: dict[str, Any]) -> str:

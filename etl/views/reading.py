@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from longattn.etl.config import TablesConfig
 from longattn.etl.tables.features import refuse_unreadable
 from longattn.etl.tables.files import naming
-from longattn.etl.tables.lease import DeltaRegister, register_location
+from longattn.etl.tables.lease import DeltaRegister, Holder, register_location
 from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.lost import refuse_lost, refuse_lost_at
 from longattn.etl.tables.schema import TABLES
@@ -30,6 +30,7 @@ class Reader(Protocol):
     """The tables that have been made, their sizes, and their rows by SQL."""
 
     made: list[str]
+    holder: Holder | None  # who held the root last, as far as its lease tells
 
     def size(self, name: str) -> Row:
         """version, rows, bytes and files of a table."""
@@ -44,8 +45,8 @@ class Reader(Protocol):
 class LogReader:
     """Reads tables in folders without a JVM: their logs, and columns of their files."""
 
-    def __init__(self, tables: dict[str, DeltaTable]) -> None:
-        self.tables = tables
+    def __init__(self, tables: dict[str, DeltaTable], holder: Holder | None) -> None:
+        self.tables, self.holder = tables, holder
         self.made = list(tables)
 
     @cached_property
@@ -111,7 +112,8 @@ class SessionReader:
     knows of no versions that runs have left.
     """
 
-    def __init__(self, tables: "dict[str, Table]") -> None:
+    def __init__(self, tables: "dict[str, Table]", holder: Holder | None) -> None:
+        self.holder = holder
         for table in tables.values():
             refuse_lost(table, table.version(), None)
         self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
@@ -138,7 +140,8 @@ def read_logs(config: TablesConfig) -> LogReader | None:
     """
     if is_catalog_name(config.root) or local_path(config.root) is None:
         return None
-    known, found = _left(config.root), {}
+    holder, found = _last_holder(config.root), {}
+    known = holder.versions if holder else {}
     for name in TABLES:
         path = str(local_path(location(config.root, name)))
         try:
@@ -148,7 +151,7 @@ def read_logs(config: TablesConfig) -> LogReader | None:
         refuse_lost_at(path, table.version() if table else None, known.get(name))
         if table:
             found[name] = table
-    return LogReader(found)
+    return LogReader(found, holder)
 
 
 def _open(path: str) -> DeltaTable | None:
@@ -160,10 +163,9 @@ def _open(path: str) -> DeltaTable | None:
     return table
 
 
-def _left(root: str) -> dict[str, int]:
-    """The versions at which the last run left the tables, where one has."""
+def _last_holder(root: str) -> Holder | None:
+    """Who held the root last, and the versions at which it left the tables; None: nobody has."""
     place = register_location(root)
     register = DeltaRegister(place)
     with naming(place):
-        holder = register.read()[1] if register.exists() else None
-    return holder.versions if holder else {}
+        return register.read()[1] if register.exists() else None

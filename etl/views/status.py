@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from longattn.etl import names
 from longattn.etl.config import Config
 from longattn.etl.jobs import JOBS
+from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.schema import RUNS, TABLES
 from longattn.etl.views.reading import Reader, SessionReader, read_logs
 from longattn.udfs.errors import LongAttnError
@@ -24,6 +25,9 @@ SOUND = {"done", "running"}  # what a run's status is while nothing has gone wro
 @dataclass(frozen=True)
 class Status:
     """Sizes by table, last runs by job, what each scorer has done, and what each job would do.
+
+    A job that is running has `progress`, `beat` and `gone` besides: how far it was when it last
+    renewed its lease, and whether its process has ended since. Without a lease it has none.
 
     `pending` has a job's rows still to be decided on, or the tables that have changed since it read
     them; a job that has nothing to do is not in it.
@@ -46,7 +50,9 @@ class Status:
 
 def status(context: "Context") -> Status:
     """As read through a context's session."""
-    return status_of(SessionReader(dict(context.tables)), context.config)
+    from longattn.etl.run.holding import last_holder
+
+    return status_of(SessionReader(dict(context.tables), last_holder(context)), context.config)
 
 
 def status_of_logs(config: Config) -> Status | None:
@@ -80,18 +86,31 @@ def _last_runs(reader: Reader) -> dict[str, Row]:
     rows = reader.rows(
         f"SELECT {columns} FROM (SELECT {columns}, {newest} FROM runs) AS r WHERE nth = 1"
     )
-    runs = {row["job"]: _run(row) for row in rows}
+    runs = {row["job"]: _run(row, reader.holder) for row in rows}
     return {job: runs[job] for job in JOBS if job in runs}
 
 
-def _run(row: Row) -> Row:
+def _run(row: Row, holder: Holder | None) -> Row:
     """A row of `runs` as JSON has it, and whether it balances."""
     maps = ("refused", "versions_read", "versions_written", "metrics")
     run = row | {name: dict(row[name] or {}) for name in maps}
+    if holder and run["status"] == "running" and run["run_id"] == holder.run_id:
+        run |= _so_far(row, holder)
     run["started"] = _moment(run["started"])
     refused = sum(run["refused"].values())
     run["balances"] = run["rows_in"] == run["rows_out"] + refused and run["status"] in SOUND
     return run
+
+
+def _so_far(row: Row, holder: Holder) -> Row:
+    """What a running job's lease says of it."""
+    started = row["started"] if row["started"].tzinfo else row["started"].replace(tzinfo=UTC)
+    return {
+        "seconds": max(0.0, holder.beat - started.timestamp()),
+        "progress": holder.progress,
+        "beat": _moment(datetime.fromtimestamp(holder.beat, UTC)),
+        "gone": is_gone(holder),
+    }
 
 
 def _moment(when: datetime) -> str:

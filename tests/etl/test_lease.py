@@ -141,6 +141,22 @@ def test_the_next_takes_a_root_that_was_given_back_and_knows_its_tables(
         first.check()
 
 
+def test_a_renewal_says_how_far_the_run_is_and_giving_back_does_not(
+    register: DeltaRegister,
+) -> None:
+    done = iter(range(10))
+    me = Holder(token="a", job="score", run_id="a")
+    lease = Lease(register, me, SECONDS, Clock(), lambda: {"done": next(done)})
+    assert lease.take() is None
+    for beats in range(2):
+        lease.renew()
+        held = register.read()[1]
+        assert held and held.progress == {"done": beats}
+    lease.release({})
+    free = register.read()[1]
+    assert free and free.progress is None
+
+
 def test_a_silent_holder_is_dead_after_the_lease_and_not_before(register: DeltaRegister) -> None:
     clock = Clock()
     first, second = claim(register, "first", clock), claim(register, "second", clock)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from deltalake import write_deltalake
 
 from longattn.etl import cli, names
 from longattn.etl.config import Config, validate
+from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import TABLES
+from longattn.etl.views.printed import so_far_words
 from longattn.etl.views.status import status_of_logs
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -132,6 +134,42 @@ def test_the_last_run_counts(config: Config) -> None:
     score = found.jobs["score"]
     assert score["status"] == "done" and score["balances"] and score["refused"] == {"too_short": 1}
     assert "config_json" not in score
+
+
+def running(config: Config, born: str | None = None) -> dict[str, Any]:
+    """A score job begun four minutes before its lease was last renewed, as status has it."""
+    made(config)
+    started = MOMENT + timedelta(hours=1)
+    append(config, "runs", [run("score", run_id="r", started=started, status="running")])
+    progress = {"job": "score", "done": 1024, "total": 4096, "unit": "windows", "seconds": 60.0}
+    progress |= {"rate": 17.0667, "seconds_left": 180.0}
+    here = this_process() | ({"born": born} if born else {})
+    beat = (started + timedelta(minutes=4)).timestamp()
+    holder = Holder(token="r", job="score", run_id="r", progress=progress, beat=beat, **here)
+    register = DeltaRegister(register_location(config.tables.root))
+    assert register.write(register.read()[0], holder)
+    found = status_of_logs(config)
+    assert found is not None
+    return found.jobs["score"]
+
+
+def test_a_running_job_says_how_far_it_is(config: Config) -> None:
+    job = running(config)
+    assert job["status"] == "running" and job["seconds"] == 240 and not job["gone"]
+    assert job["beat"] == "2026-01-02 04:08:05" and job["progress"]["done"] == 1024
+    assert so_far_words(job) == " 1,024 of 4,096 windows, 17.1 a second, 3 min left"
+
+
+def test_a_running_job_whose_process_has_ended_is_called_so(config: Config) -> None:
+    job = running(config, born="1")  # as this process started later, it is another
+    assert job["gone"] and "process is gone" in so_far_words(job)
+
+
+def test_a_job_that_has_ended_has_no_progress(config: Config) -> None:
+    running(config)
+    found = status_of_logs(config)
+    assert found is not None
+    assert "progress" not in found.jobs["select"] and so_far_words(found.jobs["select"]) == ""
 
 
 def test_the_command_starts_no_jvm_and_imports_no_pyspark(config: Config, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 again. `make test` runs one of each kind, those that are not marked `faults`.
 """
 
+import json
 import os
 import random
 import shutil
@@ -269,6 +270,26 @@ def test_a_paused_run_that_was_taken_for_dead_writes_no_more(fresh: Stages, tmp_
     out, _ = first.communicate(timeout=300)
     assert first.returncode == 1 and "did not renew its lease" in out
     finish(world, fresh.done)
+
+
+def test_another_shell_sees_how_far_a_run_is(fresh: Stages, tmp_path: Path) -> None:
+    """From the lease, which is renewed while a batch is held back."""
+    world, gate = fresh.before("score").copy(tmp_path / "world", fresh.files), tmp_path / "gate"
+    fault = f"before commit scores@2=hold:{gate}"
+    process = world.start("score", "--set", "tables.lease=2", fault=fault)
+    wait_for(Path(f"{gate}.held"))
+    time.sleep(2)
+    code, out = world.run_alone("status", "--json")
+    gate.touch()
+    found = json.loads(out)["jobs"]["score"]
+    assert code == 0 and found["status"] == "running" and not found["gone"] and found["seconds"]
+    progress = found["progress"]
+    assert (progress["job"], progress["unit"]) == ("score", "windows")
+    assert 0 < progress["done"] <= progress["total"] == len(world.rows("windows"))
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    code, out = world.run_alone("status", "--json")
+    assert "progress" not in json.loads(out)["jobs"]["score"]
 
 
 @pytest.mark.parametrize("damage", ["empty log", "no log", "no last entry", "empty last entry"])
