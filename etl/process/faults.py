@@ -15,6 +15,7 @@ from typing import Any
 
 VARIABLE = "LONGATTN_FAULT"
 HOLD_SECONDS = 300  # after which a forgotten hold goes on
+SIGNAL_SECONDS = 5
 
 _passed: Counter[str] = Counter()
 _lock = threading.Lock()
@@ -43,7 +44,7 @@ def _act(action: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif verb == "term":
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(HOLD_SECONDS)  # for the signal to arrive in, where a thread has come here
+        time.sleep(SIGNAL_SECONDS)  # for it to arrive in, where a thread has come here
     elif verb == "jvm":
         _kill_java()
     elif verb == "hold":
