@@ -69,6 +69,7 @@ class TableSet(Mapping[str, Table]):
         self.rows_added: Counter[str] = Counter()
         self.ledger_version: int | None = None
         self._expected: Mapping[str, int] = {}
+        self._held = False
         self._intact: set[str] = set()
 
     def __getitem__(self, name: str) -> Table:
@@ -82,7 +83,7 @@ class TableSet(Mapping[str, Table]):
 
     def expect(self, versions: Mapping[str, int], guard: Callable[[], None] | None) -> None:
         """Refuse tables whose logs end before these versions; call `guard` before each commit."""
-        self._expected = versions
+        self._expected, self._held = versions, guard is not None
         for table in self.values():
             table.guard = guard or nothing
 
@@ -129,6 +130,18 @@ class TableSet(Mapping[str, Table]):
         ledger = {} if self.ledger_version is None else {"runs": self.ledger_version}
         return self.versions_written | ledger
 
+    def note_unseen(self) -> None:
+        """Note commits that an interrupt has kept from being noted: it may come between the two.
+
+        What has changed since the root was taken is this run's; where it is not held, who knows.
+        """
+        for name in self if self._held else ():
+            began, version = self._expected.get(name), self[name].version()
+            noted = self.versions_written.get(name, -1 if began is None else began)
+            if name != "runs" and version is not None and version > noted:
+                self.versions_written[name] = version
+                self.rows_added[name] = rows_since(self[name], began)
+
     def intact(self, name: str) -> Table:
         """The table; raises LostLogError as `read` does."""
         table = self[name]
@@ -143,6 +156,13 @@ class TableSet(Mapping[str, Table]):
     def _note(self, name: str, commit: Commit) -> Commit:
         self.versions_written[name] = commit.version
         return commit
+
+
+def rows_since(table: Table, version: int | None) -> int:
+    """How many rows more a table has than it had at a version, or than none."""
+    before: int = 0 if version is None else table.read(version).count()
+    now: int = table.read().count()
+    return now - before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from deltalake.exceptions import DeltaError
 
 from longattn.etl.reasons import one_line
-from longattn.etl.run.context import Context
-from longattn.etl.tables.base import Table
+from longattn.etl.run.context import Context, rows_since
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import (
     BEATS,
@@ -126,7 +125,7 @@ def _look_around(lease: Lease, context: Context) -> Predecessor | None:
     if not lease.took_over:
         return None
     written = {name: v for name, v in after.items() if v != before.get(name) and name != "runs"}
-    added = {name: _rows_since(context.tables[name], before.get(name)) for name in written}
+    added = {name: rows_since(context.tables[name], before.get(name)) for name in written}
     return Predecessor(holder=lease.took_over, written=written, rows_added=added)
 
 
@@ -139,12 +138,6 @@ def _versions(context: Context, known: Mapping[str, int]) -> dict[str, int]:
         if version is not None:
             found[name] = version
     return found
-
-
-def _rows_since(table: Table, version: int | None) -> int:
-    before: int = 0 if version is None else table.read(version).count()
-    now: int = table.read().count()
-    return now - before
 
 
 @contextmanager

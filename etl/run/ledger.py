@@ -7,7 +7,7 @@ run left `running` is closed by the next job that takes the root over from it.
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +77,8 @@ def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_
         outcome = job(context)
     except BaseException as error:
         reason = one_line(error)
+        with suppress(Exception):  # of Java, which may be what has failed
+            context.tables.note_unseen()
         _enter_failure(lambda: entry("failed", error=reason), context, name)
         raise
     try:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from longattn.etl.process import faults
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import REJECTS, RUNS
+from longattn.etl.views.check import check
 from longattn.etl.views.status import status
 from longattn.udfs.errors import ConcurrentWriteError, ConfigError, LedgerError, LostLogError
 
@@ -94,6 +96,33 @@ def test_a_run_is_running_until_it_has_ended(make_context: MakeContext) -> None:
     record("dedup", context, job)
     assert seen == ["running"]
     assert [row["status"] for row in runs(context)] == ["done"]
+
+
+def test_an_interrupt_right_after_a_commit_hides_no_row_of_it(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is there and nobody has noted it; `status --check` would miss its rows."""
+    context = make_context()
+
+    def job(context: Context) -> Outcome:
+        for number in (1, 2):
+            if number == 2:
+                monkeypatch.setattr(faults, "point", interrupted)
+            rows = context.spark.range(10 * number, 11 * number).selectExpr(*REJECT_OF_ID)
+            context.tables.append("rejects", rows)
+        raise AssertionError("went on")
+
+    def interrupted(place: str) -> None:
+        if place == "after commit rejects":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record("ingest", context, job)
+    monkeypatch.undo()
+    (row,) = runs(context)
+    assert row["status"] == "failed" and row["metrics"] == {"added/rejects": 3.0}
+    assert row["versions_written"] == {"rejects": context.tables["rejects"].version()}
+    assert check(context).faults == []
 
 
 def test_a_ledger_that_cannot_be_written_hides_no_error(
