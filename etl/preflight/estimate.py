@@ -1,7 +1,7 @@
 """What a config will make and take: sizes from a sample, hours from a timing, money from a rate."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl import names
-from longattn.etl.config import Config, ExportConfig, of_domain
+from longattn.etl.config import Config, ExportConfig, MixConfig, of_domain
 from longattn.etl.preflight.copies import copies_in
 from longattn.etl.preflight.sampling import NOTHING, Document, Range, Sample, samples
 from longattn.etl.preflight.timing import BOUND, timed, told
+from longattn.etl.stages.selecting.mix import Supply, plan
 from longattn.udfs.errors import ConfigError, SourceError
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.scorers.registry import reads_model
@@ -172,7 +173,7 @@ def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) 
         "windows": of_windows.widened(0.1),
         "scores": of_scores.widened(0.3),
     }
-    selected = _times(_selected_tokens(config, read), kept)
+    selected = _times(_mixed(_selected_tokens(config, read), config.mix), kept)
     text_a_token = text.value / max(1.0, _sum(read, "n_tokens").value)
     return found | _exports(config, selected, per_token, text_a_token)
 
@@ -188,19 +189,36 @@ def _exports(
     return {f"export.{name}": (selected * each[name]).widened(0.3) for name in asked}
 
 
-def _selected_tokens(config: Config, read: Sequence[Sample]) -> Range:
-    """Tokens that the selection keeps, before the mix, in windows of the config's length."""
+def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:
+    """Tokens that the mix takes of those selected; a domain that is short stays short."""
+    copies = config.max_copies if config.short == "repeat" else 1
+    supply = {
+        name: Supply(windows=0, tokens=round(tokens.value)) for name, tokens in selected.items()
+    }
+    if config.short == "error":  # which is for the run to say: these figures are about right
+        config = config.model_copy(update={"short": "shortfall"})
+    shares = {share.domain: share for share in plan(supply, config)}
     found = NOTHING
+    for name, tokens in selected.items():
+        there = max(1, supply[name].tokens)
+        found += tokens * min(shares[name].planned / there, copies)
+    return found
+
+
+def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]:
+    """Tokens that the selection keeps of each domain, in windows of the config's length."""
+    found = dict.fromkeys((sample.domain for sample in read), NOTHING)
     for sample in read:
         windows = sample.total("n_windows") * float(config.window.length)
         fraction = of_domain(sample.domain, config.select.fraction)
         budget = of_domain(sample.domain, config.select.tokens)
         if sample.packed:
-            found += sample.total("n_tokens")
+            found[sample.domain] += sample.total("n_tokens")
         elif budget:
-            found += Range(*(min(budget, x) for x in (windows.value, windows.low, windows.high)))
+            each = (min(budget, x) for x in (windows.value, windows.low, windows.high))
+            found[sample.domain] += Range(*each)
         elif fraction:
-            found += windows * fraction
+            found[sample.domain] += windows * fraction
     return found
 
 

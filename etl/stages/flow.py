@@ -17,7 +17,7 @@ def documents_by_fate(documents: DataFrame, duplicates: DataFrame, lengths: Data
     removed = duplicates.select("doc_id", "method")
     measured = lengths.select("doc_id", "n_tokens", "reason")
     known = documents.select("doc_id", "domain", "n_chars")
-    joined = known.join(F.broadcast(removed), "doc_id", "left").join(measured, "doc_id", "left")
+    joined = known.join(removed, "doc_id", "left").join(measured, "doc_id", "left")
     there = F.when(F.col("n_tokens").isNull(), UNMEASURED).otherwise(KEPT)
     fate = F.coalesce("method", "reason", there)
     return joined.groupBy("domain", fate.alias("fate")).agg(

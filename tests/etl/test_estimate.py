@@ -113,6 +113,28 @@ def test_copies_show_where_their_originals_were_read(tmp_path: Path, tokenizer: 
     assert not copies_in(read, validate({"dedup": {"enabled": False}}).dedup).share("n").high
 
 
+@pytest.mark.parametrize(
+    ("mix", "share"),
+    [
+        ({}, 1.0),
+        ({"book": 1, "code": 1}, 2 / 5),
+        ({"weights": {"book": 1, "code": 1}, "short": "repeat", "max_copies": 2}, 4 / 5),
+        ({"code": 1}, 1 / 5),
+    ],
+)
+def test_exports_are_what_the_mix_takes(
+    tmp_path: Path, tokenizer: str, mix: dict[str, Any], share: float
+) -> None:
+    """Four times as many windows of books as of code are selected."""
+    for domain, documents in (("book", 4), ("code", 1)):
+        corpus(tmp_path / domain, [10 * LENGTH] * documents, per_file=1)
+    sources = {domain: [{"path": str(tmp_path / domain)}] for domain in ("book", "code")}
+    given = {"sources": sources, "dedup": {"enabled": False}}
+    whole = estimate(config_of(tmp_path, tokenizer, **given)).bytes["export.jsonl"].value
+    mixed = estimate(config_of(tmp_path, tokenizer, **given, mix=mix)).bytes["export.jsonl"].value
+    assert mixed == pytest.approx(share * whole, rel=1e-3)
+
+
 def test_the_command_prints_sizes_hours_and_money(
     tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
