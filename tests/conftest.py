@@ -36,8 +36,9 @@ def spark() -> Any:
 
 
 def jars(group: str = "*") -> str:
-    """The jars of a group of bin/fetch_jars.py, as `spark.jars` takes them."""
-    return ",".join(map(str, sorted(JARS.glob(f"{group}/*.jar"))))
+    """The jars of a group of bin/fetch_jars.py, each once, as `spark.jars` takes them."""
+    found = {jar.name: str(jar) for jar in sorted(JARS.glob(f"{group}/*.jar"))}
+    return ",".join(found.values())
 
 
 def has_jars() -> bool:

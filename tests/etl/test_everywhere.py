@@ -19,7 +19,7 @@ from longattn.etl.config import validate
 from longattn.etl.console import run_jobs
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.jobs import JOBS
-from longattn.udfs import storage
+from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
 
 BEFORE = Path(__file__).parent / "data" / "tables-0.1.tar.gz"
@@ -156,7 +156,7 @@ def test_all_jobs_on_s3(connector: str, scheme: str, spark: Any, store: Store) -
     stored = {key.rpartition("/")[2]: key for key in store.keys(f"{connector}/selected/train-")}
     assert {name: len(store.read(key)) for name, key in stored.items()} == sizes
     assert store.read(f"{connector}/report.html").startswith(b"<!")
-    options = storage.delta_options(root)
+    options = stores.delta_options(root)
     kept = DeltaTable(f"{root}/tables/documents", storage_options=options).to_pandas()
     assert sorted(kept["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
     again = {run.job: run.outcome for run in run_jobs(config, ["ingest", "export"])}
@@ -275,9 +275,9 @@ def test_settings_of_s3_are_said_once_in_either_way() -> None:
         "AWS_REGION": "eu-west-1",
     }
     for conf, environ in ((hadoop, {}), ({}, aws)):
-        found = storage.s3_settings(conf, environ)
+        found = stores.known_settings(conf, environ)
         assert found == {**aws, "AWS_ALLOW_HTTP": "true"}
-        assert storage.hadoop_conf(found) == {
+        assert stores.hadoop_conf(found) == {
             **hadoop,
             "spark.hadoop.fs.s3a.path.style.access": "true",
         }
