@@ -6,6 +6,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from longattn.etl.config import validate
 from longattn.etl.console import run_jobs
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.jobs import JOBS
+from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
+from longattn.etl.tables.schema import RUNS
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
 
@@ -161,6 +165,29 @@ def test_all_jobs_on_s3(connector: str, scheme: str, spark: Any, store: Store) -
     assert sorted(kept["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
     again = {run.job: run.outcome for run in run_jobs(config, ["ingest", "export"])}
     assert again["ingest"].rows_in == 0 and store.keys(f"{connector}/tables/_staging/x") == []
+
+
+@pytest.mark.spark
+def test_eight_writers_at_once_lose_nothing_on_s3(spark: Any, store: Store) -> None:
+    """Each commits by a conditional put; so does whoever takes a root, with either connector."""
+    table = DeltaRsTable(spark, RUNS, "s3a://lake/tables/runs")
+    rows = [dict.fromkeys(RUNS.columns) | {"run_id": f"r{n}", "job": "score"} for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        versions = [commit.version for commit in pool.map(table.put, rows)]
+    options = stores.delta_options(table.location)
+    kept = DeltaTable(table.location, storage_options=options).to_pandas()
+    assert sorted(kept["run_id"]) == [f"r{n}" for n in range(8)] and len(set(versions)) == 8
+
+
+def test_two_runs_cannot_hold_one_root_on_s3(store: Store) -> None:
+    register = DeltaRegister("s3a://lake/tables/_lease")
+    holders = [Holder(token=name, job=name, run_id=name, machine=name) for name in ("one", "two")]
+    one, two = (Lease(register, holder, 60, steady_clock) for holder in holders)
+    assert one.take() is None
+    found = two.take()
+    assert found and found.token == "one"
+    one.release({})
+    assert two.take() is None
 
 
 def test_a_bucket_that_is_not_there_and_a_wrong_key_are_one_line(store: Store) -> None:
