@@ -82,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, tests of what `make demo-data` or `make jars` has not fetched."""
-    no_jars = pytest.mark.skip(reason="no jars of Delta and S3: run `make jars`")
+    no_jars = pytest.mark.skip(reason="no jars of Delta, S3 and Azure: run `make jars`")
     skip = pytest.mark.skip(reason="no demo model: run `make demo-data`")
     for item in items:
         if "demo" in item.keywords and not (SCORER / "scorer.json").exists():

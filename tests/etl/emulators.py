@@ -1,4 +1,4 @@
-"""Servers that stand for Azure's and Google's stores, fetched as packages and run on loopback."""
+"""A server that stands for Azure's store, fetched as a package and run on loopback."""
 
 import shutil
 import socket
