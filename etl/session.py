@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from longattn.etl.config import SparkConfig
 from longattn.etl.process.installation import refuse_other_installations
 from longattn.etl.process.java import ensure_java
-from longattn.udfs import storage
+from longattn.udfs import stores
 from longattn.udfs.errors import ConfigError
 
 LOG_CONF = Path(__file__).parent / "resources" / "log4j2.properties"
@@ -81,7 +81,7 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
     session = SparkSession.getActiveSession() or _build(config, app_name)
     for key, value in {**SESSION_CONF, **WRITER_CONF, **config.conf}.items():
         _set(session, key, value)
-    _share_s3(session, config.conf)
+    _share_stores(session, config.conf)
     found = {key: session.conf.get(key, None) for key in GPU_CONF}
     _refuse_local_gpu(session.conf.get("spark.master", ""), found)
     return session
@@ -120,15 +120,15 @@ def _launched() -> bool:
     return bool(os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"))
 
 
-def _share_s3(session: SparkSession, conf: Mapping[str, str]) -> None:
-    """What the environment, the session or the config knows of S3 is for Spark, deltalake and
-    pyarrow alike; of two that differ, the later named wins.
+def _share_stores(session: SparkSession, conf: Mapping[str, str]) -> None:
+    """What the environment, the session or the config knows of object stores is for Spark,
+    deltalake and pyarrow alike; of two that differ, the later named wins.
     """
-    keys = (f"{storage.HADOOP}{key}" for key in storage.S3A)
+    keys = (f"{stores.S3.prefix}{key}" for key in stores.S3.names)
     known = {key: value for key in keys if (value := session.conf.get(key, None))}
-    settings = storage.s3_settings({**known, **conf})
+    settings = stores.known_settings({**known, **conf})
     os.environ.update(settings)
-    for key, value in storage.hadoop_conf(settings).items():
+    for key, value in stores.hadoop_conf(settings).items():
         _set(session, key.removeprefix("spark.hadoop."), value)  # as a running session takes it
 
 

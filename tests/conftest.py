@@ -37,8 +37,9 @@ def spark() -> Any:
 
 
 def jars(group: str = "*") -> str:
-    """The jars of a group of bin/fetch_jars.py, as `spark.jars` takes them."""
-    return ",".join(map(str, sorted(JARS.glob(f"{group}/*.jar"))))
+    """The jars of a group of bin/fetch_jars.py, each once, as `spark.jars` takes them."""
+    found = {jar.name: str(jar) for jar in sorted(JARS.glob(f"{group}/*.jar"))}
+    return ",".join(found.values())
 
 
 def has_jars() -> bool:
@@ -81,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, tests of what `make demo-data` or `make jars` has not fetched."""
-    no_jars = pytest.mark.skip(reason="no jars of Delta and S3: run `make jars`")
+    no_jars = pytest.mark.skip(reason="no jars of Delta, S3 and Azure: run `make jars`")
     skip = pytest.mark.skip(reason="no demo model: run `make demo-data`")
     for item in items:
         if "demo" in item.keywords and not (SCORER / "scorer.json").exists():

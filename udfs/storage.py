@@ -1,32 +1,16 @@
-"""Where data lies: folders, schemes, and how each library is told to reach an object store.
-
-One path means one place, whoever opens it: Spark (s3a://), deltalake and pyarrow. What S3 needs is
-said once, as AWS_* variables or as Spark's fs.s3a.* settings, and handed to all three.
+"""Where data lies: folders and schemes. One path means one place, whoever opens it: Spark,
+deltalake or pyarrow.
 """
 
 import os
-import re
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from longattn.udfs.errors import StorageError, first_line
-
-Settings = Mapping[str, str]  # AWS_* name -> value
-
-HADOOP = "spark.hadoop.fs.s3a."
-S3A = {
-    "access.key": "AWS_ACCESS_KEY_ID",
-    "secret.key": "AWS_SECRET_ACCESS_KEY",
-    "session.token": "AWS_SESSION_TOKEN",
-    "endpoint": "AWS_ENDPOINT_URL",
-    "endpoint.region": "AWS_REGION",
-}
-S3_SCHEME = re.compile("^s3[an]?://")
+from longattn.udfs.stores import Settings, known_settings, store_of
 
 
 def local_path(uri: str) -> str | None:
@@ -90,8 +74,8 @@ def open_fs(uri: str, settings: Settings | None = None) -> tuple[pafs.FileSystem
     path = local_path(uri)
     if path is not None:
         return pafs.LocalFileSystem(), os.path.abspath(path)
-    if S3_SCHEME.match(uri):
-        return _s3(s3_settings() if settings is None else settings), S3_SCHEME.sub("", uri)
+    if store := store_of(uri):
+        return store.open(uri, known_settings() if settings is None else settings)
     try:
         system, root = pafs.FileSystem.from_uri(quote(uri, safe=":/@%?=&+~"))
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -100,17 +84,18 @@ def open_fs(uri: str, settings: Settings | None = None) -> tuple[pafs.FileSystem
 
 
 def refuse_unreachable(uri: str) -> None:
-    """Raise StorageError, in one line, for a bucket of S3 that is not there or not open to us."""
-    if not S3_SCHEME.match(uri):
+    """Raise StorageError, in one line, for a bucket that is not there or not open to us."""
+    store = store_of(uri)
+    if store is None:
         return
     system, root = open_fs(uri)
-    bucket = root.partition("/")[0]
+    room = root.partition("/")[0]
     try:
-        found = [system.get_file_info(path).type for path in (root, bucket)]
+        found = [system.get_file_info(path).type for path in (root, room)]
     except OSError as error:
         raise StorageError(f"{uri}: {first_line(error)}") from None
     if all(kind == pafs.FileType.NotFound for kind in found):
-        raise StorageError(f"{uri}: there is no bucket {bucket}")
+        raise StorageError(f"{uri}: there is no {store.room} {room}")
 
 
 def delete(uri: str) -> None:
@@ -137,48 +122,3 @@ def write_text(uri: str, text: str) -> int:
     if on_disk:
         os.replace(part, root)
     return len(data)
-
-
-def s3_settings(conf: Settings | None = None, environ: Settings | None = None) -> dict[str, str]:
-    """What is known of S3, as AWS_* variables: the environment's, and Spark's settings over them.
-
-    >>> s3_settings({"spark.hadoop.fs.s3a.access.key": "me"}, {"AWS_REGION": "eu-west-1"})
-    {'AWS_REGION': 'eu-west-1', 'AWS_ACCESS_KEY_ID': 'me'}
-    """
-    given = os.environ if environ is None else environ
-    found = {name: given[name] for name in S3A.values() if given.get(name)}
-    if "AWS_REGION" not in found and given.get("AWS_DEFAULT_REGION"):
-        found["AWS_REGION"] = given["AWS_DEFAULT_REGION"]
-    for key, name in S3A.items():
-        if value := (conf or {}).get(f"{HADOOP}{key}"):
-            found[name] = value
-    if endpoint := found.get("AWS_ENDPOINT_URL"):
-        scheme = "" if "://" in endpoint else "https://"
-        found["AWS_ENDPOINT_URL"] = f"{scheme}{endpoint}"
-        if endpoint.startswith("http://"):
-            found["AWS_ALLOW_HTTP"] = "true"  # deltalake's word; the others take it from the URL
-    return found
-
-
-def hadoop_conf(settings: Settings) -> dict[str, str]:
-    """The same for Spark, with what a store of one's own needs."""
-    conf = {f"{HADOOP}{key}": settings[name] for key, name in S3A.items() if name in settings}
-    if "AWS_ENDPOINT_URL" in settings:
-        conf[f"{HADOOP}path.style.access"] = "true"
-    return conf
-
-
-def delta_options(uri: str) -> dict[str, str] | None:
-    """storage_options of the deltalake package; None for a folder."""
-    return s3_settings() if S3_SCHEME.match(uri) else None
-
-
-def _s3(settings: Settings) -> pafs.FileSystem:
-    options: dict[str, Any] = {
-        "access_key": settings.get("AWS_ACCESS_KEY_ID"),
-        "secret_key": settings.get("AWS_SECRET_ACCESS_KEY"),
-        "session_token": settings.get("AWS_SESSION_TOKEN"),
-        "region": settings.get("AWS_REGION"),
-        "endpoint_override": settings.get("AWS_ENDPOINT_URL"),
-    }
-    return pafs.S3FileSystem(**{name: value for name, value in options.items() if value})

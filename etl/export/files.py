@@ -16,12 +16,13 @@ from typing import Any
 from pyarrow import fs
 
 from longattn.etl.process import faults
-from longattn.udfs import storage
+from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 
 MANIFEST = "_manifest.json"  # Spark skips names with _
 STAGING, BEFORE = ".staging", ".before"  # put after an export's path
 LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
+BLOCK = 8 << 20  # bytes read at once
 SWAPS = 10  # tries to be the one that moves the old export aside
 
 
@@ -67,7 +68,7 @@ class Folder:
     path: str
     owner: str = "export"
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    settings: storage.Settings = field(default_factory=storage.s3_settings, repr=False)
+    settings: stores.Settings = field(default_factory=stores.known_settings, repr=False)
 
     @classmethod
     def at(cls, path: str, owner: str = "export") -> "Folder":
@@ -139,8 +140,9 @@ class Folder:
         system, root = self._open(self.path)
         if self.manifest() is None and _files(system, root):
             raise ExportError(f"export to {self.path}: the folder holds other files; empty it")
-        system, root = self._open(self.staging)
-        system.create_dir(f"{root}/ready")
+        if stores.store_of(self.staging) is None:  # they have no folders to make
+            system, root = self._open(self.staging)
+            system.create_dir(f"{root}/ready")
 
     def publish(self, names: dict[str, str], texts: dict[str, str]) -> None:
         """Show staged files (staged name -> name) and small text files as the export.
@@ -151,7 +153,7 @@ class Folder:
         """
         system, root = self._open(self.staging)
         for staged, name in names.items():
-            system.move(f"{root}/{staged}", f"{root}/ready/{name}")
+            _move(system, f"{root}/{staged}", f"{root}/ready/{name}")
         for name, text in texts.items():
             with system.open_output_stream(f"{root}/ready/{name}", compression=None) as stream:
                 stream.write(text.encode())
@@ -230,8 +232,21 @@ def _move(system: fs.FileSystem, source: str, target: str) -> None:
     """Move a file, also from one disk to another, as into a mount point."""
     if isinstance(system, fs.LocalFileSystem):
         shutil.move(source, target)
-    else:
+        return
+    try:
         system.move(source, target)
+    except NotImplementedError:  # accounts of Azure without a hierarchical namespace
+        _carry(system, source, target)
+
+
+def _carry(system: fs.FileSystem, source: str, target: str) -> None:
+    """Move a file by reading and writing it, where the store has no rename."""
+    with (
+        system.open_input_stream(source, compression=None) as old,
+        system.open_output_stream(target, compression=None) as new,
+    ):
+        shutil.copyfileobj(old, new, BLOCK)
+    system.delete_file(source)
 
 
 def _sha256(system: fs.FileSystem, path: str) -> str:

@@ -24,7 +24,8 @@ from longattn.etl.tables.features import refuse_unreadable
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError, first_line
-from longattn.udfs.storage import delta_options, file_name, local_path
+from longattn.udfs.storage import file_name, local_path
+from longattn.udfs.stores import delta_options
 
 
 def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:

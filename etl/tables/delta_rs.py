@@ -43,7 +43,8 @@ from longattn.udfs.errors import (
     UnsupportedTableFeature,
     first_line,
 )
-from longattn.udfs.storage import delta_options, local_path
+from longattn.udfs.storage import local_path
+from longattn.udfs.stores import delta_options
 
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
 ORPHAN_HOURS = 24  # files the log has never named may be a running job's until they are this old

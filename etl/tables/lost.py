@@ -7,7 +7,8 @@ import pyarrow.fs as pafs
 from deltalake import DeltaTable
 
 from longattn.udfs.errors import LostLogError
-from longattn.udfs.storage import delta_options, local_path, open_fs
+from longattn.udfs.storage import local_path, open_fs
+from longattn.udfs.stores import delta_options
 
 if TYPE_CHECKING:  # `status` reads logs without Spark
     from longattn.etl.tables.base import Table

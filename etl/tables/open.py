@@ -12,7 +12,7 @@ from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.native import NativeTable
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import ConfigError
-from longattn.udfs.storage import S3_SCHEME
+from longattn.udfs.stores import S3
 
 EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 CONNECTORS: dict[str, type[Table]] = {"native": NativeTable, "delta-rs": DeltaRsTable}
@@ -70,7 +70,7 @@ def choose_connector(spark: SparkSession, config: TablesConfig) -> Connector:
         )
     if lacking:
         return Connector("delta-rs", lacking)
-    if S3_SCHEME.match(config.root):
+    if S3.scheme.match(config.root):
         return Connector(
             "native",
             "the session has Delta's extension; its commits on S3 are safe "

@@ -121,6 +121,17 @@ def test_words_are_no_ids_to_train_with() -> None:
     assert "export.megatron is of token ids, and the tokenizer words has none" in message
 
 
+@pytest.mark.parametrize("where", ["score.model", "tokenizer", "score.also.fargain.model"])
+def test_what_workers_read_from_a_folder_lies_on_no_object_store(where: str) -> None:
+    message = refusal(f"{where}=s3a://lake/scorer")
+    assert f"config: {where}: workers read it from a folder; copy it to one" in message
+
+
+def test_a_scorer_may_lie_on_a_volume() -> None:
+    found = config.validate({"score": {"model": "dbfs:/Volumes/c/s/v/scorer"}})
+    assert found.score.model == "/Volumes/c/s/v/scorer"
+
+
 # --- YAML as people write it
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from longattn.etl.config import validate
 from longattn.etl.console import run_jobs
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.jobs import JOBS
-from longattn.udfs import storage
+from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
+from longattn.etl.tables.schema import RUNS
+from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
 from tests.conftest import DEMO, REPO, SCORER
 
@@ -207,7 +211,29 @@ def everything_is_there(config: Any, runs: dict[str, Any], store: Store, export:
 def table(root: str, name: str) -> Any:
     """A table of a bucket, as pandas has it."""
     place = f"{root}/tables/{name}"
-    return DeltaTable(place, storage_options=storage.delta_options(root)).to_pandas()
+    return DeltaTable(place, storage_options=stores.delta_options(root)).to_pandas()
+
+
+@pytest.mark.spark
+def test_eight_writers_at_once_lose_nothing_on_s3(spark: Any, store: Store) -> None:
+    """Each commits by a conditional put; so does whoever takes a root, with either connector."""
+    runs = DeltaRsTable(spark, RUNS, "s3a://lake/tables/runs")
+    rows = [dict.fromkeys(RUNS.columns) | {"run_id": f"r{n}", "job": "score"} for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        versions = [commit.version for commit in pool.map(runs.put, rows)]
+    kept = table("s3a://lake", "runs")
+    assert sorted(kept["run_id"]) == [f"r{n}" for n in range(8)] and len(set(versions)) == 8
+
+
+def test_two_runs_cannot_hold_one_root_on_s3(store: Store) -> None:
+    register = DeltaRegister("s3a://lake/tables/_lease")
+    holders = [Holder(token=name, job=name, run_id=name, machine=name) for name in ("one", "two")]
+    one, two = (Lease(register, holder, 60, steady_clock) for holder in holders)
+    assert one.take() is None
+    found = two.take()
+    assert found and found.token == "one"
+    one.release({})
+    assert two.take() is None
 
 
 def test_a_bucket_that_is_not_there_and_a_wrong_key_are_one_line(store: Store) -> None:
@@ -322,9 +348,9 @@ def test_settings_of_s3_are_said_once_in_either_way() -> None:
         "AWS_REGION": "eu-west-1",
     }
     for conf, environ in ((hadoop, {}), ({}, aws)):
-        found = storage.s3_settings(conf, environ)
+        found = stores.known_settings(conf, environ)
         assert found == {**aws, "AWS_ALLOW_HTTP": "true"}
-        assert storage.hadoop_conf(found) == {
+        assert stores.hadoop_conf(found) == {
             **hadoop,
             "spark.hadoop.fs.s3a.path.style.access": "true",
         }
