@@ -69,7 +69,7 @@ class TableSet(Mapping[str, Table]):
         self.rows_added: Counter[str] = Counter()
         self.ledger_version: int | None = None
         self._expected: Mapping[str, int] = {}
-        self._held = False
+        self._guard: Callable[[], None] | None = None
         self._intact: set[str] = set()
 
     def __getitem__(self, name: str) -> Table:
@@ -83,7 +83,7 @@ class TableSet(Mapping[str, Table]):
 
     def expect(self, versions: Mapping[str, int], guard: Callable[[], None] | None) -> None:
         """Refuse tables whose logs end before these versions; call `guard` before each commit."""
-        self._expected, self._held = versions, guard is not None
+        self._expected, self._guard = versions, guard
         for table in self.values():
             table.guard = guard or nothing
 
@@ -133,9 +133,13 @@ class TableSet(Mapping[str, Table]):
     def note_unseen(self) -> None:
         """Note commits that an interrupt has kept from being noted: it may come between the two.
 
-        What has changed since the root was taken is this run's; where it is not held, who knows.
+        What has changed since the root was taken is this run's, as long as it has the root: raises
+        what `guard` does.
         """
-        for name in self if self._held else ():
+        if self._guard is None:
+            return
+        self._guard()
+        for name in self:
             began, version = self._expected.get(name), self[name].version()
             noted = self.versions_written.get(name, -1 if began is None else began)
             if name != "runs" and version is not None and version > noted:

@@ -77,7 +77,7 @@ def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_
         outcome = job(context)
     except BaseException as error:
         reason = one_line(error)
-        with suppress(Exception):  # of Java, which may be what has failed
+        with suppress(Exception):  # Java may be what has failed, or the root be another's by now
             context.tables.note_unseen()
         _enter_failure(lambda: entry("failed", error=reason), context, name)
         raise
