@@ -17,7 +17,10 @@ from tests.udfs.models import smollm2
 
 REPO = Path(__file__).parents[2]
 MODULES = sorted(
-    f"benchmarks.{path.stem}" for path in (REPO / "benchmarks").glob("*.py") if path.stem[0] != "_"
+    ".".join(path.relative_to(REPO).with_suffix("").parts)
+    for pattern in ("*.py", "tables/*.py")
+    for path in (REPO / "benchmarks").glob(pattern)
+    if path.stem[0] != "_"
 )
 SCORER = "{repo}/data/scorer"
 # Arguments, and what the table then holds; {root} has windows of 512 tokens, as the jobs cut them.
@@ -26,7 +29,7 @@ SMALL = {
     "score_gpu": ("", "ms/window"),
 }
 OF_THE_DEMO = {
-    "token_storage": (f"{SCORER} --windows 4", "| list<int32>"),
+    "tables.token_storage": (f"{SCORER} --windows 4", "| list<int32>"),
     "tokenizing": (
         f"{SCORER} --megabytes 1 --slots 1 --length 512 --characters 8000",
         "| base64 |",

@@ -1,6 +1,6 @@
 """Size and read speed of token ids as list<int32> and as packed binary in Parquet.
 
-`python -m benchmarks.token_storage TOKENIZER [--windows 500]` prints the table of
+`python -m benchmarks.tables.token_storage TOKENIZER [--windows 500]` prints the table of
 docs/performance/tokenize.md. Reading means: from Parquet to one numpy array per window.
 """
 
