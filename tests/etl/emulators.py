@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,13 +38,6 @@ def serving(*command: str, port: int) -> Iterator[None]:
         finally:
             server.kill()  # what it holds is in memory, and asked kindly it waits for connections
             server.wait()
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _fetch(command: list[str]) -> None:

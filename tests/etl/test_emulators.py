@@ -16,6 +16,7 @@ from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
 from tests.etl import emulators
 from tests.etl.test_everywhere import documents, settings
+from tests.surfaces.test_submit import free_port
 
 pytestmark = [pytest.mark.spark, pytest.mark.jars, pytest.mark.slow]
 
@@ -26,7 +27,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 @pytest.fixture(scope="module")
 def azurite() -> Iterator[str]:
-    program, port = emulators.azurite(), emulators.free_port()
+    program, port = emulators.azurite(), free_port()
     place = ("--blobHost", "127.0.0.1", "--blobPort", str(port))
     quiet = ("--silent", "--skipApiVersionCheck", "--inMemoryPersistence")
     with emulators.serving(str(program), *place, *quiet, port=port):
@@ -44,22 +45,12 @@ def azure(azurite: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_all_jobs_on_azure(azure: str, spark: Any) -> None:
-    all_jobs_run("delta-rs", f"{azure}/delta-rs")
-
-
-def test_a_container_that_is_not_there_is_one_line(azure: str) -> None:
-    place = f"abfs://nowhere@{ACCOUNT}.dfs.core.windows.net/x"
-    with pytest.raises(StorageError, match=f"^{place}: there is no container nowhere$"):
-        storage.refuse_unreachable(place)
-    storage.refuse_unreachable(f"{azure}/not/yet")
-
-
-def all_jobs_run(connector: str, root: str) -> None:
-    """Run all jobs twice with everything at root; look at the export, the report and a table."""
+    """With everything at one root, and a second run of two; pyarrow and deltalake look at it."""
+    root = f"{azure}/lake"
     system, folder = storage.open_fs(root)
     with system.open_output_stream(f"{folder}/book/1.jsonl", compression=None) as file:
         file.write(documents("b", range(4)).encode())
-    config = validate(settings(root, connector))
+    config = validate(settings(root, "delta-rs"))
     runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
     windows = runs["windows"].metrics["windows"]
     assert (runs["ingest"].rows_out, runs["score"].rows_out) == (4, windows)
@@ -72,6 +63,13 @@ def all_jobs_run(connector: str, root: str) -> None:
     assert sorted(kept.to_pandas()["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
     again = {run.job: run.outcome for run in run_jobs(config, ["ingest", "export"])}
     assert again["ingest"].rows_in == 0
+
+
+def test_a_container_that_is_not_there_is_one_line(azure: str) -> None:
+    place = f"abfs://nowhere@{ACCOUNT}.dfs.core.windows.net/x"
+    with pytest.raises(StorageError, match=f"^{place}: there is no container nowhere$"):
+        storage.refuse_unreachable(place)
+    storage.refuse_unreachable(f"{azure}/not/yet")
 
 
 def read(system: pafs.FileSystem, path: str) -> bytes:

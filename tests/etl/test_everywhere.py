@@ -30,6 +30,7 @@ from longattn.etl.tables.schema import RUNS
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
 from tests.conftest import DEMO, REPO, SCORER
+from tests.etl.test_select import zscore_lds
 
 BEFORE = Path(__file__).parent / "data" / "tables-0.1.tar.gz"
 TEXT = "a quiet road went over the hill and down to the harbour where the boats were"
@@ -175,16 +176,12 @@ def test_the_demo_on_s3_by_deltas_own_library(spark: Any, store: Store) -> None:
     assert runs["ingest"].rows_in == demo_documents()
     everything_is_there(config, runs, store, "export/parquet")
     scores, chosen = table("s3a://lake", "scores"), table("s3a://lake", "selections")
+    scores["lds"] = zscore_lds(scores, config.select.alpha)
     for domain, of in scores.groupby("domain"):
         kept = chosen[chosen["domain"] == domain]
-        lds = standardised(of["ds"]) + config.select.alpha * standardised(of["du"])
-        best = of.assign(lds=lds).nlargest(floor(len(of) / 8 + 0.5), "lds")
+        best = of.nlargest(floor(len(of) / 8 + 0.5), "lds")
         assert set(kept["window_id"]) == set(best["window_id"])
         assert sum(kept["copies"] > 0) == 5  # of six books, for as many of each
-
-
-def standardised(column: Any) -> Any:
-    return (column - column.mean()) / column.std()
 
 
 def demo_documents() -> int:
