@@ -8,7 +8,7 @@ from attention_cases import CASES, assert_within_budget
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longattn.udfs.attention import blocked
+from longattn.udfs.attention import blocked, output
 from longattn.udfs.attention.dependency import dependency
 from longattn.udfs.attention.dispatch import far_statistics
 from longattn.udfs.attention.reference import far_statistics_reference
@@ -188,3 +188,53 @@ def test_bfloat16_windows_lose_nothing_in_their_products(
     torch.testing.assert_close(found.s2_BH, exact.s2_BH, rtol=1e-5, atol=0)
     assert set(settings_seen) == {"bf16" if units else before}
     assert matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize(
+    ("heads", "key_heads", "length", "dim", "values", "scale"),
+    [(6, 2, 300, 64, 64, None), (4, 4, 257, 16, 48, 0.3), (512, 1, 5, 8, 8, None)],
+)
+def test_bfloat16_output_errs_no_more_than_pytorchs_kernel(
+    heads: int,
+    key_heads: int,
+    length: int,
+    dim: int,
+    values: int,
+    scale: float | None,
+    units: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against float64 of the same rounded inputs; the last case has more heads than tile rows."""
+    monkeypatch.setattr(blocked, "has_bfloat16_products", lambda: units)
+    torch.manual_seed(length)
+    q_BHLD = torch.randn(2, heads, length, dim).bfloat16() * 3
+    k_BGLD = torch.randn(2, key_heads, length, dim).bfloat16()
+    v_BGLD = torch.randn(2, key_heads, length, values).bfloat16()
+
+    def stock(*inputs: torch.Tensor) -> torch.Tensor:
+        found = torch.nn.functional.scaled_dot_product_attention(
+            *inputs, is_causal=True, scale=scale, enable_gqa=True
+        )
+        return found.transpose(1, 2).double()
+
+    exact = stock(q_BHLD.double(), k_BGLD.double(), v_BGLD.double())
+    found = output.causal_output(q_BHLD, k_BGLD, v_BGLD, scale)
+    assert found.dtype == torch.bfloat16 and found.is_contiguous()
+    error, allowed = (
+        torch.linalg.norm(one - exact) for one in (found.double(), stock(q_BHLD, k_BGLD, v_BGLD))
+    )
+    assert error <= 1.5 * allowed
+
+
+def test_the_way_to_the_output_is_chosen_by_what_the_cpu_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    q_BHLD = torch.zeros(1, 1, output.SHORTEST, 8, dtype=torch.bfloat16)
+    monkeypatch.setattr(output, "has_bfloat16_products", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert output.is_faster(q_BHLD)
+    assert not output.is_faster(q_BHLD.float())
+    assert not output.is_faster(q_BHLD[:, :, 1:])
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert not output.is_faster(q_BHLD)

@@ -25,6 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from longattn.udfs.attention.dispatch import far_statistics
+from longattn.udfs.attention.output import causal_output, is_faster
 from longattn.udfs.errors import ModelError, whole_message
 
 ATTENTION = "longattn"  # our name in transformers' registry; its layers get no mask
@@ -398,8 +399,10 @@ def _refuse_unknown(module: Any, options: Mapping[str, Any]) -> None:
 
 
 def _output(module: Any, call: AttentionCall, v_BGLD: Tensor) -> Tensor:
-    """Stock attention's output [B, L, H, D]; in row blocks where sdpa would need an L x L mask."""
+    """Attention's output [B, L, H, D]; in row blocks where sdpa would need an L x L mask."""
     if call.softcap is None and call.sliding_window is None:
+        if is_faster(call.q_BHLD):
+            return causal_output(call.q_BHLD, call.k_BGLD, v_BGLD, call.scale)
         output: Tensor = sdpa_attention_forward(
             module, call.q_BHLD, call.k_BGLD, v_BGLD, None, scaling=call.scale, is_causal=True
         )[0]
