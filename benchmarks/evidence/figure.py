@@ -1,75 +1,74 @@
 """The figure that docs/evidence.md begins with: python -m benchmarks.evidence.figure OUT.png.
 
-Where in a window does far context pay? Rank correlation, by blocks of 256 tokens, of scores that
-read no model with LongFilter's terms of SmolLM2-135M, for every domain that was judged (see
-`agreement`).
+How far does each scorer agree with LongFilter's score, and what does it cost? Mean rank correlation
+within domains, with its interval over documents, against the seconds of a window (`agreement`).
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
-from benchmarks.evidence.agreement import OUT, TERMS, within
-from benchmarks.evidence.gain import Judged, read
+from benchmarks.evidence.agreement import bounds, frontier
+from benchmarks.evidence.gain import OUT, read
+from benchmarks.evidence.scores import FROM_TRUTH, JUDGE, scored
 
-LABELS = {"recall": "recall", "far hits": "a match of 4 tokens or more"}
-COLOURS = {"recall": "#1f6f8b", "far hits": "#c9893b"}
+COLOURS = {"tokens": "#1f6f8b", "attention": "#c9893b", "judge": "#8a8a8a"}
+TITLE = "What agrees with a model's gain from far context, and what it costs"
+FASTEST = 1e-3  # seconds: what takes less is drawn here
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the losses")
+    parser.add_argument("--out", type=Path, default=OUT / "gain", help="folder of the losses")
     given = parser.parse_args()
-    draw(read(given.out), given.picture)
+    judged = read(given.out)
+    scores = scored(judged, given.out)
+    draw(frontier(scores), scores[scores.scorer == JUDGE], given.picture)
 
 
-def draw(judged: list[Judged], picture: Path) -> None:
-    """A row for each domain, best agreement on top: a dot for each score, joined by a line."""
+def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
+    """A point for each scorer with its interval and its name; the judge, at 1, is the last."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    means, counts = by_domain(judged)
-    order = sorted(means, key=lambda domain: means[domain]["recall"])
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(order) + 1.6), layout="constrained")
-    for height, domain in enumerate(order):
-        values = [means[domain][name] for name in TERMS]
-        axes.plot(values, [height] * len(values), color="#c8c8c8", linewidth=2, zorder=1)
-        for name, value in zip(TERMS, values, strict=True):
-            axes.scatter(value, height, s=64, color=COLOURS[name], zorder=2)
-    top = means[order[-1]]
-    for name, side in zip(TERMS, ("left", "right"), strict=True):
-        place, label = (top[name], len(order) - 0.66), LABELS[name]
-        axes.annotate(label, place, color=COLOURS[name], ha=side, fontsize=9)
-    axes.set_yticks(range(len(order)), [f"{d} ({counts[d]})" for d in order])
-    axes.set(xlim=(0, 1), ylim=(-0.6, len(order) - 0.1))
-    axes.set_xlabel("rank correlation with LongFilter's terms of SmolLM2-135M, by 256 tokens")
-    axes.set_title(f"{TITLE} ({len(judged)} windows)", loc="left", fontsize=11)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="x", color="#e6e6e6")
-    axes.tick_params(length=0)
+    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
+    axes.axhline(0, color="#b0b0b0", linewidth=1)
+    for one in found.to_dict("records"):
+        x, y = max(one["seconds"], FASTEST), one["draws"][0]
+        colour = COLOURS[_kind(one["scorer"])]
+        low, high = bounds(one["draws"])
+        axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.45)
+        axes.scatter(x, y, s=56, color=colour, zorder=2)
+        axes.annotate(one["scorer"], (x, y), (7, 3), textcoords="offset points", color=colour)
+    cost = judge.seconds.median()
+    axes.scatter(cost, 1, s=56, color="black", zorder=2)
+    axes.annotate(f"{JUDGE}: the judge", (cost, 1), (-7, 6), textcoords="offset points", ha="right")
+    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 3), ylim=(-0.6, 1.12))
+    axes.set_xlabel("seconds of one core for a window of 8,192 tokens")
+    axes.set_ylabel("rank correlation within a domain, mean of domains")
+    axes.set_title(f"{TITLE}\n{_counts(judge)}", loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#ececec")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110)
     plt.close(figure)
 
 
-TITLE = "Counting finds most of the places where far context pays"
+def _kind(scorer: str) -> str:
+    if scorer in FROM_TRUTH:
+        return "judge"
+    return "attention" if scorer.startswith(("longattn", "ladm")) else "tokens"
 
 
-def by_domain(judged: list[Judged]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Mean agreement within the windows of each domain by each score, and how many windows."""
-    found: dict[str, list[list[float]]] = {}
-    for window in judged:
-        each = [within(window, of) for of in TERMS.values()]
-        found.setdefault(window.place.domain.replace("_", " "), []).append(each)
-    means = {
-        domain: dict(zip(TERMS, map(float, np.mean(rows, axis=0)), strict=True))
-        for domain, rows in found.items()
-    }
-    return means, {domain: len(rows) for domain, rows in found.items()}
+def _counts(judge: pd.DataFrame) -> str:
+    return (
+        f"{len(judge)} windows of {judge.document.nunique()} documents, {judge.domain.nunique()}"
+        " domains; bars are 95 % intervals over documents"
+    )
 
 
 if __name__ == "__main__":

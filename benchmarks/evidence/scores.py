@@ -1,0 +1,179 @@
+"""What scorers say of the windows that a model has judged; each score is worked out once."""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Iterable
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.evidence.gain import DATA, JUDGES, Judged, K, Place
+from benchmarks.evidence.intervals import standardised
+from benchmarks.evidence.scoring import one_thread
+from longattn.udfs.scorers.base import Scorer, ScorerSpec
+from longattn.udfs.scorers.kinds.calibrated import Sample, estimates
+from longattn.udfs.scorers.kinds.fargain import measures
+from longattn.udfs.scorers.registry import load_scorer, scorer_version
+
+ALPHA = 0.5  # of LDS, as published
+FILE = "scores.jsonl"  # beside the losses
+JUDGE = "fargain"
+FEWEST = 5  # windows of a domain: with fewer its rank correlation says nothing
+
+KINDS = {"tex": "TeX", "unseen TeX manuals": "TeX"} | dict.fromkeys(
+    ["code", "unseen code", "go"], "code"
+)  # the other domains are prose
+
+FROM_TRUTH = {"mean gain": "gain", "key tokens": "key"}  # measures of the judge, beside its ds
+
+CHEAP = {
+    "recall": ScorerSpec(scorer="recall"),
+    "compress": ScorerSpec(scorer="compress"),
+    "recurrence, k = 1,024": ScorerSpec(scorer="recurrence", k=K),
+    "recurrence": ScorerSpec(scorer="recurrence"),
+    "cohesion": ScorerSpec(scorer="cohesion"),
+    "random": ScorerSpec(scorer="random"),
+}
+LAYER = {"longattn DS": ScorerSpec(model=str(DATA / "scorer"), device="cpu")}
+WHOLE = {
+    f"ladm, {variant}": ScorerSpec(
+        scorer="ladm",
+        model=str(JUDGES["SmolLM2-135M"].model),
+        variant=variant,
+        dtype="bfloat16",
+        device="cpu",
+    )
+    for variant in ("paper", "code")
+}
+CALIBRATED = ("recall", "compress", "recurrence", "cohesion")  # as `scorer calibrate` does
+
+
+def scored(judged: list[Judged], folder: Path) -> pd.DataFrame:
+    """A row for each window and score there is: domain, kind, document, scorer, ds, truth, seconds.
+
+    Those of CHEAP are worked out here where they are not known yet. LDS is standardised, and the
+    calibration left out document by document, over the windows at hand; both leave a domain's
+    windows in an order, which is all that is asked of them.
+    """
+    work_out(judged, CHEAP | LAYER, folder)
+    known = pd.DataFrame(read_scores(folder))
+    names = {scorer_version(spec): name for name, spec in (CHEAP | LAYER | WHOLE).items()}
+    known["scorer"] = known.version.map(names)
+    found = known.dropna(subset="scorer").merge(described(judged), on="file")
+    parts = [found, of_the_judge(judged), lds_of(found), calibrated(found)]
+    columns = ["domain", "kind", "document", "file", "scorer", "ds", "truth", "seconds"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def described(judged: list[Judged]) -> pd.DataFrame:
+    rows = [
+        {
+            "file": window.place.file,
+            "domain": window.place.domain,
+            "kind": kind_of(window.place),
+            "document": window.place.document,
+            "truth": float(window.gain.mean()),
+        }
+        for window in judged
+    ]
+    return pd.DataFrame(rows)
+
+
+def kind_of(place: Place) -> str:
+    return KINDS.get(place.domain, "prose")
+
+
+def of_the_judge(judged: list[Judged]) -> pd.DataFrame:
+    """The judge's own time, and what else its losses say: mean gain, share of key tokens."""
+    table = described(judged).assign(seconds=[window.seconds for window in judged])
+    said = [measures(w.long.astype(float), w.short.astype(float), 2 * K) for w in judged]
+    return pd.concat(
+        [
+            table.assign(scorer=JUDGE, ds=table.truth),
+            *(
+                table.assign(scorer=name, ds=[one[measure] for one in said])
+                for name, measure in FROM_TRUTH.items()
+            ),
+        ]
+    )
+
+
+def lds_of(found: pd.DataFrame) -> pd.DataFrame:
+    """LDS of longattn, standardised within the domain; none of a single window."""
+    rows = found[found.scorer == "longattn DS"]
+    rows = rows[rows.groupby("domain").ds.transform("size") > 1]
+    groups = rows.groupby("domain")
+    ds, du = (groups[name].transform(lambda x: standardised(x.to_numpy())) for name in ("ds", "du"))
+    return rows.assign(scorer="longattn LDS", ds=ds + ALPHA * du)
+
+
+def calibrated(found: pd.DataFrame) -> pd.DataFrame:
+    """What a calibration on the other documents says of each window; none of few windows."""
+    wide = found.pivot_table(index="file", columns="scorer", values=["ds", "du"])
+    statistics = {f"{c}.{name}": wide[name, c] for name in ("ds", "du") for c in CALIBRATED}
+    table = found[found.scorer == CALIBRATED[0]].set_index("file").loc[wide.index]
+    sample = Sample(
+        statistics={n: v.to_numpy() for n, v in statistics.items() if v.nunique() > 1},
+        truth_N=table.truth.to_numpy(),
+        domain_N=table.domain.to_numpy(dtype=str),
+        document_N=table.document.to_numpy(dtype=str),
+    )
+    spent = found[found.scorer.isin(CALIBRATED)].groupby("file").seconds.sum()
+    return table.assign(scorer="calibrated", ds=estimates(sample), seconds=spent).reset_index()
+
+
+def work_out(
+    judged: Iterable[Judged],
+    specs: dict[str, ScorerSpec],
+    folder: Path,
+    minutes: float = np.inf,
+    processes: int = 2,
+) -> None:
+    """Add the scores that are missing to the folder's file, starting none after so many minutes."""
+    known = {(row["version"], row["file"]) for row in read_scores(folder)}
+    wanted = [
+        (spec, window)
+        for spec in specs.values()
+        for window in judged
+        if (scorer_version(spec), window.place.file) not in known
+    ]
+    one = partial(_work_out_one, end=time.time() + 60 * minutes)
+    with (
+        (folder / FILE).open("a") as file,
+        multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool,
+    ):
+        for row in filter(None, pool.imap(one, wanted)):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+
+def read_scores(folder: Path) -> list[dict[str, object]]:
+    path = folder / FILE
+    return [json.loads(line) for line in path.open()] if path.exists() else []
+
+
+def _work_out_one(wanted: tuple[ScorerSpec, Judged], end: float) -> dict[str, object] | None:
+    if time.time() > end:
+        return None
+    spec, window = wanted
+    scorer = _loaded(spec)
+    started = time.process_time()
+    (score,) = scorer.score([window.token_ids])
+    return {
+        "version": scorer.version,
+        "file": window.place.file,
+        "ds": score["ds"],
+        "du": score["du"],
+        "seconds": time.process_time() - started,
+    }
+
+
+@cache
+def _loaded(spec: ScorerSpec) -> Scorer:
+    """A scorer that is warm: its first window would pay for what is set up once."""
+    scorer = load_scorer(spec)
+    scorer.score([np.arange(4096) % 997])
+    return scorer
