@@ -17,12 +17,21 @@ from numpy.typing import NDArray
 from benchmarks.evidence.corpus import Tokens
 from benchmarks.evidence.gain import DATA, JUDGES, OUT, Judge, Judged, K, judge, queue, read, retold
 from benchmarks.evidence.intervals import spearman
-from benchmarks.evidence.scores import FEWEST, JUDGE, kind_of, reading_all, scored, work_out
+from benchmarks.evidence.scores import (
+    FEWEST,
+    JUDGE,
+    cascades,
+    kind_of,
+    reading_all,
+    scored,
+    work_out,
+)
 from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
 
 BLOCK = 256  # tokens
 SHORTEST, LONGEST = 4, 12  # tokens of a match, for far hits
 ROUNDS = 1000  # of the bootstrap
+KEPT = 0.25  # of a domain, by a cascade
 # Documents of whose windows one each decided on recall's form and constants; no other did.
 CHOSEN = ("Genesis", "tutorial.tex", "multi.py", "Persuasion")
 
@@ -69,6 +78,8 @@ def tables(judged: list[Judged], judged_by: Judge, folder: Path) -> Iterator[str
     scores = scored(judged, judged_by, folder)
     yield "### Agreement and cost"
     yield from frontier_table(scores)
+    yield f"\n### A cascade that keeps {KEPT:.0%} of each domain"
+    yield from cascade_table(scores)
     yield "\n### Spearman with LongFilter's score, windows of a domain"
     yield from agreement_table(scores, "domain")
     yield "\n### Spearman with LongFilter's score, windows of a kind of text together"
@@ -105,6 +116,14 @@ def frontier_table(scores: pd.DataFrame) -> Iterator[str]:
         yield row(one["scorer"], *counts, interval(one["draws"]))
     spent = scores[scores.scorer == JUDGE].seconds
     yield row(JUDGE, f"{spent.median():.3g}", "", str(len(spent)), "")
+
+
+def cascade_table(scores: pd.DataFrame) -> Iterator[str]:
+    """Simulated on the judged windows, by estimates that left out the window's document."""
+    yield row("width", "scored exactly", "of the exact selection")
+    yield row(*["---"] * 3)
+    for cost in cascades(scores, KEPT):
+        yield row(f"{cost.width:g}", f"{cost.exact:.0%}", f"{cost.common:.0%}")
 
 
 def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:

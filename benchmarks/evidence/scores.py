@@ -14,7 +14,7 @@ from benchmarks.evidence.gain import Judge, Judged, K, Place
 from benchmarks.evidence.intervals import standardised
 from benchmarks.evidence.scoring import one_thread
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
-from longattn.udfs.scorers.kinds.calibrated import Sample, estimates
+from longattn.udfs.scorers.kinds.calibrated import Cost, Sample, costs, estimates
 from longattn.udfs.scorers.kinds.fargain import measures
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
@@ -119,7 +119,26 @@ def lds_of(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibrated(found: pd.DataFrame) -> pd.DataFrame:
-    """What a calibration on the other documents says of each window; none of few windows."""
+    """What a calibration on the other documents says of each window."""
+    sample, table = calibration_sample(found)
+    spent = found[found.scorer.isin(CALIBRATED)].groupby("file").seconds.sum()
+    return table.assign(scorer="calibrated", ds=estimates(sample), seconds=spent).reset_index()
+
+
+def cascades(scores: pd.DataFrame, fraction: float) -> list[Cost]:
+    """What cascades of several widths would cost and give, a fraction of each domain kept."""
+    rows = scores[scores.scorer == "calibrated"]
+    sample = Sample(
+        statistics={},
+        truth_N=rows.truth.to_numpy(),
+        domain_N=rows.domain.to_numpy(dtype=str),
+        document_N=rows.document.to_numpy(dtype=str),
+    )
+    return costs(sample, rows.ds.to_numpy(), fraction)
+
+
+def calibration_sample(found: pd.DataFrame) -> tuple[Sample, pd.DataFrame]:
+    """The windows' truth and cheap statistics, and a table of the windows in the same order."""
     wide = found.pivot_table(index="file", columns="scorer", values=["ds", "du"])
     statistics = {f"{c}.{name}": wide[name, c] for name in ("ds", "du") for c in CALIBRATED}
     table = found[found.scorer == CALIBRATED[0]].set_index("file").loc[wide.index]
@@ -129,8 +148,7 @@ def calibrated(found: pd.DataFrame) -> pd.DataFrame:
         domain_N=table.domain.to_numpy(dtype=str),
         document_N=table.document.to_numpy(dtype=str),
     )
-    spent = found[found.scorer.isin(CALIBRATED)].groupby("file").seconds.sum()
-    return table.assign(scorer="calibrated", ds=estimates(sample), seconds=spent).reset_index()
+    return sample, table
 
 
 def work_out(
