@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.evidence.agreement import Vector, interval, resampled, row
 from benchmarks.evidence.gain import Judged, K, read
@@ -39,7 +40,7 @@ def table(first: list[Judged], others: dict[str, list[Judged]]) -> Iterator[str]
             interval(of_windows(ours, theirs)),
             f"{np.mean(blocks):.2f}" if blocks else "",
             *(f"{np.mean([w.gain.mean() for w in side]):.5f}" for side in (theirs, ours)),
-            *(f"{np.nanmedian([w.seconds for w in side]):.0f}" for side in (theirs, ours)),
+            *(f"{pd.Series([w.seconds for w in side]).median():.0f}" for side in (theirs, ours)),
         )
 
 

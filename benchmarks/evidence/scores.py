@@ -178,7 +178,7 @@ def work_out(
 
 def read_scores(folder: Path) -> list[dict[str, object]]:
     path = folder / FILE
-    return [json.loads(line) for line in path.open()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _work_out_one(wanted: tuple[ScorerSpec, Judged], end: float) -> dict[str, object] | None:
