@@ -21,6 +21,7 @@ from torch import Tensor
 from longattn.udfs.attention.blocked import TILE_KEYS, TILE_ROWS, has_bfloat16_products
 from longattn.udfs.attention.dependency import dependency
 from longattn.udfs.attention.dispatch import far_statistics
+from longattn.udfs.attention.output import causal_output
 from longattn.udfs.attention.sampled import far_statistics_sampled
 from longattn.udfs.scorers.base import ScorerSpec, default_k
 
@@ -110,6 +111,36 @@ def in_halves(shape: str, length: int, threads: int, runs: int) -> None:
     )
 
 
+def outputs(shape: str, length: int, threads: int, runs: int) -> None:
+    """A body's attention in bfloat16, as models that are read whole run it, against PyTorch's."""
+    torch.set_num_threads(threads)
+    q_BHLD, k_BGLD = (part.bfloat16() for part in inputs(shape, length))
+    v_BGLD = k_BGLD.roll(1, dims=2)
+    ours, theirs = seconds(
+        [
+            lambda: causal_output(q_BHLD, k_BGLD, v_BGLD),
+            lambda: stock_output(q_BHLD, k_BGLD, v_BGLD),
+        ],
+        runs,
+    )
+    part = [values[..., : min(length, 2048), :] for values in (q_BHLD, k_BGLD, v_BGLD)]
+    exact = stock_output(*(values.double() for values in part))
+    errors = [
+        float(torch.linalg.norm(way(*part).double() - exact) / torch.linalg.norm(exact))
+        for way in (causal_output, stock_output)
+    ]
+    print(
+        f"| {shape} | {length:,} | {threads} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.2f}x"
+        f" | {errors[0]:.4f} | {errors[1]:.4f} |",
+        flush=True,
+    )
+
+
+def stock_output(q_BHLD: Tensor, k_BGLD: Tensor, v_BGLD: Tensor) -> Tensor:
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return attend(q_BHLD, k_BGLD, v_BGLD, is_causal=True, enable_gqa=True).transpose(1, 2)
+
+
 def bounds(q_BHLD: Tensor, length: int) -> list[float]:
     """Seconds of the causal half's matrix products alone, and of one exp2 a score alone."""
     heads, dim = q_BHLD.shape[1], q_BHLD.shape[3]
@@ -170,6 +201,10 @@ def main() -> None:
     if has_bfloat16_products():
         print()
         _table("float32, s | bfloat16, s | ratio | S1 off by | S2 off by", in_halves, arguments)
+        print()
+        _table(
+            "PyTorch's, s | ours, s | ratio | ours off by | PyTorch's off by", outputs, arguments
+        )
     print("\n| L | all rows, CPU s | 1/8 of the rows, CPU s | MiB above the inputs |")
     print("|--:|--:|--:|--:|", flush=True)
     for length in [arguments.length] if arguments.length else (4096, 8192, 16_384, 32_768):

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,8 +28,22 @@ def interruptible() -> Iterator[None]:
     Signals reach the main thread alone; in another, nothing changes.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
-    with _no_trace_of_a_lost_peer(), _sigterm_as_interrupt():
+    with _no_log_of_a_lost_call(), _no_trace_of_a_lost_peer(), _sigterm_as_interrupt():
         yield
+
+
+@contextmanager
+def _no_log_of_a_lost_call() -> Iterator[None]:
+    """Keep out what py4j logs through the root logger: a call whose Java was gone."""
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return Path(record.pathname).parent.name != "py4j"
+
+    logging.root.addFilter(of_others)
+    try:
+        yield
+    finally:
+        logging.root.removeFilter(of_others)
 
 
 @contextmanager

@@ -1,11 +1,16 @@
 """One line for a failure: the reason at the bottom of Java's chain, the file, and what to do."""
 
 import json
+import logging
 import socket
 import socketserver
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from py4j import protocol as proto
+from py4j.java_gateway import GatewayClient
+from py4j.protocol import Py4JNetworkError
 
 from longattn.etl.process.interrupts import TERMINATED, Terminated, interruptible
 from longattn.etl.reasons import one_line
@@ -145,6 +150,27 @@ def test_json_that_is_broken_is_called_so() -> None:
     with pytest.raises(json.JSONDecodeError) as caught:
         json.loads('{"a": ')
     assert one_line(caught.value).startswith("not JSON: Expecting value")
+
+
+def test_a_call_that_java_did_not_outlive_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """py4j logs such calls through the root logger; what others log there is kept."""
+
+    class Broken:
+        def send_command(self, command: str) -> str:
+            raise Py4JNetworkError("", ConnectionResetError(), proto.ERROR_ON_RECEIVE)
+
+        def close(self, reset: bool) -> None:
+            pass
+
+    client = GatewayClient()
+    client._get_connection = Broken
+    for quiet in (True, False):
+        with interruptible() if quiet else nullcontext():
+            assert proto.is_error(client.send_command("c", retry=False))[0]
+        assert ("Exception while sending command." in caplog.text) != quiet
+    with interruptible():
+        logging.error("of ours")
+    assert "of ours" in caplog.text
 
 
 def test_a_peer_that_has_died_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
