@@ -19,6 +19,7 @@ from longattn.etl.run.context import Context, Outcome
 from longattn.etl.stages.duplicates import dedup as stage
 from longattn.etl.stages.duplicates import lsh
 from longattn.etl.stages.duplicates.components import components
+from longattn.etl.stages.ids import with_ids
 from longattn.etl.stages.lineage import cut_lineage
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
@@ -130,7 +131,7 @@ def _hash_new(context: Context, recipe: Recipe) -> tuple[dict[str, float], Agree
     new = Ids.of(documents.join(signatures.select("doc_id"), "doc_id", "left_anti"))
     started, added = time.monotonic(), 0
     if new.rows:
-        wanted = documents if signatures.isEmpty() else lsh.only(documents, new.frame)
+        wanted = documents if signatures.isEmpty() else with_ids(documents, new.frame)
         rows = stage.fingerprints(wanted, recipe.minhash).select(*SIGNATURES.columns)
         txn = new.txn("signatures", recipe.minhash.recipe)
         commit = context.tables.append("signatures", rows, txn)

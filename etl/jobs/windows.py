@@ -36,8 +36,7 @@ Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 def run(context: Context) -> Outcome:
     """Window and pack what has no length yet, and decontaminate; rows are documents."""
     config, started = context.config, time.monotonic()
-    duplicates = F.broadcast(context.tables.read("duplicates"))  # a shuffle would carry the text
-    documents = kept_documents(context.tables.read("documents"), duplicates)
+    documents = kept_documents(context.tables.read("documents"), context.tables.read("duplicates"))
     packed = F.col("domain").isin(*config.pack.domains)
     with context.progress.task("windows", unit="documents"):
         parts = [_measure(context, documents.where(~packed), window_spec(config), _cut)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.stages.ids import without_ids
 from longattn.etl.tables.schema import LENGTHS, WINDOWS
 from longattn.udfs.text.tokens import tokenizer_name
 from longattn.udfs.windows.cut import WindowSpec, cut_batches
@@ -20,9 +21,8 @@ CUT_DDL = """doc_id string, domain string, window_id string, window_index int,
 
 
 def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) -> DataFrame:
-    """Documents this windowing has not measured; the ids are broadcast, so no text is shuffled."""
-    measured = lengths.where(F.col("windowing") == windowing).select("doc_id")
-    return documents.join(F.broadcast(measured), "doc_id", "left_anti")
+    """Documents this windowing has not measured."""
+    return without_ids(documents, lengths.where(F.col("windowing") == windowing))
 
 
 def count_and_digest(documents: DataFrame) -> tuple[int, int, str]:

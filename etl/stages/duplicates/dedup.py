@@ -1,7 +1,8 @@
 """Exact and near duplicates: fingerprints of documents, and who of a cluster is kept.
 
 The unit of comparison is a text: all documents of one scope whose normalised texts are equal.
-A text is compared once, however many documents carry it, and text itself is never shuffled.
+A text is compared once, however many documents carry it, and text is shuffled only where ids are
+too many to broadcast.
 """
 
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.stages.ids import without_ids
 from longattn.etl.tables.schema import PAIRS
 from longattn.udfs.text.minhash import MinHash, fingerprint_batches
 
@@ -21,7 +23,7 @@ EXACT, NEAR, SELF = "exact", "near", "self"
 
 def kept_documents(documents: DataFrame, duplicates: DataFrame) -> DataFrame:
     """The documents that dedup did not remove."""
-    return documents.join(duplicates.select("doc_id"), "doc_id", "left_anti")
+    return without_ids(documents, duplicates)
 
 
 def fingerprints(documents: DataFrame, minhash: MinHash) -> DataFrame:

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType
 
+from longattn.etl.stages.ids import with_ids
 from longattn.etl.stages.lineage import cut_lineage
 from longattn.udfs.text.minhash import estimate, measure_pairs, sketch_batches
 
@@ -49,18 +50,13 @@ def verified(pairs: DataFrame, documents: DataFrame, ngram: int, at_least: float
     to each pair of blocks that compares it, not once for each pair: pages made from one template
     are alike by the thousand.
     """
-    wanted = _ends(pairs).select("doc_id").distinct()
-    texts = only(documents, wanted).select("doc_id", "text")
+    wanted = cut_lineage(_ends(pairs).select("doc_id").distinct())
+    texts = with_ids(documents, wanted).select("doc_id", "text")
     sketch = partial(sketch_batches, ngram=ngram)
     # Read several times below: without the cut every text would be worked through as often.
     sketches = cut_lineage(texts.mapInArrow(sketch, "doc_id string, sketch binary"))
     placed = cut_lineage(_placed(pairs, _blocks(pairs, sketches)))
     return _measured(placed, sketches).where(F.col("similarity") >= at_least)
-
-
-def only(documents: DataFrame, ids: DataFrame) -> DataFrame:
-    """The documents with these ids, which are broadcast so that no text is shuffled."""
-    return documents.join(F.broadcast(ids.select("doc_id")), "doc_id", "left_semi")
 
 
 def _shared_bands(rows: DataFrame) -> DataFrame:
