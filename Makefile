@@ -3,9 +3,10 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 CONFIG ?= conf/demo.yaml
+GAIN := data/evidence/gain
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock docs jars demo demo-data evidence test test-airflow test-faults quick families lint format dist clean
+.PHONY: help setup lock docs jars demo demo-data evidence evidence-gain test test-airflow test-faults quick families lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,9 +31,14 @@ evidence: setup ## does a score find coherent text? the tables of docs/evidence.
 	@$(PYTHON) -m benchmarks.evidence
 	@$(PYTHON) -m benchmarks.evidence.agreement --minutes 5
 
-evidence-gain: setup ## do scores without a model agree with a model's far gain? hours; goes on where it was
-	@$(PYTHON) bin/fetch_demo.py --unseen
-	@$(PYTHON) -m benchmarks.evidence.agreement
+evidence-gain: setup ## do scores agree with what models gain from far context? a night; goes on where it was
+	@$(PYTHON) bin/fetch_demo.py --unseen --gemma
+	@$(PYTHON) -m benchmarks.evidence.agreement --whole-minutes 240
+	@$(PYTHON) -m benchmarks.evidence.agreement --windows 2 --dtype float32 --out $(GAIN)-float32
+	@$(PYTHON) -m benchmarks.evidence.agreement --windows 2 --stride 256 --out $(GAIN)-d256
+	@$(PYTHON) -m benchmarks.evidence.agreement --windows 4 --judge gemma-3-270m --like $(GAIN) --out $(GAIN)-gemma
+	@$(PYTHON) -m benchmarks.evidence.judges $(GAIN) $(GAIN)-float32 $(GAIN)-d256 $(GAIN)-gemma
+	@$(PYTHON) -m benchmarks.evidence.figure docs/img/agreement.png
 
 test: demo-data lint ## all tests, those of test-airflow too
 	@VENV=$(VENV) bin/lock.sh --check

@@ -15,7 +15,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.evidence.corpus import Tokens
-from benchmarks.evidence.gain import DATA, JUDGES, OUT, Judge, Judged, K, judge, queue, read, retold
+from benchmarks.evidence.gain import (
+    DATA,
+    JUDGES,
+    OUT,
+    Judge,
+    Judged,
+    K,
+    judge,
+    of_each_domain,
+    queue,
+    read,
+    retold,
+)
 from benchmarks.evidence.intervals import spearman
 from benchmarks.evidence.scores import (
     FEWEST,
@@ -26,6 +38,7 @@ from benchmarks.evidence.scores import (
     scored,
     work_out,
 )
+from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
 
 BLOCK = 256  # tokens
@@ -45,10 +58,12 @@ def main() -> None:
     if options.minutes > 0:
         if options.like:
             told = JUDGES["SmolLM2-135M"].tokenizer
-            windows = retold(read(options.like), told, judged_by.tokenizer)
+            chosen = of_each_domain(read(options.like), options.windows)
+            windows = retold(chosen, told, judged_by.tokenizer)
         else:
             windows = queue(DATA, judged_by.tokenizer, options.length, options.windows)
-        spec = judged_by.spec(k=options.k, stride=options.stride, dtype=options.dtype)
+        dtype = dtype_of(options.dtype, "cpu")
+        spec = judged_by.spec(k=options.k, stride=options.stride, dtype=dtype)
         judge(windows, spec, options.out, options.minutes, options.processes)
     judged = read(options.out)
     if options.whole_minutes > 0:
@@ -70,7 +85,7 @@ def arguments() -> argparse.Namespace:
     add("--whole-minutes", type=float, default=0, help="for scorers that read a whole model")
     add("--processes", type=int, default=2, help="of one thread each")
     add("--out", type=Path, default=OUT / "gain", help="folder of the losses")
-    add("--dtype", default="float32", help="of the judge: float32 or bfloat16")
+    add("--dtype", default="auto", help="of the judge: float32, bfloat16, or what is faster")
     return parser.parse_args()
 
 

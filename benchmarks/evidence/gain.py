@@ -118,8 +118,16 @@ def queue(data: Path, tokenizer: Tokenizer, length: int, count: int) -> list[tup
     return list(in_turns([*often, *pairs]))
 
 
+def of_each_domain(judged: Iterable[Judged], count: int) -> list[Judged]:
+    """The first so many windows of each domain."""
+    lanes: dict[str, list[Judged]] = {}
+    for window in judged:
+        lanes.setdefault(window.place.domain, []).append(window)
+    return [window for lane in lanes.values() for window in lane[:count]]
+
+
 def retold(
-    judged: Iterable["Judged"], told: Tokenizer, teller: Tokenizer
+    judged: Iterable[Judged], told: Tokenizer, teller: Tokenizer
 ) -> list[tuple[Place, Tokens]]:
     """The texts of windows, told in another tokenizer's tokens."""
     texts = [(window.place, told.decode(window.token_ids.tolist())) for window in judged]

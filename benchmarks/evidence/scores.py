@@ -14,7 +14,7 @@ from benchmarks.evidence.gain import Judge, Judged, K, Place
 from benchmarks.evidence.intervals import standardised
 from benchmarks.evidence.scoring import one_thread
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
-from longattn.udfs.scorers.kinds.calibrated import Cost, Sample, costs, estimates
+from longattn.udfs.scorers.kinds.calibrated import FOLDS, Cost, Sample, costs, estimates
 from longattn.udfs.scorers.kinds.fargain import measures
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
@@ -119,8 +119,10 @@ def lds_of(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibrated(found: pd.DataFrame) -> pd.DataFrame:
-    """What a calibration on the other documents says of each window."""
+    """What a calibration on the other documents says of each window; nothing of a few documents."""
     sample, table = calibration_sample(found)
+    if len(np.unique(sample.document_N)) < 2 * FOLDS:
+        return found.iloc[:0]
     spent = found[found.scorer.isin(CALIBRATED)].groupby("file").seconds.sum()
     return table.assign(scorer="calibrated", ds=estimates(sample), seconds=spent).reset_index()
 
