@@ -119,11 +119,11 @@ def queue(data: Path, tokenizer: Tokenizer, length: int, count: int) -> list[tup
 
 
 def of_each_domain(judged: Iterable[Judged], count: int) -> list[Judged]:
-    """The first so many windows of each domain."""
+    """The first so many windows of each domain; domains take turns."""
     lanes: dict[str, list[Judged]] = {}
     for window in judged:
         lanes.setdefault(window.place.domain, []).append(window)
-    return [window for lane in lanes.values() for window in lane[:count]]
+    return list(in_turns(lane[:count] for lane in lanes.values()))
 
 
 def retold(

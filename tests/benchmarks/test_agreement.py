@@ -10,12 +10,27 @@ from hypothesis import strategies as st
 
 from benchmarks.evidence import agreement
 from benchmarks.evidence.agreement import far_hits, resampled
-from benchmarks.evidence.gain import Judged, Place, drawn, in_turns, read
+from benchmarks.evidence.gain import Judged, Place, drawn, in_turns, of_each_domain, read
 from benchmarks.evidence.gain import _write as write
 
 
 def test_lanes_take_turns() -> None:
     assert list(in_turns([[1, 2, 3], [], [4], [5, 6]])) == [1, 4, 5, 2, 6, 3]
+
+
+def test_the_first_windows_of_each_domain_take_turns() -> None:
+    losses = np.zeros(1, np.float32)
+    judged = [
+        Judged(
+            place=Place(domain=domain, document="", start=start),
+            token_ids=np.zeros(1, int),
+            long=losses,
+            short=losses,
+        )
+        for domain, start in (("a", 0), ("a", 1), ("a", 2), ("b", 0))
+    ]
+    found = [(w.place.domain, w.place.start) for w in of_each_domain(judged, 2)]
+    assert found == [("a", 0), ("b", 0), ("a", 1)]
 
 
 def test_windows_do_not_overlap_and_documents_take_turns() -> None:
