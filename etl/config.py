@@ -87,6 +87,9 @@ class TablesConfig(Section):
     wait: Annotated[float, Field(ge=0)] = 600
     # seconds without a sign of life after which a run on another machine counts as dead
     lease: Annotated[float, Field(ge=1)] = 60
+    # a folder or URI that the driver can write to, where a catalog's schema keeps its lease; Unity
+    # Catalog names none of its own
+    lease_folder: Place | None = None
 
 
 class SourceConfig(Section):

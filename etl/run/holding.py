@@ -64,10 +64,19 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
 
 
 def register_of(context: Context) -> DeltaRegister | None:
-    """The register of a root, which lies in its folder; None for a schema without one of ours."""
-    root = context.config.tables.root
-    folder = schema_folder(context.spark, root) if is_catalog_name(root) else root
+    """The register of a root, which lies in its folder; None for a schema that has none."""
+    folder = _folder_of(context)
     return DeltaRegister(register_location(folder)) if folder else None
+
+
+def _folder_of(context: Context) -> str | None:
+    """The root, where it is a folder; of a schema what the config names, or the catalog."""
+    tables = context.config.tables
+    if not is_catalog_name(tables.root):
+        return tables.root
+    if tables.lease_folder:
+        return f"{tables.lease_folder.rstrip('/')}/{tables.root}"  # many schemas may share it
+    return schema_folder(context.spark, tables.root)
 
 
 def last_holder(context: Context) -> Holder | None:

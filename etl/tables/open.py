@@ -42,7 +42,12 @@ def open_tables(spark: SparkSession, config: TablesConfig) -> dict[str, Table]:
 
 
 def refuse_root(config: TablesConfig, connector: Connector) -> None:
-    """Raise ConfigError for a root that the connector cannot open."""
+    """Raise ConfigError for a root that cannot be opened, or a folder with a lease elsewhere."""
+    if config.lease_folder and not is_catalog_name(config.root):
+        raise ConfigError(
+            f"tables.lease_folder: {config.root} is a folder and keeps its lease in itself; "
+            "lease_folder is for a root that is catalog.schema"
+        )
     if connector.name == "delta-rs" and is_catalog_name(config.root):
         raise ConfigError(
             f"tables.root: {config.root} is a catalog name, which only the native connector can "

@@ -35,6 +35,9 @@ def main(folder: Path) -> None:
         found[name] = command(words[0], path, *words[1:])
     found["again"] = command("run", path, "--to", "score")
     found["held"] = while_held(folder / "warehouse" / "longattn.db", path)
+    elsewhere = folder / "leases"
+    named = ("--set", f"tables.lease_folder={elsewhere}")
+    found["held by a folder named"] = while_held(elsewhere / SCHEMA, path, *named)
     tables = spark.sql(f"SHOW TABLES IN {SCHEMA}").collect()
     kept = sorted(row.tableName for row in tables if not row.isTemporary)
     print(json.dumps(found | {"tables": kept}))
@@ -64,12 +67,13 @@ def command(name: str, config: Path, *words: str) -> dict[str, Any]:
     return {"code": code, "out": out}
 
 
-def while_held(schema: Path, config: Path) -> dict[str, Any]:
-    """What the next run says while a process of another machine holds the schema."""
+def while_held(folder: Path, config: Path, *words: str) -> dict[str, Any]:
+    """What the next run says while a process of another machine holds the schema by that folder."""
     holder = Holder(token="t", job="windows", run_id="r", machine="elsewhere", pid=7)
-    lease = Lease(DeltaRegister(str(schema / "_lease")), holder, 60, steady_clock)
+    lease = Lease(DeltaRegister(str(folder / "_lease")), holder, 60, steady_clock)
     assert lease.take() is None
-    return command("ingest", config, "--set", "tables.wait=0") | {"known": lease.known}
+    said = command("ingest", config, "--set", "tables.wait=0", *words)
+    return said | {"known": lease.known}
 
 
 if __name__ == "__main__":

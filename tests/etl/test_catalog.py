@@ -52,3 +52,10 @@ def test_a_catalog_is_held_by_one_run_at_a_time(found: Any) -> None:
     assert found["held"]["code"] == 1
     assert "held by windows (process 7 on elsewhere" in found["held"]["out"]
     assert set(found["held"]["known"]) == set(TABLES.split())
+
+
+def test_a_schema_keeps_its_lease_where_the_config_says(found: Any) -> None:
+    """For catalogs that name no folder, as Unity Catalog does not."""
+    said = found["held by a folder named"]
+    assert said["code"] == 1 and "held by windows (process 7 on elsewhere" in said["out"]
+    assert said["known"] == {}  # another register than that of the schema's own folder

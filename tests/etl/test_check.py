@@ -147,6 +147,7 @@ BROKEN = {
     "export": (["export.jsonl.path=/proc/export"], ["export.jsonl.path"]),
     "report": (["report.path=/proc/report.html"], ["report.path"]),
     "catalog": (["tables.root=lake.scores"], ["tables.root: lake.scores is a catalog name"]),
+    "lease": (["tables.lease_folder=leases"], ["keeps its lease in itself; lease_folder is for"]),
     "connector": (["tables.connector=native"], ["tables.connector: native"]),
 }
 
