@@ -5,6 +5,7 @@ within domains, with its interval over documents, against the seconds of a windo
 """
 
 import argparse
+from math import log10
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from benchmarks.evidence.scores import FROM_TRUTH, JUDGE, scored
 COLOURS = {"tokens": "#1f6f8b", "attention": "#c9893b", "judge": "#8a8a8a"}
 TITLE = "What agrees with a model's gain from far context, and what it costs"
 FASTEST = 1e-3  # seconds: what takes less is drawn here
+LABEL_HEIGHT, LABEL_WIDTH = 0.06, 0.8  # of a label, in correlation and in powers of ten
 
 
 def main() -> None:
@@ -37,17 +39,20 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
     axes.axhline(0, color="#b0b0b0", linewidth=1)
-    for one in found.to_dict("records"):
-        x, y = max(one["seconds"], FASTEST), one["draws"][0]
+    cost = judge.seconds.median()
+    labels: list[tuple[float, float]] = []
+    rising = found.assign(height=[draws[0] for draws in found.draws]).sort_values("height")
+    for one in rising.to_dict("records"):
+        x, y = max(one["seconds"], FASTEST), one["height"]
         colour = COLOURS[_kind(one["scorer"])]
         low, high = bounds(one["draws"])
         axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.45)
         axes.scatter(x, y, s=56, color=colour, zorder=2)
-        axes.annotate(one["scorer"], (x, y), (7, 3), textcoords="offset points", color=colour)
-    cost = judge.seconds.median()
+        labels.append((x, _free(x, y, labels)))
+        axes.annotate(one["scorer"], labels[-1], (7, -4), textcoords="offset points", color=colour)
     axes.scatter(cost, 1, s=56, color="black", zorder=2)
     axes.annotate(f"{JUDGE}: the judge", (cost, 1), (-7, 6), textcoords="offset points", ha="right")
-    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 3), ylim=(-0.6, 1.12))
+    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 5), ylim=(-0.6, 1.12))
     axes.set_xlabel("seconds of one core for a window of 8,192 tokens")
     axes.set_ylabel("rank correlation within a domain, mean of domains")
     axes.set_title(f"{TITLE}\n{_counts(found)}", loc="left", fontsize=11)
@@ -56,6 +61,14 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=110)
     plt.close(figure)
+
+
+def _free(x: float, y: float, labels: list[tuple[float, float]]) -> float:
+    """The height from y on at which a label stands on none of those there are."""
+    beside = [high for other, high in labels if abs(log10(x / other)) < LABEL_WIDTH]
+    while any(abs(y - high) < LABEL_HEIGHT for high in beside):
+        y += LABEL_HEIGHT / 4
+    return y
 
 
 def _kind(scorer: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Iterable
 from functools import cache, partial
@@ -169,6 +170,7 @@ def work_out(
         if (scorer_version(spec), window.place.file) not in known
     ]
     one = partial(_work_out_one, end=time.time() + 60 * minutes)
+    os.environ["OMP_NUM_THREADS"] = "1"  # numpy's threads would spin, and count as time spent
     with (
         (folder / FILE).open("a") as file,
         multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool,
