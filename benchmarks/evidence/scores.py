@@ -4,14 +4,13 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.evidence.gain import Judge, Judged, K, Place
+from benchmarks.evidence.gain import Judge, Judged, K, Place, of_each_domain
 from benchmarks.evidence.intervals import standardised
 from benchmarks.evidence.scoring import one_thread
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
@@ -155,7 +154,7 @@ def calibration_sample(found: pd.DataFrame) -> tuple[Sample, pd.DataFrame]:
 
 
 def work_out(
-    judged: Iterable[Judged],
+    judged: list[Judged],
     specs: dict[str, ScorerSpec],
     folder: Path,
     minutes: float = np.inf,
@@ -163,10 +162,11 @@ def work_out(
 ) -> None:
     """Add the scores that are missing to the folder's file, starting none after so many minutes."""
     known = {(row["version"], row["file"]) for row in read_scores(folder)}
+    in_turn = of_each_domain(judged, len(judged))  # so that a run cut short has some of each
     wanted = [
         (spec, window)
+        for window in in_turn
         for spec in specs.values()
-        for window in judged
         if (scorer_version(spec), window.place.file) not in known
     ]
     one = partial(_work_out_one, end=time.time() + 60 * minutes)
