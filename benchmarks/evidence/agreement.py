@@ -203,7 +203,7 @@ def blocks_of(window: Judged) -> list[dict[str, object]]:
     """Means over the blocks of a window's tokens that have far context, by each of TERMS."""
     place = window.place
     values = {name: of(window.token_ids) for name, of in TERMS.items()} | {"truth": window.gain}
-    found = {name: terms_L[2 * K :].reshape(-1, K).mean(1) for name, terms_L in values.items()}
+    found = {name: block_means(terms_L) for name, terms_L in values.items()}
     where = {
         "kind": kind_of(place),
         "document": Path(place.document).name,
@@ -212,6 +212,12 @@ def blocks_of(window: Judged) -> list[dict[str, object]]:
     return [
         {**where, **dict(zip(found, row, strict=True))} for row in zip(*found.values(), strict=True)
     ]
+
+
+def block_means(terms_L: Vector) -> Vector:
+    """Means over whole blocks of K tokens, of those that have far context."""
+    found: Vector = terms_L[2 * K : len(terms_L) // K * K].reshape(-1, K).mean(1)
+    return found
 
 
 def within_table(judged: list[Judged]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.evidence.agreement import Vector, interval, resampled, row
-from benchmarks.evidence.gain import Judged, K, read
+from benchmarks.evidence.agreement import Vector, block_means, interval, resampled, row
+from benchmarks.evidence.gain import Judged, read
 from benchmarks.evidence.intervals import spearman
 from benchmarks.evidence.scores import FEWEST, described
 
@@ -63,9 +63,7 @@ def both_blocks(pair: tuple[Judged, Judged]) -> tuple[Vector, Vector] | None:
     """Means of both judges' terms over blocks of K tokens; None where their tokens differ."""
     if not np.array_equal(pair[0].token_ids, pair[1].token_ids):
         return None
-    one, other = (
-        w.gain[2 * K : len(w.gain) // K * K].reshape(-1, K).mean(1).astype(float) for w in pair
-    )
+    one, other = (block_means(window.gain.astype(float)) for window in pair)
     return one, other
 
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from benchmarks.evidence import judges
+from benchmarks.evidence import agreement
 from benchmarks.evidence import scores as module
 from benchmarks.evidence.agreement import cascade_table, frontier
 from benchmarks.evidence.figure import draw
@@ -111,7 +111,8 @@ def test_a_calibration_of_what_the_truth_follows_finds_it_on_documents_left_out(
 
 
 def test_judges_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judges, "K", 8)
+    monkeypatch.setattr(agreement, "K", 8)
+    assert agreement.block_means(np.arange(38.0)).tolist() == [19.5, 27.5]  # none of what is over
     first = [made(i, "code", gain=i) for i in range(8)]
     second = [made(i, "code", gain=9 - i) for i in range(7)]
     pairs = in_common(first, second)
