@@ -202,7 +202,8 @@ def block_table(judged: list[Judged], chosen: bool) -> Iterator[str]:
 def blocks_of(window: Judged) -> list[dict[str, object]]:
     """Means over the blocks of a window's tokens that have far context, by each of TERMS."""
     place = window.place
-    values = {name: of(window.token_ids) for name, of in TERMS.items()} | {"truth": window.gain}
+    values = {name: of(window.token_ids) for name, of in TERMS.items()}
+    values["truth"] = window.gain.astype(float)
     found = {name: block_means(terms_L) for name, terms_L in values.items()}
     where = {
         "kind": kind_of(place),
