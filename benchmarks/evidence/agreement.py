@@ -1,8 +1,8 @@
 """How far do cheap scores agree with what a model gains from far context?
 
 `make evidence-gain`, or python -m benchmarks.evidence.agreement. Judges windows of many domains
-with SmolLM2-135M (gain.py), which takes half a minute each on one core and goes on where it was
-stopped; then prints, for every domain, each scorer's rank correlation with LongFilter's score.
+with SmolLM2-135M (gain.py), which takes most of a minute each on one core and goes on where it
+was stopped; then prints, for every domain, each scorer's rank correlation with LongFilter's score.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from benchmarks.evidence.gain import (
     retold,
 )
 from benchmarks.evidence.intervals import spearman
+from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import (
     FEWEST,
     JUDGE,
@@ -107,14 +108,14 @@ def tables(judged: list[Judged], judged_by: Judge, folder: Path) -> Iterator[str
     yield from within_table(judged)
 
 
-def frontier(scores: pd.DataFrame, by: str = "domain") -> pd.DataFrame:
+def frontier(scores: pd.DataFrame) -> pd.DataFrame:
     """A row for each scorer: seconds a window, windows, draws of its mean agreement over domains.
 
     Domains of which a scorer has too few windows do not count.
     """
     rows = []
     for scorer, mine in scores[scores.scorer != JUDGE].groupby("scorer", sort=False):
-        groups = [some for _, some in mine.groupby(by) if len(some) >= FEWEST]
+        groups = [some for _, some in mine.groupby("domain") if len(some) >= FEWEST]
         if groups:
             draws = np.mean([resampled(some) for some in groups], axis=0)
             windows = sum(map(len, groups))
@@ -124,8 +125,9 @@ def frontier(scores: pd.DataFrame, by: str = "domain") -> pd.DataFrame:
 
 
 def frontier_table(scores: pd.DataFrame) -> Iterator[str]:
-    yield row("scorer", "CPU seconds a window", "domains", "windows", "Spearman within domains")
-    yield row(*["---"] * 5)
+    yield from head(
+        "scorer", "CPU seconds a window", "domains", "windows", "Spearman within domains"
+    )
     for one in frontier(scores).sort_values("seconds").to_dict("records"):
         counts = (f"{one['seconds']:.3g}", str(one["domains"]), str(one["windows"]))
         yield row(one["scorer"], *counts, interval(one["draws"]))
@@ -135,8 +137,7 @@ def frontier_table(scores: pd.DataFrame) -> Iterator[str]:
 
 def cascade_table(scores: pd.DataFrame) -> Iterator[str]:
     """Simulated on the judged windows, by estimates that left out the window's document."""
-    yield row("width", "scored exactly", "of the exact selection")
-    yield row(*["---"] * 3)
+    yield from head("width", "scored exactly", "of the exact selection")
     for cost in cascades(scores, KEPT):
         yield row(f"{cost.width:g}", f"{cost.exact:.0%}", f"{cost.common:.0%}")
 
@@ -147,8 +148,7 @@ def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:
     enough = counted[counted["size"] >= FEWEST]
     complete = scores.groupby("scorer", sort=False).file.nunique() == counted["size"].sum()
     names = [str(name) for name, whole in complete.items() if whole and name != JUDGE]
-    yield row(by, "windows", "documents", *names)
-    yield row(*["---"] * (3 + len(names)))
+    yield from head(by, "windows", "documents", *names)
     found: list[list[Vector]] = []
     for name in enough.index:
         rows = scores[scores[by] == name]
@@ -189,8 +189,7 @@ def block_table(judged: list[Judged], chosen: bool) -> Iterator[str]:
 
     With `chosen` False, of documents that nothing was chosen on.
     """
-    yield row("blocks of 1,024 tokens of", "windows", "documents", *TERMS)
-    yield row(*["---"] * (3 + len(TERMS)))
+    yield from head("blocks of 1,024 tokens of", "windows", "documents", *TERMS)
     blocks = pd.DataFrame([r for window in judged for r in blocks_of(window)])
     blocks = blocks if chosen else blocks[~blocks.document.isin(CHOSEN)]
     for kind, rows in blocks.groupby("kind"):
@@ -223,8 +222,7 @@ def block_means(terms_L: Vector) -> Vector:
 
 def within_table(judged: list[Judged]) -> Iterator[str]:
     """Does a score find the places in one window that gain? Mean over windows, and over domains."""
-    yield row("within a window, blocks of 256 tokens", "windows", *TERMS)
-    yield row(*["---"] * (2 + len(TERMS)))
+    yield from head("within a window, blocks of 256 tokens", "windows", *TERMS)
     rows = [(w.place.domain, *(within(w, of) for of in TERMS.values())) for w in judged]
     table = pd.DataFrame(rows, columns=["domain", *TERMS])
     for domain, some in table.groupby("domain"):
@@ -262,10 +260,6 @@ def far_hits(token_ids: Tokens) -> Vector:
 
 
 TERMS: dict[str, Terms] = {"recall": lambda ids: far_gain(ids, K), "far hits": far_hits}
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ window, so that a run that was stopped goes on where it was. Domains advance tog
 one the documents take turns.
 """
 
-import multiprocessing
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.evidence.corpus import Tokens, demo_documents
-from benchmarks.evidence.scoring import one_thread
+from benchmarks.evidence.scoring import workers
 from benchmarks.evidence.unseen import more_documents, unseen_documents
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
@@ -181,7 +180,7 @@ def judge(
     out.mkdir(parents=True, exist_ok=True)
     wanted = [window for window in windows if not (out / window[0].file).exists()]
     one = partial(_judge_one, judges=judges, out=out, end=time.time() + 60 * minutes)
-    with multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool:
+    with workers(processes) as pool:
         for number, place in enumerate(pool.imap(one, wanted), start=1):
             if place:
                 print(f"\r{number} of {len(wanted)} windows judged", end="", file=sys.stderr)

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.evidence.agreement import Vector, block_means, interval, resampled, row
+from benchmarks.evidence.agreement import Vector, block_means, interval, resampled
 from benchmarks.evidence.gain import Judged, read
 from benchmarks.evidence.intervals import spearman
+from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import FEWEST, described
 
 
@@ -28,8 +29,7 @@ def main() -> None:
 def table(first: list[Judged], others: dict[str, list[Judged]]) -> Iterator[str]:
     """A row for each of the others: windows in common, their scores, their blocks, their cost."""
     names = ("windows", "Spearman of windows, mean of kinds", "Spearman of blocks of 1,024")
-    yield row("judge", *names, "mean score", "of the first", "CPU seconds", "of the first")
-    yield row(*["---"] * 8)
+    yield from head("judge", *names, "mean score", "of the first", "CPU seconds", "of the first")
     for name, judged in others.items():
         pairs = in_common(first, judged)
         ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -51,9 +51,8 @@ def in_common(first: list[Judged], other: list[Judged]) -> list[tuple[Judged, Ju
 
 def of_windows(first: list[Judged], other: list[Judged]) -> Vector:
     """Rank correlation of two judges' scores within kinds of text, and its draws of documents."""
-    rows = described(other).merge(
-        described(first)[["file", "truth"]].set_axis(["file", "ds"], axis=1)
-    )
+    ours = described(first).set_index("file").truth.rename("ds")
+    rows = described(other).join(ours, on="file", how="inner")
     groups = [some for _, some in rows.groupby("kind") if len(some) >= FEWEST]
     found: Vector = np.mean([resampled(some) for some in groups or [rows]], axis=0)
     return found

@@ -1,8 +1,6 @@
 """What scorers say of the windows that a model has judged; each score is worked out once."""
 
 import json
-import multiprocessing
-import os
 import time
 from functools import cache, partial
 from pathlib import Path
@@ -11,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.evidence.gain import Judge, Judged, K, Place, of_each_domain
-from benchmarks.evidence.intervals import standardised
-from benchmarks.evidence.scoring import one_thread
+from benchmarks.evidence.scoring import long_dependency, workers
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
 from longattn.udfs.scorers.kinds.calibrated import FOLDS, Cost, Sample, costs, estimates
 from longattn.udfs.scorers.kinds.fargain import measures
@@ -111,11 +108,10 @@ def of_the_judge(judged: list[Judged]) -> pd.DataFrame:
 
 def lds_of(found: pd.DataFrame) -> pd.DataFrame:
     """LDS of longattn, standardised within the domain; none of a single window."""
-    rows = found[found.scorer == "longattn DS"]
-    rows = rows[rows.groupby("domain").ds.transform("size") > 1]
-    groups = rows.groupby("domain")
-    ds, du = (groups[name].transform(lambda x: standardised(x.to_numpy())) for name in ("ds", "du"))
-    return rows.assign(scorer="longattn LDS", ds=ds + ALPHA * du)
+    rows = found[found.scorer == "longattn DS"].assign(scorer="longattn LDS")
+    groups = [some for _, some in rows.groupby("domain") if len(some) > 1]
+    lds = long_dependency(ALPHA)
+    return pd.concat([rows[:0], *(some.assign(ds=lds(some)) for some in groups)])
 
 
 def calibrated(found: pd.DataFrame) -> pd.DataFrame:
@@ -170,11 +166,7 @@ def work_out(
         if (scorer_version(spec), window.place.file) not in known
     ]
     one = partial(_work_out_one, end=time.time() + 60 * minutes)
-    os.environ["OMP_NUM_THREADS"] = "1"  # numpy's threads would spin, and count as time spent
-    with (
-        (folder / FILE).open("a") as file,
-        multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool,
-    ):
+    with (folder / FILE).open("a") as file, workers(processes) as pool:
         for row in filter(None, pool.imap(one, wanted)):
             file.write(json.dumps(row) + "\n")
             file.flush()

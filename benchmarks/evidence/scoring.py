@@ -1,8 +1,12 @@
 """Scores of every version of every window, as one table; and what is read off a score."""
 
-from collections.abc import Callable, Iterable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.pool import Pool
 
 import numpy as np
 import pandas as pd
@@ -70,6 +74,14 @@ def cheap_runs(model: str, versions: tuple[str, ...]) -> dict[str, Run]:
 
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@contextmanager
+def workers(processes: int) -> Iterator[Pool]:
+    """Processes of one thread each: numpy's own would spin, and count as time spent."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by numpy where it starts, so before they do
+    with multiprocessing.get_context("spawn").Pool(processes, one_thread) as pool:
+        yield pool
 
 
 def score_window(

@@ -60,11 +60,11 @@ class AttentionCall:
             "sliding_window": self.sliding_window,
         }
 
-    def causal_mask(self, start: int, q_BHRD: Tensor) -> Tensor:
-        """Additive mask [1, 1, R, start + R] of query rows from `start` on."""
+    def causal_mask(self, start: int, q_BHRD: Tensor, first: int = 0) -> Tensor:
+        """Additive mask [1, 1, R, N] of query rows from `start` on, for keys from `first` on."""
         stop = start + q_BHRD.shape[2]
         position_R1 = torch.arange(start, stop, device=q_BHRD.device)[:, None]
-        distance_RN = position_R1 - torch.arange(stop, device=q_BHRD.device)
+        distance_RN = position_R1 - torch.arange(first, stop, device=q_BHRD.device)
         hidden_RN = (distance_RN < 0) | (distance_RN >= (self.sliding_window or stop))
         mask_RN = torch.zeros_like(distance_RN, dtype=q_BHRD.dtype)
         return mask_RN.masked_fill(hidden_RN, torch.finfo(q_BHRD.dtype).min)[None, None]
@@ -415,7 +415,7 @@ def _output(module: Any, call: AttentionCall, v_BGLD: Tensor) -> Tensor:
     for rows in spans(0, q_BHLD.shape[2], ROWS):
         first = first_key(rows.start, window)
         q_BHRD, k_BGND = q_BHLD[:, :, rows], k_BGLD[:, :, first : rows.stop]
-        mask_RN = call.causal_mask(rows.start, q_BHRD)[..., first:]
+        mask_RN = call.causal_mask(rows.start, q_BHRD, first)
         blocks.append(call.eager(q_BHRD, k_BGND, mask_RN, first)[0])
     return torch.cat(blocks, dim=1)
 
