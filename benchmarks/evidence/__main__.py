@@ -28,6 +28,7 @@ from benchmarks.evidence.corpus import (
     first_half,
     windows,
 )
+from benchmarks.evidence.filters import BANDS, refused_table
 from benchmarks.evidence.gain import DATA, JUDGES, OUT
 from benchmarks.evidence.intervals import Vector, auc_interval, spearman, top_overlap
 from benchmarks.evidence.markdown import head, row
@@ -36,6 +37,7 @@ from benchmarks.evidence.scoring import (
     CHEAP,
     COUNTED,
     LAYERS,
+    NOISE,
     ORDER,
     PLANTED,
     Pairs,
@@ -101,6 +103,7 @@ def main() -> None:
         planted_table(table),
         uniformity_table(table),
         unseen_table(unseen),
+        refused_table(unseen),
         correlations(table),
         deep_table(deep),
         planted_heads_table(deep),
@@ -137,7 +140,8 @@ def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
         for domain, texts in unseen_documents(DATA / "packages", tokenizer).items()
     }
     every = runs(str(SCORER), options.length)
-    lexical = {name: replace(every[name], versions=("real", *BROKEN)) for name in COHESION}
+    broken = ("real", *BROKEN, *NOISE)
+    lexical = {n: replace(every[n], versions=broken) for n in dict.fromkeys([*COHESION, *BANDS])}
     deep, few, far = halves(demo, options.deep), halves(demo, options.few), halves(unseen, FAR)
     asked = [
         (every, list(chain.from_iterable(demo.values()))),
@@ -249,7 +253,7 @@ def settings_table(table: pd.DataFrame) -> Iterator[str]:
 def broken_table(table: pd.DataFrame) -> Iterator[str]:
     yield "### AUC, real against windows broken otherwise"
     yield from head("against", "scorer", *DOMAINS)
-    for negative in (*BROKEN[1:], "tokens shuffled", "random tokens"):
+    for negative in (*BROKEN[1:], *NOISE):
         yield from measures(table, "real", negative)
 
 

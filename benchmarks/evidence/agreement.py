@@ -28,7 +28,8 @@ from benchmarks.evidence.gain import (
     read,
     retold,
 )
-from benchmarks.evidence.intervals import spearman
+from benchmarks.evidence.intervals import interval, redrawn, spearman
+from benchmarks.evidence.lift import lift_table
 from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import (
     FEWEST,
@@ -44,8 +45,7 @@ from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_sta
 
 BLOCK = 256  # tokens
 SHORTEST, LONGEST = 4, 12  # tokens of a match, for far hits
-ROUNDS = 1000  # of the bootstrap
-KEPT = 0.25  # of a domain, by a cascade
+KEPT = 0.25  # of a domain, by a scorer or a cascade
 # Documents of whose windows one each decided on recall's form and constants; no other did.
 CHOSEN = ("Genesis", "tutorial.tex", "multi.py", "Persuasion")
 
@@ -94,6 +94,8 @@ def tables(judged: list[Judged], judged_by: Judge, folder: Path) -> Iterator[str
     scores = scored(judged, judged_by, folder)
     yield "### Agreement and cost"
     yield from frontier_table(scores)
+    yield f"\n### What the best {KEPT:.0%} of each domain by a scorer gain"
+    yield from lift_table(scores, KEPT)
     yield f"\n### A cascade that keeps {KEPT:.0%} of each domain"
     yield from cascade_table(scores)
     yield "\n### Spearman with LongFilter's score, windows of a domain"
@@ -161,27 +163,15 @@ def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:
 
 def resampled(rows: pd.DataFrame) -> Vector:
     """Rank correlation of score and truth, then that of each draw of documents with replacement."""
-    rng = np.random.default_rng(0)
     ds, truth = rows.ds.to_numpy(), rows.truth.to_numpy()
-    names, document_N = np.unique(rows.document, return_inverse=True)
-    windows = [np.flatnonzero(document_N == i) for i in range(len(names))]
-    found = [spearman(ds, truth)]
-    for _ in range(ROUNDS):
-        drawn = np.concatenate([windows[i] for i in rng.integers(len(names), size=len(names))])
-        several = len(np.unique(truth[drawn])) > 1 and len(np.unique(ds[drawn])) > 1
-        found.append(spearman(ds[drawn], truth[drawn]) if several else np.nan)
-    return np.array(found)
+    drawn = redrawn(rows.document.to_numpy(dtype=str))
+    return np.array([correlation(ds[index], truth[index]) for index in drawn])
 
 
-def interval(draws: Vector) -> str:
-    low, high = bounds(draws)
-    return f"{draws[0]:.2f} ({low:.2f} to {high:.2f})"
-
-
-def bounds(draws: Vector) -> tuple[float, float]:
-    """The 95 % interval of what `resampled` found."""
-    low, high = np.nanquantile(draws[1:], [0.025, 0.975])
-    return float(low), float(high)
+def correlation(ds: Vector, truth: Vector) -> float:
+    """Spearman's; nan where nothing can be ranked."""
+    several = len(np.unique(truth)) > 1 and len(np.unique(ds)) > 1
+    return spearman(ds, truth) if several else np.nan
 
 
 def block_table(judged: list[Judged], chosen: bool) -> Iterator[str]:

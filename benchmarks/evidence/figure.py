@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.evidence.agreement import bounds, frontier
+from benchmarks.evidence.agreement import frontier
 from benchmarks.evidence.gain import JUDGES, OUT, read
+from benchmarks.evidence.intervals import bounds
 from benchmarks.evidence.scores import FROM_TRUTH, JUDGE, scored
 
 COLOURS = {"tokens": "#1f6f8b", "attention": "#c9893b", "judge": "#8a8a8a"}

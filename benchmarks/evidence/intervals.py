@@ -1,15 +1,41 @@
 """How well a score tells two sets of windows apart, with intervals over documents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
+Places = NDArray[np.int64]
 
-ROUNDS = 2000  # of the bootstrap
+ROUNDS = 2000  # of the bootstrap of wins
+REDRAWN = 1000  # rounds of that of any other statistic
 LEVEL = 0.95
+
+
+def redrawn(documents: NDArray[np.str_]) -> Iterator[Places]:
+    """Indices of all windows, then those of each draw of documents with replacement.
+
+    `documents` has the document of each window; one that is drawn brings all its windows.
+    """
+    rng = np.random.default_rng(0)
+    names, document_N = np.unique(documents, return_inverse=True)
+    windows = [np.flatnonzero(document_N == i) for i in range(len(names))]
+    yield np.arange(len(documents))
+    for _ in range(REDRAWN):
+        yield np.concatenate([windows[i] for i in rng.integers(len(names), size=len(names))])
+
+
+def bounds(draws: Vector) -> tuple[float, float]:
+    """The 95% interval of a statistic; `draws` has its value, then those of the draws."""
+    low, high = np.nanquantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def interval(draws: Vector) -> str:
+    low, high = bounds(draws)
+    return f"{draws[0]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def wins(positive: Vector, negative: Vector) -> Matrix:

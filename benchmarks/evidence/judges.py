@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.evidence.agreement import Vector, block_means, interval, resampled
+from benchmarks.evidence.agreement import Vector, block_means, resampled
 from benchmarks.evidence.gain import Judged, read
-from benchmarks.evidence.intervals import spearman
+from benchmarks.evidence.intervals import interval, spearman
 from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import FEWEST, described
 

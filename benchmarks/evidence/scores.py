@@ -24,6 +24,7 @@ KINDS = {"tex": "TeX", "unseen TeX manuals": "TeX"} | dict.fromkeys(
     ["code", "unseen code", "go"], "code"
 )  # the other domains are prose
 
+MEASURES = ("ratio",)  # beside a scorer's ds: of compress
 FROM_TRUTH = {"mean gain": "gain", "key tokens": "key"}  # measures of the judge, beside its ds
 
 CHEAP = {
@@ -58,9 +59,10 @@ def reading_all(judge: Judge) -> dict[str, ScorerSpec]:
 
 
 def scored(judged: list[Judged], judge: Judge, folder: Path) -> pd.DataFrame:
-    """A row for each window and score there is: domain, kind, document, scorer, ds, truth, seconds.
+    """A row for each window and score there is.
 
-    Those of CHEAP and of the judge's layer are worked out here where they are not known yet.
+    Columns: domain, kind, document, file, scorer, ds, truth, seconds, and MEASURES where a scorer
+    has them. Scores of CHEAP and of the judge's layer are worked out here where they are missing.
     """
     work_out(judged, CHEAP | reading(judge), folder)
     known = pd.DataFrame(read_scores(folder))
@@ -69,7 +71,7 @@ def scored(judged: list[Judged], judge: Judge, folder: Path) -> pd.DataFrame:
     known["scorer"] = known.version.map(names)
     found = known.dropna(subset="scorer").merge(described(judged), on="file")
     parts = [found, of_the_judge(judged), lds_of(found), calibrated(found)]
-    columns = ["domain", "kind", "document", "file", "scorer", "ds", "truth", "seconds"]
+    columns = ["domain", "kind", "document", "file", "scorer", "ds", "truth", "seconds", *MEASURES]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -190,6 +192,7 @@ def _work_out_one(wanted: tuple[ScorerSpec, Judged], end: float) -> dict[str, ob
         "ds": score["ds"],
         "du": score["du"],
         "seconds": time.process_time() - started,
+        **score.get("measures", {}),
     }
 
 

@@ -19,7 +19,8 @@ from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer
 
 BROKEN = ("shuffled", "pieces of 512", "pieces of 2048", "repeated")
-ALL = ("real", *BROKEN, "tokens shuffled", "random tokens", "copy", "foreign")
+NOISE = ("tokens shuffled", "random tokens")
+ALL = ("real", *BROKEN, *NOISE, "copy", "foreign")
 ORDER = ("real", "shuffled")  # the two that the settings of longattn are compared on
 PLANTED = ("copy", "foreign")
 LAYERS = tuple(range(12))  # of 30; beyond them SmolLM2 looks little at what is far
@@ -120,7 +121,12 @@ def _statistics(scores: list[Score]) -> dict[str, object]:
         "ds": float(np.mean([score["ds"] for score in scores])),
         "du": float(np.mean([score["du"] for score in scores])),
         "head_ds": np.mean(heads, axis=0),
+        **{name: _mean_of(scores, name) for name in scores[0].get("measures", {})},
     }
+
+
+def _mean_of(scores: list[Score], measure: str) -> float:
+    return float(np.mean([score["measures"][measure] for score in scores]))
 
 
 @dataclass(frozen=True, kw_only=True)

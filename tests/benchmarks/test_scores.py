@@ -14,8 +14,11 @@ from benchmarks.evidence import agreement
 from benchmarks.evidence import scores as module
 from benchmarks.evidence.agreement import cascade_table, frontier
 from benchmarks.evidence.figure import draw
+from benchmarks.evidence.filters import refused, refused_table
 from benchmarks.evidence.gain import JUDGES, Judged, Place, retold
+from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.judges import in_common, of_windows, table
+from benchmarks.evidence.lift import IN_ONE_CONFIG, in_one_config, lift, lift_table, lifts
 from benchmarks.evidence.scores import FILE, JUDGE, calibrated, lds_of, scored
 
 LENGTH = 2048  # enough for LZMA's smallest dictionary to be a part of the window
@@ -108,6 +111,57 @@ def test_a_calibration_of_what_the_truth_follows_finds_it_on_documents_left_out(
     lines = list(cascade_table(pd.concat([rows, found])))
     exact, common = (float(cell.strip(" %")) for cell in lines[-1].split("|")[2:4])
     assert 0 < exact < 100 and common > 90
+
+
+def test_lift_is_the_share_of_what_the_best_choice_adds() -> None:
+    truth = np.array([0.0, 0, 0, 2, 0, 0, 6, 8])  # mean 2, best quarter 7
+    assert lift(truth, truth, 0.25) == 1
+    assert lift(np.array([9.0, 0, 0, 0, 0, 0, 0, 8]), truth, 0.25) == pytest.approx(2 / 5)
+    assert np.isnan(lift(truth, np.ones(8), 0.25))
+    counts = {"code": 8, "wiki": 8, "go": 4}  # too few windows of Go
+    up, down = by_hand("up", 1, counts), by_hand("down", -1, counts)
+    found = lift_table(pd.concat([up, down]).assign(ratio=np.nan), 0.25)
+    (up_line, down_line) = list(found)[2:]
+    truth = np.arange(8.0) ** 3
+    over_all = truth[-2:].mean() / truth.mean()
+    assert up_line.startswith(f"| up | 2 | 16 | {over_all:.2f} | 1.00 (1.00 to 1.00)")
+    below = (truth[:2].mean() - truth.mean()) / (truth[-2:].mean() - truth.mean())
+    assert down_line.startswith(f"| down | 2 | 16 | 0.01 | {below:.2f} (")
+    assert lifts(up[up.domain == "code"], 0.25)[0] == 1
+
+
+def test_filters_of_the_config_refuse_by_percentile() -> None:
+    """Ten windows of a domain: a window at each tenth of the percentiles."""
+    rows = {name: by_hand(name, 1, {"code": 10, "go": 10}) for name in ("recall", "cohesion")}
+    shrunk = by_hand("compress", 1, {"code": 10, "go": 10})
+    shrunk["ratio"] = np.tile([10.0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2)
+    bands = {"cohesion": ("ds", 10, 100), "compress": ("ratio", 10, 90)}
+    found = in_one_config(pd.concat([*rows.values(), shrunk]), bands)
+    assert set(found.scorer) == {IN_ONE_CONFIG} and len(found) == 20
+    refused_ = found[np.isneginf(found.ds)].file.tolist()
+    # the lowest by cohesion; the one that shrinks most, and the one that shrinks least
+    assert refused_ == ["code-0", "code-1", "go-0", "go-1"]
+
+
+def test_what_a_filter_refuses_of_broken_windows() -> None:
+    real = pd.DataFrame({"version": "real", "ratio": np.arange(101.0), "domain": "code"})
+    broken = pd.DataFrame({"version": "repeated", "ratio": [4.0, 50.0, 96.0, 999.0]})
+    table_ = pd.concat([real, broken.assign(domain="code")]).assign(scorer="compress")
+    assert refused(table_, "repeated", "compress", (5, 95)) == 0.75
+    assert refused(table_, "repeated", "compress", (5, 100)) == 0.25
+    assert refused(table_, "real", "compress", (20, 80)) == pytest.approx(40 / 101)
+    other = real.assign(domain="tex", scorer="compress")
+    twice = pd.concat([table_, other, other.assign(version="repeated")])
+    assert refused(twice, "repeated", "compress", (5, 95)) == pytest.approx((0.75 + 10 / 101) / 2)
+    every = pd.concat([table_, table_.assign(scorer="cohesion", ds=table_.ratio)])
+    assert any(line.startswith("| repeated | 25% |") for line in refused_table(every))
+
+
+def test_draws_are_of_documents_with_all_their_windows() -> None:
+    drawn = list(redrawn(np.array(["a", "b", "a"])))
+    assert drawn[0].tolist() == [0, 1, 2]
+    assert {tuple(index) for index in drawn[1:]} == {(0, 2, 0, 2), (0, 2, 1), (1, 0, 2), (1, 1)}
+    assert interval(np.array([7.0, *range(1, 42)])) == "7.00 (2.00 to 40.00)"
 
 
 def test_judges_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

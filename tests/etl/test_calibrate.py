@@ -109,7 +109,8 @@ def test_from_a_sample_to_a_cascade(context: Context, tmp_path: Path) -> None:
     exact = exact.set_index("window_id")["ds"]
     np.testing.assert_allclose(rows["ds"].reindex(exact.index), exact)
     others = rows.drop(index=exact.index)
-    assert set(others["ds_se"]) <= {made.domains[d].error for d in ("book", "code")}
+    errors = [line.error for d in ("book", "code") for line in made.domains[d].lines]
+    assert set(others["ds_se"]) <= set(errors)
     wide = changed(context, score={**by, "cascade": 1000.0})
     assert score.run(wide).metrics["exact_windows"] == len(others)
     assert selected(wide) == selected(context)
@@ -117,11 +118,19 @@ def test_from_a_sample_to_a_cascade(context: Context, tmp_path: Path) -> None:
 
 def test_estimates_move_onto_their_domains_lines(spark: Any) -> None:
     rows = [("w1", "book", 1.0, 9.0), ("w2", "code", 2.0, 9.0), ("w3", "new", 3.0, 9.0)]
+    rows.append(("w4", "book", 2.0, 9.0))
     scores = spark.createDataFrame(rows, "window_id string, domain string, ds double, ds_se double")
-    lines = [("", 0.0, 1.0, 0.5), ("book", 10.0, 2.0, 0.1), ("code", 20.0, -1.0, 0.2)]
+    every = -np.inf, np.inf
+    lines: list[cascade.Line] = [
+        ("", *every, 0.0, 1.0, 0.5),
+        ("book", -np.inf, 2.0, 10.0, 2.0, 0.1),
+        ("book", 2.0, np.inf, 6.0, 4.0, 0.3),
+        ("code", *every, 20.0, -1.0, 0.2),
+    ]
     found = cascade.as_exact(scores, lines).orderBy("window_id").collect()
     assert [tuple(row) for row in found] == [
         ("w1", "book", 12.0, 0.1),
         ("w2", "code", 18.0, 0.2),
         ("w3", "new", 3.0, 0.5),
+        ("w4", "book", 14.0, 0.3),
     ]

@@ -72,8 +72,44 @@ def test_noise_promises_nothing_and_signal_what_it_is_worth() -> None:
     assert abs(noise.domains["book"].spearman) < 0.2 and 0.9 < noise.error < 1.15
     # y = 1.5 x + e with var x = 2: r = 1.5 sqrt(2) / sqrt(5.5) = 0.90, of which ranks lose a little
     assert 0.84 < signal.domains["code"].spearman < 0.93 and signal.error < 0.55
-    assert signal.domains["tex"].error > 20 * signal.domains["book"].error
+    assert signal.domains["tex"].lines[1].error > 20 * signal.domains["book"].lines[1].error
     assert signal.domains[""].windows == 600 and signal.domains["tex"].documents == 50
+
+
+def test_estimates_lie_on_the_quantiles_of_the_truth() -> None:
+    """Where u is the truth's normal score itself, estimates are the truth, to the next knot."""
+    of = sample(600, 1.0)
+    mine = of.domain_N == "code"
+    u = np.zeros(600)
+    u[mine] = calibration._normal_scores(of.truth_N[mine])
+    placing = calibration.placings(of, u)["code"]
+    estimate, error = placing.of(u[mine])
+    at = [normal_quantile(pd.Series([q]))[0] for q in calibration.BENDS]
+    expected = np.interp(u[mine], at, np.quantile(of.truth_N[mine], calibration.BENDS))
+    inner = np.abs(u[mine]) < at[-1]
+    np.testing.assert_allclose(estimate[inner], expected[inner], rtol=0.02)
+    assert (np.diff(estimate[np.argsort(u[mine])]) >= 0).all()
+    assert (error >= 0).all() and placing.error < 0.05
+
+
+def test_errors_hold_two_thirds_of_a_skewed_truth() -> None:
+    of = sample(3000, 1.5)
+    u = calibration.estimates(of, penalty=0.1)
+    for domain, placing in calibration.placings(of, u).items():
+        mine = of.domain_N == domain
+        estimate, error = placing.of(u[mine])
+        if domain:
+            assert 0.6 < (np.abs(of.truth_N[mine] - estimate) <= error).mean() < 0.8
+
+
+def test_an_order_turned_round_is_no_order() -> None:
+    of = sample(240, 1.0)
+    placing = calibration.placings(of, -of.truth_N)["book"]
+    truth = of.truth_N[of.domain_N == "book"]
+    assert placing.spearman == pytest.approx(-1) and placing.knots == ()
+    estimate, error = placing.of(np.array([-1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(estimate, np.median(truth))
+    assert (error > 0).all()
 
 
 def test_no_document_stands_on_both_sides() -> None:
@@ -99,7 +135,7 @@ def test_a_cascade_wide_enough_keeps_what_the_truth_keeps(n: int, part: float, s
     rng = np.random.default_rng(seed)
     truth, keep = rng.normal(size=n), max(1, int(part * n))
     estimate = truth + rng.uniform(-0.3, 0.3, n)
-    exact, kept = calibration.cascade(truth, estimate, error=0.1, keep=keep, width=3.0)
+    exact, kept = calibration.cascade(truth, estimate, np.full(n, 0.1), keep=keep, width=3.0)
     assert set(np.flatnonzero(kept)) == set(np.argsort(-truth, kind="stable")[:keep])
     far = np.abs(estimate - np.sort(truth)[-keep]) > 1.2
     assert not exact[far].any()
@@ -124,6 +160,10 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         wrote.write(tmp_path / "other")
     with pytest.raises(ModelError, match="make one with `longattn scorer calibrate"):
         Calibration.read(str(tmp_path / "none"))
+    old = (tmp_path / "made" / "calibration.json").read_text().replace('"format": 2', '"format": 1')
+    (tmp_path / "other" / "calibration.json").write_text(old)
+    with pytest.raises(ModelError, match="format 1; this is 2: make it again"):
+        Calibration.read(str(tmp_path / "other"))
     with pytest.raises(ConfigError, match="3 documents with all scores; 10 are needed"):
         made(sample(12, 1.0))
 

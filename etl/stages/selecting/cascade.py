@@ -18,7 +18,8 @@ from longattn.etl.config import SelectConfig
 from longattn.etl.stages.selecting import lds, rank
 from longattn.etl.stages.selecting.selection import contenders
 
-Line = tuple[str, float, float, float]  # domain, intercept, slope, error
+# domain, the first estimate and the one after the last, intercept, slope, error
+Line = tuple[str, float, float, float, float, float]
 
 
 def best_known(
@@ -37,17 +38,17 @@ def best_known(
 
 
 def as_exact(estimates: DataFrame, lines: Sequence[Line]) -> DataFrame:
-    """Estimates with ds = intercept + slope ds and ds_se = error; the line "" is any domain's."""
-    ddl = "domain string, intercept double, slope double, error double"
-    named = {line[0]: line[1:] for line in lines}
-    table = estimates.sparkSession.createDataFrame(
-        [(domain, *line) for domain, line in named.items() if domain], ddl
-    )
-    placed = estimates.join(F.broadcast(table), "domain", "left")
-    known = zip(("intercept", "slope", "error"), named[""], strict=True)
-    intercept, slope, error = (F.coalesce(F.col(name), F.lit(other)) for name, other in known)
-    moved = {"ds": intercept + slope * F.col("ds"), "ds_se": error}
-    return placed.withColumns(moved).select(*estimates.columns)
+    """Estimates with ds = intercept + slope ds and ds_se = error, by the line that ds lies on.
+
+    Lines of the domain "" serve those that have none of their own.
+    """
+    ddl = "of string, start double, stop double, intercept double, slope double, error double"
+    table = F.broadcast(estimates.sparkSession.createDataFrame(list(lines), ddl))
+    known = F.col("domain").isin(*{line[0] for line in lines})
+    ds, of = F.col("ds"), F.when(known, F.col("domain")).otherwise("")
+    mine = (F.col("of") == of) & (F.col("start") <= ds) & (ds < F.col("stop"))
+    moved = {"ds": F.col("intercept") + F.col("slope") * ds, "ds_se": F.col("error")}
+    return estimates.join(table, mine).withColumns(moved).select(*estimates.columns)
 
 
 def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -> DataFrame:

@@ -7,8 +7,9 @@ within each domain,
     w = argmin |y - X w|^2 + penalty |w|^2,     estimate u = w . (normal scores of a window)
 
 u ranks windows of one domain, in about standard deviations of one. The penalty is the one of least
-error on documents left out; errors reported are of documents left out once more. For each domain a
-line turns u into the truth's own unit: truth = intercept + slope u +- error.
+error on documents left out; errors reported are of documents left out once more. In each domain
+the truth's normal score is a + b u +- error; between quantiles of the truth that puts u onto lines
+in the truth's own unit, steep where windows lie far apart, and with as large an error there.
 
 Shapes: N windows, C columns, Q knots, D windows of one domain.
 """
@@ -35,8 +36,9 @@ from longattn.udfs.scorers.base import (
 )
 
 FILE = "calibration.json"
-FORMAT = 1
+FORMAT = 2
 QUANTILES = (0.005, *(i / 20 for i in range(1, 20)), 0.995)
+BENDS = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles of the truth, the lines of a domain between them
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # a window
 FOLDS = 5
 WIDTHS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -62,14 +64,29 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """truth = intercept + slope u, give or take `error`, in one domain."""
+    """truth = intercept + slope u, give or take `error`."""
 
     intercept: float
     slope: float
     error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """What u says of the truth in one domain."""
+
+    knots: tuple[float, ...]  # values of u at which one line ends and the next begins, rising
+    lines: tuple[Line, ...]  # one more
+    error: float  # of the truth's normal scores
     windows: int
     documents: int
     spearman: float  # of estimates of left-out documents with the truth
+
+    def of(self, u_N: Floats) -> tuple[Floats, Floats]:
+        """Estimates of the truth [N], and their errors [N]."""
+        table = np.array([(line.intercept, line.slope, line.error) for line in self.lines])
+        intercept_N, slope_N, error_N = table[np.searchsorted(self.knots, u_N, side="right")].T
+        return intercept_N + slope_N * u_N, error_N
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +99,7 @@ class Calibration:
     columns: tuple[Column, ...]
     penalty: float
     error: float  # of u, for documents left out
-    domains: dict[str, Line]
+    domains: dict[str, Placing]  # "" is any other
     tokenizer: str
     format: int = FORMAT
 
@@ -95,9 +112,15 @@ class Calibration:
         return weighted(self.columns, statistics_)
 
     @property
-    def lines(self) -> list[tuple[str, float, float, float]]:
-        """Domain, intercept, slope and error; the domain "" is any other."""
-        return [(d, line.intercept, line.slope, line.error) for d, line in self.domains.items()]
+    def lines(self) -> list[tuple[str, float, float, float, float, float]]:
+        """Domain, the first u and the one after the last, intercept, slope, error."""
+        return [
+            (domain, start, stop, line.intercept, line.slope, line.error)
+            for domain, placing in self.domains.items()
+            for start, stop, line in zip(
+                (-np.inf, *placing.knots), (*placing.knots, np.inf), placing.lines, strict=True
+            )
+        ]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
@@ -114,7 +137,8 @@ class Calibration:
             ) from None
         if fields["format"] != FORMAT:
             raise ModelError(
-                f"{folder}: calibration of format {fields['format']}; this is {FORMAT}"
+                f"{folder}: calibration of format {fields['format']}; this is {FORMAT}:"
+                " make it again with `longattn scorer calibrate`, which takes the scores there are"
             )
         specs = {
             "truth": ScorerSpec.from_json(json.dumps(fields["truth"])),
@@ -124,7 +148,7 @@ class Calibration:
             Column(**{**c, "knots": tuple(c["knots"]), "scores": tuple(c["scores"])})
             for c in fields["columns"]
         )
-        domains = {name: Line(**line) for name, line in fields["domains"].items()}
+        domains = {name: _placing_read(kept) for name, kept in fields["domains"].items()}
         return Calibration(**{**fields, **specs, "columns": columns, "domains": domains})
 
     def write(self, folder: Path) -> None:
@@ -226,16 +250,16 @@ def estimates(sample: Sample, penalty: float | None = None) -> Floats:
     return found
 
 
-def lines(sample: Sample, u_N: Floats) -> dict[str, Line]:
-    """A line for each domain, and under "" one over all."""
-    found = {"": _line(sample, u_N, np.ones(len(sample), dtype=bool))}
+def placings(sample: Sample, u_N: Floats) -> dict[str, Placing]:
+    """What u says in each domain, and under "" in all of them together."""
+    found = {"": _placing(sample, u_N, np.ones(len(sample), dtype=bool))}
     for mine_N in _domains(sample.domain_N):
-        found[str(sample.domain_N[mine_N][0])] = _line(sample, u_N, mine_N)
+        found[str(sample.domain_N[mine_N][0])] = _placing(sample, u_N, mine_N)
     return found
 
 
 def cascade(
-    truth_D: Floats, estimate_D: Floats, error: float, keep: int, width: float
+    truth_D: Floats, estimate_D: Floats, error_D: Floats, keep: int, width: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which windows of a domain a cascade scores exactly [D], and which it keeps [D].
 
@@ -251,7 +275,7 @@ def cascade(
         if keep >= len(truth_D):
             return exact_D, kept_D
         cut = known_D[order_D[keep - 1 : keep + 1]].mean()
-        near_D = ~exact_D & (np.abs(known_D - cut) <= width * error)
+        near_D = ~exact_D & (np.abs(known_D - cut) <= width * error_D)
         if not near_D.any():
             return exact_D, kept_D
         exact_D |= near_D
@@ -259,15 +283,15 @@ def cascade(
 
 def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
     """What cascades of several widths cost and give, where `fraction` of each domain is kept."""
-    domain_lines = lines(sample, u_N)
+    placed = placings(sample, u_N)
     found = []
     for width in WIDTHS:
         exact = common = wanted = 0
         for mine_N in _domains(sample.domain_N):
-            line, truth_D = domain_lines[str(sample.domain_N[mine_N][0])], sample.truth_N[mine_N]
+            truth_D = sample.truth_N[mine_N]
             keep = max(1, int(fraction * len(truth_D) + 0.5))
-            estimate_D = line.intercept + line.slope * u_N[mine_N]
-            exact_D, kept_D = cascade(truth_D, estimate_D, line.error, keep, width)
+            estimate_D, error_D = placed[str(sample.domain_N[mine_N][0])].of(u_N[mine_N])
+            exact_D, kept_D = cascade(truth_D, estimate_D, error_D, keep, width)
             best = np.argsort(-truth_D, kind="stable")[:keep]
             exact, common = exact + int(exact_D.sum()), common + int(kept_D[best].sum())
             wanted += keep
@@ -296,7 +320,7 @@ def calibrate(
         columns=fit(sample, penalty),
         penalty=penalty,
         error=float(np.sqrt(_squared_error(sample, u_N))),
-        domains=lines(sample, u_N),
+        domains=placings(sample, u_N),
         tokenizer=tokenizer,
     )
     return made, u_N
@@ -386,21 +410,60 @@ def _squared_error(sample: Sample, u_N: Floats) -> float:
     return total / len(sample)
 
 
-def _line(sample: Sample, u_N: Floats, mine_N: NDArray[np.bool_]) -> Line:
+def _placing(sample: Sample, u_N: Floats, mine_N: NDArray[np.bool_]) -> Placing:
     u_D, truth_D = u_N[mine_N], sample.truth_N[mine_N]
-    centred_D = u_D - u_D.mean()
-    spread = float((centred_D**2).sum())
-    slope = float((centred_D * truth_D).sum()) / spread if spread > 0 else 0.0
-    intercept = float(truth_D.mean() - slope * u_D.mean())
-    left = truth_D - intercept - slope * u_D
-    return Line(
-        intercept=intercept,
-        slope=slope,
-        error=float(np.sqrt((left**2).sum() / max(len(left) - 2, 1))),
+    slope, error = _regression(u_D, _normal_scores(truth_D))
+    intercept = -slope * float(u_D.mean())  # normal scores have a mean of 0
+    bends = np.array([NormalDist().inv_cdf(q) for q in BENDS])
+    knots, lines = _lines(np.quantile(truth_D, BENDS), bends, intercept, slope, error)
+    return Placing(
+        knots=knots,
+        lines=lines,
+        error=error,
         windows=len(u_D),
         documents=len(np.unique(sample.document_N[mine_N])),
         spearman=spearman(u_D, truth_D),
     )
+
+
+def _regression(u_D: Floats, y_D: Floats) -> tuple[float, float]:
+    """The slope of y on u, and the error it leaves; 0 where it would turn the order round."""
+    centred_D = u_D - u_D.mean()
+    spread = float((centred_D**2).sum())
+    slope = max(float((centred_D * y_D).sum()) / spread, 0.0) if spread > 0 else 0.0
+    left = y_D - y_D.mean() - slope * centred_D
+    return slope, float(np.sqrt((left**2).sum() / max(len(left) - 2, 1)))
+
+
+def _lines(
+    truth_Q: Floats, normal_Q: Floats, intercept: float, slope: float, error: float
+) -> tuple[tuple[float, ...], tuple[Line, ...]]:
+    """Knots in u, and lines that take a normal score intercept + slope u to the truth's unit.
+
+    They run through the quantiles `truth_Q` at `normal_Q`; the outer ones go on beyond.
+    """
+    steep_P = np.diff(truth_Q) / np.diff(normal_Q)
+    at_P = truth_Q[:-1] - steep_P * normal_Q[:-1]
+
+    def truth_of(z: float) -> float:
+        piece = np.clip(np.searchsorted(normal_Q, z) - 1, 0, len(steep_P) - 1)
+        return float(at_P[piece] + steep_P[piece] * z)
+
+    def line(piece: int, middle: float) -> Line:
+        reach = (truth_of(middle + error) - truth_of(middle - error)) / 2
+        raised = float(at_P[piece] + steep_P[piece] * intercept)
+        return Line(intercept=raised, slope=float(steep_P[piece] * slope), error=reach)
+
+    if slope == 0:
+        return (), (line(len(steep_P) // 2, 0.0),)
+    knots = tuple(((normal_Q[1:-1] - intercept) / slope).tolist())
+    middles = (normal_Q[:-1] + normal_Q[1:]) / 2
+    return knots, tuple(line(piece, middle) for piece, middle in enumerate(middles))
+
+
+def _placing_read(fields: dict[str, Any]) -> Placing:
+    lines = tuple(Line(**line) for line in fields["lines"])
+    return Placing(**{**fields, "knots": tuple(fields["knots"]), "lines": lines})
 
 
 def spearman(x: Floats, y: Floats) -> float:

@@ -1,0 +1,80 @@
+"""What a selection gains: the judge's mean score of the windows that a scorer would keep.
+
+Of each domain the best fraction is kept by a scorer. Its lift is the share that it has of what the
+judge's own choice adds to windows at random,
+
+    (mean of the kept - mean of all) / (mean of the judge's choice - mean of all)
+
+so that the judge has 1, and a choice that knows nothing 0.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.evidence.intervals import interval, redrawn
+from benchmarks.evidence.markdown import head, row
+from benchmarks.evidence.scores import FEWEST
+
+Vector = NDArray[np.float64]
+
+IN_ONE_CONFIG = "recall, cohesion and ratio as filters"  # docs/evidence.md, "In one config"
+RANKS_BY = "recall"
+Band = tuple[str, float, float]  # a column of a scorer's, percentiles of a domain
+BANDS: dict[str, Band] = {"cohesion": ("ds", 10, 100), "compress": ("ratio", 5, 95)}
+
+
+def lift_table(scores: pd.DataFrame, fraction: float) -> Iterator[str]:
+    yield from head(
+        "kept by", "domains", "windows", "mean score of the kept, over that of all", "lift"
+    )
+    for scorer, rows in pd.concat([scores, in_one_config(scores)]).groupby("scorer", sort=False):
+        groups = [some for _, some in rows.groupby("domain") if len(some) >= FEWEST]
+        if groups:
+            draws = np.mean([lifts(some, fraction) for some in groups], axis=0)
+            counts = str(len(groups)), str(sum(map(len, groups)))
+            yield row(str(scorer), *counts, f"{times(groups, fraction):.2f}", interval(draws))
+
+
+def in_one_config(scores: pd.DataFrame, bands: dict[str, Band] = BANDS) -> pd.DataFrame:
+    """Windows ranked by recall; last, where a filter of the recommended config refuses them."""
+    ranked = scores[scores.scorer == RANKS_BY]
+    refused = ~ranked.file.isin(passed(scores, bands))
+    return ranked.assign(scorer=IN_ONE_CONFIG, ds=ranked.ds.mask(refused, -np.inf))
+
+
+def passed(scores: pd.DataFrame, bands: dict[str, Band]) -> set[str]:
+    """Files of the windows inside all bands, by percentiles as `select` has them."""
+    inside = []
+    for scorer, (column, low, high) in bands.items():
+        rows = scores[scores.scorer == scorer]
+        percentile = 100 * rows.groupby("domain")[column].rank(method="first", pct=True)
+        inside.append(set(rows.file[percentile.gt(low) & percentile.le(high)]))
+    return set.intersection(*inside)
+
+
+def lifts(rows: pd.DataFrame, fraction: float) -> Vector:
+    """The lift in a domain, then that of each draw of its documents."""
+    ds, truth = rows.ds.to_numpy(), rows.truth.to_numpy()
+    drawn = redrawn(rows.document.to_numpy(dtype=str))
+    return np.array([lift(ds[index], truth[index], fraction) for index in drawn])
+
+
+def lift(ds: Vector, truth: Vector, fraction: float) -> float:
+    """nan where all windows are worth the same."""
+    added, most = (kept_mean(by, truth, fraction) - truth.mean() for by in (ds, truth))
+    return added / most if most > 0 else np.nan
+
+
+def times(groups: list[pd.DataFrame], fraction: float) -> float:
+    """The mean score of what is kept over that of all windows, each a mean over domains."""
+    kept = [kept_mean(g.ds.to_numpy(), g.truth.to_numpy(), fraction) for g in groups]
+    return float(np.mean(kept) / np.mean([group.truth.mean() for group in groups]))
+
+
+def kept_mean(ds: Vector, truth: Vector, fraction: float) -> float:
+    """The truth's mean over the best fraction by ds; one window at least."""
+    count = max(1, round(fraction * len(ds)))
+    return float(truth[np.argsort(-ds, kind="stable")[:count]].mean())
