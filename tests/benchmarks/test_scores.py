@@ -18,7 +18,7 @@ from benchmarks.evidence.filters import refused, refused_table
 from benchmarks.evidence.gain import JUDGES, Judged, Place, retold
 from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.judges import in_common, of_windows, table
-from benchmarks.evidence.lift import IN_ONE_CONFIG, in_one_config, lift, lift_table, lifts
+from benchmarks.evidence.lift import Bands, filtered, lift, lift_table, lifts
 from benchmarks.evidence.scores import FILE, JUDGE, calibrated, lds_of, scored
 
 LENGTH = 2048  # enough for LZMA's smallest dictionary to be a part of the window
@@ -130,14 +130,14 @@ def test_lift_is_the_share_of_what_the_best_choice_adds() -> None:
     assert lifts(up[up.domain == "code"], 0.25)[0] == 1
 
 
-def test_filters_of_the_config_refuse_by_percentile() -> None:
+def test_filters_refuse_by_percentile() -> None:
     """Ten windows of a domain: a window at each tenth of the percentiles."""
     rows = {name: by_hand(name, 1, {"code": 10, "go": 10}) for name in ("recall", "cohesion")}
     shrunk = by_hand("compress", 1, {"code": 10, "go": 10})
     shrunk["ratio"] = np.tile([10.0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2)
-    bands = {"cohesion": ("ds", 10, 100), "compress": ("ratio", 10, 90)}
-    found = in_one_config(pd.concat([*rows.values(), shrunk]), bands)
-    assert set(found.scorer) == {IN_ONE_CONFIG} and len(found) == 20
+    bands: Bands = {"cohesion": ("ds", 10, 100), "compress": ("ratio", 10, 90)}
+    found = filtered(pd.concat([*rows.values(), shrunk]), "narrow", bands)
+    assert set(found.scorer) == {"narrow"} and len(found) == 20
     refused_ = found[np.isneginf(found.ds)].file.tolist()
     # the lowest by cohesion; the one that shrinks most, and the one that shrinks least
     assert refused_ == ["code-0", "code-1", "go-0", "go-1"]
