@@ -140,9 +140,12 @@ def calibration_tables(made: Calibration, costs: Sequence[Cost]) -> list[Table]:
     for name, line in made.domains.items():
         counts = f"{line.windows:,}", f"{line.documents:,}"
         domains.add_row(name or "all", *counts, f"{line.spearman:.2f}", f"{line.error:.4g}")
-    cascades = new_table("Cascades", ">score.cascade", ">scored exactly", ">of the exact selection")
+    cascades = new_table(
+        "Cascades", ">score.cascade", ">scored exactly", ">of the exact selection", ">of its gain"
+    )
     for cost in costs:
-        cascades.add_row(f"{cost.width:g}", f"{cost.exact:.0%}", f"{cost.common:.0%}")
+        shares = (f"{share:.0%}" for share in (cost.exact, cost.common, cost.lift))
+        cascades.add_row(f"{cost.width:g}", *shares)
     return [columns, domains, cascades]
 
 

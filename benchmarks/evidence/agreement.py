@@ -139,9 +139,9 @@ def frontier_table(scores: pd.DataFrame) -> Iterator[str]:
 
 def cascade_table(scores: pd.DataFrame) -> Iterator[str]:
     """Simulated on the judged windows, by estimates that left out the window's document."""
-    yield from head("width", "scored exactly", "of the exact selection")
+    yield from head("width", "scored exactly", "of the exact selection", "lift")
     for cost in cascades(scores, KEPT):
-        yield row(f"{cost.width:g}", f"{cost.exact:.0%}", f"{cost.common:.0%}")
+        yield row(f"{cost.width:g}", f"{cost.exact:.0%}", f"{cost.common:.0%}", f"{cost.lift:.2f}")
 
 
 def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:

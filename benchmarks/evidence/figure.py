@@ -7,6 +7,7 @@ within domains, with its interval over documents, against the seconds of a windo
 import argparse
 from math import log10
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,10 @@ from benchmarks.evidence.scores import FROM_TRUTH, JUDGE, scored
 COLOURS = {"tokens": "#1f6f8b", "attention": "#c9893b", "judge": "#8a8a8a"}
 TITLE = "What agrees with a model's gain from far context, and what it costs"
 FASTEST = 1e-3  # seconds: what takes less is drawn here
+BESIDE: dict[str, Any] = {  # a label, legible where it stands on another scorer's bar
+    "textcoords": "offset points",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+}
 LABEL_HEIGHT, LABEL_WIDTH = 0.06, 0.8  # of a label, in correlation and in powers of ten
 
 
@@ -50,10 +55,11 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
         axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.45)
         axes.scatter(x, y, s=56, color=colour, zorder=2)
         labels.append((x, _free(x, y, labels)))
-        axes.annotate(one["scorer"], labels[-1], (7, -4), textcoords="offset points", color=colour)
+        axes.annotate(one["scorer"], labels[-1], (7, -4), color=colour, **BESIDE)
     axes.scatter(cost, 1, s=56, color="black", zorder=2)
     axes.annotate(f"{JUDGE}: the judge", (cost, 1), (-7, 6), textcoords="offset points", ha="right")
-    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 5), ylim=(-0.6, 1.12))
+    lowest = min(bounds(draws)[0] for draws in found.draws)
+    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 5), ylim=(min(lowest, -0.2) - 0.1, 1.12))
     axes.set_xlabel("seconds of one core for a window of 8,192 tokens")
     axes.set_ylabel("rank correlation within a domain, mean of domains")
     axes.set_title(f"{TITLE}\n{_counts(found)}", loc="left", fontsize=11)

@@ -1,11 +1,7 @@
 """What a selection gains: the judge's mean score of the windows that a scorer would keep.
 
 Of each domain the best fraction is kept by a scorer. Its lift is the share that it has of what the
-judge's own choice adds to windows at random,
-
-    (mean of the kept - mean of all) / (mean of the judge's choice - mean of all)
-
-so that the judge has 1, and a choice that knows nothing 0.
+judge's own choice adds to windows at random: the judge has 1, a choice that knows nothing 0.
 """
 
 from collections.abc import Iterator
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import FEWEST
+from longattn.udfs.scorers.kinds.calibrated import lift
 
 Vector = NDArray[np.float64]
 
@@ -65,22 +62,20 @@ def lifts(rows: pd.DataFrame, fraction: float) -> Vector:
     """The lift in a domain, then that of each draw of its documents."""
     ds, truth = rows.ds.to_numpy(), rows.truth.to_numpy()
     drawn = redrawn(rows.document.to_numpy(dtype=str))
-    return np.array([lift(ds[index], truth[index], fraction) for index in drawn])
+    return np.array([lift_of(ds[index], truth[index], fraction) for index in drawn])
 
 
-def lift(ds: Vector, truth: Vector, fraction: float) -> float:
-    """nan where all windows are worth the same."""
-    added, most = (kept_mean(by, truth, fraction) - truth.mean() for by in (ds, truth))
-    return added / most if most > 0 else np.nan
+def lift_of(ds: Vector, truth: Vector, fraction: float) -> float:
+    return lift(truth, top(ds, fraction), top(truth, fraction))
 
 
 def times(groups: list[pd.DataFrame], fraction: float) -> float:
     """The mean score of what is kept over that of all windows, each a mean over domains."""
-    kept = [kept_mean(g.ds.to_numpy(), g.truth.to_numpy(), fraction) for g in groups]
+    kept = [group.truth.to_numpy()[top(group.ds.to_numpy(), fraction)].mean() for group in groups]
     return float(np.mean(kept) / np.mean([group.truth.mean() for group in groups]))
 
 
-def kept_mean(ds: Vector, truth: Vector, fraction: float) -> float:
-    """The truth's mean over the best fraction by ds; one window at least."""
-    count = max(1, round(fraction * len(ds)))
-    return float(truth[np.argsort(-ds, kind="stable")[:count]].mean())
+def top(values: Vector, fraction: float) -> NDArray[np.int64]:
+    """Places of the highest ones; one at least."""
+    count = max(1, round(fraction * len(values)))
+    return np.argsort(-values, kind="stable")[:count]

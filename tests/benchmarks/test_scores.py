@@ -18,7 +18,7 @@ from benchmarks.evidence.filters import refused, refused_table
 from benchmarks.evidence.gain import JUDGES, Judged, Place, retold
 from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.judges import in_common, of_windows, table
-from benchmarks.evidence.lift import Bands, filtered, lift, lift_table, lifts
+from benchmarks.evidence.lift import Bands, filtered, lift_of, lift_table, lifts
 from benchmarks.evidence.scores import FILE, JUDGE, calibrated, lds_of, scored
 
 LENGTH = 2048  # enough for LZMA's smallest dictionary to be a part of the window
@@ -109,15 +109,15 @@ def test_a_calibration_of_what_the_truth_follows_finds_it_on_documents_left_out(
     assert frontier(found).draws[0][0] > 0.95
     assert np.allclose(found.seconds, 4 * found.file.map(rows.set_index("file").seconds))
     lines = list(cascade_table(pd.concat([rows, found])))
-    exact, common = (float(cell.strip(" %")) for cell in lines[-1].split("|")[2:4])
-    assert 0 < exact < 100 and common > 90
+    exact, common, lift = (float(cell.strip(" %")) for cell in lines[-1].split("|")[2:5])
+    assert 0 < exact < 100 and common > 90 and 0.95 < lift <= 1
 
 
 def test_lift_is_the_share_of_what_the_best_choice_adds() -> None:
     truth = np.array([0.0, 0, 0, 2, 0, 0, 6, 8])  # mean 2, best quarter 7
-    assert lift(truth, truth, 0.25) == 1
-    assert lift(np.array([9.0, 0, 0, 0, 0, 0, 0, 8]), truth, 0.25) == pytest.approx(2 / 5)
-    assert np.isnan(lift(truth, np.ones(8), 0.25))
+    assert lift_of(truth, truth, 0.25) == 1
+    assert lift_of(np.array([9.0, 0, 0, 0, 0, 0, 0, 8]), truth, 0.25) == pytest.approx(2 / 5)
+    assert np.isnan(lift_of(truth, np.ones(8), 0.25))
     counts = {"code": 8, "wiki": 8, "go": 4}  # too few windows of Go
     up, down = by_hand("up", 1, counts), by_hand("down", -1, counts)
     found = lift_table(pd.concat([up, down]).assign(ratio=np.nan), 0.25)

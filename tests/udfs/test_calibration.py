@@ -147,6 +147,16 @@ def test_costs_grow_with_the_width_and_so_does_what_they_buy() -> None:
     exact, common = [cost.exact for cost in found], [cost.common for cost in found]
     assert exact == sorted(exact) and 0 < exact[0] < 0.3
     assert common[-1] >= 0.95 > common[0] > 0.5
+    assert all(cost.common < cost.lift <= 1 for cost in found)  # what is missed lies near the cut
+
+
+def test_lift_by_hand() -> None:
+    truth = np.array([0.0, 0, 0, 8])  # mean 2: the best adds 6, the worst takes 2
+    best = np.array([3])
+    assert calibration.lift(truth, best, best) == 1
+    assert calibration.lift(truth, np.array([0]), best) == pytest.approx(-1 / 3)
+    assert calibration.lift(truth, np.array([0, 3]), best) == pytest.approx(1 / 3)
+    assert np.isnan(calibration.lift(np.ones(4), best, best))
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from longattn.udfs.attention.blocked import bfloat16_products, has_bfloat16_prod
 from longattn.udfs.attention.dependency import masked, score_scale, spans
 
 ROWS = 256  # query rows of a product, times the heads of a group
+SHAPES = (
+    32  # widths of products: oneDNN keeps what each needed, gigabytes of hundreds at 32K tokens
+)
 SHORTEST = 256  # tokens; below, what a product costs to start outweighs what it saves
 
 
@@ -48,12 +51,20 @@ def causal_output(
             mine = slice(group * heads, (group + 1) * heads)
             q_PLD, k_LD = q_BHLD[window, mine].float(), k_BGLD[window, group].float()
             for rows in spans(0, len(k_LD), max(ROWS // heads, 1)):
-                keys = slice(first_key(rows.start, sliding_window), rows.stop)
+                keys = _keys(rows, len(k_LD), sliding_window)
                 s_PRN = _scores(q_PLD[:, rows], k_LD[keys], factor)
                 _hide(s_PRN, rows, keys, sliding_window)
                 mean_PRD = s_PRN.softmax(-1).bfloat16() @ v_BGLD[window, group, keys]
                 out_BLHD[window, rows, mine] = mean_PRD.transpose(0, 1)
     return out_BLHD
+
+
+def _keys(rows: slice, length: int, sliding_window: int | None) -> slice:
+    """The keys that rows see; without a window some more, so that products have few widths."""
+    if sliding_window is not None:
+        return slice(first_key(rows.start, sliding_window), rows.stop)
+    step = -(-length // SHAPES)
+    return slice(0, min(-(-rows.stop // step) * step, length))
 
 
 def first_key(row: int, sliding_window: int | None) -> int:

@@ -187,6 +187,7 @@ class Cost:
     width: float
     exact: float  # share of windows scored exactly
     common: float  # share of the exact selection that is kept
+    lift: float  # of what is kept; the mean over domains
 
 
 def statistics(scorer: str, score: Score) -> dict[str, float]:
@@ -287,6 +288,7 @@ def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
     found = []
     for width in WIDTHS:
         exact = common = wanted = 0
+        lifts = []
         for mine_N in _domains(sample.domain_N):
             truth_D = sample.truth_N[mine_N]
             keep = max(1, int(fraction * len(truth_D) + 0.5))
@@ -295,8 +297,19 @@ def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
             best = np.argsort(-truth_D, kind="stable")[:keep]
             exact, common = exact + int(exact_D.sum()), common + int(kept_D[best].sum())
             wanted += keep
-        found.append(Cost(width=width, exact=exact / len(sample), common=common / wanted))
+            lifts.append(lift(truth_D, np.flatnonzero(kept_D), best))
+        shares = {"exact": exact / len(sample), "common": common / wanted}
+        found.append(Cost(width=width, **shares, lift=float(np.nanmean(lifts))))
     return found
+
+
+def lift(truth_D: Floats, kept: NDArray[np.int64], best: NDArray[np.int64]) -> float:
+    """What a choice adds to the mean of all windows, as a share of what the best choice adds.
+
+    Choices are indices. nan where all windows are worth the same.
+    """
+    added, most = (float(truth_D[chosen].mean() - truth_D.mean()) for chosen in (kept, best))
+    return added / most if most > 0 else np.nan
 
 
 def calibrate(
