@@ -100,6 +100,8 @@ def tables(judged: list[Judged], judged_by: Judge, folder: Path) -> Iterator[str
     yield from cascade_table(scores)
     yield "\n### Spearman with LongFilter's score, windows of a domain"
     yield from agreement_table(scores, "domain")
+    yield "\n### The same, of recall on documents that nothing was chosen on"
+    yield from agreement_table(unchosen(scores, "recall"), "domain")
     yield "\n### Spearman with LongFilter's score, windows of a kind of text together"
     yield from agreement_table(scores, "kind")
     yield "\n### Spearman with LongFilter's terms, all documents"
@@ -159,6 +161,12 @@ def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:
     if found:
         means = [np.mean(draws, axis=0) for draws in zip(*found, strict=True)]
         yield row("mean", str(enough["size"].sum()), "", *map(interval, means))
+
+
+def unchosen(scores: pd.DataFrame, scorer: str) -> pd.DataFrame:
+    """Rows of a scorer, and the judge's, without the documents that had a part in its making."""
+    names = scores.document.map(lambda document: Path(document).name)
+    return scores[scores.scorer.isin([scorer, JUDGE]) & ~names.isin(CHOSEN)]
 
 
 def resampled(rows: pd.DataFrame) -> Vector:

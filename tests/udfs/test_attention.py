@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longattn.udfs.attention import blocked, output
-from longattn.udfs.attention.dependency import dependency
+from longattn.udfs.attention.dependency import dependency, spans
 from longattn.udfs.attention.dispatch import far_statistics
 from longattn.udfs.attention.reference import far_statistics_reference
 
@@ -230,6 +230,17 @@ def test_bfloat16_output_errs_no_more_than_pytorchs_kernel(
         torch.linalg.norm(one - exact) for one in (found.double(), stock(q_BHLD, k_BGLD, v_BGLD))
     )
     assert error <= 1.5 * allowed
+
+
+@pytest.mark.parametrize("length", [1, 31, 257, 8192, 32_768])
+def test_products_have_few_widths(length: int) -> None:
+    found = [output._keys(rows, length, None) for rows in spans(0, length, 64)]
+    stops = [min(64 * (i + 1), length) for i in range(len(found))]
+    assert all(
+        keys.start == 0 and a <= keys.stop <= length for a, keys in zip(stops, found, strict=True)
+    )
+    assert len({keys.stop for keys in found}) <= output.SHAPES
+    assert sum(keys.stop for keys in found) <= 1.04 * sum(stops) + length  # little in vain
 
 
 def test_the_way_to_the_output_is_chosen_by_what_the_cpu_has(

@@ -26,7 +26,8 @@ MEANINGS: Mapping[str, Meaning] = {
         unit="standard deviations within the domain",
         measures="how much of the first layer's attention goes far back, and how evenly",
         known="Published with gains in training. Of SmolLM2-135M it neither tells coherent text"
-        " from shuffled nor ranks windows as the model's gain from far context does.",
+        " from shuffled nor ranks windows as the model's gain from far context does (rank"
+        " correlation -0.09, 254 windows of 11 domains).",
         strength="dependency strength DS (share of attention)",
         uniformity="dependency uniformity DU (minus variance of attention)",
     ),
@@ -35,7 +36,7 @@ MEANINGS: Mapping[str, Meaning] = {
         unit="standard deviations from random order",
         measures="whether near parts share more rare words than far ones",
         known="Tells coherent text from shuffled in every domain tried. No measure of need for far"
-        " context: it runs against the gain.",
+        " context: it runs against the gain (-0.13).",
         strength="cohesion (standard deviations)",
         uniformity="minus the share of copies",
     ),
@@ -43,8 +44,8 @@ MEANINGS: Mapping[str, Meaning] = {
         name="far recurrence",
         unit="tokens of match a token",
         measures="n-grams that come back after k tokens and were not said since",
-        known="Finds planted far copies. Follows the model's gain in part; k = L/4 is too far for"
-        " it. Scores shuffled text above coherent text, as the gain does.",
+        known="Finds planted far copies. Follows the model's gain in part (0.55; 0.64 with"
+        " k = 1,024). Scores shuffled text above coherent text, as the gain does.",
         strength="far recurrence (tokens of match a token)",
         uniformity="minus the variance over tokens",
     ),
@@ -52,8 +53,8 @@ MEANINGS: Mapping[str, Meaning] = {
         name="far recall",
         unit="nats a token",
         measures="what counts of n-grams gain from far context over near",
-        known="The cheap twin of the far gain: no model, milliseconds a window. Follows it well in"
-        " code and TeX, less in verse and novels.",
+        known="The cheap twin of the far gain: no model, milliseconds a window. Follows it at a"
+        " rank correlation of 0.77 (254 windows of 11 domains), 0.46 in novels.",
         strength="far recall (nats a token)",
         uniformity="minus the variance over tokens",
     ),
@@ -61,7 +62,8 @@ MEANINGS: Mapping[str, Meaning] = {
         name="far compression",
         unit="bits a token",
         measures="what LZMA saves with the whole window as its dictionary over k tokens of it",
-        known="Sees exact repetition alone. Its compression ratio is a filter more than a ranking.",
+        known="Sees exact repetition alone (0.64). Its compression ratio is a filter more than a"
+        " ranking.",
         strength="far compression (bits a token)",
         uniformity="minus the variance",
     ),
@@ -76,10 +78,10 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "calibrated": Meaning(
         name="estimated far gain",
-        unit="nats a token, weighted",
+        unit="standard deviations; in a cascade nats a token, weighted",
         measures="what cheap scores say the far gain is, by a model fitted to a sample of it",
         known="As good as its fit: `longattn scorer calibrate` prints its error by document.",
-        strength="estimated far gain (nats a token, weighted)",
+        strength="estimated far gain",
         uniformity="DU (no meaning)",
     ),
     "ladm": Meaning(
