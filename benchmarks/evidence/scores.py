@@ -126,8 +126,13 @@ def calibrated(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def cascades(scores: pd.DataFrame, fraction: float) -> list[Cost]:
-    """What cascades of several widths would cost and give, a fraction of each domain kept."""
+    """What cascades of several widths would cost and give, a fraction of each domain kept.
+
+    Nothing where the documents are too few to calibrate on.
+    """
     rows = scores[scores.scorer == "calibrated"]
+    if rows.empty:
+        return []
     sample = Sample(
         statistics={},
         truth_N=rows.truth.to_numpy(),

@@ -113,6 +113,16 @@ def test_a_calibration_of_what_the_truth_follows_finds_it_on_documents_left_out(
     assert 0 < exact < 100 and common > 90 and 0.95 < lift <= 1
 
 
+def test_tables_of_a_few_windows_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run prints them that was cut short, or has only begun."""
+    monkeypatch.setattr(module, "reading", lambda judge: {})
+    monkeypatch.setattr(agreement, "K", 512)
+    judged = [made(i, "code", i / 10, LENGTH) for i in range(2)]
+    lines = list(agreement.tables(judged, SMOLLM2, tmp_path))
+    assert any(line.startswith("| fargain | 2 |") for line in lines)
+    assert lines.count("| width | scored exactly | of the exact selection | lift |") == 1
+
+
 def test_lift_is_the_share_of_what_the_best_choice_adds() -> None:
     truth = np.array([0.0, 0, 0, 2, 0, 0, 6, 8])  # mean 2, best quarter 7
     assert lift_of(truth, truth, 0.25) == 1
