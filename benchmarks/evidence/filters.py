@@ -26,7 +26,7 @@ def refused_table(table: pd.DataFrame) -> Iterator[str]:
 
 
 def refused(table: pd.DataFrame, version: str, scorer: str, band: Band) -> float:
-    """The share of a version's windows outside a band of their domain's real ones; of domains."""
+    """The share of a version's windows outside a band of the real ones; the mean over domains."""
     rows, column = table[table.scorer == scorer], COLUMNS[scorer]
     shares = []
     for _, some in rows.groupby("domain"):

@@ -1,5 +1,6 @@
 """Calibration: the fit against least squares, its errors on noise, cascades against the truth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,11 @@ def test_costs_grow_with_the_width_and_so_does_what_they_buy() -> None:
     assert exact == sorted(exact) and 0 < exact[0] < 0.3
     assert common[-1] >= 0.95 > common[0] > 0.5
     assert all(cost.common < cost.lift <= 1 for cost in found)  # what is missed lies near the cut
+
+
+def test_a_truth_that_is_the_same_everywhere_has_no_lift() -> None:
+    of = replace(sample(60, 1.0), truth_N=np.ones(60))
+    assert all(np.isnan(c.lift) for c in calibration.costs(of, np.arange(60.0), fraction=0.25))
 
 
 def test_lift_by_hand() -> None:

@@ -17,9 +17,7 @@ from longattn.udfs.attention.blocked import bfloat16_products, has_bfloat16_prod
 from longattn.udfs.attention.dependency import masked, score_scale, spans
 
 ROWS = 256  # query rows of a product, times the heads of a group
-SHAPES = (
-    32  # widths of products: oneDNN keeps what each needed, gigabytes of hundreds at 32K tokens
-)
+SHAPES = 32  # widths of products: what oneDNN keeps for hundreds is gigabytes, at 32K tokens
 SHORTEST = 256  # tokens; below, what a product costs to start outweighs what it saves
 
 

@@ -297,9 +297,10 @@ def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
             best = np.argsort(-truth_D, kind="stable")[:keep]
             exact, common = exact + int(exact_D.sum()), common + int(kept_D[best].sum())
             wanted += keep
-            lifts.append(lift(truth_D, np.flatnonzero(kept_D), best))
+            if np.ptp(truth_D) > 0:
+                lifts.append(lift(truth_D, np.flatnonzero(kept_D), best))
         shares = {"exact": exact / len(sample), "common": common / wanted}
-        found.append(Cost(width=width, **shares, lift=float(np.nanmean(lifts))))
+        found.append(Cost(width=width, **shares, lift=float(np.mean(lifts)) if lifts else np.nan))
     return found
 
 
