@@ -34,6 +34,7 @@ from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import (
     FEWEST,
     JUDGE,
+    by_domain,
     cascades,
     kind_of,
     reading_all,
@@ -119,7 +120,7 @@ def frontier(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for scorer, mine in scores[scores.scorer != JUDGE].groupby("scorer", sort=False):
-        groups = [some for _, some in mine.groupby("domain") if len(some) >= FEWEST]
+        groups = by_domain(mine)
         if groups:
             draws = np.mean([resampled(some) for some in groups], axis=0)
             windows = sum(map(len, groups))
@@ -173,13 +174,7 @@ def resampled(rows: pd.DataFrame) -> Vector:
     """Rank correlation of score and truth, then that of each draw of documents with replacement."""
     ds, truth = rows.ds.to_numpy(), rows.truth.to_numpy()
     drawn = redrawn(rows.document.to_numpy(dtype=str))
-    return np.array([correlation(ds[index], truth[index]) for index in drawn])
-
-
-def correlation(ds: Vector, truth: Vector) -> float:
-    """Spearman's; nan where nothing can be ranked."""
-    several = len(np.unique(truth)) > 1 and len(np.unique(ds)) > 1
-    return spearman(ds, truth) if several else np.nan
+    return np.array([spearman(ds[index], truth[index]) for index in drawn])
 
 
 def block_table(judged: list[Judged], chosen: bool) -> Iterator[str]:

@@ -83,6 +83,9 @@ def ranks(values: Vector) -> Vector:
 
 
 def spearman(one: Vector, other: Vector) -> float:
+    """Rank correlation; nan where nothing can be ranked."""
+    if min(len(np.unique(one)), len(np.unique(other))) < 2:
+        return np.nan
     return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 

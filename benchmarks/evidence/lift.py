@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.markdown import head, row
-from benchmarks.evidence.scores import FEWEST
+from benchmarks.evidence.scores import by_domain
 from longattn.udfs.scorers.kinds.calibrated import lift
 
 Vector = NDArray[np.float64]
@@ -34,7 +34,7 @@ def lift_table(scores: pd.DataFrame, fraction: float) -> Iterator[str]:
     )
     narrowed = [filtered(scores, name, bands) for name, bands in FILTERED.items()]
     for scorer, rows in pd.concat([scores, *narrowed]).groupby("scorer", sort=False):
-        groups = [some for _, some in rows.groupby("domain") if len(some) >= FEWEST]
+        groups = by_domain(rows)
         if groups:
             draws = np.mean([lifts(some, fraction) for some in groups], axis=0)
             counts = str(len(groups)), str(sum(map(len, groups)))

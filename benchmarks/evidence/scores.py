@@ -89,6 +89,11 @@ def described(judged: list[Judged]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def by_domain(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each domain that has enough windows to be ranked."""
+    return [some for _, some in rows.groupby("domain") if len(some) >= FEWEST]
+
+
 def kind_of(place: Place) -> str:
     return KINDS.get(place.domain, "prose")
 

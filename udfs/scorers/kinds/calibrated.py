@@ -297,17 +297,17 @@ def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
             best = np.argsort(-truth_D, kind="stable")[:keep]
             exact, common = exact + int(exact_D.sum()), common + int(kept_D[best].sum())
             wanted += keep
-            if np.ptp(truth_D) > 0:
-                lifts.append(lift(truth_D, np.flatnonzero(kept_D), best))
+            lifts.append(lift(truth_D, np.flatnonzero(kept_D), best))
+        known = [one for one in lifts if not np.isnan(one)]
         shares = {"exact": exact / len(sample), "common": common / wanted}
-        found.append(Cost(width=width, **shares, lift=float(np.mean(lifts)) if lifts else np.nan))
+        found.append(Cost(width=width, **shares, lift=float(np.mean(known)) if known else np.nan))
     return found
 
 
 def lift(truth_D: Floats, kept: NDArray[np.int64], best: NDArray[np.int64]) -> float:
     """What a choice adds to the mean of all windows, as a share of what the best choice adds.
 
-    Choices are indices. nan where all windows are worth the same.
+    Choices are indices. nan where the best choice adds nothing.
     """
     added, most = (float(truth_D[chosen].mean() - truth_D.mean()) for chosen in (kept, best))
     return added / most if most > 0 else np.nan
