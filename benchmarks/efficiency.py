@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from deltalake import DeltaTable
 
+from benchmarks.tables.reading import columns_of
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
 from longattn.udfs.scorers.kinds.prolong import ProLongSettings
 from longattn.udfs.scorers.registry import load_scorer
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = DeltaTable(f"{given.root}/windows").to_pyarrow_table(columns=["token_ids"])
+    table = columns_of(given.root, "windows", "token_ids")
     step = len(table) // given.windows
     windows = [np.array(table["token_ids"][i * step].as_py()) for i in range(given.windows)]
     length = len(windows[0])

@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deltalake import DeltaTable
-
+from benchmarks.tables.reading import columns_of
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
 from longattn.udfs.scorers.registry import Plugin
 
@@ -178,7 +177,7 @@ class World:
 
     def last_run(self, job: str) -> dict[str, Any]:
         """The job's last row in the ledger."""
-        rows = DeltaTable(str(self.root / "runs")).to_pyarrow_table().to_pylist()
+        rows = columns_of(self.root, "runs", "*").to_pylist()
         return max((row for row in rows if row["job"] == job), key=lambda row: row["started"])
 
     def commits(self) -> list[float]:
@@ -372,8 +371,7 @@ def _until(world: World, settings: dict[str, str], reached: Callable[[], bool]) 
 
 
 def _repeated(world: World) -> int:
-    table = DeltaTable(str(world.root / "scores")).to_pyarrow_dataset()
-    keys = table.to_table(columns=["window_id", "scorer"])
+    keys = columns_of(world.root, "scores", "window_id", "scorer")
     return int(keys.num_rows - keys.group_by(["window_id", "scorer"]).aggregate([]).num_rows)
 
 

@@ -1,7 +1,7 @@
 """How full the packed windows are: python -m benchmarks.packing TABLES_ROOT [--length 8192].
 
-Takes the lengths of the real documents in a `lengths` table, packs those of at most `--longest`
-tokens, and prints the table of docs/performance/packing.md: our best fit in groups of several
+Takes the lengths of the real documents in a `lengths` table, packs those that one window holds,
+and prints the table of docs/performance/packing.md: our best fit in groups of several
 sizes, as the job packs them, beside first-fit and next-fit of the whole, and the least that any
 packing could waste.
 """
@@ -12,8 +12,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from deltalake import DeltaTable
-
+from benchmarks.tables.reading import columns_of
 from longattn.udfs.windows.packing import best_fit, concat, waste
 
 Bins = list[int]  # tokens in each window
@@ -23,10 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root")
     parser.add_argument("--length", type=int, default=8192)
-    parser.add_argument("--longest", type=int, default=8192)
     given = parser.parse_args()
-    table = DeltaTable(f"{given.root}/lengths").to_pyarrow_table(columns=["n_tokens"])
-    sizes = [n for n in table["n_tokens"].to_pylist() if 0 < n <= given.longest]
+    sizes = columns_of(given.root, "lengths", "n_tokens")["n_tokens"].to_pylist()
+    sizes = sorted(n for n in sizes if 0 < n <= given.length)
     random.Random(0).shuffle(sizes)
     print(f"{len(sizes):,} documents, {sum(sizes):,} tokens, windows of {given.length:,}\n")
     print("| packing | windows | waste | documents cut | seconds |\n|---|--:|--:|--:|--:|")

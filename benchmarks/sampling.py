@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from deltalake import DeltaTable
 
 from benchmarks.evidence.intervals import spearman
+from benchmarks.tables.reading import columns_of
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.longattn import LongAttn, load_longattn
 
@@ -30,7 +30,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     scorer = load_longattn(ScorerSpec(model=given.model, device="cpu"))
-    table = DeltaTable(f"{given.root}/windows").to_pyarrow_table(columns=["domain", "token_ids"])
+    table = columns_of(given.root, "windows", "domain", "token_ids")
     windows, domains = table["token_ids"].to_numpy(), table["domain"].to_pylist()
     scores = {share: all_scores(scorer, windows, share) for share in (1, *SHARES)}
     scores = {share: frame.assign(domain=domains) for share, frame in scores.items()}

@@ -35,7 +35,7 @@ OF_THE_DEMO = {
         "| base64 |",
     ),
     "vocabulary_tables": ("256", "| 256 |"),
-    "packing": ("{root} --length 512 --longest 99999", "| best_fit, all at once |"),
+    "packing": ("{root} --length 8192", "| best_fit, all at once |"),
     "sampling": (f"{{root}} {SCORER}", "| 1/8 | 4 errors |"),
     "efficiency": (f"{{root}} {SCORER} {{gguf}} --windows 1", "| longattn, exact |"),
 }
@@ -43,7 +43,7 @@ OF_THE_DEMO = {
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_benchmark_imports_and_says_how_it_is_run(module: str) -> None:
-    if module == "benchmarks.usage":
+    if module in ("benchmarks.usage", "benchmarks.tables.reading"):
         return  # what the others measure with
     assert f"python -m {module}" in (importlib.import_module(module).__doc__ or "")
 
