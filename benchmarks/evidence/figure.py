@@ -81,7 +81,7 @@ def _free(x: float, y: float, labels: list[tuple[float, float]]) -> float:
 def _kind(scorer: str) -> str:
     if scorer in FROM_TRUTH:
         return "judge"
-    return "attention" if scorer.startswith(("longattn", "ladm")) else "tokens"
+    return "attention" if scorer.startswith(("longattn", "ladm", "prolong")) else "tokens"
 
 
 def _counts(found: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from longattn.udfs.scorers.registry import load_scorer, scorer_version
 ALPHA = 0.5  # of LDS, as published
 FILE = "scores.jsonl"  # beside the losses
 JUDGE = "fargain"
+PAIRS = 125  # of segments, for prolong: 500 are published for four times as many tokens
 FEWEST = 5  # windows of a domain: with fewer its rank correlation says nothing
 
 KINDS = {"tex": "TeX", "unseen TeX manuals": "TeX"} | dict.fromkeys(
@@ -49,13 +51,13 @@ def reading(judge: Judge) -> dict[str, ScorerSpec]:
 def reading_all(judge: Judge) -> dict[str, ScorerSpec]:
     """Scorers that read all of the judge's layers."""
 
-    def ladm(variant: str) -> ScorerSpec:
-        model = str(judge.model)
-        return ScorerSpec(
-            scorer="ladm", model=model, variant=variant, dtype="bfloat16", device="cpu"
-        )
-
-    return {f"ladm, {variant}": ladm(variant) for variant in ("paper", "code")}
+    whole = ScorerSpec(model=str(judge.model), dtype="bfloat16", device="cpu")
+    ladm = replace(whole, scorer="ladm")
+    return {
+        "ladm, paper": replace(ladm, variant="paper"),
+        "ladm, code": replace(ladm, variant="code"),
+        "prolong": replace(whole, scorer="prolong", pairs=PAIRS),
+    }
 
 
 def scored(judged: list[Judged], judge: Judge, folder: Path) -> pd.DataFrame:
