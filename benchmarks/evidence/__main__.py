@@ -141,7 +141,8 @@ def scored(options: argparse.Namespace) -> list[pd.DataFrame]:
     }
     every = runs(str(SCORER), options.length)
     broken = ("real", *BROKEN, *NOISE)
-    lexical = {n: replace(every[n], versions=broken) for n in dict.fromkeys([*COHESION, *BANDS])}
+    counted = (*COHESION, *(band.scorer for band in BANDS))
+    lexical = {name: replace(every[name], versions=broken) for name in counted}
     deep, few, far = halves(demo, options.deep), halves(demo, options.few), halves(unseen, FAR)
     asked = [
         (every, list(chain.from_iterable(demo.values()))),

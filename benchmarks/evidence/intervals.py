@@ -28,8 +28,14 @@ def redrawn(documents: NDArray[np.str_]) -> Iterator[Places]:
 
 
 def bounds(draws: Vector) -> tuple[float, float]:
-    """The 95% interval of a statistic; `draws` has its value, then those of the draws."""
-    low, high = np.nanquantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """The 95% interval of a statistic; `draws` has its value, then those of the draws.
+
+    Draws without a value do not count; nan where none has one.
+    """
+    known = draws[1:][~np.isnan(draws[1:])]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.evidence.filters import Band, cohesion, ratio
 from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.scores import by_domain
@@ -18,13 +19,11 @@ from longattn.udfs.scorers.kinds.calibrated import lift
 Vector = NDArray[np.float64]
 
 RANKS_BY = "recall"
-Band = tuple[str, float, float]  # a column of a scorer's, percentiles of a domain
-Bands = dict[str, Band]
-FILTERED: dict[str, Bands] = {  # the first one is the advice of docs/evidence.md
-    "recall, cohesion from 10": {"cohesion": ("ds", 10, 100)},
-    "recall, cohesion from 20": {"cohesion": ("ds", 20, 100)},
-    "recall, ratio 5 to 95": {"compress": ("ratio", 5, 95)},
-    "recall, ratio 20 to 80": {"compress": ("ratio", 20, 80)},
+FILTERED = {  # the first one is the advice of docs/evidence.md
+    "recall, cohesion from 10": cohesion(10),
+    "recall, cohesion from 20": cohesion(20),
+    "recall, ratio 5 to 95": ratio(5, 95),
+    "recall, ratio 20 to 80": ratio(20, 80),
 }
 
 
@@ -32,7 +31,7 @@ def lift_table(scores: pd.DataFrame, fraction: float) -> Iterator[str]:
     yield from head(
         "kept by", "domains", "windows", "mean score of the kept, over that of all", "lift"
     )
-    narrowed = [filtered(scores, name, bands) for name, bands in FILTERED.items()]
+    narrowed = [filtered(scores, name, band) for name, band in FILTERED.items()]
     for scorer, rows in pd.concat([scores, *narrowed]).groupby("scorer", sort=False):
         groups = by_domain(rows)
         if groups:
@@ -41,21 +40,18 @@ def lift_table(scores: pd.DataFrame, fraction: float) -> Iterator[str]:
             yield row(str(scorer), *counts, f"{times(groups, fraction):.2f}", interval(draws))
 
 
-def filtered(scores: pd.DataFrame, name: str, bands: Bands) -> pd.DataFrame:
+def filtered(scores: pd.DataFrame, name: str, band: Band) -> pd.DataFrame:
     """Windows by recall, as a scorer of that name; last, where a filter refuses them."""
     ranked = scores[scores.scorer == RANKS_BY]
-    refused = ~ranked.file.isin(passed(scores, bands))
+    refused = ~ranked.file.isin(passed(scores, band))
     return ranked.assign(scorer=name, ds=ranked.ds.mask(refused, -np.inf))
 
 
-def passed(scores: pd.DataFrame, bands: Bands) -> set[str]:
-    """Files of the windows inside all bands, by percentiles as `select` has them."""
-    inside = []
-    for scorer, (column, low, high) in bands.items():
-        rows = scores[scores.scorer == scorer]
-        percentile = 100 * rows.groupby("domain")[column].rank(method="first", pct=True)
-        inside.append(set(rows.file[percentile.gt(low) & percentile.le(high)]))
-    return set.intersection(*inside)
+def passed(scores: pd.DataFrame, band: Band) -> "pd.Series[str]":
+    """Files of the windows inside a band, by percentiles as `select` has them."""
+    rows = scores[scores.scorer == band.scorer]
+    percentile = 100 * rows.groupby("domain")[band.column].rank(method="first", pct=True)
+    return rows.file[percentile.gt(band.low) & percentile.le(band.high)]
 
 
 def lifts(rows: pd.DataFrame, fraction: float) -> Vector:

@@ -1,6 +1,7 @@
 """What scorers say of judged windows: agreement and cost by hand, judges side by side."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from benchmarks.evidence import agreement
 from benchmarks.evidence import scores as module
 from benchmarks.evidence.agreement import cascade_table, frontier
 from benchmarks.evidence.figure import draw
-from benchmarks.evidence.filters import refused, refused_table
+from benchmarks.evidence.filters import Band, cohesion, ratio, refused, refused_table
 from benchmarks.evidence.gain import JUDGES, Judged, Place, retold
 from benchmarks.evidence.intervals import interval, redrawn
 from benchmarks.evidence.judges import in_common, of_windows, table
-from benchmarks.evidence.lift import Bands, filtered, lift_of, lift_table, lifts
+from benchmarks.evidence.lift import filtered, lift_of, lift_table, lifts
 from benchmarks.evidence.scores import FILE, JUDGE, calibrated, lds_of, scored
 
 LENGTH = 2048  # enough for LZMA's smallest dictionary to be a part of the window
@@ -145,24 +146,28 @@ def test_filters_refuse_by_percentile() -> None:
     rows = {name: by_hand(name, 1, {"code": 10, "go": 10}) for name in ("recall", "cohesion")}
     shrunk = by_hand("compress", 1, {"code": 10, "go": 10})
     shrunk["ratio"] = np.tile([10.0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2)
-    bands: Bands = {"cohesion": ("ds", 10, 100), "compress": ("ratio", 10, 90)}
-    found = filtered(pd.concat([*rows.values(), shrunk]), "narrow", bands)
-    assert set(found.scorer) == {"narrow"} and len(found) == 20
-    refused_ = found[np.isneginf(found.ds)].file.tolist()
-    # the lowest by cohesion; the one that shrinks most, and the one that shrinks least
-    assert refused_ == ["code-0", "code-1", "go-0", "go-1"]
+    scores = pd.concat([*rows.values(), shrunk])
+
+    def refused_by(band: Band) -> list[str]:
+        found = filtered(scores, "narrow", band)
+        assert set(found.scorer) == {"narrow"} and len(found) == 20
+        return found[np.isneginf(found.ds)].file.tolist()
+
+    assert refused_by(cohesion(10)) == ["code-0", "go-0"]
+    # the one that shrinks least, and the one that shrinks most
+    assert refused_by(ratio(10, 90)) == ["code-0", "code-1", "go-0", "go-1"]
 
 
 def test_what_a_filter_refuses_of_broken_windows() -> None:
     real = pd.DataFrame({"version": "real", "ratio": np.arange(101.0), "domain": "code"})
     broken = pd.DataFrame({"version": "repeated", "ratio": [4.0, 50.0, 96.0, 999.0]})
     table_ = pd.concat([real, broken.assign(domain="code")]).assign(scorer="compress")
-    assert refused(table_, "repeated", "compress", (5, 95)) == 0.75
-    assert refused(table_, "repeated", "compress", (5, 100)) == 0.25
-    assert refused(table_, "real", "compress", (20, 80)) == pytest.approx(40 / 101)
+    assert refused(table_, "repeated", ratio(5, 95)) == 0.75
+    assert refused(table_, "repeated", ratio(5, 100)) == 0.25
+    assert refused(table_, "real", ratio(20, 80)) == pytest.approx(40 / 101)
     other = real.assign(domain="tex", scorer="compress")
     twice = pd.concat([table_, other, other.assign(version="repeated")])
-    assert refused(twice, "repeated", "compress", (5, 95)) == pytest.approx((0.75 + 10 / 101) / 2)
+    assert refused(twice, "repeated", ratio(5, 95)) == pytest.approx((0.75 + 10 / 101) / 2)
     every = pd.concat([table_, table_.assign(scorer="cohesion", ds=table_.ratio)])
     assert any(line.startswith("| repeated | 25% |") for line in refused_table(every))
 
@@ -185,10 +190,7 @@ def test_judges_are_set_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     *_, line = table(first, {"other": second})
     assert line.startswith("| other | 7 | -1.00 (")
     other_tokens = [made(i + 100, "code", gain=i) for i in range(7)]
-    told = [
-        Judged(place=w.place, token_ids=o.token_ids, long=o.long, short=o.short)
-        for w, o in zip(second, other_tokens, strict=True)
-    ]
+    told = [replace(w, token_ids=o.token_ids) for w, o in zip(second, other_tokens, strict=True)]
     *_, line = table(first, {"other": told})
     assert line.split("|")[4].strip() == ""  # blocks of other tokens are not the same blocks
 
