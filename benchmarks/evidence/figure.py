@@ -55,11 +55,12 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
         axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.45)
         axes.scatter(x, y, s=56, color=colour, zorder=2)
         labels.append((x, _free(x, y, labels)))
-        axes.annotate(one["scorer"], labels[-1], (7, -4), color=colour, **BESIDE)
+        of_fewer = f" ({one['windows']})" if one["windows"] < found.windows.max() else ""
+        axes.annotate(one["scorer"] + of_fewer, labels[-1], (7, -4), color=colour, **BESIDE)
     axes.scatter(cost, 1, s=56, color="black", zorder=2)
     axes.annotate(f"{JUDGE}: the judge", (cost, 1), (-7, 6), textcoords="offset points", ha="right")
     lowest = min(bounds(draws)[0] for draws in found.draws)
-    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 5), ylim=(min(lowest, -0.2) - 0.1, 1.12))
+    axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 7), ylim=(min(lowest, -0.2) - 0.1, 1.12))
     axes.set_xlabel("seconds of one core for a window of 8,192 tokens")
     axes.set_ylabel("rank correlation within a domain, mean of domains")
     axes.set_title(f"{TITLE}\n{_counts(found)}", loc="left", fontsize=11)
@@ -87,7 +88,7 @@ def _kind(scorer: str) -> str:
 def _counts(found: pd.DataFrame) -> str:
     """How many windows and domains most points are of."""
     windows, domains = found.windows.max(), found.domains.max()
-    return f"{windows} windows of {domains} domains; bars are 95 % intervals over documents"
+    return f"{windows} windows (or as many as named) of {domains} domains; bars are 95 % intervals"
 
 
 if __name__ == "__main__":
