@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = columns_of(given.root, "windows", "token_ids")
+    table = columns_of(given.root, "windows", "window_id", "token_ids")
     step = len(table) // given.windows
     windows = [np.array(table["token_ids"][i * step].as_py()) for i in range(given.windows)]
     length = len(windows[0])

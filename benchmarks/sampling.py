@@ -30,7 +30,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     scorer = load_longattn(ScorerSpec(model=given.model, device="cpu"))
-    table = columns_of(given.root, "windows", "domain", "token_ids")
+    table = columns_of(given.root, "windows", "window_id", "domain", "token_ids")
     windows, domains = table["token_ids"].to_numpy(), table["domain"].to_pylist()
     scores = {share: all_scores(scorer, windows, share) for share in (1, *SHARES)}
     scores = {share: frame.assign(domain=domains) for share, frame in scores.items()}

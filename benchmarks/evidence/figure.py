@@ -14,9 +14,9 @@ import pandas as pd
 from benchmarks.evidence.agreement import frontier
 from benchmarks.evidence.gain import JUDGES, OUT, read
 from benchmarks.evidence.intervals import bounds
-from benchmarks.evidence.scores import FROM_TRUTH, JUDGE, scored
+from benchmarks.evidence.scores import CHEAP, FROM_TRUTH, JUDGE, scored
 
-COLOURS = {"tokens": "#1f6f8b", "attention": "#c9893b", "judge": "#8a8a8a"}
+COLOURS = {"tokens": "#1f6f8b", "model": "#c9893b", "judge": "#8a8a8a"}  # what a scorer reads
 TITLE = "What agrees with a model's gain from far context, and what it costs"
 FASTEST = 1e-3  # seconds: what takes less is drawn here
 BESIDE: dict[str, Any] = {  # a label, legible where it stands on another scorer's bar
@@ -47,6 +47,7 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
     axes.axhline(0, color="#b0b0b0", linewidth=1)
     cost = judge.seconds.median()
     labels: list[tuple[float, float]] = []
+    most = found.windows.max()
     rising = found.assign(height=[draws[0] for draws in found.draws]).sort_values("height")
     for one in rising.to_dict("records"):
         x, y = max(one["seconds"], FASTEST), one["height"]
@@ -55,7 +56,7 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
         axes.vlines(x, low, high, color=colour, linewidth=1.5, alpha=0.45)
         axes.scatter(x, y, s=56, color=colour, zorder=2)
         labels.append((x, _free(x, y, labels)))
-        of_fewer = f" ({one['windows']})" if one["windows"] < found.windows.max() else ""
+        of_fewer = f" ({one['windows']})" if one["windows"] < most else ""
         axes.annotate(one["scorer"] + of_fewer, labels[-1], (7, -4), color=colour, **BESIDE)
     axes.scatter(cost, 1, s=56, color="black", zorder=2)
     axes.annotate(f"{JUDGE}: the judge", (cost, 1), (-7, 6), textcoords="offset points", ha="right")
@@ -82,13 +83,14 @@ def _free(x: float, y: float, labels: list[tuple[float, float]]) -> float:
 def _kind(scorer: str) -> str:
     if scorer in FROM_TRUTH:
         return "judge"
-    return "attention" if scorer.startswith(("longattn", "ladm", "prolong")) else "tokens"
+    return "tokens" if scorer in (*CHEAP, "calibrated") else "model"
 
 
 def _counts(found: pd.DataFrame) -> str:
     """How many windows and domains most points are of."""
     windows, domains = found.windows.max(), found.domains.max()
-    return f"{windows} windows (or as many as named) of {domains} domains; bars are 95 % intervals"
+    counted = f"{windows} windows (or as many as named) of {domains} domains"
+    return f"{counted}; bars are 95 % intervals over documents"
 
 
 if __name__ == "__main__":

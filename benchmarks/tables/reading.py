@@ -7,10 +7,11 @@ from deltalake import DeltaTable, QueryBuilder
 
 
 def columns_of(root: str | Path, name: str, *columns: str) -> pa.Table:
-    """These columns of a table of a root, rows in no order.
+    """These columns of a table of a root, rows in the order of the first.
 
     Not by `to_pyarrow_table`: its files are Python objects in threads of Arrow's, and a process
     that ends while a thread lets go of one is aborted (one of five, on two busy cores).
     """
     query = QueryBuilder().register(name, DeltaTable(f"{root}/{name}"))
-    return pa.table(query.execute(f"SELECT {', '.join(columns)} FROM {name}").read_all())
+    sql = f"SELECT {', '.join(columns)} FROM {name} ORDER BY 1"
+    return pa.table(query.execute(sql).read_all())

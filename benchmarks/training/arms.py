@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from deltalake import DeltaTable
 from numpy.typing import NDArray
+
+from benchmarks.tables.reading import columns_of
 
 Tokens = NDArray[np.int64]
 
@@ -30,10 +31,8 @@ def read_pool(root: str) -> pd.DataFrame:
     A scorer's column has the short name of its version: `recall:k=1024` is `recall`. Windows that a
     scorer refused are left out.
     """
-    windows = DeltaTable(f"{root}/windows").to_pandas(
-        columns=["window_id", "doc_id", "domain", "token_ids"]
-    )
-    scores = DeltaTable(f"{root}/scores").to_pandas(columns=["window_id", "scorer", "ds"])
+    windows = columns_of(root, "windows", "window_id", "doc_id", "domain", "token_ids").to_pandas()
+    scores = columns_of(root, "scores", "window_id", "scorer", "ds").to_pandas()
     scores["scorer"] = scores["scorer"].str.partition(":")[0]
     by_scorer = scores.pivot_table(index="window_id", columns="scorer", values="ds")
     return windows.join(by_scorer, on="window_id", how="inner").dropna().reset_index(drop=True)
