@@ -325,11 +325,11 @@ def run_ours(path: Path, out: Path) -> None:
     from pyspark.sql import functions as F
 
     from longattn.etl import config
-    from longattn.etl.jobs import dedup
-    from longattn.etl.progress import Progress
+    from longattn.etl.dedup import job as dedup
+    from longattn.etl.dedup.stage import kept_documents
     from longattn.etl.run.context import Context, TableSet
+    from longattn.etl.run.progress import Progress
     from longattn.etl.session import get_spark
-    from longattn.etl.stages.duplicates.dedup import kept_documents
     from longattn.etl.tables.open import open_tables
     from longattn.etl.tables.schema import DOCUMENTS
 

@@ -192,7 +192,8 @@ def _set(key: str, value: str) -> str:
 
 def make_tables(world: World, n_windows: int, scorer: str | None = None) -> None:
     """Fill documents, lengths and windows, a document a window; scores too, of a scorer given."""
-    from longattn.etl import config, names
+    from longattn.etl import config
+    from longattn.etl.run import names
     from longattn.etl.session import get_spark
     from longattn.etl.tables.open import open_tables
 
@@ -300,7 +301,7 @@ def make_selection(world: World) -> None:
     """Fill selections under the name that select would give, with an even share of the windows."""
     from longattn.etl import config
     from longattn.etl.console import open_context
-    from longattn.etl.inputs.current import name_of_now
+    from longattn.etl.selection.current import name_of_now
 
     local = {"spark": config.SparkConfig(master="local[2]")}
     context = open_context(config.load(world.config).model_copy(update=local), quiet=True)

@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.usage import REPO, watch
+from longattn.etl.before.look import look_at
 from longattn.etl.config import Config, load
-from longattn.etl.inputs.listing import spec_of
-from longattn.etl.preflight.look import look_at
+from longattn.etl.ingest.listing import spec_of
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import read
 from longattn.udfs.documents.records import to_row

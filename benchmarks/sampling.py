@@ -61,7 +61,7 @@ def all_scores(scorer: LongAttn, windows: np.ndarray, share: int) -> pd.DataFram
 
 
 def with_lds(scores: pd.DataFrame) -> pd.DataFrame:
-    """Add lds and lds_se, as etl.stages.selecting defines them in `selection` and `cascade`."""
+    """Add lds and lds_se, as etl.ranking defines them in `lds` and `cascade`."""
     unit = {x: scores.groupby("domain")[x].transform("std") for x in ("ds", "du")}
     z = {x: (scores[x] - scores.groupby("domain")[x].transform("mean")) / unit[x] for x in unit}
     error = np.hypot(scores["ds_se"] / unit["ds"], ALPHA * scores["du_se"] / unit["du"])

@@ -18,9 +18,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.config import MixConfig, SelectConfig, SparkConfig
+from longattn.etl.ranking import contenders as select
+from longattn.etl.ranking import lds
+from longattn.etl.selection import mix
 from longattn.etl.session import get_spark
-from longattn.etl.stages.selecting import lds, mix
-from longattn.etl.stages.selecting import selection as select
 
 DOMAINS = ("arxiv", "book", "code")
 HEADS = 8

@@ -106,7 +106,7 @@ def works(
         yield name, lambda: encode_batch(tokenizer, documents)
     from longattn.etl.config import SparkConfig
     from longattn.etl.session import get_spark
-    from longattn.etl.stages.windows import cut_documents
+    from longattn.etl.windows.stage import cut_documents
     from longattn.udfs.windows.cut import WindowSpec
 
     spark = get_spark(SparkConfig(master=f"local[{slots}]"))

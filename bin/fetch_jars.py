@@ -103,7 +103,7 @@ def command(coordinates: tuple[str, ...], cache: Path) -> list[str]:
 
 def environment() -> dict[str, str]:
     sys.path.insert(0, str(REPO))
-    from longattn.etl.process.java import ensure_java
+    from longattn.etl.session.java import ensure_java
 
     ensure_java()
     return {**os.environ, "SPARK_HOME": str(spark_home()), "PYSPARK_PYTHON": sys.executable}

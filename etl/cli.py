@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
-from longattn.etl.jobs import JOBS
-from longattn.etl.process.interrupts import interruptible
-from longattn.etl.reasons import one_line
+from longattn.etl.run.interrupts import interruptible
+from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.reasons import one_line
 from longattn.udfs import __version__
 from longattn.udfs.errors import NO_SPARK, LongAttnError, ModelError, UserError
 
@@ -183,7 +183,7 @@ def _add_job(commands: "Commands", job: str, text: str) -> None:
 
 
 def _settings_of(job: str) -> str:
-    from longattn.etl.settings import of_job
+    from longattn.etl.config.explain import of_job
 
     return of_job(job)
 
@@ -300,8 +300,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_checked(arguments: argparse.Namespace) -> int:
     """All jobs, after a look at what they need: a missing model is no news for the fourth job."""
-    from longattn.etl.preflight.check import check
-    from longattn.etl.preflight.findings import faults
+    from longattn.etl.before.check import check
+    from longattn.etl.before.findings import faults
 
     jobs = _between(arguments.first, arguments.last)
     found = check(_load(arguments), jobs)
@@ -314,7 +314,7 @@ def _run_checked(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from longattn.etl.preflight.draft import write_draft
+    from longattn.etl.before.draft import write_draft
 
     for line in write_draft(arguments.folder, arguments.out, arguments.tokenizer):
         print(line)
@@ -324,8 +324,8 @@ def _init(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     if wrong := config_module.faults(arguments.config, arguments.set):
         return _fail_all(wrong, 2)
-    from longattn.etl.preflight.check import check
-    from longattn.etl.preflight.findings import faults
+    from longattn.etl.before.check import check
+    from longattn.etl.before.findings import faults
 
     found = check(_load(arguments))
     for finding in found:
@@ -335,9 +335,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
-    from longattn.etl.preflight.estimate import estimate
-    from longattn.etl.preflight.estimated import hours_table, notes, sizes_table
-    from longattn.etl.show import print_table
+    from longattn.etl.before.estimate import estimate
+    from longattn.etl.before.estimated import hours_table, notes, sizes_table
+    from longattn.etl.run.show import print_table
 
     found = estimate(_load(arguments), arguments.device)
     if arguments.json:
@@ -369,8 +369,8 @@ def _status(arguments: argparse.Namespace) -> int:
         from longattn.etl.console import show_check
 
         return show_check(_load(arguments), as_json=arguments.json)
-    from longattn.etl.views.printed import jobs_table, scorers_table, tables_table
-    from longattn.etl.views.status import status, status_of_logs
+    from longattn.etl.after.printed import jobs_table, scorers_table, tables_table
+    from longattn.etl.after.status import status, status_of_logs
 
     config = _load(arguments)
     found = status_of_logs(config)
@@ -381,7 +381,7 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=2, sort_keys=True, default=str))
         return 0
-    from longattn.etl.show import print_table
+    from longattn.etl.run.show import print_table
 
     for draw in (tables_table, scorers_table, jobs_table):
         print_table(draw(found))
@@ -403,7 +403,7 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _print_config(arguments: argparse.Namespace) -> int:
-    from longattn.etl import settings
+    from longattn.etl.config import explain as settings
 
     if arguments.explain is not None:
         print(settings.as_text(settings.settings(arguments.explain)))

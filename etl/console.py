@@ -9,14 +9,14 @@ from typing import Any
 
 from rich.table import Table
 
-from longattn.etl import names
 from longattn.etl.config import Config, ExportConfig
-from longattn.etl.jobs import run_job
-from longattn.etl.progress import LogFormat, Progress
+from longattn.etl.run import names
 from longattn.etl.run.context import Context, TableSet
+from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import Run, record
+from longattn.etl.run.progress import LogFormat, Progress
+from longattn.etl.run.show import new_table, print_table, told
 from longattn.etl.session import get_spark
-from longattn.etl.show import new_table, print_table, told
 from longattn.etl.tables.open import choose_connector, open_tables
 from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 from longattn.udfs.storage import local_path, refuse_unreachable
@@ -68,7 +68,7 @@ def run_line(run: Run) -> str:
 
 def show_check(config: Config, as_json: bool) -> int:
     """Print a line for each fault of the tables and exports; 1 when there is any, else 0."""
-    from longattn.etl.views.check import as_dict, check
+    from longattn.etl.after.check import as_dict, check
 
     found = check(open_context(config, quiet=True))
     if as_json:
@@ -83,8 +83,8 @@ def show_check(config: Config, as_json: bool) -> int:
 
 def show_vacuum(config: Config, hours: float, apply: bool) -> None:
     """Print what nothing names any more, and delete it when it is to apply."""
-    from longattn.etl.jobs.export import folders_of
-    from longattn.etl.run.vacuum import list_garbage, vacuum
+    from longattn.etl.after.vacuum import list_garbage, vacuum
+    from longattn.etl.export.job import folders_of
 
     context = open_context(config, quiet=True)
     found = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
@@ -97,7 +97,7 @@ def show_vacuum(config: Config, hours: float, apply: bool) -> None:
 
 def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
     """Calibrate on a sample and print the model, its errors and what cascades would cost."""
-    from longattn.etl import calibrate
+    from longattn.etl.scoring import calibrate
 
     context, result = open_context(config), calibrate.Result()
     run = record(
@@ -111,7 +111,7 @@ def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
 
 def show_trace(config: Config, window_id: str) -> None:
     """Print a window's way back to its source."""
-    from longattn.etl.views.provenance import trace
+    from longattn.etl.after.provenance import trace
 
     for line in trace(open_context(config, quiet=True), window_id):
         print(line)
@@ -151,7 +151,7 @@ def calibration_tables(made: Calibration, costs: Sequence[Cost]) -> list[Table]:
 
 def selected_table(context: Context) -> Table:
     """The current selection: windows and tokens per domain, and its best window."""
-    from longattn.etl.inputs.current import selection_summary
+    from longattn.etl.selection.current import selection_summary
 
     score = f">{names.ranking(context.config)} from"
     columns = ("domain", ">windows", ">of", ">tokens", score, ">to", "best window")

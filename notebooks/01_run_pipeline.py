@@ -32,7 +32,7 @@ dbutils.library.restartPython()
 
 # COMMAND ----------
 
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -79,8 +79,8 @@ runs = run_jobs(config, order[first : last + 1])
 
 # COMMAND ----------
 
+from longattn.etl.after.status import status
 from longattn.etl.console import open_context
-from longattn.etl.views.status import status
 
 found = status(open_context(config, quiet=True)).as_dict()
 for name, table in found["tables"].items():

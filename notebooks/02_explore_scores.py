@@ -42,12 +42,13 @@ import plotly.express as px
 
 from longattn.etl.config import load
 from longattn.etl.console import open_context
-from longattn.etl.inputs.candidates import considered
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking import lds
+from longattn.etl.ranking.candidates import considered
 from longattn.etl.report import figures
 from longattn.etl.report.picture import show
 from longattn.etl.report.style import MARK
-from longattn.etl.stages.selecting import compare, lds
-from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.selection import compare
 from longattn.udfs.pictures.colours import ATTENTION
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")

@@ -31,11 +31,11 @@ import pandas as pd
 
 from longattn.etl.config import load
 from longattn.etl.console import open_context, run_jobs
-from longattn.etl.inputs.candidates import considered
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking.candidates import considered
 from longattn.etl.report import figures
 from longattn.etl.report.picture import show
-from longattn.etl.stages.selecting import mix as mixing
-from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.selection import mix as mixing
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")

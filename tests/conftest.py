@@ -9,8 +9,8 @@ import pytest
 
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
-from longattn.etl.progress import Progress
 from longattn.etl.run.context import Context, TableSet
+from longattn.etl.run.progress import Progress
 
 REPO = Path(__file__).resolve().parents[1]
 JARS = REPO / "jars"

@@ -19,14 +19,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl import config as config_module
+from longattn.etl.after.check import check
 from longattn.etl.config import SparkConfig
-from longattn.etl.progress import Progress
 from longattn.etl.run.context import Context, TableSet
+from longattn.etl.run.progress import Progress
 from longattn.etl.session import get_spark
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.open import open_tables
 from longattn.etl.tables.schema import TABLES, TableSpec
-from longattn.etl.views.check import check
 
 BATCH = 256  # scores of a commit
 WINDOWS_OF_A_DOCUMENT = 10

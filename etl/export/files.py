@@ -15,7 +15,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from longattn.etl.process import faults
+from longattn.etl.tables import faults
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.stages.selecting.mix import copy_order
+from longattn.etl.selection.mix import copy_order
 
 ORDERS = 2.0**64  # how many shuffle keys there are
 

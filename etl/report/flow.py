@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from longattn.etl.report import fates
 from longattn.etl.report.style import plural, short
-from longattn.etl.stages import flow as fates
 
 Step = dict[str, Any]
 DUPLICATES = ("exact", "near")

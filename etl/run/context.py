@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
-from longattn.etl.progress import Progress
+from longattn.etl.run.progress import Progress
 from longattn.etl.tables.base import Commit, Table, Txn, nothing
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS

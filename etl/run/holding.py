@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
 
-from longattn.etl.reasons import one_line
 from longattn.etl.run.context import Context, rows_since
+from longattn.etl.run.reasons import one_line
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import (
     BEATS,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from longattn.etl.reasons import one_line
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.holding import Predecessor, hold
+from longattn.etl.run.reasons import one_line
 from longattn.udfs.errors import LedgerError
 
 READERS = {"report"}  # write to no table but the ledger, and wait for nobody

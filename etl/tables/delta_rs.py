@@ -25,7 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from longattn.etl.process import faults
+from longattn.etl.tables import faults
 from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (

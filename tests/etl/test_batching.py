@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longattn.etl.run.batching import GROWTH, MOST, FileCount, Pace, batches
+from longattn.etl.scoring.batching import GROWTH, MOST, FileCount, Pace, batches
 
 COUNTS = st.lists(st.integers(1, 300), max_size=20)
 

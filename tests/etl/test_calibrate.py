@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longattn.etl import calibrate, names
 from longattn.etl import config as config_module
-from longattn.etl.inputs import candidates, current
-from longattn.etl.jobs import score, selection
+from longattn.etl.ranking import candidates, cascade
+from longattn.etl.run import names
 from longattn.etl.run.context import Context
 from longattn.etl.run.ledger import record
-from longattn.etl.stages.selecting import cascade
+from longattn.etl.scoring import calibrate
+from longattn.etl.scoring import job as score
+from longattn.etl.selection import current
+from longattn.etl.selection import job as selection
 from longattn.etl.tables.schema import WINDOWS
 from longattn.udfs.scorers.kinds.calibrated import Calibration
 

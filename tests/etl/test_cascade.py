@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.inputs import current
-from longattn.etl.jobs import score
-from longattn.etl.jobs import selection as select
+from longattn.etl.ranking import cascade
+from longattn.etl.ranking import contenders as stage
 from longattn.etl.run.context import Context
-from longattn.etl.stages.selecting import cascade
-from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.scoring import job as score
+from longattn.etl.selection import current
+from longattn.etl.selection import job as select
 from longattn.etl.tables.schema import WINDOWS
 from tests.conftest import SCORER
 
@@ -128,7 +128,7 @@ def selected(context: Context) -> set[str]:
 
 def windows(context: Context, length: int) -> Any:
     """Sixty windows of two domains; token ids of which some come often and some seldom."""
-    from longattn.etl import names
+    from longattn.etl.run import names
 
     rng = np.random.default_rng(0)
     rows = [

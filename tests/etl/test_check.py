@@ -11,7 +11,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from longattn.etl import cli
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from longattn.udfs.models.artefact import FORMAT, ScorerManifest
 
 WORDS = ["[UNK]", "far", "near", "long", "short"]
@@ -221,7 +221,7 @@ def test_no_gpu_where_one_is_asked_for(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("longattn.etl.preflight.scoring.has_nvidia", lambda: False)
+    monkeypatch.setattr("longattn.etl.before.scoring.has_nvidia", lambda: False)
     assert check(sound, tmp_path, "score.device=cuda") == 2
     assert "score.device: cuda, and this machine has no NVIDIA GPU" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longattn.etl import cli
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from longattn.udfs import __version__
 
 

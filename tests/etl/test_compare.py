@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages.selecting import compare, rank
+from longattn.etl.ranking import rank
+from longattn.etl.selection import compare
 
 SIZES = {"arxiv": 600, "a/b": 300, "code": 7}
 FRACTION = 0.125

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longattn.etl.stages.duplicates.components import check_labels, components
+from longattn.etl.dedup.components import check_labels, components
 from longattn.udfs.errors import LongAttnError
 
 pytestmark = pytest.mark.spark

@@ -24,7 +24,7 @@ SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Connect server of two slots with Delta's jars; yields what SPARK_REMOTE is to be."""
-    from longattn.etl.process.java import ensure_java
+    from longattn.etl.session.java import ensure_java
 
     ensure_java()
     folder, port = tmp_path_factory.mktemp("connect"), free_port()

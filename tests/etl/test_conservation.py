@@ -12,11 +12,11 @@ from pyspark.sql import DataFrame
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from longattn.etl import config as config_module
-from longattn.etl.jobs import JOBS, load_job, run_job
-from longattn.etl.jobs import export as export_job
-from longattn.etl.jobs import ingest as ingest_job
-from longattn.etl.jobs import report as report_job
+from longattn.etl.export import job as export_job
+from longattn.etl.ingest import job as ingest_job
+from longattn.etl.report import job as report_job
 from longattn.etl.run.context import Context, TableSet
+from longattn.etl.run.jobs import JOBS, load_job, run_job
 from longattn.udfs.errors import LedgerError, TableError
 from tests.conftest import context_for
 

@@ -8,14 +8,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from longattn.etl.after.check import check
+from longattn.etl.after.vacuum import list_garbage, vacuum
 from longattn.etl.export.files import MANIFEST, Folder
-from longattn.etl.inputs.once import refuse_repeated
-from longattn.etl.reasons import one_line
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
-from longattn.etl.run.vacuum import list_garbage, vacuum
+from longattn.etl.run.once import refuse_repeated
+from longattn.etl.run.reasons import one_line
 from longattn.etl.tables.schema import DOCUMENTS, LENGTHS, SCORES, WINDOWS, TableSpec
-from longattn.etl.views.check import check
 from longattn.udfs.errors import ExportError, TableError
 
 pytestmark = pytest.mark.spark

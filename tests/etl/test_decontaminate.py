@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from longattn.etl.inputs import evaluation
-from longattn.etl.jobs import score, windows
-from longattn.etl.jobs import selection as select
 from longattn.etl.run.context import Context
-from longattn.etl.show import told
-from longattn.etl.stages import decontaminate as stage
+from longattn.etl.run.show import told
+from longattn.etl.scoring import job as score
+from longattn.etl.selection import job as select
 from longattn.etl.tables.schema import DOCUMENTS
+from longattn.etl.windows import decontaminate as stage
+from longattn.etl.windows import evaluation
+from longattn.etl.windows import job as windows
 from longattn.udfs.errors import SourceError, TableError
 
 pytestmark = pytest.mark.spark

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from longattn.etl import config as config_module
-from longattn.etl.jobs import dedup
-from longattn.etl.progress import Progress
+from longattn.etl.dedup import job as dedup
+from longattn.etl.dedup import lsh
+from longattn.etl.dedup.stage import kept_documents
 from longattn.etl.run.context import Context, TableSet
-from longattn.etl.stages.duplicates import lsh
-from longattn.etl.stages.duplicates.dedup import kept_documents
+from longattn.etl.run.progress import Progress
 from longattn.etl.tables.base import Commit
 from longattn.etl.tables.schema import DOCUMENTS, TABLES
 from longattn.udfs.errors import ConfigError

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from longattn.etl.config import validate
 from longattn.etl.console import run_jobs
 from longattn.etl.export.files import MANIFEST
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
 from tests.etl import emulators

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from longattn.etl import cli
+from longattn.etl.before import sampling
+from longattn.etl.before.copies import copies_in
+from longattn.etl.before.estimate import estimate
+from longattn.etl.before.sampling import Range, samples
+from longattn.etl.before.timing import _extrapolated, told
 from longattn.etl.config import Config, validate
-from longattn.etl.preflight import sampling
-from longattn.etl.preflight.copies import copies_in
-from longattn.etl.preflight.estimate import estimate
-from longattn.etl.preflight.sampling import Range, samples
-from longattn.etl.preflight.timing import _extrapolated, told
 from longattn.udfs.errors import ConfigError, SourceError
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.windows.spans import longattn_windows

@@ -23,7 +23,7 @@ from moto.server import ThreadedMotoServer
 from longattn.etl.config import validate
 from longattn.etl.console import run_jobs
 from longattn.etl.export.files import MANIFEST, Folder
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
 from longattn.etl.tables.schema import RUNS

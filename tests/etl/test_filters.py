@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages.selecting import filters
-from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking import filters
 
 pytestmark = pytest.mark.spark
 FRACTION = 0.2

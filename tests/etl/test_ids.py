@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from longattn.etl.stages import ids as stage
+from longattn.etl.dedup import ids as stage
 
 pytestmark = pytest.mark.spark
 

@@ -16,12 +16,12 @@ import pytest
 import zstandard
 from deltalake import write_deltalake
 
-from longattn.etl.inputs.listing import list_files, specs_of
-from longattn.etl.inputs.remote_files import list_remote
-from longattn.etl.jobs import ingest
+from longattn.etl.ingest import job as ingest
+from longattn.etl.ingest import stage
+from longattn.etl.ingest.listing import list_files, specs_of
+from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.spark_readers import read_with_spark
 from longattn.etl.run.context import Context, Outcome, TableSet
-from longattn.etl.stages import ingest as stage
-from longattn.etl.stages.spark_readers import read_with_spark
 from longattn.udfs.errors import ConfigError, NothingLeft, SourceError, UserError
 
 pytestmark = pytest.mark.spark

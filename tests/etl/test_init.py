@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from longattn.etl import config as config_module
+from longattn.etl.before.check import check
+from longattn.etl.before.findings import faults
+from longattn.etl.before.guess import guess
 from longattn.etl.cli import main
-from longattn.etl.preflight.check import check
-from longattn.etl.preflight.findings import faults
-from longattn.etl.preflight.guess import guess
 
 LONG = "It was the best of times, it was the worst of times. " * 400  # 5,600 words and marks
 

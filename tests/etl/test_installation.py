@@ -6,7 +6,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from longattn.etl.process.installation import refuse_other_installations
+from longattn.etl.session.installation import refuse_other_installations
 from longattn.udfs.errors import ConfigError
 
 

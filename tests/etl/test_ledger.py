@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from longattn.etl.process import faults
+from longattn.etl.after.check import check
+from longattn.etl.after.status import status
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
+from longattn.etl.tables import faults
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import REJECTS, RUNS
-from longattn.etl.views.check import check
-from longattn.etl.views.status import status
 from longattn.udfs.errors import ConcurrentWriteError, ConfigError, LedgerError, LostLogError
 
 pytestmark = pytest.mark.spark

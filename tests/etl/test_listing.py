@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from longattn.etl.inputs.local_files import IGNORED_FILES, Listed, list_local
+from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
 from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import file_name
 
@@ -153,7 +153,7 @@ def test_the_locale_changes_nothing(locale: str, tmp_path: Path) -> None:
     for name in ("ü.txt", "日本/a.txt"):
         put(tmp_path / name)
     code = (
-        "import sys; from longattn.etl.inputs.local_files import list_local;"
+        "import sys; from longattn.etl.ingest.local_files import list_local;"
         "from longattn.udfs.storage import file_name;"
         "found = list_local([sys.argv[1].replace('@', chr(0x65E5)), sys.argv[2]], lambda *_: True);"
         "sizes = [len(open(file_name(file.uri), 'rb').read()) for file in found];"

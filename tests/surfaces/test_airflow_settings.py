@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from longattn.etl import config as config_module
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from tests.surfaces.corpus import REPO
 
 

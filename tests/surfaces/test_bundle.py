@@ -13,7 +13,7 @@ import yaml
 
 from longattn.etl import config as config_module
 from longattn.etl.cli import _parser, entry
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from longattn.udfs.scorers.registry import reads_model
 
 bundles = pytest.importorskip("databricks.bundles.jobs", reason="databricks-bundles not installed")

@@ -29,9 +29,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from longattn.etl import cli
 from longattn.etl import config as config_module
-from longattn.etl.jobs import JOBS
-from longattn.etl.preflight.check import check
-from longattn.etl.preflight.findings import faults
+from longattn.etl.before.check import check
+from longattn.etl.before.findings import faults
+from longattn.etl.run.jobs import JOBS
 from longattn.udfs.models.build import build_scorer
 from tests.udfs.models import SMALL
 

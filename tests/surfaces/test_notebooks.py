@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from longattn.etl.jobs import JOBS
+from longattn.etl.run.jobs import JOBS
 from tests.surfaces.corpus import DOMAINS, REPO, make_config
 
 sys.path.insert(0, str(REPO / "bin"))

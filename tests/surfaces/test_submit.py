@@ -25,8 +25,8 @@ from delta import configure_spark_with_delta_pip
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from longattn.etl.process.java import ensure_java
 from longattn.etl.session import DELTA_CONF
+from longattn.etl.session.java import ensure_java
 from tests.surfaces.corpus import REPO, make_config
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]

@@ -128,7 +128,7 @@ def longattn(*args: str) -> str:
 def java_home() -> dict[str, str]:
     """JAVA_HOME as the project finds it; empty where the machine's own java is good."""
     find = (
-        "import os, longattn.etl.process.java as java;"
+        "import os, longattn.etl.session.java as java;"
         " java.ensure_java(); print(os.environ.get('JAVA_HOME', ''))"
     )
     command = [str(SPARK_VENV / "bin" / "python"), "-c", find]

@@ -1,0 +1,198 @@
+"""What is wrong with the tables and the exports: a line for each fault, and how to mend it.
+
+Counts come from the logs and keys from the columns of the keys; no text and no tokens are read.
+Exported files are hashed.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from longattn.etl.export.files import Folder
+from longattn.etl.export.job import targets_of
+from longattn.etl.run.context import Context
+from longattn.etl.run.holding import last_holder
+from longattn.etl.tables.base import Table
+from longattn.etl.tables.lease import Holder, is_gone
+from longattn.etl.tables.lost import damaged_files, refuse_lost
+from longattn.udfs.errors import LongAttnError, ModelError
+from longattn.udfs.models.artefact import read_manifest, refuse_changed
+
+REWRITTEN = {"duplicates", "selections", "runs"}  # a run replaces rows: their sums say nothing
+RESTORE = (
+    "restore a version from before (RESTORE, or deltalake's DeltaTable.restore), then run again"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check looked at and what it found."""
+
+    faults: list[str]
+    tables: int
+    rows: int
+    note: str | None = None  # what could not be looked at, and why
+
+
+def check(context: Context) -> Checked:
+    """Look at the tables, the ledger, the scorer and the exports that the config names."""
+    holder = last_holder(context)
+    lost = dict(_lost(context, _known_versions(context, holder)))
+    tables = {name: table for name, table in context.tables.items() if name not in lost}
+    counts = {name: d.rows for name, table in tables.items() if (d := table.detail())}
+    made = {name: tables[name] for name in counts}
+    damaged = {name: found for name, table in made.items() if (found := _damage(table))}
+    whole = {name: table for name, table in made.items() if name not in damaged}
+    faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole), *_between(whole)]
+    note = _at_work(holder)
+    if "runs" in whole and not note:
+        faults += _of_ledger(whole["runs"].read(), counts)
+    faults += [*_of_scorer(context), *_of_exports(context)]
+    return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), note=note)
+
+
+def _at_work(holder: Holder | None) -> str | None:
+    if holder is None or holder.free or is_gone(holder):
+        return None
+    return f"{holder} is at work: its rows are not in the ledger yet, so these are not compared"
+
+
+def _known_versions(context: Context, holder: Holder | None) -> Mapping[str, int]:
+    """The versions that runs have left: what the register knows, or else the ledger."""
+    if holder:
+        return holder.versions
+    rows = context.tables["runs"].read().select(F.explode("versions_written")).groupBy("key")
+    return {
+        row["key"]: row["version"] for row in rows.agg(F.max("value").alias("version")).collect()
+    }
+
+
+def _lost(context: Context, known: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Tables that cannot be read because of their logs, and why."""
+    for name, table in context.tables.items():
+        try:
+            refuse_lost(table, table.version(), known.get(name))
+        except LongAttnError as error:
+            yield name, str(error)
+
+
+def _damage(table: Table) -> list[str]:
+    mend = f"restore the file from a backup, or {RESTORE}"
+    return [f"table {table.location}: {fault}; {mend}" for fault in damaged_files(table)]
+
+
+def _of_keys(tables: Mapping[str, Table]) -> Iterator[str]:
+    for table in tables.values():
+        if found := _repeated(table):
+            count, example = found
+            yield f"table {table.location}: {count} rows repeat a key, as {example}; {RESTORE}"
+
+
+def _repeated(table: Table) -> tuple[int, str] | None:
+    """How many rows repeat the key of another, and one such key."""
+    key = list(table.spec.key)
+    again = table.read().groupBy(*key).count().where("count > 1")
+    row = again.agg(
+        F.sum(F.col("count") - 1).alias("n"), F.first(F.struct(*key)).alias("key")
+    ).first()
+    if row is None or row["n"] is None:
+        return None
+    return row["n"], ", ".join(f"{name}={row['key'][name]}" for name in key)
+
+
+def _between(tables: Mapping[str, Table]) -> Iterator[str]:
+    """Rows of one table that another must have."""
+    rows = {name: table.read() for name, table in tables.items()}
+    if {"windows", "lengths"} <= set(rows):
+        yield from _of_lengths(rows["windows"], rows["lengths"])
+    for name, of in (("scores", "windows"), ("selections", "windows"), ("lengths", "documents")):
+        if {name, of} <= set(rows):
+            yield from _strangers(rows[name], rows[of], name, of)
+
+
+def _of_lengths(windows: DataFrame, lengths: DataFrame) -> Iterator[str]:
+    """`lengths` says how many windows each document has."""
+    cut = windows.where("doc_id IS NOT NULL").groupBy("doc_id", "windowing").count()
+    said = lengths.groupBy("doc_id", "windowing").agg(F.max("n_windows").alias("n_windows"))
+    both = cut.join(said, ["doc_id", "windowing"], "full")
+    packed = F.col("n_windows").isNull() & F.col("count").isNull()
+    wrong = F.coalesce("count", F.lit(0)) != F.coalesce("n_windows", F.lit(0))
+    differing = both.where(~packed & wrong)
+    if row := differing.select("doc_id", "windowing", "count", "n_windows").first():
+        yield (
+            f"table windows: {differing.count()} documents have other numbers of windows than"
+            f" lengths says, as doc_id={row['doc_id']}: {row['count'] or 0}, not"
+            f" {row['n_windows'] or 0}; run windows again, which finishes what was cut off; if that"
+            f" changes nothing, {RESTORE}"
+        )
+
+
+def _strangers(rows: DataFrame, of: DataFrame, name: str, other: str) -> Iterator[str]:
+    column = "doc_id" if other == "documents" else "window_id"
+    alone = rows.select(column).distinct().join(of.select(column), column, "left_anti")
+    if row := alone.first():
+        yield (
+            f"table {name}: {alone.count()} of its {column}s are not in {other}, for example"
+            f" {row[0]}; one of the two was restored or rewritten: {RESTORE}"
+        )
+
+
+def _of_ledger(runs: DataFrame, counts: Mapping[str, int]) -> Iterator[str]:
+    """Runs that do not balance or did not end, and tables with other rows than runs added."""
+    ended = [row for row in runs.orderBy("started").collect() if row["status"] != "running"]
+    for run in runs.where("status = 'running'").collect():
+        yield f"run {run['run_id']}: {run['job']} was killed; the next job enters what it had done"
+    for run in ended:
+        refused = sum((run["refused"] or {}).values())
+        if run["status"] == "done" and run["rows_in"] != run["rows_out"] + refused:
+            yield f"run {run['run_id']}: {run['job']} does not balance; run it again"
+    if len(ended) == runs.count():
+        yield from _sums(ended, counts)
+
+
+def _sums(runs: list[Row], counts: Mapping[str, int]) -> Iterator[str]:
+    """Compared where every run that wrote to a table said how many rows it added."""
+    added: Counter[str] = Counter()
+    untold: set[str] = set()
+    for run in runs:
+        for table in run["versions_written"] or {}:
+            rows = (run["metrics"] or {}).get(f"added/{table}")
+            added[table] += int(rows or 0)
+            untold |= {table} if rows is None else set()
+    for table in sorted(set(added) - untold - REWRITTEN):
+        if counts.get(table, 0) != added[table]:
+            yield (
+                f"table {table}: {counts.get(table, 0)} rows, but the runs added {added[table]};"
+                f" something else has written to it: {RESTORE}"
+            )
+
+
+def _of_scorer(context: Context) -> Iterator[str]:
+    folder = Path(context.config.score.model)
+    if (folder / "scorer.json").exists():
+        try:
+            refuse_changed(folder, read_manifest(folder))
+        except ModelError as error:
+            yield str(error)
+
+
+def _of_exports(context: Context) -> Iterator[str]:
+    for target in targets_of(context).values():
+        folder = Folder.at(target.path)
+        try:
+            manifest = folder.manifest()
+        except LongAttnError as error:
+            yield str(error)
+            continue
+        for fault in folder.faults(manifest["files"], hashes=True) if manifest else ():
+            yield f"export {target.path}: {fault}; delete {target.path} and run export again"
+
+
+def as_dict(found: Checked) -> dict[str, object]:
+    """For machines."""
+    return {"faults": found.faults, "tables": found.tables, "rows": found.rows, "note": found.note}

@@ -1,0 +1,67 @@
+"""A status as tables for people."""
+
+from typing import Any
+
+from rich.table import Table
+
+from longattn.etl.after.status import Status
+from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.progress import in_words
+from longattn.etl.run.show import human_bytes, new_table, told
+from longattn.udfs.scorers.meaning import meaning_of
+
+MARKS = {"done": "[green]done[/]", "running": "[yellow]running[/]"}
+
+
+def tables_table(found: Status) -> Table:
+    """Tables with version, rows, bytes and rows per domain."""
+    table = new_table("Tables", "table", ">version", ">rows", ">size", "domains")
+    for name, size in found.tables.items():
+        domains = "  ".join(f"{domain} {rows:,}" for domain, rows in size["domains"].items())
+        cells = (str(size["version"]), f"{size['rows']:,}", human_bytes(size["bytes"]), domains)
+        table.add_row(name, *cells)
+    return table
+
+
+def jobs_table(found: Status) -> Table:
+    """Last run of every job and its ledger."""
+    table = new_table(
+        "Last runs",
+        *("job", "status", "started", ">seconds", ">in", ">out", "refused", "ledger", "pending"),
+    )
+    for name in [job for job in JOBS if job in found.jobs or job in found.pending]:
+        waiting = pending_words(found.pending.get(name, {}))
+        if name not in found.jobs:
+            table.add_row(name, "not run", *[""] * 6, waiting)
+            continue
+        run = found.jobs[name]
+        refused = "  ".join(f"{reason} {n:,}" for reason, n in run["refused"].items() if n)
+        refused += told(run["metrics"]).replace(", ", "  ")
+        balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
+        mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
+        mark += so_far_words(run)
+        counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
+        table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
+    return table
+
+
+def so_far_words(run: dict[str, Any]) -> str:
+    """For example ` 1,024 of 4,096 windows, 17.1 a second, 3 min left` of a running job."""
+    gone = " [red]its process is gone[/]" if run.get("gone") else ""
+    return f" {in_words(run['progress'])}{gone}" if run.get("progress") else gone
+
+
+def pending_words(pending: dict[str, Any]) -> str:
+    """For example `136 windows`, or `scores changed`."""
+    if "rows" in pending:
+        return f"{pending['rows']:,} to do"
+    return f"{', '.join(pending['changed'])} changed" if pending else ""
+
+
+def scorers_table(found: Status) -> Table:
+    """What each scorer measures, and has scored."""
+    table = new_table("Scorers", "scorer", ">windows", ">tokens", "first", "last", "measures")
+    for name, row in found.scorers.items():
+        counts = f"{row['windows']:,}", f"{row['tokens']:,}", row["first"], row["last"]
+        table.add_row(name, *counts, meaning_of(name).measures)
+    return table

@@ -1,0 +1,205 @@
+"""What the tables hold, what each scorer has scored, how the last runs ended, what is pending."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from longattn.etl.after.reading import Reader, SessionReader, read_logs
+from longattn.etl.config import Config
+from longattn.etl.run import names
+from longattn.etl.run.jobs import JOBS
+from longattn.etl.tables.lease import Holder, is_gone
+from longattn.etl.tables.schema import RUNS, TABLES
+from longattn.udfs.errors import LongAttnError
+
+if TYPE_CHECKING:
+    from longattn.etl.run.context import Context
+
+Row = dict[str, Any]
+
+
+SOUND = {"done", "running"}  # what a run's status is while nothing has gone wrong
+
+
+@dataclass(frozen=True)
+class Status:
+    """Sizes by table, last runs by job, what each scorer has done, and what each job would do.
+
+    A job that is running has `progress`, `beat` and `gone` besides: how far it was when it last
+    renewed its lease, and whether its process has ended since. Without a lease it has none.
+
+    `pending` has a job's rows still to be decided on, or the tables that have changed since it read
+    them; a job that has nothing to do is not in it.
+    """
+
+    root: str
+    tables: dict[str, Row]
+    jobs: dict[str, Row]
+    scorers: dict[str, Row]
+    pending: dict[str, Row]
+
+    @property
+    def balances(self) -> bool:
+        """True when every job's last run balances."""
+        return all(run["balances"] for run in self.jobs.values())
+
+    def as_dict(self) -> Row:
+        return {**asdict(self), "balances": self.balances}
+
+
+def status(context: "Context") -> Status:
+    """As read through a context's session."""
+    from longattn.etl.run.holding import last_holder
+
+    return status_of(SessionReader(dict(context.tables), last_holder(context)), context.config)
+
+
+def status_of_logs(config: Config) -> Status | None:
+    """As read from the tables' logs, without a session; None where that cannot be."""
+    reader = read_logs(config.tables)
+    return None if reader is None else status_of(reader, config)
+
+
+def status_of(reader: Reader, config: Config) -> Status:
+    """Sizes from the logs, the rest by SQL."""
+    tables = {name: reader.size(name) | {"domains": _domains(reader, name)} for name in reader.made}
+    jobs = _last_runs(reader)
+    return Status(
+        root=config.tables.root,
+        tables=tables,
+        jobs=jobs,
+        scorers=_scorers(reader),
+        pending=_pending(reader, config, jobs, tables),
+    )
+
+
+def _domains(reader: Reader, name: str) -> dict[str, int]:
+    return reader.domains(name) if "domain" in TABLES[name].columns else {}
+
+
+def _last_runs(reader: Reader) -> dict[str, Row]:
+    if "runs" not in reader.made:
+        return {}
+    columns = ", ".join(name for name in RUNS.columns if name != "config_json")
+    newest = "row_number() OVER (PARTITION BY job ORDER BY started DESC) AS nth"
+    rows = reader.rows(
+        f"SELECT {columns} FROM (SELECT {columns}, {newest} FROM runs) AS r WHERE nth = 1"
+    )
+    runs = {row["job"]: _run(row, reader.holder) for row in rows}
+    return {job: runs[job] for job in JOBS if job in runs}
+
+
+def _run(row: Row, holder: Holder | None) -> Row:
+    """A row of `runs` as JSON has it, and whether it balances."""
+    maps = ("refused", "versions_read", "versions_written", "metrics")
+    run = row | {name: dict(row[name] or {}) for name in maps}
+    if holder and run["status"] == "running" and run["run_id"] == holder.run_id:
+        run |= _so_far(row, holder)
+    run["started"] = _moment(run["started"])
+    refused = sum(run["refused"].values())
+    run["balances"] = run["rows_in"] == run["rows_out"] + refused and run["status"] in SOUND
+    return run
+
+
+def _so_far(row: Row, holder: Holder) -> Row:
+    """What a running job's lease says of it."""
+    started = row["started"] if row["started"].tzinfo else row["started"].replace(tzinfo=UTC)
+    return {
+        "seconds": max(0.0, holder.beat - started.timestamp()),
+        "progress": holder.progress,
+        "beat": _moment(datetime.fromtimestamp(holder.beat, UTC)),
+        "gone": is_gone(holder),
+    }
+
+
+def _moment(when: datetime) -> str:
+    """For example `2026-11-26 15:03:37`, UTC."""
+    utc = when.astimezone(UTC) if when.tzinfo else when
+    return utc.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+
+
+def _scorers(reader: Reader) -> dict[str, Row]:
+    """By scorer: windows, tokens, and when the first and the last of them were scored."""
+    if "scores" not in reader.made:
+        return {}
+    rows = reader.rows(
+        "SELECT scorer, count(*) AS windows, sum(n_tokens) AS tokens, min(scored_at) AS first,"
+        " max(scored_at) AS last FROM scores GROUP BY scorer ORDER BY scorer"
+    )
+    moments = ("first", "last")
+    return {
+        row.pop("scorer"): row | {name: row[name] and _moment(row[name]) for name in moments}
+        for row in rows
+    }
+
+
+# --- what a run would do
+
+
+def _pending(
+    reader: Reader, config: Config, jobs: Mapping[str, Row], tables: Mapping[str, Row]
+) -> dict[str, Row]:
+    """Rows to be decided on where they can be counted, else inputs changed since the last run."""
+    found: dict[str, Row] = {}
+    for job, sql in _queries(reader, config).items():
+        (row,) = reader.rows(sql)
+        if row["n"]:
+            found[job] = {"rows": row["n"]}
+    for job in ("select", "export"):
+        changed = _changed(jobs.get(job), tables)
+        if changed:
+            found[job] = {"changed": changed}
+    return found
+
+
+def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
+    """Tables that a run has read and that have a newer version by now; not those it wrote."""
+    if run is None:
+        return []
+    read = run["versions_read"].items()
+    written = run["versions_written"]
+    return sorted(
+        name
+        for name, version in read
+        if name in tables and name not in written and tables[name]["version"] > version
+    )
+
+
+def _queries(reader: Reader, config: Config) -> dict[str, str]:
+    """SQL that counts what a job has not decided on; none for names that cannot be told."""
+    try:
+        windowings = {names.windowing(config), names.packing(config)}
+        mine, scorer = names.windowing(config), names.scorer(config)
+    except LongAttnError:
+        return {}
+    domains = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
+    found = {}
+    if "documents" in reader.made:
+        if config.dedup.enabled:
+            found["dedup"] = _count("documents d", _unlike(reader, "signatures", "doc_id", "d"))
+        kept = _unlike(reader, "duplicates", "doc_id", "d")
+        measured = _unlike(reader, "lengths", "doc_id", "d", f"windowing IN ({_list(windowings)})")
+        found["windows"] = _count("documents d", kept, measured)
+    if "windows" in reader.made and domains:
+        wanted = f"w.windowing = {_list([mine])} AND w.domain IN ({_list(domains)})"
+        kept = _unlike(reader, "duplicates", "doc_id", "w")
+        scored = _unlike(reader, "scores", "window_id", "w", f"scorer = {_list([scorer])}")
+        found["score"] = _count("windows w", wanted, kept, scored)
+    return found
+
+
+def _count(rows: str, *conditions: str) -> str:
+    return f"SELECT count(*) AS n FROM {rows} WHERE {' AND '.join(conditions)}"
+
+
+def _unlike(reader: Reader, table: str, key: str, of: str, where: str = "1 = 1") -> str:
+    """A condition: the row has no counterpart in the table, which may not be made yet."""
+    if table not in reader.made:
+        return "1 = 1"
+    return f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.{key} = {of}.{key} AND {where})"
+
+
+def _list(values: Any) -> str:
+    """String literals of SQL."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values))

@@ -1,0 +1,140 @@
+"""A first config of a folder of files, with comments that say what was guessed."""
+
+import statistics
+from pathlib import Path
+
+import yaml
+
+from longattn.etl.before.guess import RECORDS, Guess, Source, guess
+from longattn.udfs.errors import UserError
+from longattn.udfs.text.words import NAME as WORDS
+
+K_SHARE = 8  # of a window, `recall` takes one part for near; 1,024 tokens of 8,192
+
+
+def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
+    """Write a config for a folder's files; returns lines that say what it holds.
+
+    Raises UserError where `out` is there already, SourceError where the folder has no documents.
+    """
+    path = Path(out)
+    if path.exists():
+        raise UserError(f"init: {out} is there already; name another with --out")
+    found = guess(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(draft(found, tokenizer), encoding="utf-8")
+    return [
+        *(_told(source) for source in found.sources),
+        *(f"left aside: {name}: {why}" for name, why in found.ignored.items()),
+        f"windows of {found.window:,} tokens; written: {out}",
+        f"next: longattn check --config {out} && longattn run --config {out}",
+    ]
+
+
+def draft(found: Guess, tokenizer: str | None) -> str:
+    """The config as YAML with comments."""
+    parts = [_head(found), _sources(found), _tokenizer(tokenizer), _windows(found), REST]
+    return "\n".join(parts)
+
+
+def _told(source: Source) -> str:
+    field = f", text in `{source.text}`" if source.text else ""
+    return f"{source.domain}: {_counted(source.files, f'{source.format} file')}{field}"
+
+
+def _head(found: Guess) -> str:
+    lines = [
+        f"# Made by `longattn init {found.folder}`; what was guessed says so. Every other setting:",
+        "# longattn config --explain",
+    ]
+    if found.ignored:
+        lines += ["#", "# Left aside:"]
+        lines += [f"# - {name}: {why}" for name, why in found.ignored.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _sources(found: Guess) -> str:
+    lines = ["sources: # a domain for every subfolder; windows compete within their domain"]
+    domain = None
+    for source in found.sources:
+        if source.domain != domain:
+            lines.append(f"  {source.domain}:")
+            domain = source.domain
+        lines += _source(source)
+    return "\n".join(lines) + "\n"
+
+
+def _source(source: Source) -> list[str]:
+    median = statistics.median(source.words)
+    texts = _counted(len(source.words), "text")
+    lines = [
+        f"    # {_counted(source.files, 'file')}; the first {texts}: {median:,.0f} words (median)",
+        *_place(source),
+        f"      format: {source.format}",
+    ]
+    if source.text:
+        lines.append(f"      text: {_scalar(source.text)} # guessed: the field with the document")
+        known = f"id: {_scalar(source.id)} # guessed: the" if source.id else "# id: none found, a"
+        lines.append(f"      {known} record's own id")
+    if source.other:
+        lines.append(f"      # meta: {_scalar(source.other)} # fields to keep with the document")
+    return [*lines, "      # license: copied into the manifests of exports"]
+
+
+def _place(source: Source) -> list[str]:
+    """A folder and globs of names; where its subfolders are domains, globs of its own files."""
+    if source.below:
+        folder, names = _scalar(str(source.folder)), _scalar(source.include)
+        return [f"    - path: {folder}", f"      include: {names}"]
+    return [f"    - path: {_scalar([f'{source.folder}/{glob}' for glob in source.include])}"]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _tokenizer(tokenizer: str | None) -> str:
+    if tokenizer:
+        return f"tokenizer: {_scalar(tokenizer)}\n"
+    return (
+        "# `words` splits into words and marks and needs no download. To export token ids that a\n"
+        "# model knows, name its tokenizer: a folder, a tokenizer.json or a hub id.\n"
+        f"tokenizer: {WORDS}\n"
+    )
+
+
+def _windows(found: Guess) -> str:
+    length = found.window
+    return (
+        f"window:\n  # guessed: the longest that a quarter of the first {RECORDS} texts of each"
+        f" domain can fill\n  length: {length} # tokens\n"
+        f"  k: {max(1, length // K_SHARE)} # tokens from which on the scorer counts as far\n"
+    )
+
+
+def _scalar(value: object) -> str:
+    """A value as YAML writes it in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+REST = """\
+score:
+  scorer: recall # reads no model; longattn, fargain, ladm and prolong read one (docs/scorers.md)
+
+select:
+  by: ds # the scorer's own measure
+  fraction: 0.125 # of each domain's windows
+  compare: [random, length]
+  ablate_alpha: [] # alpha is of LDS, which ranks attention scores
+
+tables:
+  root: out/tables
+
+export:
+  parquet: {path: out/parquet}
+  jsonl: {path: out/jsonl}
+
+report:
+  path: out/report.html
+"""

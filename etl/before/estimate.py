@@ -1,0 +1,249 @@
+"""What a config will make and take: sizes from a sample, hours from a timing, money from a rate."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from longattn.etl.before.copies import copies_in
+from longattn.etl.before.sampling import NOTHING, Document, Range, Sample, samples
+from longattn.etl.before.timing import BOUND, timed, told
+from longattn.etl.config import Config, ExportConfig, MixConfig, of_domain
+from longattn.etl.run import names
+from longattn.etl.selection.mix import Supply, plan
+from longattn.udfs.errors import ConfigError, SourceError
+from longattn.udfs.models.artefact import read_manifest
+from longattn.udfs.scorers.registry import reads_model
+from longattn.udfs.text.tokens import load_tokenizer
+
+# CPU seconds per MB of text of the jobs around scoring: docs/performance/ingest.md, 2.0 GB.
+JOBS_PER_MB = 1.0
+START_SECONDS = 60.0  # CPU, of a session and its workers, whatever the size
+CASCADE = {8192: 0.57, 32_768: 0.40}  # of exact scoring: docs/performance/sampling.md
+BYTES_PER_HEAD = 13.0  # of a row of `scores`, S1 and S2 compressed
+ROW_BYTES = 120.0  # of a row of `scores`, or of `windows` beside its tokens
+TIMED_WINDOW = 4  # documents whose tokens make the window that is timed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures with ranges; hours are of one core, or of one GPU."""
+
+    documents: Range
+    duplicates: Range  # share of documents that are copies, exact or near
+    tokens: Range
+    windows: Range  # to be scored
+    packed_tokens: Range
+    bytes: dict[str, Range]  # by table and export
+    cpu_hours: dict[str, Range]  # by what takes them
+    gpu_hours: Range | None
+    device: str | None
+    variants: dict[str, Range]  # hours of scoring otherwise
+    sampled: float  # share of the sources' bytes that was read
+    config: Config
+
+    def money(self, cpu: Range, gpu: Range | None) -> Range | None:
+        """At the config's rates; None where it gives none."""
+        rates = self.config.estimate
+        parts = [(cpu, rates.cpu_hour), (gpu, rates.gpu_hour)]
+        priced = [hours * rate for hours, rate in parts if hours is not None and rate is not None]
+        return sum(priced, NOTHING) if priced else None
+
+    @property
+    def total_cpu(self) -> Range:
+        return sum(self.cpu_hours.values(), NOTHING)
+
+    def as_dict(self) -> dict[str, Any]:
+        found = asdict(replace(self, config=None))  # type: ignore[arg-type]
+        money = self.money(self.total_cpu, self.gpu_hours)
+        rates = self.config.estimate.model_dump()
+        return {**found, "money": money and asdict(money), "rates": rates, "config": None}
+
+
+def estimate(config: Config, device: str | None = None) -> Estimate:
+    """Estimate a whole run of the config; with a GPU of that name, scoring is on it.
+
+    Raises SourceError where there is nothing to sample, ConfigError for a GPU that is not known.
+    """
+    if device is not None and device not in BOUND:
+        raise ConfigError(f"--device {device}: no rate is known for it (there are: {[*BOUND]})")
+    read = list(samples(config))
+    if not any(sample.documents for sample in read):
+        raise SourceError("sources: no document that Python can read; nothing to estimate from")
+    copies = copies_in(read, config.dedup)
+    kept = copies.kept("n_tokens")
+    scored = [sample for sample in read if _is_scored(sample, config)]
+    windows = _times(_sum(scored, "n_windows"), copies.kept("n_windows"))
+    seconds = _seconds_a_window(config, read, device)
+    tokens = _times(_sum(read, "n_tokens"), kept)
+    return Estimate(
+        documents=_sum(read, "n"),
+        duplicates=copies.share("n"),
+        tokens=tokens,
+        windows=windows,
+        packed_tokens=_times(_sum([s for s in read if s.packed], "n_tokens"), kept),
+        bytes=_bytes(config, read, windows, kept),
+        cpu_hours=_cpu_hours(read, windows, seconds, device),
+        gpu_hours=_hours(windows, seconds) if device else None,
+        device=device,
+        variants=_variants(config, read, windows, seconds),
+        sampled=copies.seen,
+        config=config,
+    )
+
+
+def _is_scored(sample: Sample, config: Config) -> bool:
+    wanted = config.score.domains
+    return not sample.packed and (not wanted or sample.domain in wanted)
+
+
+def _sum(read: Sequence[Sample], quantity: str) -> Range:
+    return sum((sample.total(quantity) for sample in read), NOTHING)
+
+
+def _times(one: Range, share: Range) -> Range:
+    return Range(one.value * share.value, one.low * share.low, one.high * share.high)
+
+
+def _hours(windows: Range, seconds: Range) -> Range:
+    return _times(windows, seconds) * (1 / 3600)
+
+
+# --- hours
+
+
+def _seconds_a_window(config: Config, read: Sequence[Sample], device: str | None) -> Range:
+    spec = names.scorer_spec(config)
+    if device and reads_model(config.score.scorer):
+        return told(device, spec, config.window.length)
+    return timed(spec, config.window.length, _ids(config, read))
+
+
+def _ids(config: Config, read: Sequence[Sample]) -> Any:
+    """Tokens of real documents, to be timed."""
+    texts = [d.text for sample in read for d in sample.documents[:TIMED_WINDOW]]
+    encode = load_tokenizer(config.tokenizer_path).encode
+    return np.concatenate([np.array(encode(text).ids, np.int64) for text in texts])
+
+
+def _cpu_hours(
+    read: Sequence[Sample], windows: Range, seconds: Range, device: str | None
+) -> dict[str, Range]:
+    megabytes = _sum(read, "n_bytes") * 1e-6
+    around = (megabytes * JOBS_PER_MB + Range(START_SECONDS, 20, 200)).widened(0.5)
+    hours = {"all but scoring": around * (1 / 3600)}
+    return hours if device else hours | {"scoring": _hours(windows, seconds)}
+
+
+def _variants(
+    config: Config, read: Sequence[Sample], windows: Range, seconds: Range
+) -> dict[str, Range]:
+    """Hours of scoring otherwise: sampled rows, the cascade, scorers without a model."""
+    spec, length = names.scorer_spec(config), config.window.length
+    found: dict[str, Range] = {}
+    if config.score.scorer == "longattn" and spec.sample_rows is None:
+        nearest = min(CASCADE, key=lambda known: abs(known - length))
+        found["sampled rows (an eighth)"] = _hours(windows, (seconds * 0.2).widened(0.3))
+        found["the cascade"] = _hours(windows, (seconds * CASCADE[nearest]).widened(0.3))
+    for scorer in ("recurrence", "cohesion"):
+        if scorer != config.score.scorer:
+            other = timed(replace(spec, scorer=scorer), length, _ids(config, read))
+            found[f"scorer {scorer} (CPU)"] = _hours(windows, other)
+    return found
+
+
+# --- bytes
+
+
+def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) -> dict[str, Range]:
+    documents = [d for sample in read for d in sample.documents]
+    text = _sum(read, "n_bytes") * _compressed_share(documents)
+    per_token = _bytes_a_token(config, documents)
+    length = config.window.length
+    heads = _heads(config)
+    of_windows = windows * (length * per_token + ROW_BYTES)
+    of_scores = windows * (ROW_BYTES + heads * BYTES_PER_HEAD)
+    found = {
+        "documents": text.widened(0.1),
+        "windows": of_windows.widened(0.1),
+        "scores": of_scores.widened(0.3),
+    }
+    selected = _times(_mixed(_selected_tokens(config, read), config.mix), kept)
+    text_a_token = text.value / max(1.0, _sum(read, "n_tokens").value)
+    return found | _exports(config, selected, per_token, text_a_token)
+
+
+def _exports(
+    config: Config, selected: Range, per_token: float, text_a_token: float
+) -> dict[str, Range]:
+    """Megatron and MDS hold ids as they are; Parquet and JSONL ids and text, compressed."""
+    small = load_tokenizer(config.tokenizer_path).tokenizer.get_vocab_size() < 65_500
+    each = dict.fromkeys(("parquet", "jsonl"), per_token + text_a_token)
+    each |= {"megatron": 2.0 if small else 4.0, "mds": 2.0 if small else 4.0}
+    asked = [name for name in ExportConfig.model_fields if getattr(config.export, name)]
+    return {f"export.{name}": (selected * each[name]).widened(0.3) for name in asked}
+
+
+def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:
+    """Tokens that the mix takes of those selected; a domain that is short stays short."""
+    copies = config.max_copies if config.short == "repeat" else 1
+    supply = {
+        name: Supply(windows=0, tokens=round(tokens.value)) for name, tokens in selected.items()
+    }
+    if config.short == "error":  # which is for the run to say: these figures are about right
+        config = config.model_copy(update={"short": "shortfall"})
+    shares = {share.domain: share for share in plan(supply, config)}
+    found = NOTHING
+    for name, tokens in selected.items():
+        there = max(1, supply[name].tokens)
+        found += tokens * min(shares[name].planned / there, copies)
+    return found
+
+
+def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]:
+    """Tokens that the selection keeps of each domain, in windows of the config's length."""
+    found = dict.fromkeys((sample.domain for sample in read), NOTHING)
+    for sample in read:
+        windows = sample.total("n_windows") * float(config.window.length)
+        fraction = of_domain(sample.domain, config.select.fraction)
+        budget = of_domain(sample.domain, config.select.tokens)
+        if sample.packed:
+            found[sample.domain] += sample.total("n_tokens")
+        elif budget:
+            each = (min(budget, x) for x in (windows.value, windows.low, windows.high))
+            found[sample.domain] += Range(*each)
+        elif fraction:
+            found[sample.domain] += windows * fraction
+    return found
+
+
+def _compressed_share(documents: Sequence[Document]) -> float:
+    """Bytes that a byte of text takes in a table, by Parquet's own zstd."""
+    texts = [d.text for d in documents[:200]]
+    return _parquet_bytes(pa.table({"text": texts})) / max(1, sum(len(t.encode()) for t in texts))
+
+
+def _bytes_a_token(config: Config, documents: Sequence[Document]) -> float:
+    """Bytes that a token takes in `windows`."""
+    encode = load_tokenizer(config.tokenizer_path).encode
+    ids = [np.array(encode(d.text).ids, np.int32) for d in documents[:100]]
+    column = pa.array(ids, pa.list_(pa.int32()))
+    return _parquet_bytes(pa.table({"token_ids": column})) / max(1, sum(map(len, ids)))
+
+
+def _parquet_bytes(table: pa.Table) -> int:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.tell()
+
+
+def _heads(config: Config) -> int:
+    """Heads whose sums a row of `scores` holds."""
+    if not reads_model(config.score.scorer) or config.score.scorer != "longattn":
+        return 1
+    return read_manifest(Path(config.score.model)).heads * len(config.score.layers)

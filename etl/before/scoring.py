@@ -1,0 +1,134 @@
+"""Whether tokenizer, scorer and device are there and fit together."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from longattn.etl.before.findings import Finding, Findings, fact, fault, note, told
+from longattn.etl.before.look import Look
+from longattn.etl.before.outputs import launched
+from longattn.etl.config import Config
+from longattn.etl.run import names
+from longattn.udfs.scorers.registry import reads_model, scorer_version
+from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
+
+SAMPLE_CHARS = 1 << 14  # of a document that are tokenised
+
+
+def tokenizer_findings(config: Config, looks: Sequence[Look]) -> Findings:
+    path = config.tokenizer_path
+    tokenizer, name = load_tokenizer(path), tokenizer_name(path)
+    size = tokenizer.vocabulary_size
+    yield fact("tokenizer", f"{name}, {size:,} tokens" if size else f"{name}: ids of no model")
+    if config.pack.domains:
+        separator_id(path, config.pack.separator)
+    for look in looks:
+        if look.texts:
+            counts = [estimated_tokens(tokenizer, text) for text in look.texts]
+            yield _tokens(look, counts, config)
+
+
+def estimated_tokens(tokenizer: TextTokenizer, text: str) -> int:
+    """Tokens of a text; of a long one from its beginning."""
+    sample = text[:SAMPLE_CHARS]
+    return len(tokenizer.encode(sample)) * len(text) // max(len(sample), 1)
+
+
+def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
+    """Tokens of the first documents, and whether they are long enough for a window."""
+    long = sum(count >= config.window.length for count in counts)
+    text = f"some {sum(counts) / len(counts):,.0f} tokens a document in the first {len(counts)}"
+    if look.domain in config.pack.domains or look.domain == "evaluation":
+        return fact(look.label, text)
+    text += f", {long} of them long enough for a window of {config.window.length:,}"
+    return fact(look.label, text) if long else note(look.label, text)
+
+
+def scorer_findings(config: Config) -> Findings:
+    names.refuse_other_tokenizer(config)
+    spec = names.scorer_spec(config)
+    for version in dict.fromkeys(map(scorer_version, names.scorer_specs(config))):
+        yield fact("score", version)
+    folder = Path(spec.model)
+    if reads_model(config.score.scorer) and (folder / "config.json").is_file():
+        yield from told("score.model", _model(config, folder))
+
+
+def _model(config: Config, folder: Path) -> Findings:
+    """Whether the model's files open, and its vocabulary and positions are enough."""
+    model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    yield from _weights(folder)
+    known = model.get("vocab_size")
+    tokenizer = load_tokenizer(config.tokenizer_path).tokenizer
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if known and highest >= known:
+        yield fault(
+            "tokenizer",
+            f"{config.tokenizer_path} gives ids up to {highest:,}; the model {folder} knows"
+            f" {known:,}: they do not belong together",
+        )
+    yield from _positions(config, folder, model)
+
+
+def _weights(folder: Path) -> Findings:
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as weights:
+                weights.keys()
+        except (SafetensorError, OSError) as error:
+            yield fault("score.model", f"{file} does not open: {error}; build the scorer again")
+
+
+def _positions(config: Config, folder: Path, model: dict[str, Any]) -> Findings:
+    """Learned positions end; rotary ones do not, but mean little past those that were trained."""
+    positions = model.get("max_position_embeddings")
+    length = config.window.length
+    if not positions or length <= positions:
+        return
+    text = f"{length:,} tokens; the model {folder} was trained for {positions:,} positions"
+    rotary = model.get("rope_parameters") or model.get("rope_theta") or model.get("rope_scaling")
+    if not rotary:
+        yield fault("window.length", text)
+    elif not config.score.rope_theta:
+        yield note("window.length", f"{text}; score.rope_theta stretches them (ABF)")
+
+
+def device_findings(config: Config) -> Findings:
+    """The GPU of this machine; executors elsewhere may have others."""
+    score = config.score
+    if not reads_model(score.scorer):
+        return
+    here = config.spark.master is None or config.spark.master.startswith("local")
+    if not has_nvidia():
+        if score.device == "cuda" and here and not launched():
+            yield fault(
+                "score.device", "cuda, and this machine has no NVIDIA GPU; auto takes a CPU"
+            )
+        elif score.device != "cpu":
+            yield fact("score.device", f"no GPU on this machine: {score.dtype} on the CPU here")
+        return
+    yield from _gpu(config)
+
+
+def has_nvidia() -> bool:
+    """Whether this machine shows an NVIDIA GPU; asks no library, which would take seconds."""
+    return bool(shutil.which("nvidia-smi")) or Path("/dev/nvidia0").exists()
+
+
+def _gpu(config: Config) -> Findings:
+    import torch
+
+    if not torch.cuda.is_available():
+        made = f"torch {torch.__version__} finds none of this machine's GPUs"
+        kind = fault if config.score.device == "cuda" else note
+        yield kind("score.device", f"{made}: a CPU build, or a driver too old?")
+        return
+    name, major = torch.cuda.get_device_name(), torch.cuda.get_device_capability()[0]
+    if config.score.dtype == "bfloat16" and major < 8:
+        yield fault("score.dtype", f"bfloat16, which {name} lacks; float16 or float32")
+    else:
+        yield fact("score.device", f"{torch.cuda.device_count()} x {name}, {config.score.dtype}")

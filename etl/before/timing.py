@@ -1,0 +1,63 @@
+"""Seconds a window: measured on this machine, or told for a GPU that is elsewhere."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from longattn.etl.before.sampling import Range
+from longattn.udfs.scorers.base import ScorerSpec, TokenIds
+from longattn.udfs.scorers.registry import load_scorer
+from longattn.udfs.scorers.worker import Meter, score_windows
+
+TIMED = 4096  # tokens up to which a window is timed as it is; a longer one by two shorter ones
+OWN_ERROR = 0.25  # of a timing: machines differ in load, and worlds in caches
+# Windows a second of 32,768 tokens with LLaMA-3.1-8B's first layer: what LongAttn reports for its
+# own code (Table 5 of the paper: 36 billion tokens in 50 H800-hours), and the bound that an H100's
+# arithmetic sets for our kernel (8 ms a window). Neither was measured with this code.
+REPORTED = 6.1
+BOUND = {"h100": 125.0, "h800": 125.0, "h200": 125.0, "a100": 40.0}
+REFERENCE = 32_768**2 * 32 * 128  # L^2 x heads x head size of that window
+
+
+def timed(spec: ScorerSpec, length: int, ids: TokenIds) -> Range:
+    """CPU seconds for one window of so many tokens on one core of this machine.
+
+    Time is a L + b L^2, so two shorter windows tell that of a long one.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    lengths = [length] if length <= TIMED else [length // 4, length // 2]
+    scorer = load_scorer(replace(spec, device="cpu"))
+    score_windows([np.resize(ids, 256)], scorer, spec.batch_tokens, Meter())  # warm up
+    seconds = []
+    for one in lengths:
+        started = time.process_time()
+        score_windows([np.resize(ids, one)], scorer, spec.batch_tokens, Meter())
+        seconds.append(time.process_time() - started)
+    found = seconds[0] if len(lengths) == 1 else _extrapolated(length, *seconds)
+    return Range(found, found, found).widened(OWN_ERROR)
+
+
+def _extrapolated(length: int, quarter: float, half: float) -> float:
+    """From times at L/4 and L/2; a negative part is noise, and counts as none."""
+    square = max(0.0, (half - 2 * quarter) * 8)  # b L^2
+    linear = max(0.0, (quarter - square / 16) * 4)  # a L
+    return square + linear
+
+
+def told(device: str, spec: ScorerSpec, length: int) -> Range:
+    """GPU seconds for one window: between the kernel's bound and what the paper's code took."""
+    scale = length**2 * _width(spec.model) / REFERENCE * len(spec.layers)
+    low, high = scale / BOUND[device], scale / REPORTED
+    return Range((low * high) ** 0.5, low, high)
+
+
+def _width(model: str) -> int:
+    """Heads times head size of a model."""
+    config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    heads = int(config["num_attention_heads"])
+    return heads * int(config.get("head_dim") or config["hidden_size"] // heads)

@@ -1,0 +1,125 @@
+"""A config read, overridden and validated; what is wrong with it in one line for each fault.
+
+A config is YAML merged over the defaults of `sections`, then `--set a.b=c` merged over that.
+Unknown keys and values out of bounds are refused in one line that says where they stand and what
+was meant.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from longattn.etl.config.sections import (
+    Config,
+    ExportConfig,
+    ExportTarget,
+    ScorerSettings,
+    SourceConfig,
+    WhereConfig,
+)
+from longattn.etl.config.yaml_file import parse, read_settings
+from longattn.udfs.errors import ConfigError, did_you_mean
+
+
+def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=c` overrides and validate.
+
+    Raises ConfigError, one line, for a file that is missing or no mapping, an unknown key or a bad
+    value.
+    """
+    return validate(_settings(path, overrides))
+
+
+def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, Any]:
+    settings = read_settings(path) if path else {}
+    for override in overrides:
+        _apply_override(settings, override)
+    return settings
+
+
+def validate(settings: Mapping[str, Any]) -> Config:
+    """Turn nested dicts into a Config; the first problem becomes a one-line ConfigError."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(_explain_all(error)[0]) from None
+
+
+def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
+    """What `load` would refuse, all of it: a line for each fault."""
+    try:
+        Config.model_validate(_settings(path, overrides))
+    except ConfigError as error:
+        return [str(error)]
+    except ValidationError as error:
+        return _explain_all(error)
+    return []
+
+
+def _apply_override(settings: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c` in place; c is read as YAML, so 3, true, [1, 2] and null mean themselves."""
+    key, equals, text = override.partition("=")
+    shown = f"--set {' '.join(override.split())}"
+    if not equals or not key.strip():
+        raise ConfigError(f"{shown}: expected key=value, for example window.length=8192")
+    *parents, last = key.strip().split(".")
+    node = settings
+    for parent in parents:
+        child = node.get(parent)
+        node[parent] = node = dict(child) if isinstance(child, Mapping) else {}
+    node[last] = parse(text, shown)
+
+
+def _explain_all(error: ValidationError) -> list[str]:
+    """A line for each problem pydantic found, unknown keys first; a value's types are one."""
+    problems = error.errors(include_url=False)
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    lines: dict[str, str] = {}
+    for problem in problems:
+        lines.setdefault(_place(problem), _explain(problem))
+    return list(lines.values())
+
+
+def _place(problem: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in problem["loc"] if not _is_type_branch(part))
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """One line: where, what, what was meant."""
+    where = [p for i, p in enumerate(problem["loc"]) if i == 0 or not _is_type_branch(p)]
+    name = ".".join(str(part) for part in where)
+    if problem["type"] == "extra_forbidden":
+        return f"config: unknown key {name}{did_you_mean(str(where[-1]), _known_keys(where[:-1]))}"
+    if problem["type"] == "value_error":
+        return f"config: {problem['ctx']['error']}"
+    got = problem["input"]
+    shown = f", got {got!r}" if not isinstance(got, (dict, list)) else ""
+    return f"config: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"
+
+
+def _is_type_branch(part: int | str) -> bool:
+    """True for the type names pydantic puts into the location of a union's member."""
+    plain = {"float", "int", "str", "list", "dict"}
+    return isinstance(part, str) and (
+        "[" in part or part in plain or part.startswith("constrained")
+    )
+
+
+def _known_keys(where: list[int | str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in where:
+        model = _section_at(model, str(part))
+    return list(model.model_fields)
+
+
+def _section_at(model: type[BaseModel], key: str) -> type[BaseModel]:
+    """The model of a key's value; the same model again for list indices and domain names."""
+    nested: dict[str, type[BaseModel]] = dict.fromkeys(ExportConfig.model_fields, ExportTarget)
+    nested |= {"sources": SourceConfig, "also": ScorerSettings, "where": WhereConfig}
+    field = model.model_fields.get(key)
+    annotation = field.annotation if field else None
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return nested.get(key, model)

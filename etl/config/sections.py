@@ -1,0 +1,432 @@
+"""Every setting of every job: one frozen model per stage, defaults here and nowhere else."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from longattn.etl.config.yaml_file import WORDS
+from longattn.udfs.digest import hex_digest
+from longattn.udfs.errors import did_you_mean
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.kinds.calibrated import Calibration
+from longattn.udfs.scorers.registry import known_scorers
+from longattn.udfs.storage import expanded, local_path
+
+T = TypeVar("T")
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Place = Annotated[str, AfterValidator(expanded)]  # a folder, a file or a URI; ~ is the home folder
+
+
+def _on_machines(place: str) -> str:
+    """The path by which every worker opens a model or tokenizer; none for an object store's."""
+    local = local_path(place)
+    if local is None:
+        raise PydanticCustomError(
+            "on_a_store",
+            "workers read it from a folder; copy it to one that every machine has, such as a"
+            " volume, and name that",
+        )
+    return local
+
+
+Folder = Annotated[Place, AfterValidator(_on_machines)]
+RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
+PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_words(cls, value: Any) -> Any:
+        """Read yes, no, on and off as true and false, where a key takes nothing else."""
+        if not isinstance(value, Mapping):
+            return value
+        switches = {key for key, field in cls.model_fields.items() if field.annotation is bool}
+        return {
+            key: WORDS.get(v.lower(), v) if key in switches and isinstance(v, str) else v
+            for key, v in value.items()
+        }
+
+
+def _with_empty_settings(value: Any) -> Any:
+    """Read `[cohesion, recall]` as `{cohesion: {}, recall: {}}`, and settings left out as none."""
+    if isinstance(value, list):
+        return {name: {} for name in value}
+    if isinstance(value, Mapping):
+        return {name: settings or {} for name, settings in value.items()}
+    return value
+
+
+class TablesConfig(Section):
+    root: Place = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
+    connector: Literal["auto", "native", "delta-rs"] = "auto"  # auto: what the session has
+    # one run at a time writes to a root: seconds that another waits for it
+    wait: Annotated[float, Field(ge=0)] = 600
+    # seconds without a sign of life after which a run on another machine counts as dead
+    lease: Annotated[float, Field(ge=1)] = 60
+    # a folder or URI that the driver can write to, where a catalog's schema keeps its lease; Unity
+    # Catalog names none of its own
+    lease_folder: Place | None = None
+
+
+class SourceConfig(Section):
+    path: PathList  # files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... by Spark
+    # a record to a line, a row or a file; longattn: <id><tab><JSON>, as the paper published
+    format: Literal["jsonl", "parquet", "text", "longattn", "delta"] = "jsonl"
+    text: str = "text"  # field with the document; a dot reaches into an object (meta.title)
+    id: str | None = None  # field with the record's own id; otherwise file name and record number
+    meta: list[str] = []  # further fields kept as JSON in documents.meta
+    name: str | None = None  # documents.source; defaults to the domain
+    license: str | None = None  # copied into export manifests
+    where: dict[str, list[str]] = {}  # field -> accepted values, for example {lang: [en]}
+    include: list[str] = []  # globs on the file path; empty means all
+    exclude: list[str] = []  # globs on the file path that are left out
+    priority: int = 0  # dedup keeps the smallest priority of a cluster of duplicates
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_long_names(cls, value: Any) -> Any:
+        """Read `text_field` and `id_field` as `text` and `id`."""
+        if not isinstance(value, Mapping):
+            return value
+        return {{"text_field": "text", "id_field": "id"}.get(k, k): v for k, v in value.items()}
+
+
+class IngestConfig(Section):
+    min_chars: Annotated[int, Field(ge=1)] = 1  # shorter documents are refused
+    # the same in tokens, for all domains or by domain, before dedup; window.min_tokens is after it
+    min_tokens: Positive | dict[str, Positive] | None = None
+    max_tokens: Positive | dict[str, Positive] | None = None  # likewise; longer ones are refused
+    max_bytes: Positive = 256 << 20  # UTF-8 bytes of one document; longer ones are refused by name
+    split_bytes: Positive = 64 << 20  # plain files are cut into tasks of about this size
+    big_file_bytes: Positive = 1 << 30  # a compressed file above this is one task: say so
+
+
+class DedupConfig(Section):
+    enabled: bool = True  # false keeps every document
+    scope: Literal["domain", "global"] = "domain"  # compare within a domain, or across all
+    ngram: Positive = 5  # words per shingle
+    threshold: Fraction = 0.8  # Jaccard similarity from which two documents are duplicates
+    permutations: Positive = 128  # hash functions of a MinHash signature
+    # likely pairs are checked by their signatures, or by the true Jaccard index of their shingles
+    verify: Literal["signature", "jaccard"] = "jaccard"
+    max_band_size: Positive = 100  # documents of one band above which edges form a star
+    seed: int = 0  # of the hash functions
+
+
+class WindowConfig(Section):
+    length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
+    k: Positive | None = None  # minimum distance in tokens; None means length - 3 * (length // 4)
+    # from both ends inwards (Algorithm 1), side by side from the front, or the first window alone
+    strategy: Literal["longattn", "tile", "truncate"] = "longattn"
+    # documents below min_tokens or above max_tokens are refused: one number for all domains that
+    # are not packed, or one per domain; below the window's length min_tokens changes nothing
+    min_tokens: Positive | dict[str, Positive] | None = None
+    max_tokens: Positive | dict[str, Positive] | None = None  # see min_tokens
+    bos: bool = False  # count one token of the window for BOS, put before it when scoring
+    chunk_chars: Annotated[int, Field(ge=64)] = 1 << 18  # text is tokenised in pieces of this size
+
+
+class PackConfig(Section):
+    domains: list[str] = []  # short-text domains that are packed and not scored
+    # best_fit cuts no document that fits a window; concat joins all and cuts where a window is full
+    strategy: Literal["concat", "best_fit"] = "best_fit"
+    separator: str | None = None  # token between documents; None means the tokenizer's EOS
+    group_tokens: Positive = 1 << 24  # about this many tokens are packed together, in one task
+
+
+class DecontaminateConfig(Section):
+    sources: list[SourceConfig] = []  # evaluation sets: windows that share words are left out
+    ngram: Positive = 13  # words in a row, as udfs.text.ngrams counts them, that must not be shared
+
+
+class ScorerSettings(Section):
+    """What the scores of one scorer depend on; a setting that a scorer does not have is refused."""
+
+    model: Folder | None = None  # as score.model, which it is where it is not given
+    k: Positive | None = None  # minimum distance; None means window.k, else the scorer's own
+    sample_rows: Positive | None = None  # query rows scored of each window; None means all
+    # with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
+    # made for CPUs: on a GPU its many small kernels may cost more than all rows do
+    sample_keys: Annotated[int, Field(ge=0)] = ScorerSpec.sample_keys
+    # longattn: decoder layers, 0 is the first
+    layers: list[Annotated[int, Field(ge=0)]] = list(ScorerSpec.layers)
+    # of the model; auto: bfloat16 where this machine has it in hardware, else float32
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    rope_theta: Annotated[float, Field(gt=0)] | None = None  # ABF override; the paper's is 2.5e6
+    bos: bool = ScorerSpec.bos  # prepend BOS, as the published scorer does
+    pairs: Positive = ScorerSpec.pairs  # prolong: pairs of segments compared in each window
+    stride: Positive | None = None  # fargain: tokens that share a short context; None means k
+    variant: Literal["paper", "code"] = "paper"  # ladm: as the paper has it, or as its code has it
+    options: dict[str, str | int | float | bool] = {}  # of scorers that other packages bring
+
+
+class ScoreConfig(ScorerSettings):
+    scorer: str = ScorerSpec.scorer  # a name in udfs.scorers.registry
+    # longattn: a folder made by `longattn scorer build`; fargain, ladm and prolong: a whole model;
+    # calibrated: a folder made by `longattn scorer calibrate`
+    model: Folder = ScorerSpec.model
+    # further scorers of the same windows, by name, with settings of their own: {cohesion: {}}
+    also: Annotated[dict[str, ScorerSettings], BeforeValidator(_with_empty_settings)] = {}
+    batch: Positive = ScorerSpec.batch_tokens  # tokens per forward; at least one window
+    commit: Positive | None = None  # windows per transaction at most; None means by time alone
+    commit_seconds: Annotated[float, Field(gt=0)] = 60.0  # about as much work per transaction
+    # windows whose estimate lies within as many standard errors of the selection's cut are scored
+    # exactly too; estimates are sampled scores (sample_rows: docs/performance/sampling.md) or those
+    # of the scorer calibrated, whose exact scores are fargain's (docs/adr/0013-calibrated.md)
+    cascade: Annotated[float, Field(gt=0)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    threads: Positive | None = None  # per task slot; None means one where slots share a machine
+    domains: list[str] = []  # empty means all
+    gpu_per_task: float = 1.0  # used where the cluster has GPUs
+
+
+class WhereConfig(Section):
+    """A filter: windows whose score by another scorer is within percentiles of their domain."""
+
+    scorer: str  # a name, or a version as `longattn status` prints it
+    measure: str | None = None  # one of its measures, as compress's ratio; None: what it ranks by
+    percentile: Annotated[list[float], Field(min_length=2, max_length=2)]  # from < p <= to
+
+    @property
+    def label(self) -> str:
+        """What the ledger calls it: `cohesion`, `compress_ratio`."""
+        name = self.scorer.split(":")[0]
+        return f"{name}_{self.measure}" if self.measure else name
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A selection's id hashes its filters: one without a measure is what it always was."""
+        return {key: value for key, value in dump(self).items() if value is not None}
+
+
+class SelectConfig(Section):
+    name: str | None = None  # selection id; None means a hash of everything it depends on
+    # what to rank by: lds, ds or du of score.scorer, random, length, column; another scorer's name;
+    # or weights of several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain
+    by: str | dict[str, float] = "lds"
+    column: str | None = None  # with by: column
+    where: list[WhereConfig] = []  # windows that pass all of them are ranked
+    per_document: Positive | None = None  # at most so many windows of one document, the best ones
+    # of all scored windows of the domain, whatever `where` and `per_document` leave out
+    fraction: Fraction | dict[str, Fraction] | None = 0.125
+    tokens: Positive | dict[str, Positive] | None = None  # budget per domain; overrides fraction
+    percentile: list[float] | dict[str, list[float]] | None = None  # [from, to], 100 is the best
+    threshold: float | dict[str, float] | None = None  # smallest score kept
+    alpha: float = 0.5  # weight of DU in LDS = Std(DS) + alpha * Std(DU)
+    normalize: Literal["zscore", "minmax"] = "zscore"  # Std of the paper, or of its code
+    # entries that the variance is taken over: L * L (the code), or (L - k)^2 (the paper)
+    support: Literal["matrix", "block"] = "matrix"
+    heads: list[Annotated[int, Field(ge=0)]] = []  # empty means all
+    # overlap with these is reported, and with all other scorers that have scores
+    compare: list[str] = ["random", "length", "ds", "du"]
+    ablate_alpha: list[float] = [0.0, 0.5, 1.0]  # overlap with LDS at these is reported too
+
+    @model_validator(mode="after")
+    def _refuse_unknown_scorers(self) -> "SelectConfig":
+        """A name must be a ranking or a scorer; of a version the name stands first."""
+        if isinstance(self.by, str) and self.by in RANKINGS:
+            return self
+        known = known_scorers()
+        for name in (version.split(":")[0] for version in (*self.by_scorers, *self.where_scorers)):
+            if name not in known:
+                hint = did_you_mean(name, [*RANKINGS, *known])
+                raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
+        return self
+
+    @property
+    def by_scorers(self) -> list[str]:
+        """The scorers that `by` names; none where it is a ranking of score.scorer."""
+        if isinstance(self.by, dict):
+            return list(self.by)
+        return [] if self.by in RANKINGS else [self.by]
+
+    @property
+    def where_scorers(self) -> list[str]:
+        return [filter_.scorer for filter_ in self.where]
+
+
+class MixConfig(Section):
+    tokens: Positive | None = None  # total of the mix; None means all that was selected
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}  # per domain; empty means as selected
+    # a domain with fewer tokens than its share: fail, leave the mix short, or repeat its windows
+    short: Literal["error", "shortfall", "repeat"] = "shortfall"
+    max_copies: Positive = 4  # with short: repeat
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_bare_weights(cls, value: Any) -> Any:
+        """Read `mix: {arxiv: 30, book: 30}` as weights."""
+        if isinstance(value, Mapping) and value and not set(value) & set(cls.model_fields):
+            return {"weights": dict(value)}
+        return value
+
+
+class ExportTarget(Section):
+    path: Place  # folder of the export; replaced as a whole when the selection changes
+    compression: Literal["none", "zstd", "gzip"] = "zstd"  # jsonl only
+    shard_tokens: Positive = 64 << 20  # about this many tokens to a file
+    prefix: str = "LongAttn"  # jsonl data_id prefix
+
+
+class ExportConfig(Section):
+    parquet: ExportTarget | None = None
+    jsonl: ExportTarget | None = None
+    megatron: ExportTarget | None = None
+    mds: ExportTarget | None = None
+
+
+class ReportConfig(Section):
+    path: Place = "data/report.html"  # one self-contained page
+    examples: Annotated[int, Field(ge=0)] = 2  # best and worst windows shown per domain
+    excerpt_chars: Positive = 600  # of the text that an example shows
+
+
+class EstimateConfig(Section):
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a core for an hour
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a GPU for an hour
+    currency: str = "USD"  # that the prices are in, as the tables name it
+
+
+class SparkConfig(Section):
+    master: str | None = None  # None: what spark-submit or the notebook gives, else local[*]
+    conf: dict[str, str] = {}  # Spark settings; they win over all that the project sets
+
+
+# What of a config each job's --help lists; all of them read `tables`, `spark` and `seed`.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "ingest": ("sources", "ingest"),
+    "dedup": ("dedup",),
+    "windows": ("window", "pack", "tokenizer", "decontaminate"),
+    "score": ("score",),
+    "select": ("select", "mix"),
+    "export": ("export",),
+    "report": ("report",),
+}
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    tables: TablesConfig = TablesConfig()
+    sources: dict[str, list[SourceConfig]] = {}
+    # folder, tokenizer.json or hub id; None means the scorer's own; `words` needs no files, and is
+    # for scorers without a model
+    tokenizer: Folder | None = None
+    ingest: IngestConfig = IngestConfig()
+    dedup: DedupConfig = DedupConfig()
+    window: WindowConfig = WindowConfig()
+    pack: PackConfig = PackConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    score: ScoreConfig = ScoreConfig()
+    select: SelectConfig = SelectConfig()
+    mix: MixConfig = MixConfig()
+    export: ExportConfig = ExportConfig()
+    report: ReportConfig = ReportConfig()
+    estimate: EstimateConfig = EstimateConfig()  # prices for `longattn estimate`
+    spark: SparkConfig = SparkConfig()
+    seed: int = 0  # of sampled rows, random baselines and the order of packing and mix
+
+    @model_validator(mode="after")
+    def _refuse_a_cascade_without_errors(self) -> "Config":
+        """Standard errors are stored of sampled scores, for the matrix form over all heads."""
+        select, problem = self.select, None
+        if self.score.sample_rows is None and self.score.scorer != "calibrated":
+            problem = (
+                "needs score.sample_rows, or the scorer calibrated: exact scores have no errors"
+            )
+        elif select.support != "matrix" or select.heads:
+            problem = "needs select.support matrix and all heads: others have no standard errors"
+        elif select.normalize != "zscore":
+            problem = "needs select.normalize zscore: one window's error may move a whole minmax"
+        if self.score.cascade and problem:
+            raise ValueError(f"score.cascade {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_exports_of_ids_that_no_model_has(self) -> "Config":
+        for name in ("megatron", "mds"):
+            if self.tokenizer == "words" and getattr(self.export, name):
+                raise ValueError(
+                    f"export.{name} is of token ids, and the tokenizer words has none that a model"
+                    " knows: name your model's tokenizer"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_unknown_domains(self) -> "Config":
+        """A domain that no source has is a misspelt one, or a config copied from another corpus."""
+        for key, domains in self._domains_named() if self.sources else ():
+            for domain in domains:
+                if domain not in self.sources:
+                    meant = did_you_mean(domain, self.sources)
+                    raise ValueError(f"{key}: {domain} is no domain of `sources`{meant}")
+        packed = set(self.score.domains) & set(self.pack.domains)
+        if packed:
+            raise ValueError(f"score.domains: {min(packed)}: packed domains are not scored")
+        if self.mix.weights and not any(self.mix.weights.values()):
+            raise ValueError("mix.weights: all are 0, so that nothing would be in the mix")
+        return self
+
+    def _domains_named(self) -> list[tuple[str, Iterable[str]]]:
+        """Every key whose value names domains, with those it names."""
+        by_domain = {
+            "mix.weights": self.mix.weights,
+            "ingest.min_tokens": self.ingest.min_tokens,
+            "ingest.max_tokens": self.ingest.max_tokens,
+            "window.min_tokens": self.window.min_tokens,
+            "window.max_tokens": self.window.max_tokens,
+            "select.fraction": self.select.fraction,
+            "select.tokens": self.select.tokens,
+            "select.percentile": self.select.percentile,
+            "select.threshold": self.select.threshold,
+        }
+        listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
+        found = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
+        return [*found.items(), *listed.items()]
+
+    @model_validator(mode="after")
+    def _refuse_a_distance_of_a_window(self) -> "Config":
+        """No two tokens of a window are as far apart as it is long: every DS would be 0."""
+        k, length = self.window.k, self.window.length
+        if k is not None and k >= length:
+            raise ValueError(f"window.k: {k} is not below window.length, {length}: nothing is far")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the settings; the ledger names configs by it."""
+        return hex_digest(self.to_json())[:16]
+
+    @property
+    def tokenizer_path(self) -> str:
+        """The tokenizer's folder, file or hub id; the scorer's own when none is set."""
+        if self.tokenizer is None and self.score.scorer == "calibrated":
+            return Calibration.read(self.score.model).tokenizer
+        return self.tokenizer or self.score.model
+
+    def to_json(self) -> str:
+        """The whole config as JSON with sorted keys."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def of_domain(domain: str, value: T | dict[str, T] | None) -> T | None:
+    """The domain's value of a setting that is one for all or one for each."""
+    return value.get(domain) if isinstance(value, dict) else value

@@ -1,0 +1,164 @@
+"""Job export: the current selection in each format the config names; rows are samples."""
+
+import json
+import os
+import uuid
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from longattn import udfs
+from longattn.etl.config import ExportTarget
+from longattn.etl.export import FORMATS
+from longattn.etl.export import samples as stage
+from longattn.etl.export.card import CARD, dataset_card
+from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.export.formats import Format, Options
+from longattn.etl.export.write import Written, write_shards
+from longattn.etl.ranking.contenders import fingerprint
+from longattn.etl.run import names
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.selection.current import current_selection
+from longattn.etl.tables.locations import is_catalog_name
+from longattn.udfs.digest import hex_digest, json_digest
+from longattn.udfs.errors import ExportError, LedgerError
+
+LAYOUT = 2  # of the files and their fields: an export of another is written again
+
+
+def run(context: Context) -> Outcome:
+    """Export to every target configured; one that is there already is left as it is."""
+    targets = targets_of(context)
+    if not targets:
+        context.progress.say("export: no format is configured; set export.parquet.path, for one")
+        return Outcome(rows_in=0, rows_out=0)
+    name, selection = current_selection(context)
+    n_samples = stage.count(selection)
+    counts: dict[str, float] = {}
+    for format_name, target in targets.items():
+        manifest = export(context, name, selection, format_name, target)
+        counts |= {f"{format_name}/{key}": manifest[key] for key in ("samples", "tokens", "bytes")}
+    exported = int(sum(count for key, count in counts.items() if key.endswith("/samples")))
+    return Outcome(rows_in=n_samples * len(targets), rows_out=exported, metrics=counts)
+
+
+def targets_of(context: Context) -> dict[str, ExportTarget]:
+    """Format name -> target, for those that are configured."""
+    targets = {name: getattr(context.config.export, name) for name in FORMATS}
+    return {name: target for name, target in targets.items() if target}
+
+
+def folders_of(context: Context) -> list[Folder]:
+    """The places of the configured exports."""
+    return [Folder.at(target.path, owner(context)) for target in targets_of(context).values()]
+
+
+def export(
+    context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
+) -> dict[str, Any]:
+    """Write one format and return its manifest; the same selection again is not rewritten.
+
+    Raises LedgerError, and shows nothing of it, when other samples were written than there are.
+    """
+    folder = Folder.at(target.path, owner(context))
+    identity = _identity(selection, format_name, target)
+    present = folder.manifest()
+    if present and present["identity"] == identity:
+        damage = folder.faults(present["files"])
+        if not damage:
+            context.progress.say(f"export: {format_name} in {target.path} is up to date")
+            return present
+        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+        context.progress.say(f"export: {target.path}: {damage[0]}{more}; it is written again")
+    plan = stage.plan(selection, target.shard_tokens)
+    if not plan.samples:
+        raise ExportError(
+            f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
+        )
+    folder.begin()
+    written = _write(context, selection, plan, FORMATS[format_name], target, folder)
+    if written.samples != plan.samples:
+        raise LedgerError(
+            f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
+            " are windows of the selection missing?"
+        )
+    head = {"format": format_name, "identity": identity, "selection": name}
+    manifest = head | _manifest(context, plan, written)
+    texts = _texts(context, FORMATS[format_name], target, manifest)
+    folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
+    return manifest
+
+
+def _texts(
+    context: Context, format_: Format, target: ExportTarget, manifest: dict[str, Any]
+) -> dict[str, str]:
+    """The small files beside the data, by name; with a dataset card where `datasets` reads it."""
+    texts = format_.extras(target.path, manifest["files"])
+    if format_.schema is None:
+        return texts
+    settings = {
+        f"{section}.{key}": value
+        for section in ("select", "mix")
+        for key, value in getattr(context.config, section).model_dump(exclude_defaults=True).items()
+    }
+    return texts | {CARD: dataset_card(manifest, format_.schema, settings)}
+
+
+def _write(
+    context: Context,
+    selection: DataFrame,
+    plan: stage.Plan,
+    format_: Format,
+    target: ExportTarget,
+    folder: Folder,
+) -> Written:
+    windows = context.tables.read("windows")
+    options = Options(
+        folder=folder,
+        compression=target.compression,
+        prefix=target.prefix,
+        tokenizer=context.config.tokenizer_path,
+        largest_id=stage.largest_id(selection, windows) if format_.needs_largest_id else 0,
+    )
+    rows = stage.samples(
+        selection,
+        windows,
+        context.tables.read("documents"),
+        columns=format_.columns,
+        n_shards=plan.n_shards,
+    )
+    return write_shards(rows, plan, format_, options)
+
+
+def owner(context: Context) -> str:
+    """Runs that hold one root in turn share a name; without a lease each has its own."""
+    root = context.config.tables.root
+    name = uuid.uuid4().hex if is_catalog_name(root) else os.path.abspath(root)
+    return hex_digest(name)[:8]
+
+
+def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:
+    """A hash of everything that the bytes of an export depend on."""
+    rows = list(fingerprint(selection).first() or ())
+    depends = [udfs.__version__, LAYOUT, format_name, target.model_dump(exclude={"path"}), rows]
+    return json_digest(depends)[:16]
+
+
+def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str, Any]:
+    config = context.config
+    sources = {
+        domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in found]
+        for domain, found in config.sources.items()
+    }
+    return {
+        "longattn": udfs.__version__,
+        "config": config.hash,
+        "scorer": names.scoring(config),
+        "windowing": names.windowing(config),
+        "tables": dict(context.tables.versions_read),
+        "samples": written.samples,
+        "tokens": written.tokens,
+        "bytes": sum(file["bytes"] for file in written.files),
+        "domains": {d: n | {"sources": sources.get(d, [])} for d, n in plan.domains.items()},
+        "files": written.files,
+    }

@@ -1,0 +1,227 @@
+"""Which files the config's sources name, and what is known of each before it is read."""
+
+import fnmatch
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from pyspark.sql import SparkSession
+
+from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.ingest.local_files import Listed, list_local
+from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.stage import SourceFile
+from longattn.etl.tables.features import refuse_unreadable
+from longattn.udfs.digest import json_digest
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.errors import SourceError, first_line
+from longattn.udfs.storage import file_name, local_path
+from longattn.udfs.stores import delta_options
+
+
+def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
+    """Every source of the config with what executors need to know of it, in order."""
+    return [
+        (spec_of(domain, source, config), source)
+        for domain, sources in config.sources.items()
+        for source in sources
+    ]
+
+
+def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
+    """What executors need to know of a source."""
+    published = source.format == "longattn" and "text" not in source.model_fields_set
+    least = of_domain(domain, config.ingest.min_tokens)
+    most = of_domain(domain, config.ingest.max_tokens)
+    return SourceSpec(
+        domain=domain,
+        source=source.name or domain,
+        format=source.format,
+        text="content" if published else source.text,
+        id=source.id,
+        meta=tuple(source.meta),
+        where={field: tuple(values) for field, values in source.where.items()},
+        priority=source.priority,
+        min_chars=config.ingest.min_chars,
+        max_bytes=config.ingest.max_bytes,
+        tokenizer=config.tokenizer_path if least or most else None,
+        min_tokens=least or 0,
+        max_tokens=most,
+    )
+
+
+def list_all(
+    spark: SparkSession, sources: Sequence[tuple[SourceSpec, SourceConfig]]
+) -> list[SourceFile]:
+    """The files of all sources, in order; see list_files."""
+    return [
+        file
+        for number, (spec, source) in enumerate(sources)
+        for file in list_files(spark, number, spec, source)
+    ]
+
+
+def list_files(
+    spark: SparkSession, number: int, spec: SourceSpec, source: SourceConfig
+) -> list[SourceFile]:
+    """The files of one source, each once, sorted; `number` is the spec's place.
+
+    A file that cannot be read is among them, with its refusal. Raises SourceError for a path that
+    is not there, and when no file is left of it.
+    """
+    found = {
+        file.uri: SourceFile(
+            uri=file.uri,
+            n_bytes=file.n_bytes,
+            spec=number,
+            name=file.name,
+            fingerprint=_fingerprint(spec, file),
+            constants=file.constants,
+            refusal=file.refusal,
+        )
+        for file in _listed(spark, spec, source)
+    }
+    if not found:
+        raise SourceError(
+            f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}"
+        )
+    return [found[uri] for uri in sorted(found)]
+
+
+def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
+    wanted = partial(_wanted, source)
+    if spec.format == "delta":
+        found = (file for path in source.path for file in _delta_files(spark, path, spec))
+        yield from (file for file in found if wanted(file.uri, file.name))
+        return
+    local = [path for path in source.path if local_path(path) is not None]
+    try:
+        yield from list_local(local, wanted)
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"sources.{spec.domain}: cannot list {error}: no such file or folder"
+        ) from None
+    for path in source.path:
+        if path not in local:
+            remote = list_remote(spark, path, spec.domain)
+            yield from (file for file in remote if wanted(file.uri, file.name))
+
+
+def _wanted(source: SourceConfig, uri: str, name: str) -> bool:
+    def matches(globs: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatch(path, glob) for glob in globs for path in (uri, name))
+
+    return (not source.include or matches(source.include)) and not matches(source.exclude)
+
+
+def _globs(source: SourceConfig) -> str:
+    asked = {"include": source.include, "exclude": source.exclude}
+    shown = ", ".join(f"{key} {globs}" for key, globs in asked.items() if globs)
+    return f" ({shown})" if shown else ""
+
+
+def _fingerprint(spec: SourceSpec, file: Listed) -> str:
+    """Changes with the file and with everything that decides what becomes of its records."""
+    refused = [file.refusal] if file.refusal else []
+    return json_digest([asdict(spec), file.n_bytes, file.modified, *refused])[:16]
+
+
+# --- Delta tables
+
+
+def _delta_files(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]:
+    """The Parquet files of a table's latest version, or a catalog's table as if it were a file."""
+    if not spec.id:
+        raise SourceError(
+            f"sources.{spec.domain}: {path}: a table's rows have no place of their own; set id"
+        )
+    if is_table_name(path):
+        (latest,) = spark.sql(f"DESCRIBE HISTORY {path} LIMIT 1").collect()
+        yield Listed(path, 0, latest["version"], path)
+        return
+    root = local_path(path)
+    root = path.rstrip("/") if root is None else f"file:{os.path.abspath(root)}"
+    table = _open(path, spec)
+    # a column added later is null in the files written before
+    added = dict.fromkeys(spec.columns_in(field.name for field in table.schema().fields))
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        name, n_bytes, modified = action["path"], action["size_bytes"], action["modification_time"]
+        place = _place(root, unquote(name))
+        yield Listed(place, n_bytes, modified, unquote(name), _constants(added, action))
+
+
+def _place(root: str, name: str) -> str:
+    """The uri of a file of a log: below the table, or where a shallow clone's log says."""
+    scheme, colon, _ = name.partition(":")
+    if name.startswith("/"):
+        return f"file:{name}"
+    return name if colon and "/" not in scheme and scheme.isalnum() else f"{root}/{name}"
+
+
+def is_table_name(path: str) -> bool:
+    """True for schema.table and catalog.schema.table."""
+    parts = path.split(".")
+    return len(parts) in (2, 3) and all(part.isidentifier() for part in parts)
+
+
+def _open(path: str, spec: SourceSpec) -> DeltaTable:
+    try:
+        table = DeltaTable(local_path(path) or path, storage_options=delta_options(path))
+    except DeltaError as error:
+        reason = first_line(error)
+        raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
+    refuse_unreadable(table, path)
+    return table
+
+
+def _constants(added: dict[str, None], action: dict[str, Any]) -> str:
+    """What a file's rows have that is not in it, as JSON: nulls, and the partition's values."""
+    prefix = "partition."
+    values = {k.removeprefix(prefix): v for k, v in action.items() if k.startswith(prefix)}
+    return json.dumps(added | values, default=str)
+
+
+# --- columns
+
+
+def check_columns(
+    spark: SparkSession, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
+) -> None:
+    """Raise SourceError for a Parquet file, or a table, without a column that its source maps."""
+    for file in files:
+        spec = specs[file.spec]
+        if spec.format not in ("parquet", "delta") or file.refusal:
+            continue
+        there = _columns(spark, file)
+        where = f"in {file.uri} (columns: {', '.join(there)})"
+        if there and (missing := spec.missing_in(there)):
+            raise SourceError(f"sources.{spec.domain}: no column {missing[0]!r} {where}")
+        twice = [name for name, n in Counter(spec.columns_in(there)).items() if n > 1]
+        if twice:
+            raise SourceError(f"sources.{spec.domain}: column {twice[0]!r} twice {where}")
+
+
+def _columns(spark: SparkSession, file: SourceFile) -> list[str]:
+    """A file's columns; none for a file that is not Parquet, which its reader will refuse."""
+    path = file_name(file.uri)
+    constants = list(json.loads(file.constants or "{}"))
+    if is_table_name(file.uri):
+        return list(spark.read.table(file.uri).columns)
+    if path is None:
+        names = spark.read.parquet(file.uri).columns
+        return [*names, *(name for name in constants if name not in names)]
+    try:
+        with open(path, "rb") as opened:
+            names = pq.read_schema(opened).names
+    except (pa.ArrowException, OSError):
+        return []
+    return [*names, *(name for name in constants if name not in names)]

@@ -1,0 +1,81 @@
+"""Pending source files as rows of records, each with what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+
+from longattn.etl.ingest import stage
+from longattn.etl.ingest.listing import is_table_name
+from longattn.etl.ingest.spark_readers import read_table, read_with_spark
+from longattn.etl.ingest.stage import SourceFile
+from longattn.etl.run.context import Context
+from longattn.udfs.digest import hex_digest
+from longattn.udfs.documents.bytes import Split
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.storage import local_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What there is to read."""
+
+    specs: list[SourceSpec]
+    pending: list[SourceFile]
+    n_finished: int
+    begun: frozenset[int] = frozenset()  # specs of which some file was read before
+
+    @property
+    def key(self) -> str:
+        """Names the pending files as they are now."""
+        named = "\n".join(f"{file.uri} {file.fingerprint}" for file in self.pending)
+        return hex_digest(named)[:32]
+
+
+def read_all(context: Context, plan: Plan) -> DataFrame:
+    """All pending files as staged rows: in Python where it can open them, else through Spark."""
+    refused = [file for file in plan.pending if file.refusal]
+    to_read = [file for file in plan.pending if not file.refusal]
+    by_python = [file for file in to_read if local_path(file.uri) and not is_table(file, plan)]
+    frames = [stage.refused_files(context.spark, refused, plan.specs)] if refused else []
+    frames += [read_locally(context, by_python, plan.specs)] if by_python else []
+    for number, spec in enumerate(plan.specs):
+        files = [f for f in to_read if f.spec == number and f not in by_python]
+        tables = [file for file in files if is_table(file, plan)]
+        frames += [read_table(context.spark.read.table(t.uri), t.uri, spec) for t in tables]
+        others = [file for file in files if file not in tables]
+        if others:
+            whole_bytes = context.config.ingest.split_bytes
+            frames.append(read_with_spark(context.spark, others, spec, whole_bytes))
+    return stage.union(frames)
+
+
+def is_table(file: SourceFile, plan: Plan) -> bool:
+    return plan.specs[file.spec].format == "delta" and is_table_name(file.uri)
+
+
+def read_locally(
+    context: Context, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
+) -> DataFrame:
+    """Files that Python can open, in tasks of about ingest.split_bytes."""
+    split_bytes = context.config.ingest.split_bytes
+    splits = [
+        (file.spec, split)
+        for file in files
+        for split in stage.splits_of(file, specs[file.spec], split_bytes)
+    ]
+    cut = [split for spec, split in splits if is_cut_in_lines(split, specs[spec])]
+    firsts = stage.first_rows(context.spark, cut) if cut else {}
+    numbered = [
+        (spec, split._replace(first_row=firsts.get((split.uri, split.start), 1)))
+        for spec, split in splits
+    ]
+    slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    share = sum(file.n_bytes for file in files) // slots
+    tasks = stage.pack(numbered, min(split_bytes, max(share, 1 << 20)))
+    return stage.read_splits(context.spark, tasks, specs)
+
+
+def is_cut_in_lines(split: Split, spec: SourceSpec) -> bool:
+    """True for a part of a plain line file, whose lines must be counted to be numbered."""
+    return spec.format in ("jsonl", "longattn") and split.end - split.start < split.size

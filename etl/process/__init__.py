@@ -1,1 +1,0 @@
-"""This process and what it needs of its machine."""

@@ -1,0 +1,137 @@
+"""The windows that a config selects from, and those too near its cut."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config, WhereConfig
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking import filters, lds
+from longattn.etl.ranking.cascade import best_known, straddlers
+from longattn.etl.ranking.scorers import scored_versions, version_of
+from longattn.etl.run import names
+from longattn.etl.run.context import Context
+from longattn.etl.windows.evaluation import contaminated, without_contaminated
+from longattn.udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.scorers.registry import scorer_version
+
+
+def considered(context: Context) -> DataFrame:
+    """All windows to select from, ds and du as configured, without the statistics per head.
+
+    Where select filters by other scorers, or weighs several, `refused` says which windows it keeps
+    out, and why; it is null for the others.
+    """
+    select = context.config.select
+    if not select.by_scorers and not select.where:
+        return _candidates(context, names.scorer(context.config))
+    versions = scored_versions(context)
+    by = _ranking_scorers(context, versions)
+    rows = _candidates(context, by[0])
+    rows = rows.withColumn("refused", F.lit(None).cast("string"))
+    if isinstance(select.by, dict):
+        scores = {name: ranked_by(context, v) for name, v in zip(select.by, by, strict=True)}
+        rows = filters.add_weighted(rows, scores, select.by)
+    for wanted in select.where:
+        version = version_of(context, wanted.scorer, versions, "select.where")
+        other = _by_measure(ranked_by(context, version), wanted)
+        rows = filters.refuse_outside(rows, other, wanted.label, wanted.percentile)
+    return rows
+
+
+def _by_measure(scores: DataFrame, wanted: WhereConfig) -> DataFrame:
+    """The scores with what a filter asks for as lds; ConfigError where none has such a measure."""
+    if not wanted.measure:
+        return scores
+    found = filters.by_measure(scores, wanted.measure)
+    if found.isEmpty():
+        keys = scores.select(F.explode(F.map_keys("measures")).alias("key")).distinct().collect()
+        hint = did_you_mean(wanted.measure, [row["key"] for row in keys]) if keys else ""
+        raise ConfigError(f"select.where: {wanted.scorer} has no measure {wanted.measure}{hint}")
+    return found
+
+
+def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
+    """The scorers that select.by names; the config's own where it names none."""
+    named = context.config.select.by_scorers
+    found = [version_of(context, name, versions, "select.by") for name in named]
+    return found or [names.scorer(context.config)]
+
+
+def ranked_by(context: Context, version: str) -> DataFrame:
+    """A scorer's candidates (window_id, domain, lds, ...), lds being what it ranks by."""
+    config = context.config.select.model_copy(update={"by": version})
+    return lds.score_by(_candidates(context, version), config, context.config.seed)
+
+
+def _candidates(context: Context, scorer: str) -> DataFrame:
+    config = context.config
+    rows = without_contaminated(context, _scored_windows(context, scorer))
+    if scorer.split(":")[0] == config.score.scorer:  # heads are chosen of that one
+        rows = lds.dependency(rows, config.select)
+    return rows.drop("head_s1", "head_s2")
+
+
+def _scored_windows(context: Context, scorer: str) -> DataFrame:
+    """Scores of kept documents' windows by a scorer, those of contaminated windows too."""
+    tables, config = context.tables, context.config
+    scores = tables.read("scores")
+    if config.score.cascade and scorer == names.scorer(config):
+        exact, calibration = (
+            scorer_version(names.exact_scorer_spec(config)),
+            names.calibration(config),
+        )
+        scores = best_known(scores, scorer, exact, calibration.lines if calibration else ())
+    return stage.candidates(
+        scores,
+        *(tables.read(name) for name in ("windows", "duplicates", "lengths")),
+        scorer=scorer,
+        windowing=names.windowing(config),
+    )
+
+
+def packed_windows(context: Context) -> DataFrame:
+    """The windows of the packed domains, contaminated ones too."""
+    windows, domains = context.tables.read("windows"), context.config.pack.domains
+    mine = F.col("windowing") == names.packing(context.config)
+    return windows.where(mine & F.col("domain").isin(*domains))
+
+
+def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
+    """Windows that select decides on, scored or packed, and how many of them are contaminated.
+
+    n_considered is the number of rows of `considered`, which are all that was scored where nothing
+    is looked for; else the scores are counted once more, contaminated windows with them.
+    """
+    packed = packed_windows(context).select("window_id")
+    if not context.config.decontaminate.sources:
+        return n_considered + (packed.count() if context.config.pack.domains else 0), 0
+    versions = scored_versions(context) if context.config.select.by_scorers else []
+    scored = _scored_windows(context, _ranking_scorers(context, versions)[0])
+    every = scored.select("window_id").union(packed)
+    return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
+
+
+def near_cut(config: Config, rows: DataFrame) -> set[str]:
+    """Windows that their sampled scores cannot place on one side of the cut; none when exact."""
+    if not config.score.cascade:
+        return set()
+    near = straddlers(rows, config.select, config.seed, config.score.cascade)
+    return {row["window_id"] for row in near.collect()}
+
+
+@contextmanager
+def cached(rows: DataFrame) -> Iterator[DataFrame]:
+    """Keep rows in memory while the block reads them again and again, where that is allowed."""
+    try:
+        rows.persist()
+    except PySparkException:  # Databricks serverless has no cache; the passes then read the tables
+        yield rows
+        return
+    try:
+        yield rows
+    finally:
+        rows.unpersist()

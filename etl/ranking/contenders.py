@@ -1,0 +1,105 @@
+"""Which windows to keep: DS, DU and LDS from the stored statistics, and exact ranks at any size.
+
+Legend: S1, S2 sums of the far block and of its squares, per head; L tokens of the matrix; k the
+minimum distance; N the entries that the variance is taken over.
+"""
+
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import SelectConfig
+from longattn.etl.ranking.filters import best_of_documents, not_refused
+from longattn.etl.ranking.lds import score_by
+from longattn.etl.ranking.rank import cuts_of, keep_best, sizes
+
+
+def candidates(
+    scores: DataFrame,
+    windows: DataFrame,
+    duplicates: DataFrame,
+    lengths: DataFrame,
+    *,
+    scorer: str,
+    windowing: str,
+) -> DataFrame:
+    """The scores to select from: this scorer's, of this windowing, of documents that were kept.
+
+    Adds doc_id, window_tokens (the window's own tokens, BOS not counted) and doc_tokens (those of
+    the whole document; of the window where it was packed from several).
+    """
+    cut = windows.where(F.col("windowing") == windowing).select(
+        "window_id", "doc_id", F.col("n_tokens").alias("window_tokens")
+    )
+    whole = lengths.where(F.col("windowing") == windowing).select(
+        "doc_id", F.col("n_tokens").alias("doc_tokens")
+    )
+    return (
+        scores.where(F.col("scorer") == scorer)
+        .join(cut, "window_id")
+        .join(duplicates.select("doc_id"), "doc_id", "left_anti")
+        .join(whole, "doc_id", "left")
+        .withColumn("doc_tokens", F.coalesce("doc_tokens", F.col("window_tokens").cast("bigint")))
+    )
+
+
+def packed_windows(windows: DataFrame, seed: int, *, packing: str) -> DataFrame:
+    """Windows of short text, packed and not scored, all kept in a seeded random order.
+
+    They have the columns of `select`'s result; ds, du, lds and percentile are null.
+    """
+    rows = windows.where(F.col("windowing") == packing).select(
+        "window_id", "domain", F.col("n_tokens").alias("window_tokens")
+    )
+    every = select(rows, SelectConfig(by="random", fraction=1.0), seed)
+    absent = F.lit(None).cast("double")
+    return every.withColumns(dict.fromkeys(("ds", "du", "lds", "percentile"), absent))
+
+
+def select(
+    rows: DataFrame, config: SelectConfig, seed: int, scored: Mapping[str, int] | None = None
+) -> DataFrame:
+    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`).
+
+    `scored` is `sizes(rows)`, where the caller has it.
+    """
+    counts = sizes(rows) if scored is None else scored
+    left = contenders(rows, config, seed)
+    ranked = sizes(left) if narrows(rows, config) else counts
+    return keep_best(left, cuts_of(ranked, config, counts))
+
+
+def contenders(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
+    """What is ranked, with lds: windows that no filter keeps out, so many of each document.
+
+    lds is standardised over all rows.
+    """
+    return best_of_documents(not_refused(score_by(rows, config, seed)), config.per_document)
+
+
+def score() -> Column:
+    """The score of rows of `selections`; tables of older versions have it as `lds` alone."""
+    return F.coalesce("score", "lds")
+
+
+def refusals(rows: DataFrame) -> dict[str, int]:
+    """How many rows filters keep out, by reason."""
+    if "refused" not in rows.columns:
+        return {}
+    counts = rows.where(F.col("refused").isNotNull()).groupBy("refused").count().collect()
+    return {row["refused"]: row["count"] for row in sorted(counts)}
+
+
+def narrows(rows: DataFrame, config: SelectConfig) -> bool:
+    """Whether windows may be kept out before they are ranked."""
+    return bool(config.per_document) or "refused" in rows.columns
+
+
+def fingerprint(rows: DataFrame) -> DataFrame:
+    """Row count and a hash of what selections depend on; the order of rows does not matter."""
+    columns = [F.col(c) for c, kind in rows.dtypes if kind in _HASHED_TYPES and c != "scored_at"]
+    return rows.agg(F.count("*").alias("n"), F.bit_xor(F.xxhash64(*columns)).alias("hash"))
+
+
+_HASHED_TYPES = ("string", "int", "bigint", "float", "double")

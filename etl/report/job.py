@@ -1,0 +1,235 @@
+"""Job report: one HTML page of what the jobs did and what was chosen; rows are windows shown."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from longattn.etl.ranking import lds, rank
+from longattn.etl.ranking.candidates import cached, considered
+from longattn.etl.report import fates as flow
+from longattn.etl.report import samples, scorers
+from longattn.etl.report.build import Facts, build
+from longattn.etl.report.page import Page, render, samples_on
+from longattn.etl.report.shown import AttentionMap, attention_maps, shown_windows
+from longattn.etl.run import names
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.jobs import JOBS
+from longattn.etl.selection.current import current_selection
+from longattn.etl.windows.evaluation import contaminated
+from longattn.udfs.storage import write_text
+
+MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
+BINS_PER_OCTAVE = 2  # of document lengths
+
+
+def run(context: Context) -> Outcome:
+    """Write the page to report.path."""
+    page = make_page(context, attention_maps(context))
+    html = render(page)
+    size = write_text(context.config.report.path, html)
+    return Outcome(rows_in=page.wanted, rows_out=samples_on(html), metrics={"bytes": size})
+
+
+def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
+    """Read the tables and draw all there is."""
+    with cached(considered(context)) as rows:
+        facts = gather(context, rows)
+    wanted = samples.to_show(facts.points, context.config.report.examples)
+    shown = shown_windows(context, facts.points, facts.scorer, attention)
+    return replace(build(facts, shown), wanted=len(wanted))
+
+
+def gather(context: Context, rows: DataFrame) -> Facts:
+    """What the page says of the windows that were there to select from."""
+    config = context.config
+    name, selection = current_selection(context, rows)
+    total = sum(rank.sizes(rows).values())
+    mixed, documents = mix_sizes(selection), documents_by_fate(context)
+    own = selected_by(context, rows)
+    return Facts(
+        config=config,
+        selection=name,
+        scorer=own,
+        windowing=names.windowing(config),
+        score=names.ranked_by(config),
+        points=all_points(context, rows, selection, total, own),
+        total=total,
+        sizes={row["domain"]: row["windows"] for row in mixed},
+        samples=sum(row["samples"] for row in mixed),
+        documents=documents,
+        windows=windows_by_fate(context, rows, selection),
+        lengths=document_lengths(context),
+        contamination=contamination(context),
+        runs=job_runs(context),
+        metrics=last_metrics(context, "select") | _exported(context),
+        seconds=seconds_a_window(context),
+        versions=dict(context.tables.versions_read),
+    )
+
+
+def selected_by(context: Context, rows: DataFrame) -> str:
+    """The version of the scorer that the selection ranks by, or the names of several."""
+    select = context.config.select
+    if not select.by_scorers:
+        return names.scoring(context.config)
+    first = None if isinstance(select.by, dict) else rows.select("scorer").first()
+    return str(first["scorer"]) if first else names.ranking(context.config)
+
+
+def job_runs(context: Context) -> pd.DataFrame:
+    """A row per job that has run: job, started, seconds, rows_in, rows_out, refused.
+
+    Runs of this config count, or all where none had it. ingest to score take up only what is new,
+    so that their runs add up; select and export do all anew, so that the last one counts.
+    """
+    columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused")
+    done = context.tables.read("runs").where("status = 'done'").select(*columns)
+    runs = [row.asDict() for row in done.orderBy("started").collect()]
+    rows = [_added_up(job, runs, context.config.hash) for job in JOBS if job != "report"]
+    return pd.DataFrame([row for row in rows if row])
+
+
+def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, Any] | None:
+    every = [run for run in runs if run["job"] == job]
+    mine = [run for run in every if run["config"] == config] or every
+    if not mine:
+        return None
+    counted = mine[-1:] if job in ("select", "export") else mine
+    refused = Counter[str]()
+    for run in counted:
+        refused.update(run["refused"])
+    sums = {key: sum(run[key] for run in counted) for key in ("seconds", "rows_in", "rows_out")}
+    return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
+
+
+def last_metrics(context: Context, job: str) -> dict[str, float]:
+    """Metrics of the job's last run of this config; else of its last one."""
+    done = context.tables.read("runs").where((F.col("status") == "done") & (F.col("job") == job))
+    mine = F.col("config") == context.config.hash
+    row = done.orderBy(F.desc(mine), F.desc("started")).select("metrics").first()
+    return dict(row["metrics"]) if row else {}
+
+
+def _exported(context: Context) -> dict[str, float]:
+    """`FORMAT/samples` of the last export."""
+    metrics = last_metrics(context, "export")
+    return {key: count for key, count in metrics.items() if key.endswith("/samples")}
+
+
+def seconds_a_window(context: Context) -> dict[str, float]:
+    """Seconds of its score runs for each window, by the name of the scorer."""
+    done = context.tables.read("runs").where("status = 'done' and job = 'score' and rows_out > 0")
+    scorer = F.get_json_object("config_json", "$.score.scorer").alias("scorer")
+    spent = (F.sum("seconds") / F.sum("rows_out")).alias("seconds")
+    rows = done.groupBy(scorer).agg(spent).collect()
+    return {row["scorer"]: row["seconds"] for row in rows}
+
+
+def mix_sizes(selection: DataFrame) -> list[Row]:
+    """Per domain: windows in the mix and samples, which count copies."""
+    taken = selection.where("copies > 0").groupBy("domain")
+    samples_ = F.sum(F.col("copies").cast("bigint")).alias("samples")
+    return list(taken.agg(F.count("*").alias("windows"), samples_).collect())
+
+
+def all_points(
+    context: Context, rows: DataFrame, selection: DataFrame, total: int, scorer: str
+) -> pd.DataFrame:
+    """window_id, domain, scorer, ds, du, value, selected of all windows by every scorer they have.
+
+    Or of an even sample of too many. `value` is what a scorer ranks by, and other scorers select
+    as many windows of each domain as the selection has.
+    """
+    config = context.config
+    if total > MAX_WINDOWS:
+        rows = rows.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
+    own = own_points(context, rows, selection, scorer)
+    theirs = (
+        context.tables.read("scores")
+        .where(F.col("scorer") != scorer.partition("+")[0])
+        .join(rows.select("window_id"), "window_id", "left_semi")
+        .select("window_id", "domain", "scorer", "ds", "du")
+        .toPandas()
+    )
+    others = scorers.ranked(theirs, config.select.alpha)
+    others["selected"] = scorers.chosen(others, own.groupby("domain")["selected"].sum())
+    return pd.concat([own, others], ignore_index=True)
+
+
+def own_points(
+    context: Context, rows: DataFrame, selection: DataFrame, scorer: str
+) -> pd.DataFrame:
+    """The points of the scorer selected by, in an order that is random and always the same."""
+    scored = lds.score_by(rows, context.config.select, context.config.seed)
+    chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
+    points = scored.join(chosen, "window_id", "left").select(
+        "window_id",
+        "domain",
+        F.lit(scorer).alias("scorer"),
+        "ds",
+        "du",
+        F.col("lds").alias("value"),
+        F.coalesce("selected", F.lit(False)).alias("selected"),
+    )
+    shuffled: pd.DataFrame = points.orderBy(F.xxhash64("ds", "du")).toPandas()
+    return shuffled
+
+
+def document_lengths(context: Context) -> pd.DataFrame:
+    """Documents per domain and bin of length: domain, n_tokens (lower edge), documents."""
+    mine = _measured(context).where(F.col("n_tokens") > 0)
+    octave = F.floor(F.log2("n_tokens") * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
+    binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
+    counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
+    return counts if counts.empty else _with_empty_bins(counts)
+
+
+def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
+    """Every domain with all bins from the first to the last and one more, where lines end."""
+    place = (np.log2(counts["n_tokens"]) * BINS_PER_OCTAVE).round().astype(int)
+    table = counts.assign(place=place).pivot_table(
+        index="place", columns="domain", values="documents", fill_value=0
+    )
+    filled = table.reindex(range(place.min(), place.max() + 2), fill_value=0)
+    filled.index = pd.Index(2.0 ** (filled.index / BINS_PER_OCTAVE), name="n_tokens")
+    bins: pd.DataFrame = filled.reset_index().melt("n_tokens", value_name="documents")
+    return bins
+
+
+def documents_by_fate(context: Context) -> pd.DataFrame:
+    """What became of the documents of the config's domains."""
+    tables, domains = context.tables, list(context.config.sources)
+    documents = tables.read("documents").where(F.col("domain").isin(*domains))
+    every = _measured(context, names.windowing(context.config), names.packing(context.config))
+    counts: pd.DataFrame = flow.documents_by_fate(
+        documents, tables.read("duplicates"), every
+    ).toPandas()
+    return counts
+
+
+def windows_by_fate(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
+    """What became of the config's windows, cut or packed."""
+    config, windows = context.config, context.tables.read("windows")
+    mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
+    counts: pd.DataFrame = flow.windows_by_fate(
+        mine, contaminated(context), rows, selection
+    ).toPandas()
+    return counts
+
+
+def contamination(context: Context) -> pd.DataFrame:
+    """Contaminated windows by evaluation set and domain: evaluation, domain, windows."""
+    hits = contaminated(context).groupBy("evaluation", "domain")
+    counts: pd.DataFrame = hits.agg(F.count("*").alias("windows")).toPandas()
+    return counts
+
+
+def _measured(context: Context, *windowings: str) -> DataFrame:
+    """Lengths by the windowings named, or by the config's."""
+    wanted = windowings or (names.windowing(context.config),)
+    return context.tables.read("lengths").where(F.col("windowing").isin(*wanted))

@@ -1,0 +1,141 @@
+"""The windows that the report shows: their place, their text and where they look back to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config
+from longattn.etl.report import figures, samples
+from longattn.etl.report.samples import Sample
+from longattn.etl.run import names
+from longattn.etl.run.context import Context
+from longattn.udfs.pictures.links import Link, heaviest, repeats
+from longattn.udfs.scorers.base import TokenIds, default_k
+from longattn.udfs.text.tokens import WordTokenizer, load_tokenizer
+
+NEAR = 1024  # tokens: what a window repeats from further back is shown, or from a quarter of it
+
+Map = tuple[np.ndarray[Any, Any], Sequence[Link], int]  # far attention [Q, K], heavy links, k
+# a window's token ids -> where its far attention goes
+AttentionMap = Callable[[TokenIds], Map]
+
+
+def attention_maps(context: Context) -> AttentionMap | None:
+    """Looks at a window's attention with the config's scorer; None where that has none."""
+    if context.config.score.scorer != "longattn":
+        return None
+    from longattn.udfs.pictures.attention_map import attention_map
+
+    spec = names.scorer_spec(context.config)
+
+    def look(token_ids: TokenIds) -> Map:
+        drawn = attention_map(token_ids, spec)
+        at, keys = (places - spec.bos for places in (drawn.rows_R, drawn.keys_R))
+        seen = (at >= 0) & (keys >= 0)  # BOS is no token of the window
+        links = heaviest(at[seen], keys[seen], drawn.weights_R[seen], samples.LINKS)
+        return drawn.mass_QK, links, drawn.k
+
+    return look
+
+
+def shown_windows(
+    context: Context, points: pd.DataFrame, scorer: str, attention: AttentionMap | None
+) -> list[Sample]:
+    """Windows of every scorer to look at; with maps those that the scorer selected by points at."""
+    each = context.config.report.examples
+    if not each or points.empty:
+        return []
+    wanted = samples.to_show(points, each)
+    rows = _details(context, wanted)
+    own = set(samples.to_show(points[points["scorer"] == scorer], each))
+    maps = (
+        {i: attention(_ids(rows[i])) for i in wanted if i in own and i in rows} if attention else {}
+    )
+    usual = samples.shared_map([far for far, _, _ in maps.values()])
+    stands = samples.standings(points, wanted)
+    return [
+        _sample(context, rows[window_id], stands[window_id], maps.get(window_id), usual)
+        for window_id in wanted
+        if window_id in rows
+    ]
+
+
+def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
+    """The windows' places, tokens and sources; their text is read off their tokens."""
+    tables = context.tables
+    windows = tables.read("windows").where(F.col("window_id").isin(*window_ids))
+    columns = ["doc_id", "source", "source_uri", "source_row", "source_id"]
+    documents = tables.read("documents")
+    if _decoder(context.config) is not None:
+        rows = windows.join(documents.select(*columns), "doc_id", "left")
+    else:
+        begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
+        excerpt = F.substring("text", begin, F.lit(context.config.report.excerpt_chars))
+        rows = windows.join(documents.select(*columns, "text"), "doc_id", "left")
+        rows = rows.withColumn("beginning", excerpt).drop("text")
+    return {row["window_id"]: row for row in rows.collect()}
+
+
+def _sample(
+    context: Context,
+    row: Row,
+    standings: Sequence[samples.Standing],
+    looked: Map | None,
+    usual: np.ndarray[Any, Any] | None,
+) -> Sample:
+    token_ids, config = _ids(row), context.config
+    if (decode := _decoder(config)) is None:
+        return Sample(
+            window_id=row["window_id"],
+            domain=row["domain"],
+            provenance=_provenance(context, row),
+            beginning=row["beginning"] or "",
+            standings=standings,
+        )
+    k = config.window.k or min(NEAR, default_k(len(token_ids)))
+    links = {"repeats": samples.passages(token_ids, repeats(token_ids, k, samples.LINKS), decode)}
+    drawn = None
+    if looked is not None:
+        far, heavy, far_k = looked
+        links["attention"] = samples.passages(token_ids, heavy, decode)
+        drawn = figures.attention_map(far, len(token_ids), far_k, usual)
+    excerpt = decode(token_ids[: config.report.excerpt_chars].tolist())
+    return Sample(
+        window_id=row["window_id"],
+        domain=row["domain"],
+        provenance=_provenance(context, row),
+        beginning=excerpt[: config.report.excerpt_chars],
+        standings=standings,
+        links=links,
+        map_figure=drawn,
+    )
+
+
+def _decoder(config: Config) -> samples.Decode | None:
+    """Tokens to text; None for the tokenizer `words`, which has nothing to decode."""
+    tokenizer = load_tokenizer(config.tokenizer_path)
+    return None if isinstance(tokenizer, WordTokenizer) else tokenizer.tokenizer.decode
+
+
+def _provenance(context: Context, row: Row) -> Mapping[str, str]:
+    """Where a window came from, by what it is called."""
+    sources = context.config.sources.get(row["domain"], [])
+    license_ = next(
+        (s.license for s in sources if (s.name or row["domain"]) == row["source"]), None
+    )
+    found = {
+        "record": row["source_id"],
+        "file": f"{row['source_uri']}, record {row['source_row']}",
+        "tokens": f"{row['start_token']:,} to {row['end_token']:,}" if row["end_token"] else None,
+        "source": ", ".join(filter(None, (row["source"], license_))),
+        "trace": f"longattn trace {row['window_id']}",
+    }
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def _ids(row: Row) -> TokenIds:
+    return np.asarray(row["token_ids"], dtype=np.int64)

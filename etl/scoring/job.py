@@ -1,0 +1,332 @@
+"""Job score: every pending window scored exactly once, committed batch by batch.
+
+Which windows are pending is written down once, and a batch is a share of that list. A commit adds
+the scores that nobody has added since the list was made, so a run that was killed, or two runs at
+once, commit no window twice: what was committed is no longer pending, or is left out.
+"""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config
+from longattn.etl.ranking.candidates import cached, considered, near_cut
+from longattn.etl.run import names
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.staging import Save, staging
+from longattn.etl.scoring import stage
+from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
+from longattn.etl.scoring.fresh import FreshCommits
+from longattn.etl.scoring.heartbeat import Heartbeats, heartbeats
+from longattn.etl.tables.schema import SCORES
+from longattn.etl.windows.evaluation import contaminated, without_contaminated
+from longattn.udfs.errors import NothingLeft
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import scorer_version
+
+BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
+COMPACT_AFTER = 8  # commits of one run from which their small files are merged
+SHUFFLED_TOKENS = 1 << 28  # of a batch, up to which its token lists are spread over all slots
+FIRST_WINDOWS = 16  # of the first batch, at least
+
+
+@dataclass
+class Tally:
+    """What came of the batches scored so far."""
+
+    refused: Counter[str] = field(default_factory=Counter)
+    added: int = 0  # scores that were committed
+    busy_seconds: float = 0.0  # of `seconds` that tasks ran, their start included, spent scoring
+    seconds: float = 0.0
+    commits: int = 0
+
+    def add(self, batch: "Scored") -> None:
+        self.refused.update(batch.rows["reason"].drop_null().to_pylist())
+        if batch.elsewhere:
+            self.refused["scored_by_another_run"] += batch.elsewhere
+        self.added += batch.added
+        self.busy_seconds += pc.sum(batch.rows["busy_seconds"]).as_py() or 0.0
+        self.seconds += pc.sum(batch.rows["seconds"]).as_py() or 0.0
+        self.commits += 1
+
+    @property
+    def busy_share(self) -> float:
+        return self.busy_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A batch that was scored: a row a window, and what its commit added."""
+
+    rows: pa.Table
+    added: int
+    elsewhere: int  # windows that another run had scored by then
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Windows to be scored: their list, as staged, and how many each data file holds."""
+
+    rows: DataFrame  # window_id, file, n_tokens, nth
+    files: list[FileCount]
+    scores_version: int | None  # at which none of them was scored
+
+    @property
+    def n_windows(self) -> int:
+        return sum(file.n_windows for file in self.files)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(file.n_tokens for file in self.files)
+
+
+def run(context: Context) -> Outcome:
+    """Score what the config's scorers have not seen; rows are windows, once for each scorer."""
+    names.refuse_other_tokenizer(context.config)
+    outcomes: dict[str, Outcome] = {}
+    with staging(context, "score") as save:
+        for spec in names.scorer_specs(context.config):
+            arrived = unscored(context, spec).count()
+            before, left_out = refuse_contaminated(context, spec)
+            windows = pending(context, spec, save)
+            if not windows.n_windows and not left_out:
+                refuse_no_windows(context)
+            outcome = replace(score_pending(context, spec, windows), rows_in=arrived - before)
+            outcomes[spec.scorer] = _refused_too(outcome, left_out)
+        outcome = _together(outcomes)
+        if context.config.score.cascade is None:
+            return outcome
+        return replace(outcome, metrics=outcome.metrics | settle_cut(context, save))
+
+
+def refuse_no_windows(context: Context) -> None:
+    """Raise NothingLeft where this config has no windows at all; scored ones are windows too."""
+    mine, domains = names.windowing(context.config), scored_domains(context.config)
+    windows = context.tables.read("windows")
+    if windows.where((F.col("windowing") == mine) & F.col("domain").isin(*domains)).isEmpty():
+        found = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
+        there = ", ".join(f"{row.domain} by {row.windowing}" for row in found.collect())
+        raise NothingLeft(
+            f"score: no windows of {', '.join(domains)} by {mine} (there are: {there or 'none'}):"
+            " run `longattn windows` with this config"
+        )
+
+
+def scored_domains(config: Config) -> list[str]:
+    """score.domains, or all domains that are not packed."""
+    return config.score.domains or [d for d in config.sources if d not in config.pack.domains]
+
+
+def _together(outcomes: dict[str, Outcome]) -> Outcome:
+    """The outcome of several scorers: sums, with the main scorer's rates, and windows of each."""
+    main, *others = outcomes.values()
+    if not others:
+        return main
+    refused = sum((Counter(outcome.refused) for outcome in outcomes.values()), Counter[str]())
+    sums = {m: sum(o.metrics[m] for o in outcomes.values()) for m in ("tokens", "commits")}
+    windows = {f"windows/{name}": outcome.rows_out for name, outcome in outcomes.items()}
+    return Outcome(
+        rows_in=sum(outcome.rows_in for outcome in outcomes.values()),
+        rows_out=sum(outcome.rows_out for outcome in outcomes.values()),
+        refused=dict(refused),
+        metrics={**main.metrics, **sums, **windows},
+    )
+
+
+def settle_cut(context: Context, save: Save) -> dict[str, float]:
+    """Score exactly what stands near the selection's cut, until every window is on one side.
+
+    Each round narrows it: exact scores move the cut a little, and may bring other windows near it.
+    A window that cannot be scored exactly keeps its sampled score and is not tried again.
+    """
+    spec, tried, rounds = names.exact_scorer_spec(context.config), set[str](), 0
+    scored = 0
+    while wanted := _near_cut(context) - tried:
+        chosen = pending(context, spec, save, wanted)
+        outcome = score_pending(context, spec, chosen)
+        outcome.refuse_imbalance("score: exact scores near the cut")
+        scored += outcome.rows_out
+        tried, rounds = tried | wanted, rounds + 1
+    return {"exact_windows": scored, "cascade_rounds": rounds}
+
+
+def _near_cut(context: Context) -> set[str]:
+    with cached(considered(context)) as rows:
+        return near_cut(context.config, rows)
+
+
+def pending(
+    context: Context, spec: ScorerSpec, save: Save, wanted: Iterable[str] | None = None
+) -> Pending:
+    """Windows still to be scored, of those wanted; their list is staged, not collected."""
+    version = context.tables["scores"].version()
+    windows = unscored(context, spec)
+    if wanted is not None:
+        ids = pa.table({"window_id": sorted(wanted)})
+        chosen = context.spark.createDataFrame(ids)
+        windows = windows.join(F.broadcast(chosen), "window_id", "left_semi")
+    rows = save(f"pending_{uuid.uuid4().hex}", numbered(without_contaminated(context, windows)))
+    return Pending(rows, file_counts(rows), version)
+
+
+def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
+    """Windows of the config's domains that the scorer has not seen, contaminated ones too."""
+    tables, config = context.tables, context.config
+    windows = stage.pending_windows(
+        tables.read("windows"),
+        tables.read("scores"),
+        tables.read("duplicates"),
+        windowing=names.windowing(config),
+        scorer=scorer_version(spec),
+    )
+    return windows.where(F.col("domain").isin(*scored_domains(config)))
+
+
+def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int, int]:
+    """Enter windows that share words with an evaluation set into `rejects`.
+
+    Returns how many of them had been entered before, and how many now were.
+    """
+    if not context.config.decontaminate.sources:
+        return 0, 0
+    bad = stage.contaminated_windows(unscored(context, spec), contaminated(context))
+    refused = stage.as_rejects(bad.withColumn("scorer", F.lit(scorer_version(spec))))
+    return context.tables.there("rejects", refused), context.reject(refused)
+
+
+def _refused_too(outcome: Outcome, contaminated_windows: int) -> Outcome:
+    """The outcome with windows that were left out before scoring."""
+    if not contaminated_windows:
+        return outcome
+    return replace(outcome, refused=outcome.refused | {"contaminated": contaminated_windows})
+
+
+def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outcome:
+    """Score the given windows batch by batch and commit each batch as it is done."""
+    started = time.monotonic()
+    tally = _score_all(context, spec, windows)
+    if tally.commits > COMPACT_AFTER:
+        context.tables["scores"].optimize()
+    seconds = time.monotonic() - started
+    return Outcome(
+        rows_in=windows.n_windows,
+        rows_out=tally.added,
+        refused=dict(tally.refused),
+        metrics={
+            "tokens": windows.n_tokens,
+            "tokens_per_second": windows.n_tokens / seconds,
+            "busy_share": tally.busy_share,
+            "commits": tally.commits,
+        },
+    )
+
+
+def pace_of(context: Context) -> Pace:
+    """How large batches are: by the clock, and at most score.commit windows."""
+    config = context.config.score
+    pace = Pace(max(_slots(context), FIRST_WINDOWS), config.commit_seconds)
+    return replace(pace, most=min(config.commit or pace.most, pace.most))
+
+
+def _slots(context: Context) -> int:
+    return int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+
+
+def _score_all(context: Context, spec: ScorerSpec, windows: Pending) -> Tally:
+    """Score all batches, two at a time, each as large as the ones before say."""
+    tally, pace = Tally(), pace_of(context)
+    commits = FreshCommits(context, "scores", windows.scores_version)
+    total = windows.n_windows
+    with (
+        context.progress.task("score", total=total, unit="windows") as tick,
+        heartbeats(context.spark, tick) as beats,
+    ):
+
+        def score(batch: Batch) -> Scored:
+            started = time.monotonic()
+            scored = _score_batch(context, spec, windows, batch, beats, commits)
+            alone = Tally()
+            alone.add(scored)
+            pace.note(batch.n_windows, (time.monotonic() - started) * alone.busy_share)
+            return scored
+
+        _in_flight(score, batches(windows.files, pace), tally.add)
+    return tally
+
+
+def _in_flight(
+    work: Callable[[Batch], Scored],
+    coming: Iterable[Batch],
+    take: Callable[[Scored], None],
+) -> None:
+    """Work on some batches at a time; the next one is asked for when there is room for it."""
+    with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
+        running: set[Future[Scored]] = set()
+        for batch in coming:
+            running.add(pool.submit(work, batch))
+            if len(running) == BATCHES_IN_FLIGHT:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for one in done:
+                    take(one.result())
+        for one in running:
+            take(one.result())
+
+
+def _score_batch(
+    context: Context,
+    spec: ScorerSpec,
+    windows: Pending,
+    batch: Batch,
+    beats: Heartbeats,
+    commits: FreshCommits,
+) -> Scored:
+    """Score one batch and commit its scores and its rejects."""
+    beacon = beats.beacon()
+    profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
+    rows = _rows_of(context, windows, batch)
+    scored: pa.Table = stage.score_windows(rows, spec, profile, beacon).toArrow()
+    good = pc.is_null(scored["reason"])
+    added, elsewhere = _commit(context, scored.filter(good), commits)
+    _reject(context, scored.filter(pc.invert(good)))
+    beats.finish(beacon, scored.num_rows)
+    return Scored(scored, added, elsewhere)
+
+
+def _rows_of(context: Context, windows: Pending, batch: Batch) -> DataFrame:
+    """The batch's windows with their tokens, spread over the slots.
+
+    Where there are many the files spread them: a shuffle would carry every token list.
+    """
+    pinned = context.tables.versions_read.get("windows")  # the version that named the files
+    rows = context.tables["windows"].read(pinned, batch.files)
+    mine = F.broadcast(windows.rows.where(batch.holds()).select("window_id"))
+    rows = rows.join(mine, "window_id", "left_semi")
+    if batch.n_tokens > SHUFFLED_TOKENS:
+        return rows
+    return rows.repartition(min(_slots(context), batch.n_windows))
+
+
+def _commit(context: Context, scored: pa.Table, commits: FreshCommits) -> tuple[int, int]:
+    """Add the statistics; a batch's are some megabytes, so they pass through the driver.
+
+    Returns what FreshCommits.commit does.
+    """
+    frame = context.spark.createDataFrame(scored.select(list(stage.STATISTICS)))
+    stamped = frame.withColumn("scored_at", F.current_timestamp()).select(*SCORES.columns)
+    return commits.commit(stamped.coalesce(1))
+
+
+def _reject(context: Context, refused: pa.Table) -> None:
+    """Enter windows that could not be scored into `rejects`."""
+    if refused.num_rows:
+        columns = ["domain", "window_id", "scorer", "reason", "detail"]
+        frame = context.spark.createDataFrame(refused.select(columns))
+        context.reject(stage.as_rejects(frame))

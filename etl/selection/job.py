@@ -1,0 +1,177 @@
+"""Job select: the best windows of each domain, mixed, as one selection; no model is needed."""
+
+from dataclasses import replace
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config, SelectConfig
+from longattn.etl.ranking import contenders as stage
+from longattn.etl.ranking import rank
+from longattn.etl.ranking.candidates import (
+    arrivals,
+    cached,
+    considered,
+    near_cut,
+    packed_windows,
+    ranked_by,
+)
+from longattn.etl.ranking.scorers import labelled, scored_versions
+from longattn.etl.run import names
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.once import refuse_repeated
+from longattn.etl.selection import compare
+from longattn.etl.selection import mix as mixing
+from longattn.etl.selection.current import name_of_now
+from longattn.etl.tables.schema import SELECTIONS
+from longattn.etl.windows.evaluation import without_contaminated
+from longattn.udfs.errors import NothingLeft
+from longattn.udfs.scorers.registry import known_scorers, scorer_version
+
+
+def run(context: Context) -> Outcome:
+    """Write one selection; rows are windows scored by the config's scorer, and packed ones."""
+    with cached(considered(context)) as rows:
+        scored, distinct = rank.distinct_sizes(rows)
+        refuse_repeated(sum(scored.values()), distinct, "scores with their windows and lengths")
+        return _select(context, rows, scored)
+
+
+def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcome:
+    """Choose among `rows`, of which each domain has as many as `scored` says, and write it down."""
+    config = context.config
+    name = name_of_now(context, rows)
+    if near := near_cut(config, rows):
+        context.progress.say(
+            f"select: {len(near):,} windows are too near the cut for sampled scores to place them;"
+            " `longattn score` scores them exactly"
+        )
+    left = stage.contenders(rows, config.select, config.seed)
+    ranked = rank.sizes(left) if stage.narrows(rows, config.select) else scored
+    cuts = rank.cuts_of(ranked, config.select, scored)
+    with cached(_with_packed(context, rank.keep_best(left, cuts))) as kept:
+        shares = mixing.plan(mixing.supplies(kept), config.mix)
+        mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
+        _refuse_nothing(config, scored, shares, mixed)
+        commit = context.tables.replace_where("selections", mixed, {"selection": name})
+    selection = context.tables["selections"].read().where(F.col("selection") == name)
+    overlaps = _overlaps(context, rows, scored, selection.where(stage.score().isNotNull()))
+    last_ranks = {share.domain: share.supply.last_rank for share in shares}
+    inside = sum(cut.inside(last_ranks.get(domain, 0)) for domain, cut in cuts.items())
+    arrived, contaminated = arrivals(context, sum(scored.values()))
+    refused = {
+        **({"contaminated": contaminated} if contaminated else {}),
+        **_not_ranked(rows, sum(scored.values()) - sum(ranked.values())),
+        "below_cut": sum(ranked.values()) - inside,
+    }
+    outcome = _outcome(scored, selection, shares, overlaps)
+    refused["no_room_in_mix"] = commit.rows - outcome.rows_out
+    return replace(outcome, rows_in=arrived, refused=refused)
+
+
+def _refuse_nothing(
+    config: Config, scored: dict[str, int], shares: list[mixing.Share], mixed: DataFrame
+) -> None:
+    """Raise NothingLeft, before anything is written, for a selection without a window."""
+    if not any(share.supply.windows for share in shares):
+        by = ", ".join(config.select.by_scorers) or names.scoring(config)
+        raise NothingLeft(
+            f"select: no scores by {by} of windows {names.windowing(config)}:"
+            " run `longattn score` with this config"
+        )
+    if mixed.where("copies > 0").isEmpty():
+        there = ", ".join(f"{s.domain} {s.supply.tokens:,} of {s.planned:,}" for s in shares)
+        raise NothingLeft(
+            f"select: no window fits into the mix; tokens selected of those planned: {there}"
+            f" ({sum(scored.values()):,} windows scored): look at mix and select"
+        )
+
+
+def _not_ranked(rows: DataFrame, count: int) -> dict[str, int]:
+    """Windows that are not ranked, `count` in all, by reason: filters, then per_document."""
+    if not count:
+        return {}
+    by_reason = stage.refusals(rows)
+    return {**by_reason, "per_document": count - sum(by_reason.values())}
+
+
+def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
+    """The windows inside the cut, and all windows of the packed domains."""
+    config = context.config
+    if not config.pack.domains:
+        return kept
+    windows = without_contaminated(context, packed_windows(context))
+    packed = stage.packed_windows(windows, config.seed, packing=names.packing(config))
+    return kept.unionByName(packed, allowMissingColumns=True)
+
+
+def _as_table(mixed: DataFrame, name: str) -> DataFrame:
+    given = {"n_tokens": F.col("window_tokens"), "score": F.col("lds")}
+    named = mixed.withColumns({"selection": F.lit(name), **given})
+    return named.select(
+        *(F.col(c).cast(kind).alias(c) for c, (kind, _) in SELECTIONS.columns.items())
+    )
+
+
+def _overlaps(
+    context: Context, rows: DataFrame, scored: dict[str, int], selection: DataFrame
+) -> dict[str, float]:
+    """`overlap/NAME/DOMAIN`: share of the selection that the compared one has too."""
+    config = context.config
+    comparable = _comparable(config.select)
+    scores = _of_other_scorers(context, rows)
+    others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
+    rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
+    rankings += [compare.by_scores(scores, comparable)] if scores else []
+    shares = compare.shares(selection, rankings).collect()
+    return {f"overlap/{row['name']}/{row['domain']}": row["share"] for row in shares}
+
+
+def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]:
+    """What all other scorers of the root rank their windows by, without any filter."""
+    mine = {row["scorer"] for row in rows.select("scorer").distinct().collect()}
+    if context.config.score.cascade:  # its exact scores are of windows near the cut alone
+        mine.add(scorer_version(names.exact_scorer_spec(context.config)))
+    known = known_scorers()
+    versions = [
+        version
+        for version in scored_versions(context)
+        if version not in mine and version.split(":")[0] in known
+    ]
+    return {label: ranked_by(context, version) for label, version in labelled(versions).items()}
+
+
+def _comparable(config: SelectConfig) -> SelectConfig:
+    """A threshold belongs to one score and means nothing for another."""
+    return config.model_copy(update={"threshold": None})
+
+
+def _outcome(
+    scored: dict[str, int],
+    selection: DataFrame,
+    shares: list[mixing.Share],
+    overlaps: dict[str, float],
+) -> Outcome:
+    """The windows in the mix and the job's metrics, as the selection committed says."""
+    made = {row["domain"]: row for row in _made(selection).collect()}
+    mixed = sum(row["mixed"] for row in made.values())
+    metrics: dict[str, float] = {"tokens": sum(row["tokens"] for row in made.values())}
+    metrics |= {f"scored/{domain}": n for domain, n in scored.items()}
+    for share in shares:
+        tokens = made[share.domain]["tokens"] if share.domain in made else 0
+        metrics |= {f"planned/{share.domain}": share.planned, f"made/{share.domain}": tokens}
+    for domain, row in made.items():
+        metrics |= {f"selected/{domain}": row["selected"]}
+        if row["cut"] is not None:
+            metrics |= {f"cut/{domain}": row["cut"]}
+    return Outcome(rows_in=0, rows_out=mixed, metrics=metrics | overlaps)
+
+
+def _made(selection: DataFrame) -> DataFrame:
+    taken = F.col("copies") > 0
+    return selection.groupBy("domain").agg(
+        F.count("*").alias("selected"),
+        F.count_if(taken).alias("mixed"),
+        F.sum(F.col("copies") * F.col("n_tokens").cast("bigint")).alias("tokens"),
+        F.min(stage.score()).alias("cut"),
+    )

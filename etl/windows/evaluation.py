@@ -1,0 +1,133 @@
+"""Decontamination: windows that share words with an evaluation set are neither scored nor selected.
+
+What is known of a window is kept by evaluation set, so that another set costs one more look at the
+text and no new windows or scores, and each hit says whose it is.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import SourceConfig
+from longattn.etl.ingest.listing import check_columns, list_all, spec_of
+from longattn.etl.ingest.reading import Plan, read_all
+from longattn.etl.run import names
+from longattn.etl.run.context import Context
+from longattn.etl.tables.schema import CONTAMINATION
+from longattn.etl.windows import decontaminate as stage
+from longattn.udfs.errors import NothingLeft, SourceError, TableError
+
+DOMAIN = "evaluation"
+NOTHING_LOST = ("empty_file", "same_file", "same_folder")
+
+
+def judge_windows(context: Context) -> dict[str, float]:
+    """Compare windows with evaluation sets that are new to them; count those that share words."""
+    if not context.config.decontaminate.sources:
+        return {}
+    plans = evaluations(context)
+    waiting = _waiting(context, plans)
+    if not waiting.isEmpty():
+        n = context.config.decontaminate.ngram
+        known = {
+            evaluation: stage.evaluation_ngrams(_items(context, plan), n)
+            for evaluation, plan in plans.items()
+        }
+        found = stage.judged(waiting, context.tables.read("documents"), known, n)
+        context.tables.merge("contamination", found.select(*CONTAMINATION.columns))
+    return _counts(context, plans)
+
+
+def without_contaminated(context: Context, rows: DataFrame) -> DataFrame:
+    """Rows (window_id, ...) less those of contaminated windows; all where nothing is looked for.
+
+    Raises TableError when there are windows that were not looked at.
+    """
+    if not context.config.decontaminate.sources:
+        return rows
+    return stage.clean(rows, contaminated(context))
+
+
+def contaminated(context: Context) -> DataFrame:
+    """Rows (window_id, domain, evaluation) of all hits; none where nothing is looked for.
+
+    Raises TableError when there are windows that were not looked at.
+    """
+    plans = evaluations(context) if context.config.decontaminate.sources else {}
+    if plans and not _waiting(context, plans).isEmpty():
+        raise TableError(
+            "contamination: there are windows that were not compared with the evaluation sets of"
+            " `decontaminate`: run `longattn windows`"
+        )
+    return stage.contaminated(context.tables.read("contamination"), plans)
+
+
+def evaluations(context: Context) -> dict[str, Plan]:
+    """The evaluation sets' files, by what `contamination` calls each set; a run lists them once.
+
+    Such a name, `gsm8k:13-grams:0123456789abcdef`, changes with the set's files, their settings and
+    the length of a run. Raises SourceError for a path or a column that is not there.
+    """
+    return context.once(("evaluations", context.config.hash), lambda: _list(context))
+
+
+def _list(context: Context) -> dict[str, Plan]:
+    sets: dict[str, list[SourceConfig]] = {}
+    for source in context.config.decontaminate.sources:
+        sets.setdefault(set_name(source), []).append(source)
+    plans = {name: _plan(context, sources) for name, sources in sets.items()}
+    ngram = context.config.decontaminate.ngram
+    return {f"{name}:{ngram}-grams:{plan.key[:16]}": plan for name, plan in plans.items()}
+
+
+def set_name(source: SourceConfig) -> str:
+    """The name of an evaluation set; or else its file's, or that of the folder before a glob.
+
+    >>> set_name(SourceConfig(path="eval/mmlu/*.jsonl"))
+    'mmlu'
+    """
+    parts = PurePosixPath(source.path[0]).parts
+    plain = next((part for part in reversed(parts) if not set(part) & set("*?[")), DOMAIN)
+    return source.name or plain.partition(".")[0]
+
+
+def _plan(context: Context, sources: list[SourceConfig]) -> Plan:
+    specs = [spec_of(DOMAIN, source, context.config) for source in sources]
+    files = list_all(context.spark, list(zip(specs, sources, strict=True)))
+    for file in files:
+        if file.refusal and file.refusal[0] not in NOTHING_LOST:
+            reason, detail = file.refusal
+            raise SourceError(f"decontaminate.sources: {file.uri}: {reason}: {detail}")
+    check_columns(context.spark, files, specs)
+    return Plan(specs=specs, pending=files, n_finished=0)
+
+
+def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
+    """Windows of this config, cut or packed, that some evaluation set was not compared with yet."""
+    config, windows = context.config, context.tables.read("windows")
+    mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
+    return stage.unjudged(mine, context.tables.read("contamination"), plans)
+
+
+def _counts(context: Context, plans: Mapping[str, Plan]) -> dict[str, float]:
+    """Windows that share words with each set, and with any."""
+    bad = stage.contaminated(context.tables.read("contamination"), plans)
+    hits = {row["evaluation"]: row["count"] for row in bad.groupBy("evaluation").count().collect()}
+    by_set = {f"contaminated/{name.rsplit(':', 2)[0]}": float(hits.get(name, 0)) for name in plans}
+    return by_set | {"contaminated_windows": float(bad.select("window_id").distinct().count())}
+
+
+def _items(context: Context, plan: Plan) -> DataFrame:
+    """Records that can be read; says how many cannot. Raises NothingLeft when there are none."""
+    rows = read_all(context, plan)
+    counts = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+    n_items = counts.pop(None, 0)
+    if not n_items:
+        raise NothingLeft(f"decontaminate.sources: no record can be read: {counts or 'none there'}")
+    for reason, n in sorted(counts.items()):
+        context.progress.say(
+            f"decontaminate: {n:,} records of {n_items + n:,} are left out: {reason}"
+        )
+    return rows.where("reason is null")

@@ -1,0 +1,97 @@
+"""Which documents are to be windowed, and the executor that cuts them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.dedup.ids import without_ids
+from longattn.etl.tables.schema import LENGTHS, WINDOWS
+from longattn.udfs.text.tokens import tokenizer_name
+from longattn.udfs.windows.cut import WindowSpec, cut_batches
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CUT_DDL = """doc_id string, domain string, window_id string, window_index int,
+    start_token bigint, end_token bigint, start_char bigint, end_char bigint,
+    overlap_tokens bigint, n_tokens bigint, n_windows int, reason string, soft_cuts int,
+    token_ids array<int>"""
+
+
+def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) -> DataFrame:
+    """Documents this windowing has not measured."""
+    return without_ids(documents, lengths.where(F.col("windowing") == windowing))
+
+
+def count_and_digest(documents: DataFrame) -> tuple[int, int, str]:
+    """How many documents, how many ids, and a hash of these whatever their order."""
+    digest = F.coalesce(F.hex(F.bit_xor(F.xxhash64("doc_id"))), F.lit(""))
+    row = documents.agg(F.count("*"), F.count_distinct("doc_id"), digest).collect()[0]
+    return row[0], row[1], row[2]
+
+
+def cut_documents(documents: DataFrame, spec: WindowSpec) -> DataFrame:
+    """Tokenise and cut: a row per window and one per document, as udfs.windows.cut says."""
+
+    def cut(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        return cut_batches(batches, spec)
+
+    return documents.select("doc_id", "domain", "text").mapInArrow(cut, CUT_DDL)
+
+
+def is_window() -> Column:
+    """True for the rows of cut_documents that are windows."""
+    return F.col("window_index").isNotNull()
+
+
+def as_windows(rows: DataFrame, spec: WindowSpec) -> DataFrame:
+    """Window rows, cut or packed, in the columns of `windows`; absent columns are null."""
+    given = {
+        **{name: F.col(name) for name in rows.columns},
+        "tokenizer": F.lit(tokenizer_name(spec.tokenizer)),
+        "windowing": F.lit(spec.windowing),
+    }
+    return rows.select(*_typed(WINDOWS.columns, given))
+
+
+def as_lengths(cut: DataFrame, spec: WindowSpec) -> DataFrame:
+    """The documents' rows in the columns of `lengths`."""
+    rows = cut.where(~is_window())
+    given = {
+        **{name: F.col(name) for name in rows.columns},
+        "windowing": F.lit(spec.windowing),
+    }
+    return rows.select(*_typed(LENGTHS.columns, given))
+
+
+def half_done(windows: DataFrame, lengths: DataFrame, windowing: str) -> DataFrame:
+    """Ids of documents whose windows are committed and whose lengths are not.
+
+    There are none unless a run ended between its two commits. Lengths are committed last.
+    """
+    measured = lengths.where(F.col("windowing") == windowing).select("doc_id")
+    members = F.coalesce(F.col("segments.doc_id"), F.array("doc_id"))
+    return (
+        windows.where(F.col("windowing") == windowing)
+        .select(F.explode(members).alias("doc_id"))
+        .join(measured, "doc_id", "left_anti")
+        .distinct()
+    )
+
+
+def summary(lengths: DataFrame) -> DataFrame:
+    """Documents, their windows, tokens and soft cuts by reason (null for documents kept)."""
+    return lengths.groupBy("reason").agg(
+        F.count("*").alias("documents"),
+        F.sum("n_windows").alias("windows"),
+        F.sum("n_tokens").alias("tokens"),
+        F.sum("soft_cuts").alias("soft_cuts"),
+    )
+
+
+def _typed(columns: dict[str, tuple[str, str]], given: dict[str, Column]) -> list[Column]:
+    return [
+        given.get(name, F.lit(None)).cast(type_).alias(name) for name, (type_, _) in columns.items()
+    ]
