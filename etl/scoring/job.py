@@ -25,7 +25,6 @@ from longattn.etl.run.staging import Save, staging
 from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.scoring.fresh import FreshCommits
-from longattn.etl.scoring.heartbeat import Heartbeats, heartbeats
 from longattn.etl.tables.schema import SCORES
 from longattn.etl.windows.evaluation import contaminated, without_contaminated
 from longattn.udfs.errors import NothingLeft
@@ -245,20 +244,21 @@ def _score_all(context: Context, spec: ScorerSpec, windows: Pending) -> Tally:
     tally, pace = Tally(), pace_of(context)
     commits = FreshCommits(context, "scores", windows.scores_version)
     total = windows.n_windows
-    with (
-        context.progress.task("score", total=total, unit="windows") as tick,
-        heartbeats(context.spark, tick) as beats,
-    ):
+    with context.progress.task("score", total=total, unit="windows") as tick:
 
         def score(batch: Batch) -> Scored:
             started = time.monotonic()
-            scored = _score_batch(context, spec, windows, batch, beats, commits)
+            scored = _score_batch(context, spec, windows, batch, commits)
             alone = Tally()
             alone.add(scored)
             pace.note(batch.n_windows, (time.monotonic() - started) * alone.busy_share)
             return scored
 
-        _in_flight(score, batches(windows.files, pace), tally.add)
+        def take(scored: Scored) -> None:
+            tally.add(scored)
+            tick(scored.rows.num_rows)
+
+        _in_flight(score, batches(windows.files, pace), take)
     return tally
 
 
@@ -281,22 +281,15 @@ def _in_flight(
 
 
 def _score_batch(
-    context: Context,
-    spec: ScorerSpec,
-    windows: Pending,
-    batch: Batch,
-    beats: Heartbeats,
-    commits: FreshCommits,
+    context: Context, spec: ScorerSpec, windows: Pending, batch: Batch, commits: FreshCommits
 ) -> Scored:
     """Score one batch and commit its scores and its rejects."""
-    beacon = beats.beacon()
     profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
     rows = _rows_of(context, windows, batch)
-    scored: pa.Table = stage.score_windows(rows, spec, profile, beacon).toArrow()
+    scored: pa.Table = stage.score_windows(rows, spec, profile).toArrow()
     good = pc.is_null(scored["reason"])
     added, elsewhere = _commit(context, scored.filter(good), commits)
     _reject(context, scored.filter(pc.invert(good)))
-    beats.finish(beacon, scored.num_rows)
     return Scored(scored, added, elsewhere)
 
 

@@ -1,6 +1,6 @@
 """Which windows a scorer has yet to see, and the executor that shows them to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.tables.schema import SCORES
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.worker import TIMES, Meter, score_batches
+from longattn.udfs.scorers.worker import TIMES, score_batches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,19 +38,15 @@ def pending_windows(
 
 
 def score_windows(
-    windows: DataFrame,
-    spec: ScorerSpec,
-    profile: "ResourceProfile | None" = None,
-    tell: Callable[[int], None] | None = None,
+    windows: DataFrame, spec: ScorerSpec, profile: "ResourceProfile | None" = None
 ) -> DataFrame:
     """Score rows of (window_id, domain, token_ids) to SCORED_DDL; a reject has a reason.
 
     busy_seconds and seconds of all rows add up to what the workers spent, scoring and in all.
-    `tell` is called in the workers, with windows as they are scored.
     """
 
     def score(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
-        return score_batches(batches, spec, gpu_address=_gpu_address(), meter=Meter(tell=tell))
+        return score_batches(batches, spec, gpu_address=_gpu_address())
 
     columns = windows.select("window_id", "domain", "token_ids")
     return columns.mapInPandas(score, SCORED_DDL, profile=profile)

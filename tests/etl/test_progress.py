@@ -2,17 +2,13 @@
 
 import io
 import json
-import socket
 import time
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from longattn.etl.run.progress import Progress, State
-from longattn.etl.scoring.heartbeat import heartbeats
-from longattn.udfs.scorers.beacon import Beacon
 
 
 def lines_of(log_format: Any, every: float = 0.02) -> list[str]:
@@ -61,44 +57,3 @@ def test_the_environment_gives_the_format(monkeypatch: pytest.MonkeyPatch) -> No
     assert Progress().log_format == "json"
     monkeypatch.setenv("LONGATTN_LOG_FORMAT", "xml")
     assert Progress().log_format == "text"
-
-
-def session(host: str) -> Any:
-    """As much of a session as heartbeats look at."""
-    return SimpleNamespace(conf=SimpleNamespace(get=lambda key, default=None: host))
-
-
-def test_windows_count_once_however_the_datagrams_go() -> None:
-    """Told ahead of the commit; a lost one is made good by it, a repeated one taken back."""
-    done: list[int] = []
-    with heartbeats(session("127.0.0.1"), lambda n, note="": done.append(n)) as beats:
-        first, second = cast(Beacon, beats.beacon()), cast(Beacon, beats.beacon())
-        for n in (3, 2):
-            first(n)
-        wait_for(lambda: sum(done) == 5)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-            stranger.sendto(b"guess 7", (first.host, first.port))
-            stranger.sendto(b"\xff\xfe", (first.host, first.port))
-        for _ in range(3):
-            second(4)
-        wait_for(lambda: sum(done) == 17)
-        beats.finish(first, 6)  # one was lost
-        beats.finish(second, 8)  # a task was tried again
-        first(1)  # late: the batch is over
-        time.sleep(0.05)
-    assert sum(done) == 14
-
-
-def test_where_workers_cannot_reach_the_driver_the_bar_moves_by_commits() -> None:
-    done: list[int] = []
-    with heartbeats(session("no-such-host.invalid"), lambda n, note="": done.append(n)) as beats:
-        assert beats.beacon() is None
-        beats.finish(None, 6)
-    assert done == [6]
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()

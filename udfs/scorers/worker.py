@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -37,7 +37,6 @@ class Meter:
     windows: int = 0
     tokens: int = 0
     lapped: tuple[float, float] = (0.0, 0.0)  # busy seconds and seconds up to the last lap
-    tell: Callable[[int], None] | None = None  # called with windows as they are scored
 
     @property
     def busy_share(self) -> float:
@@ -48,8 +47,6 @@ class Meter:
         self.busy_seconds += seconds
         self.windows += len(windows)
         self.tokens += sum(map(len, windows))
-        if self.tell:
-            self.tell(len(windows))
 
     def lap(self, rows: int) -> dict[str, float]:
         """TIMES since the last lap, for each of some rows."""
