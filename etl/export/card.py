@@ -5,7 +5,7 @@ other file is taken for data; features, so that types are not guessed; rows, whi
 text below says where the samples come from and how they were chosen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,10 +19,13 @@ SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "1
 Manifest = Mapping[str, Any]
 
 
-def dataset_card(manifest: Manifest, schema: pa.Schema, settings: Mapping[str, Any]) -> str:
-    """README.md of an export: `manifest` is its _manifest.json, `settings` how it was selected."""
+def dataset_card(
+    manifest: Manifest, schema: pa.Schema, settings: Mapping[str, Any], notes: Sequence[str] = ()
+) -> str:
+    """README.md of an export: `manifest` is its _manifest.json, `settings` how it was selected,
+    `notes` what a reader would miss."""
     head = yaml.safe_dump(_head(manifest, schema), sort_keys=False, allow_unicode=True)
-    return f"---\n{head}---\n{_body(manifest, settings)}"
+    return f"---\n{head}---\n{_body(manifest, settings, notes)}"
 
 
 def _head(manifest: Manifest, schema: pa.Schema) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def _size(samples: int) -> str:
     return next((name for below, name in SIZES.items() if samples < below), "n>1M")
 
 
-def _body(manifest: Manifest, settings: Mapping[str, Any]) -> str:
+def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str]) -> str:
     domains = [
         f"| {name} | {found['samples']:,} | {found['tokens']:,} |"
         for name, found in manifest["domains"].items()
@@ -106,6 +109,7 @@ def _body(manifest: Manifest, settings: Mapping[str, Any]) -> str:
         'samples = load_dataset("FOLDER_OR_REPOSITORY", split="train")',
         "```",
         "",
+        *(f"{note}.\n" for note in notes),
         "| domain | samples | tokens |",
         "|---|---|---|",
         *domains,

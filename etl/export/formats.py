@@ -19,6 +19,7 @@ class Options:
     prefix: str
     tokenizer: str  # to read the text of packed windows from their tokens
     largest_id: int
+    with_ids: bool = True  # False where ids are of no model's vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class Format:
     file_name: Callable[[str, str, int, int], str]  # prefix, suffix, number, count -> name
     extras: Callable[[str, Sequence[dict[str, Any]]], dict[str, str]]  # path, files -> texts
     needs_largest_id: bool = False
-    schema: pa.Schema | None = None  # of what `datasets` loads; with one there is a dataset card
+    # of what `datasets` loads; with one there is a dataset card
+    schema: Callable[[Options], pa.Schema] | None = None
 
 
 def part(staged: str, file: HashedFile, suffix: str, samples: int, tokens: int) -> Part:

@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from longattn import udfs
-from longattn.etl.config import ExportTarget
+from longattn.etl.config import Config, ExportTarget
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, dataset_card
@@ -22,8 +22,11 @@ from longattn.etl.selection.current import current_selection
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import hex_digest, json_digest
 from longattn.udfs.errors import ExportError, LedgerError
+from longattn.udfs.scorers.registry import scorer_version
+from longattn.udfs.text.words import NAME as WORDS
 
-LAYOUT = 2  # of the files and their fields: an export of another is written again
+NO_IDS = f"tokenizer {WORDS}: its ids are hashes that no model knows"
+LAYOUT = 3  # of the files and their fields: an export of another is written again
 
 
 def run(context: Context) -> Outcome:
@@ -32,6 +35,8 @@ def run(context: Context) -> Outcome:
     if not targets:
         context.progress.say("export: no format is configured; set export.parquet.path, for one")
         return Outcome(rows_in=0, rows_out=0)
+    if not knows_ids(context.config):
+        context.progress.say(f"export: {NO_IDS}: input_ids are left out")
     name, selection = current_selection(context)
     n_samples = stage.count(selection)
     counts: dict[str, float] = {}
@@ -76,7 +81,8 @@ def export(
             f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
         )
     folder.begin()
-    written = _write(context, selection, plan, FORMATS[format_name], target, folder)
+    options = _options(context, selection, FORMATS[format_name], target, folder)
+    written = _write(context, selection, plan, FORMATS[format_name], options)
     if written.samples != plan.samples:
         raise LedgerError(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
@@ -84,47 +90,64 @@ def export(
         )
     head = {"format": format_name, "identity": identity, "selection": name}
     manifest = head | _manifest(context, plan, written)
-    texts = _texts(context, FORMATS[format_name], target, manifest)
+    texts = FORMATS[format_name].extras(target.path, written.files)
+    texts |= _card(context, FORMATS[format_name], options, manifest)
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
     return manifest
 
 
-def _texts(
-    context: Context, format_: Format, target: ExportTarget, manifest: dict[str, Any]
+def _card(
+    context: Context, format_: Format, options: Options, manifest: dict[str, Any]
 ) -> dict[str, str]:
-    """The small files beside the data, by name; with a dataset card where `datasets` reads it."""
-    texts = format_.extras(target.path, manifest["files"])
+    """The dataset card, by its name, where `datasets` reads the format."""
     if format_.schema is None:
-        return texts
+        return {}
     settings = {
         f"{section}.{key}": value
         for section in ("select", "mix")
         for key, value in getattr(context.config, section).model_dump(exclude_defaults=True).items()
     }
-    return texts | {CARD: dataset_card(manifest, format_.schema, settings)}
+    notes = [] if options.with_ids else [f"{NO_IDS}: `input_ids` are left out"]
+    return {CARD: dataset_card(manifest, format_.schema(options), settings, notes)}
 
 
-def _write(
-    context: Context,
-    selection: DataFrame,
-    plan: stage.Plan,
-    format_: Format,
-    target: ExportTarget,
-    folder: Folder,
-) -> Written:
+def _options(
+    context: Context, selection: DataFrame, format_: Format, target: ExportTarget, folder: Folder
+) -> Options:
     windows = context.tables.read("windows")
-    options = Options(
+    return Options(
         folder=folder,
         compression=target.compression,
         prefix=target.prefix,
         tokenizer=context.config.tokenizer_path,
         largest_id=stage.largest_id(selection, windows) if format_.needs_largest_id else 0,
+        with_ids=knows_ids(context.config),
     )
+
+
+def knows_ids(config: Config) -> bool:
+    """Whether token ids are of a vocabulary, so that a model can be trained on them."""
+    return config.tokenizer != WORDS
+
+
+def ranker(config: Config) -> str:
+    """What the exported score is of: a scorer's version, several with weights, or `length`."""
+    names_ = config.select.by_scorers
+    if len(names_) == 1 and not isinstance(config.select.by, dict):
+        return names_[0] if ":" in names_[0] else scorer_version(names.scorer_spec(config, *names_))
+    own = config.select.by in (None, "lds", "ds", "du")
+    return names.scoring(config) if own else names.ranking(config)
+
+
+def _write(
+    context: Context, selection: DataFrame, plan: stage.Plan, format_: Format, options: Options
+) -> Written:
     rows = stage.samples(
         selection,
-        windows,
+        context.tables.read("windows"),
         context.tables.read("documents"),
-        columns=format_.columns,
+        columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
+        scorer=ranker(context.config),
         n_shards=plan.n_shards,
     )
     return write_shards(rows, plan, format_, options)
@@ -153,7 +176,7 @@ def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str,
     return {
         "longattn": udfs.__version__,
         "config": config.hash,
-        "scorer": names.scoring(config),
+        "scorer": ranker(config),
         "windowing": names.windowing(config),
         "tables": dict(context.tables.versions_read),
         "samples": written.samples,

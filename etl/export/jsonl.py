@@ -1,7 +1,8 @@
 """JSON lines: what LongABC-32K is published with, and every field that the Parquet export has.
 
 {"content": text, "data_id": "LongAttn_0000001", "sample": 0, "window_id": ..., "input_ids": [...]}.
-A packed window has no stretch of one document for its `text`; its `content` is decoded from tokens.
+`content` is Parquet's `text`, which is not repeated. A packed window is no stretch of one document:
+its `content` is decoded from its tokens.
 """
 
 import gzip
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
-from longattn.etl.export.parquet import COLUMNS, SCHEMA, sample_batch
+from longattn.etl.export.parquet import COLUMNS, sample_batch, sample_schema
 from longattn.udfs.text.tokens import load_tokenizer
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
@@ -24,12 +25,14 @@ class JsonlWriter:
         self.options = options
         self.staged, self.file = options.folder.new_file()
         self.stream = _compressed(self.file, options.compression)
+        self.schema = sample_schema(options)
         self.samples = self.tokens = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for row in sample_batch(batch).to_pylist():
-            text = row["text"] if row["text"] is not None else self._decoded(row["input_ids"])
-            named = {"content": text, "data_id": data_id(self.options.prefix, row["sample"])}
+        for row in sample_batch(batch, self.schema).to_pylist():
+            text = row.pop("text")
+            content = text if text is not None else self._decoded(row["input_ids"])
+            named = {"content": content, "data_id": data_id(self.options.prefix, row["sample"])}
             record = {**named, **row}
             self.stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             self.samples += 1
@@ -47,6 +50,12 @@ class JsonlWriter:
         tokenizer = load_tokenizer(self.options.tokenizer).tokenizer
         text: str = tokenizer.decode(token_ids, skip_special_tokens=False)
         return text
+
+
+def _schema(options: Options) -> pa.Schema:
+    """Parquet's columns, with the text under the published name and in the published place."""
+    named = [("content", pa.string()), ("data_id", pa.string())]
+    return pa.schema([*named, *(f for f in sample_schema(options) if f.name != "text")])
 
 
 def data_id(prefix: str, sample: int) -> str:
@@ -69,5 +78,5 @@ JSONL = Format(
     writer=JsonlWriter,
     file_name=as_split,
     extras=no_extras,
-    schema=pa.schema([("content", pa.string()), ("data_id", pa.string()), *SCHEMA]),
+    schema=_schema,
 )

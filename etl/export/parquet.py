@@ -8,7 +8,7 @@ from longattn.etl.export.formats import Format, Options, Part, as_split, no_extr
 SEGMENTS = pa.struct(
     [("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())]
 )
-SCHEMA = pa.schema(
+FIELDS = pa.schema(
     [
         ("sample", pa.int64()),
         ("window_id", pa.string()),
@@ -17,8 +17,10 @@ SCHEMA = pa.schema(
         ("doc_id", pa.string()),
         ("start_char", pa.int64()),
         ("end_char", pa.int64()),
-        ("lds", pa.float64()),
-        ("percentile", pa.float64()),
+        ("score", pa.float64()),  # what was selected by; null for a packed window
+        ("scorer", pa.string()),  # what gave it
+        ("percentile", pa.float64()),  # of it within the domain, 100 for the best
+        ("lds", pa.float64()),  # the score under its first name, which scripts read
         ("copy", pa.int32()),
         ("n_tokens", pa.int32()),
         ("segments", pa.list_(SEGMENTS)),  # documents of a packed window
@@ -34,14 +36,18 @@ class ParquetWriter:
     def __init__(self, options: Options) -> None:
         self.staged, self.file = options.folder.new_file()
         # ids rarely repeat within a page: a dictionary of them costs time and saves little
-        codes = [name for name in ("domain", "source") if name in SCHEMA.names]
+        self.schema = sample_schema(options)
         self.writer = pq.ParquetWriter(
-            self.file, SCHEMA, compression="zstd", use_dictionary=codes, write_page_checksum=True
+            self.file,
+            self.schema,
+            compression="zstd",
+            use_dictionary=["domain", "source", "scorer"],
+            write_page_checksum=True,
         )
         self.samples = self.tokens = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self.writer.write_batch(sample_batch(batch))
+        self.writer.write_batch(sample_batch(batch, self.schema))
         self.samples += batch.num_rows
         self.tokens += sum(batch.column("n_tokens").to_pylist())
 
@@ -51,18 +57,24 @@ class ParquetWriter:
         return [part(self.staged, self.file, ".parquet", self.samples, self.tokens)]
 
 
-def sample_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The columns of SCHEMA."""
+def sample_schema(options: Options) -> pa.Schema:
+    """The columns of a sample; no `input_ids` where no model knows them."""
+    kept = [field for field in FIELDS if options.with_ids or field.name != "input_ids"]
+    return pa.schema(kept)
+
+
+def sample_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of `schema`."""
     columns = {"input_ids": "token_ids"}
-    arrays = [batch.column(columns.get(f.name, f.name)).cast(f.type) for f in SCHEMA]
-    return pa.record_batch(arrays, schema=SCHEMA)
+    arrays = [batch.column(columns.get(f.name, f.name)).cast(f.type) for f in schema]
+    return pa.record_batch(arrays, schema=schema)
 
 
-COLUMNS = tuple("token_ids" if n == "input_ids" else n for n in SCHEMA.names if n != "sample")
+COLUMNS = tuple("token_ids" if n == "input_ids" else n for n in FIELDS.names if n != "sample")
 PARQUET = Format(
     columns=COLUMNS,
     writer=ParquetWriter,
     file_name=as_split,
     extras=no_extras,
-    schema=SCHEMA,
+    schema=sample_schema,
 )

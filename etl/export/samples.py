@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.ranking.contenders import score
 from longattn.etl.selection.mix import copy_order
 
 ORDERS = 2.0**64  # how many shuffle keys there are
@@ -73,12 +74,13 @@ def samples(
     documents: DataFrame,
     *,
     columns: Sequence[str],
+    scorer: str,
     n_shards: int,
 ) -> DataFrame:
     """The mix with `shard`, `order` and the columns asked for, each shard sorted in one task.
 
-    text is documents.text[start_char:end_char] in code points, null for a packed window. Columns
-    not asked for are not read.
+    text is documents.text[start_char:end_char] in code points, null for a packed window, and so are
+    score and scorer. Columns not asked for are not read.
     """
     found = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
     # texts of documents that no sample is of never meet the shuffle of the join
@@ -88,6 +90,9 @@ def samples(
     length = F.col("end_char") - F.col("start_char")
     derived = {
         "shard": shard_of(n_shards),
+        "score": score(),
+        "lds": score(),
+        "scorer": F.when(score().isNotNull(), F.lit(scorer)),
         "text": F.substring("text", (F.col("start_char") + 1).cast("int"), length.cast("int")),
     }
     rows = (

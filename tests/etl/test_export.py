@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from longattn.etl.export import FORMATS, megatron
@@ -17,7 +18,6 @@ from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, card_license, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.export.formats import Options
-from longattn.etl.export.parquet import PARQUET
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.tables.schema import SELECTIONS, WINDOWS
 from longattn.udfs.errors import ExportError
@@ -66,18 +66,31 @@ def expected(corpus: dict[str, Any]) -> list[str]:
 def stage_export(corpus: dict[str, Any], name: str, folder: Folder, **changes: Any) -> Written:
     """Begin an export and write its shards, without showing them."""
     plan = stage.plan(corpus["selection"], SHARD_TOKENS)
-    options = Options(
-        folder=folder, compression="zstd", prefix="LongAttn", tokenizer="", largest_id=60_000
-    )
+    options = options_at(folder, **changes)
     folder.begin()
     rows = stage.samples(
         corpus["selection"],
         corpus["windows"],
         corpus["documents"],
-        columns=FORMATS[name].columns,
+        columns=[c for c in FORMATS[name].columns if options.with_ids or c != "token_ids"],
+        scorer="recall:n=6",
         n_shards=plan.n_shards,
     )
-    return write_shards(rows, plan, FORMATS[name], replace(options, **changes))
+    return write_shards(rows, plan, FORMATS[name], options)
+
+
+def options_at(folder: Folder, **changes: Any) -> Options:
+    options = Options(
+        folder=folder, compression="zstd", prefix="LongAttn", tokenizer="", largest_id=60_000
+    )
+    return replace(options, **changes)
+
+
+def columns_of(name: str, **changes: Any) -> Any:
+    """The schema that the card declares."""
+    schema = FORMATS[name].schema
+    assert schema is not None
+    return schema(options_at(Folder(path="nowhere"), **changes))
 
 
 def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> list[dict[str, Any]]:
@@ -127,6 +140,8 @@ class TestParquet:
             packed = i == N_WINDOWS - 1
             assert row["text"] == (None if packed else TEXT[i : i + 7])
             assert bool(row["segments"]) == packed
+            assert row["score"] == row["lds"] == 1.0 - i
+            assert (row["scorer"], row["percentile"]) == ("recall:n=6", 50.0)
 
 
 @pytest.mark.spark
@@ -147,11 +162,25 @@ class TestJsonl:
         found = datasets.load_dataset(
             "json", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")
         )["train"]
-        assert found.column_names == ["content", "data_id", *PARQUET.schema.names]
+        assert found.column_names == columns_of("jsonl").names
         assert found["data_id"][:] == [f"LongAttn_{n:07d}" for n in range(1, len(expected) + 1)]
         texts = [TEXT[number_of(w) : number_of(w) + 7] for w in expected]
-        assert found["content"][:] == found["text"][:] == texts
+        assert found["content"][:] == texts
+        assert found["score"][:] == found["lds"][:] == [1.0 - number_of(w) for w in expected]
         assert found["input_ids"][:] == [token_ids(number_of(w)) for w in expected]
+
+    def test_ids_that_no_model_knows_are_left_out(
+        self, corpus: dict[str, Any], expected: list[str], tmp_path: Path
+    ) -> None:
+        whole = corpus | {"selection": corpus["selection"].where("window_id != 'w29'")}
+        files = export(whole, "jsonl", tmp_path / "out", compression="none", with_ids=False)
+        lines = (tmp_path / "out" / files[0]["name"]).read_text().splitlines()
+        assert list(json.loads(lines[0])) == columns_of("jsonl", with_ids=False).names
+        assert "input_ids" not in json.loads(lines[0])
+        export(whole, "parquet", tmp_path / "parquet", with_ids=False)
+        found = pq.read_table(tmp_path / "parquet")
+        assert "input_ids" not in found.column_names
+        assert found["window_id"].to_pylist() == [w for w in expected if w != "w29"]
 
     def test_a_packed_window_is_decoded(self, corpus: dict[str, Any], tmp_path: Path) -> None:
         tokenizer = word_tokenizer(tmp_path / "tokenizer.json")
@@ -195,9 +224,7 @@ class TestCard:
             },
             "files": written.files,
         }
-        schema = FORMATS[name].schema
-        assert schema is not None
-        card = dataset_card(manifest, schema, {"select.fraction": 0.5})
+        card = dataset_card(manifest, columns_of(name), {"select.fraction": 0.5}, ["No ids"])
         place.publish(written.names, {CARD: card, MANIFEST: json.dumps(manifest)})
         return tmp_path / "out"
 
@@ -210,7 +237,7 @@ class TestCard:
         assert list(found) == ["train"]
         train = found["train"]
         assert train["window_id"][:] == [w for w in expected if w != "w29"]
-        declared = datasets.Features.from_arrow_schema(FORMATS[name].schema)
+        declared = datasets.Features.from_arrow_schema(columns_of(name))
         assert train.features == declared
 
     def test_the_head_is_what_the_hub_reads(self, name: str, folder: Path) -> None:
@@ -226,6 +253,7 @@ class TestCard:
         assert card.data.size_categories == ["n<1K"]
         assert "| book | dolma | CC0-1.0 |" in card.text
         assert "`select.fraction` | `0.5`" in card.text
+        assert "\nNo ids.\n" in card.text
 
     def test_rows_that_are_missing_are_noticed(
         self, name: str, folder: Path, tmp_path: Path
