@@ -27,3 +27,19 @@ def json_digest(value: Any) -> str:
     True
     """
     return hex_digest(json.dumps(value, sort_keys=True))
+
+
+def fields_digest(**fields: Any) -> str:
+    """The digest of fields by name; one that is None, False or empty is as if it were not named.
+
+    So a setting that is new changes no digest where it is not set.
+
+    >>> fields_digest(a=1, b=None, c=[]) == fields_digest(a=1) != fields_digest(a=0)
+    True
+    """
+    return json_digest({name: value for name, value in fields.items() if _is_set(value)})
+
+
+def _is_set(value: Any) -> bool:
+    """False for None, False and what is empty; a number is set, 0 too."""
+    return bool(value) or (isinstance(value, int | float) and value is not False)

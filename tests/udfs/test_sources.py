@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 from collections.abc import Callable
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
 from longattn.udfs.documents import records
 from longattn.udfs.documents.bytes import Split
-from longattn.udfs.documents.formats import Item, SourceSpec
+from longattn.udfs.documents.formats import Item, SourceSpec, source_attributes, source_identity
 from longattn.udfs.documents.records import doc_id, lookup, to_batches, to_row
 
 SPEC = SourceSpec(domain="book", source="books")
@@ -478,3 +479,23 @@ def test_a_file_that_cannot_be_opened_is_an_error_and_no_reject(tmp_path: Path) 
 def test_items_without_a_record_are_refusals() -> None:
     row = to_row(Item(None, None, None, "broken_json", "d"), "u", "n", SPEC)
     assert (row["reason"], row["detail"], row["excerpt"]) == ("broken_json", "d", None)
+
+
+# --- identity
+
+
+def test_a_source_is_named_by_the_fields_that_decide_what_is_read() -> None:
+    """The hash is recorded: a field that is new changes it only where it is set."""
+    spec = SourceSpec(domain="book", source="books", where={"lang": ("en", "de")})
+    assert source_identity(spec) == "1b1a5d3849953342"
+    decides: dict[str, Any] = {"format": "text", "text": "body", "id": "id", "meta": ("url",)}
+    decides |= {"where": {"lang": ("en",)}, "min_chars": 2, "max_bytes": 99}
+    decides |= {"tokenizer": "words"}
+    every = [replace(spec, **{name: value}) for name, value in decides.items()]
+    assert len({source_identity(other) for other in [spec, *every]}) == len(every) + 1
+    attributes = {"domain": "code", "source": "tree", "priority": 3}
+    same = replace(spec, **attributes, where={"lang": ("de", "en")}, min_tokens=0)
+    assert source_identity(same) == source_identity(spec)
+    assert source_attributes(same) == attributes
+    named = {*decides, *attributes, "min_tokens", "max_tokens"}
+    assert named == {field.name for field in fields(SourceSpec)}
