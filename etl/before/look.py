@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import is_table_name, spec_of
+from longattn.etl.ingest.listing import spec_of
 from longattn.etl.ingest.local_files import list_local
+from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import Split, compression
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.dedup.lineage import cut_lineage
+from longattn.etl.run.multiset import multiset_hash
 from longattn.udfs.errors import LongAttnError
 
 MAX_ROUNDS = 40
@@ -31,7 +32,7 @@ def components(edges: DataFrame, max_rounds: int = MAX_ROUNDS) -> DataFrame:
     stars = cut_lineage(_downward(edges))
     seen = _checksum(stars)
     for _ in range(max_rounds):
-        if seen == (0, 0):
+        if not seen[0]:
             break
         stars = cut_lineage(_small_star(_large_star(stars)))
         before, seen = seen, _checksum(stars)
@@ -91,8 +92,7 @@ def _labels(stars: DataFrame) -> DataFrame:
     return leaves.union(centres)
 
 
-def _checksum(edges: DataFrame) -> tuple[int, int]:
+def _checksum(edges: DataFrame) -> tuple[int, str]:
     """Number of edges and a hash of them whatever their order."""
-    digest = F.coalesce(F.bit_xor(F.xxhash64("high", "low")), F.lit(0))
-    row = edges.agg(F.count("*").alias("rows"), digest.alias("digest")).first()
-    return (row["rows"], row["digest"]) if row else (0, 0)
+    row = edges.agg(F.count("*"), multiset_hash("high", "low")).collect()[0]
+    return row[0], row[1]

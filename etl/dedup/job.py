@@ -19,6 +19,7 @@ from longattn.etl.dedup.components import components
 from longattn.etl.dedup.ids import with_ids
 from longattn.etl.dedup.lineage import cut_lineage
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.multiset import multiset_hash
 from longattn.etl.run.once import refuse_repeated
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
@@ -81,10 +82,9 @@ class Ids:
     @classmethod
     def of(cls, documents: DataFrame) -> "Ids":
         frame = cut_lineage(documents.select("doc_id", "n_chars"))
-        digest = F.hex(F.coalesce(F.bit_xor(F.xxhash64("doc_id")), F.lit(0)))
         chars = F.coalesce(F.sum("n_chars"), F.lit(0))
         ids = F.count_distinct("doc_id")
-        row = frame.agg(F.count("*"), chars, digest, ids).collect()[0]
+        row = frame.agg(F.count("*"), chars, multiset_hash("doc_id"), ids).collect()[0]
         refuse_repeated(row[0], row[3], "documents")
         return cls(frame=frame.select("doc_id"), rows=row[0], chars=row[1], digest=row[2])
 
@@ -209,10 +209,9 @@ def _live(context: Context, recipe: Recipe) -> DataFrame:
     return _named(context, recipe).join(ids, "doc_id", "left_semi")
 
 
-def _checksum(duplicates: DataFrame) -> tuple[int, int]:
+def _checksum(duplicates: DataFrame) -> tuple[int, str]:
     """Number of rows and a hash of them whatever their order."""
-    digest = F.coalesce(F.bit_xor(F.xxhash64(*sorted(DUPLICATES.columns))), F.lit(0))
-    row = duplicates.agg(F.count("*"), digest).collect()[0]
+    row = duplicates.agg(F.count("*"), multiset_hash(*sorted(DUPLICATES.columns))).collect()[0]
     return row[0], row[1]
 
 

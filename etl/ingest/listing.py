@@ -21,6 +21,7 @@ from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
+from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError, first_line
@@ -145,7 +146,7 @@ def _delta_files(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[L
             f"sources.{spec.domain}: {path}: a table's rows have no place of their own; set id"
         )
     if is_table_name(path):
-        (latest,) = spark.sql(f"DESCRIBE HISTORY {path} LIMIT 1").collect()
+        (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
         yield Listed(path, 0, latest["version"], path)
         return
     root = local_path(path)
@@ -165,12 +166,6 @@ def _place(root: str, name: str) -> str:
     if name.startswith("/"):
         return f"file:{name}"
     return name if colon and "/" not in scheme and scheme.isalnum() else f"{root}/{name}"
-
-
-def is_table_name(path: str) -> bool:
-    """True for schema.table and catalog.schema.table."""
-    parts = path.split(".")
-    return len(parts) in (2, 3) and all(part.isidentifier() for part in parts)
 
 
 def _open(path: str, spec: SourceSpec) -> DeltaTable:
@@ -215,7 +210,7 @@ def _columns(spark: SparkSession, file: SourceFile) -> list[str]:
     path = file_name(file.uri)
     constants = list(json.loads(file.constants or "{}"))
     if is_table_name(file.uri):
-        return list(spark.read.table(file.uri).columns)
+        return list(spark.read.table(sql_name(file.uri)).columns)
     if path is None:
         names = spark.read.parquet(file.uri).columns
         return [*names, *(name for name in constants if name not in names)]

@@ -1,15 +1,16 @@
 """Pending source files as rows of records, each with what became of it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
 from longattn.etl.ingest import stage
-from longattn.etl.ingest.listing import is_table_name
 from longattn.etl.ingest.spark_readers import read_table, read_with_spark
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.run.context import Context
+from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import SourceSpec
@@ -34,24 +35,34 @@ class Plan:
 
 def read_all(context: Context, plan: Plan) -> DataFrame:
     """All pending files as staged rows: in Python where it can open them, else through Spark."""
-    refused = [file for file in plan.pending if file.refusal]
-    to_read = [file for file in plan.pending if not file.refusal]
-    by_python = [file for file in to_read if local_path(file.uri) and not is_table(file, plan)]
+    by_spec = by_reader(plan)
+    refused, by_python, tables = (by_spec.pop(r, []) for r in ("refused", "python", "table"))
     frames = [stage.refused_files(context.spark, refused, plan.specs)] if refused else []
     frames += [read_locally(context, by_python, plan.specs)] if by_python else []
-    for number, spec in enumerate(plan.specs):
-        files = [f for f in to_read if f.spec == number and f not in by_python]
-        tables = [file for file in files if is_table(file, plan)]
-        frames += [read_table(context.spark.read.table(t.uri), t.uri, spec) for t in tables]
-        others = [file for file in files if file not in tables]
-        if others:
-            whole_bytes = context.config.ingest.split_bytes
-            frames.append(read_with_spark(context.spark, others, spec, whole_bytes))
+    for table in tables:
+        rows = context.spark.read.table(sql_name(table.uri))
+        frames.append(read_table(rows, table.uri, plan.specs[table.spec]))
+    whole_bytes = context.config.ingest.split_bytes
+    for number, files in by_spec.items():
+        frames.append(read_with_spark(context.spark, files, plan.specs[int(number)], whole_bytes))
     return stage.union(frames)
 
 
-def is_table(file: SourceFile, plan: Plan) -> bool:
-    return plan.specs[file.spec].format == "delta" and is_table_name(file.uri)
+def by_reader(plan: Plan) -> dict[str | int, list[SourceFile]]:
+    """The pending files by what reads them."""
+    files: dict[str | int, list[SourceFile]] = defaultdict(list)
+    for file in plan.pending:
+        files[reader_of(file, plan.specs[file.spec])].append(file)
+    return files
+
+
+def reader_of(file: SourceFile, spec: SourceSpec) -> str | int:
+    """What reads a file: nothing, Python, Spark's catalog, or Spark with its spec's other files."""
+    if file.refusal:
+        return "refused"
+    if spec.format == "delta" and is_table_name(file.uri):
+        return "table"
+    return "python" if local_path(file.uri) else file.spec
 
 
 def read_locally(

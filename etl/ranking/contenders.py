@@ -13,6 +13,7 @@ from longattn.etl.config import SelectConfig
 from longattn.etl.ranking.filters import best_of_documents, not_refused
 from longattn.etl.ranking.lds import score_by
 from longattn.etl.ranking.rank import cuts_of, keep_best, sizes
+from longattn.etl.run.multiset import multiset_hash
 
 
 def candidates(
@@ -98,8 +99,8 @@ def narrows(rows: DataFrame, config: SelectConfig) -> bool:
 
 def fingerprint(rows: DataFrame) -> DataFrame:
     """Row count and a hash of what selections depend on; the order of rows does not matter."""
-    columns = [F.col(c) for c, kind in rows.dtypes if kind in _HASHED_TYPES and c != "scored_at"]
-    return rows.agg(F.count("*").alias("n"), F.bit_xor(F.xxhash64(*columns)).alias("hash"))
+    columns = [c for c, kind in rows.dtypes if kind in _HASHED_TYPES and c != "scored_at"]
+    return rows.agg(F.count("*").alias("n"), multiset_hash(*columns).alias("hash"))
 
 
 _HASHED_TYPES = ("string", "int", "bigint", "float", "double")

@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.dedup.ids import without_ids
+from longattn.etl.run.multiset import multiset_hash
 from longattn.etl.tables.schema import LENGTHS, WINDOWS
 from longattn.udfs.text.tokens import tokenizer_name
 from longattn.udfs.windows.cut import WindowSpec, cut_batches
@@ -27,8 +28,8 @@ def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) 
 
 def count_and_digest(documents: DataFrame) -> tuple[int, int, str]:
     """How many documents, how many ids, and a hash of these whatever their order."""
-    digest = F.coalesce(F.hex(F.bit_xor(F.xxhash64("doc_id"))), F.lit(""))
-    row = documents.agg(F.count("*"), F.count_distinct("doc_id"), digest).collect()[0]
+    ids = F.count_distinct("doc_id")
+    row = documents.agg(F.count("*"), ids, multiset_hash("doc_id")).collect()[0]
     return row[0], row[1], row[2]
 
 

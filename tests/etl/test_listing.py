@@ -12,6 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
+from longattn.etl.ingest.reading import Plan, by_reader
+from longattn.etl.ingest.stage import SourceFile
+from longattn.etl.tables.locations import is_catalog_name, is_table_name
+from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import file_name
 
@@ -319,3 +323,36 @@ def test_a_listing_says_size_and_time(tmp_path: Path) -> None:
     os.utime(path, ns=(0, 1_700_000_000_123_456_789))
     (found,) = list_local([str(path)], anything)
     assert found == Listed(f"file:{path}", 5, 1_700_000_000_123, "a")
+
+
+@pytest.mark.parametrize(
+    ("path", "table"),
+    [
+        ("schema.table", True),
+        ("my-catalog.2024-05.crawl-1", True),
+        ("a.b.c.d", False),
+        ("./table.v1", False),
+        ("s3://bucket/a.b", False),
+        ("-.b", False),
+    ],
+)
+def test_names_of_tables_have_the_letters_that_roots_have(path: str, table: bool) -> None:
+    assert is_table_name(path) is table
+    assert not table or path.count(".") != 1 or is_catalog_name(path)
+
+
+def test_files_go_to_their_readers_without_being_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing each of 50,000 files with the others takes minutes."""
+    uris = ["file:/d/a.jsonl", "s3://bucket/b.jsonl", "my-catalog.s.t", "file:/d/c.jsonl"]
+    specs = [
+        SourceSpec(domain="d", source="d", format=format_, text="text")
+        for format_ in ("jsonl", "jsonl", "delta", "jsonl")
+    ]
+    files = [
+        SourceFile(uri=uri, n_bytes=1, spec=number, name="", fingerprint="", refusal=refusal)
+        for number, (uri, refusal) in enumerate(zip(uris, [None] * 3 + [("r", "")], strict=True))
+    ]
+    monkeypatch.delattr(SourceFile, "__eq__")
+    read = by_reader(Plan(specs=specs, pending=files, n_finished=0))
+    here, away, table, refused = ([file] for file in files)
+    assert dict(read) == {"python": here, 1: away, "table": table, "refused": refused}

@@ -265,3 +265,11 @@ class TestCandidates:
 
         assert of([("a", 1.0), ("b", 2.0)]) == of([("b", 2.0), ("a", 1.0)])
         assert of([("a", 1.0), ("b", 2.0)]) != of([("a", 1.0), ("b", 2.5)])
+
+    def test_fingerprint_tells_pairs_of_equal_rows_and_nulls_apart(self, spark: Any) -> None:
+        def of(*ids: tuple[str | None, str | None]) -> Any:
+            return stage.fingerprint(spark.createDataFrame(ids, "a string, b string")).first()
+
+        x, y = ("x", "x"), ("y", "y")
+        sets = [of(x, x), of(y, y), of((None, "x"), y), of(("x", None), y)]
+        assert len(set(sets)) == 4
