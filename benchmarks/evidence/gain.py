@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.evidence.corpus import Tokens, demo_documents
-from benchmarks.evidence.scoring import workers
 from benchmarks.evidence.unseen import more_documents, unseen_documents
+from benchmarks.evidence.workers import workers
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
 

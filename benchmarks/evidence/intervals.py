@@ -93,10 +93,3 @@ def spearman(one: Vector, other: Vector) -> float:
     if min(len(np.unique(one)), len(np.unique(other))) < 2:
         return np.nan
     return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
-
-
-def top_overlap(one: Vector, other: Vector, fraction: float) -> float:
-    """The share of one's top fraction that is in the other's; as many windows, one at least."""
-    count = max(1, round(fraction * len(one)))
-    best = [set(np.argsort(-values, kind="stable")[:count].tolist()) for values in (one, other)]
-    return len(best[0] & best[1]) / count

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.evidence.gain import Judge, Judged, K, Place, of_each_domain
-from benchmarks.evidence.scoring import long_dependency, workers
+from benchmarks.evidence.intervals import Vector, standardised
+from benchmarks.evidence.workers import workers
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
 from longattn.udfs.scorers.kinds.calibrated import FOLDS, Cost, Sample, costs, estimates
 from longattn.udfs.scorers.kinds.fargain import measures
@@ -119,8 +120,13 @@ def lds_of(found: pd.DataFrame) -> pd.DataFrame:
     """LDS of longattn, standardised within the domain; none of a single window."""
     rows = found[found.scorer == "longattn DS"].assign(scorer="longattn LDS")
     groups = [some for _, some in rows.groupby("domain") if len(some) > 1]
-    lds = long_dependency(ALPHA)
-    return pd.concat([rows[:0], *(some.assign(ds=lds(some)) for some in groups)])
+    return pd.concat([rows[:0], *(some.assign(ds=_lds(some)) for some in groups)])
+
+
+def _lds(rows: pd.DataFrame) -> Vector:
+    """Standardised over the rows that are compared (paper eq. 8)."""
+    ds, du = rows.ds.to_numpy(float), rows.du.to_numpy(float)
+    return standardised(ds) + ALPHA * standardised(du)
 
 
 def calibrated(found: pd.DataFrame) -> pd.DataFrame:

@@ -3,14 +3,14 @@
 import gzip
 import struct
 import zlib
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 
+from benchmarks.evidence.broken import auc_table, aucs, score_window
 from benchmarks.evidence.corpus import (
     Vocabulary,
     concatenated,
@@ -21,9 +21,9 @@ from benchmarks.evidence.corpus import (
     versions,
     windows,
 )
-from benchmarks.evidence.intervals import auc_interval, ranks, spearman, top_overlap, wins
-from benchmarks.evidence.truth import far_gain
+from benchmarks.evidence.intervals import auc_interval, ranks, spearman, wins
 from benchmarks.evidence.unseen import unseen_documents
+from longattn.udfs.scorers.base import ScorerSpec
 
 BLANK_LINE, LINE_END, LAST_WORD = 1, 2, 3
 VOCABULARY = Vocabulary(
@@ -139,35 +139,29 @@ def test_ranks_share_ties() -> None:
     assert spearman(np.array([1.0, 2.0, 4.0]), np.array([1.0, 9.0, 81.0])) == pytest.approx(1)
 
 
-def test_top_overlap() -> None:
-    one = np.arange(8.0)
-    assert top_overlap(one, one, 1 / 4) == 1
-    assert top_overlap(one, -one, 1 / 4) == 0
-    assert top_overlap(one, np.roll(one, 1), 1 / 4) == 0.5
+def test_a_score_that_knows_the_real_window_has_auc_1() -> None:
+    rows = pd.DataFrame(
+        [
+            {"domain": d, "document": d, "window": n, "version": version, "ds": ds + n, "du": 0.0}
+            for d in ("a", "b")
+            for n in (0, 1)
+            for version, ds in (("real", 5.0), ("shuffled", 1.0), ("repeated", 5.0))
+        ]
+    )
+    assert list(aucs(rows, "real", "shuffled")) == ["1.00 [1.00, 1.00]"] * 2
+    assert list(aucs(rows, "real", "repeated", alpha=0.5)) == ["0.50 [0.50, 0.50]"] * 2
 
 
-class Remembers:
-    """A language model that knows what followed a token before, and of new tokens nothing."""
-
-    def __call__(self, ids_BL: torch.Tensor, logits_to_keep: int) -> SimpleNamespace:
-        followed: dict[int, int] = {}
-        tokens = ids_BL[0].tolist()
-        logits_LV = torch.zeros(len(tokens), 8192)
-        for place, (token, after) in enumerate(pairwise([*tokens, 0])):
-            if token in followed:
-                logits_LV[place, followed[token]] = 100.0
-            followed[token] = after
-        return SimpleNamespace(logits=logits_LV[None, -logits_to_keep:])
-
-
-def test_far_gain_is_what_only_the_far_context_tells() -> None:
-    """A text that comes twice: cut off, a model that remembers knows nothing of its last half."""
-    once = np.random.default_rng(0).permutation(8192)
-    assert far_gain(Remembers(), once[:4096]) == 0.0
-    twice = np.concatenate([once[:2048], once[:2048]])
-    assert far_gain(Remembers(), twice) == pytest.approx(np.log(8192), rel=1e-4)
-    near = np.concatenate([once[:2048], once[2048:3072], once[2048:3072]])
-    assert far_gain(Remembers(), near) == pytest.approx(0.0, abs=1e-6)
+def test_every_version_of_a_window_is_scored_by_every_scorer() -> None:
+    documents = {"a": text(820), "b": text(900) + 20_000}
+    numbered = enumerate(windows("code", documents, 8192, 1, rng()))
+    specs = {name: ScorerSpec(scorer=name) for name in ("recurrence", "random")}
+    wanted = ("real", "shuffled", "copy", "foreign")
+    rows = pd.DataFrame(score_window(next(numbered), VOCABULARY, specs, wanted))
+    assert len(rows) == len(specs) * len(wanted) and rows.ds.notna().all()
+    lines = list(auc_table(rows, wanted[1:]))
+    assert lines[2] == "| real against shuffled | recurrence | 0.50 [0.50, 0.50] |"
+    assert lines[4] == "| copy against foreign | recurrence | 1.00 [1.00, 1.00] |"
 
 
 def r_object(lines: list[str]) -> bytes:
