@@ -14,8 +14,6 @@ from longattn.etl.run.ledger import holding
 from longattn.etl.run.staging import stale
 from longattn.udfs.storage import delete
 
-DAYS = 7.0  # readers of versions older than this find their files gone
-
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:

@@ -61,16 +61,6 @@ class Look:
         return sum(file.n_bytes for file in self.files)
 
 
-def looks(config: Config) -> Iterator[Look]:
-    """A look at every source, in the config's order; what goes wrong is raised at its place."""
-    for domain, sources in config.sources.items():
-        for number, source in enumerate(sources):
-            mark = f"[{number}]" if len(sources) > 1 else ""
-            yield look_at(f"sources.{domain}{mark}", domain, source, config)
-    for number, source in enumerate(config.decontaminate.sources):
-        yield look_at(f"decontaminate.sources[{number}]", "evaluation", source, config)
-
-
 def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
     look = Look(label=label, domain=domain, source=source)
