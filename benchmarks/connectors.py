@@ -105,7 +105,6 @@ def _round(spark: Any, table: Table, start: int) -> Iterator[tuple[str, Callable
     yield "replace a partition", lambda: table.replace_where(replaced, {"domain": "a"})
     yield "version", table.version
     yield "detail", table.detail
-    yield "history", lambda: table.history(limit=3)
 
 
 def _measured(spark: Any, run: Callable[[], Any]) -> Cost:

@@ -15,7 +15,6 @@ from typing import Any
 
 from pyarrow import fs
 
-from longattn.etl.tables import faults
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 
@@ -192,12 +191,10 @@ class Folder:
                     raise
                 return self._copy()
             with suppress(OSError):
-                faults.point("between renames")
                 Path(self.staging, "ready").rename(here)
                 break
         else:
             raise ExportError(f"export to {self.path}: other exports to it won {SWAPS} times")
-        faults.point("after renames")
         storage.delete(self.before)
 
     def _copy(self) -> None:

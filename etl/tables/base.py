@@ -161,10 +161,6 @@ class Table(ABC):
         """
 
     @abstractmethod
-    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Commits, newest first: version, timestamp (UTC), operation and its parameters."""
-
-    @abstractmethod
     def optimize(self) -> dict[str, Any]:
         """Merge small files; return files_added and files_removed."""
 

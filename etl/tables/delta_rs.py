@@ -10,7 +10,6 @@ import math
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import reduce
 from itertools import takewhile
 from typing import Any
@@ -25,7 +24,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from longattn.etl.tables import faults
 from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (
@@ -108,13 +106,6 @@ class DeltaRsTable(Table):
         """Without Spark, so that a run whose JVM has died is entered in the ledger too."""
         return self._retry(lambda: self._put(row))
 
-    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        table = self._open()
-        if table is None:
-            return []
-        oldest = 0 if limit is None else max(0, table.version() + 1 - limit)
-        return [_history_entry(commit) for commit in self.commits(oldest, table.version())]
-
     def commits(self, oldest: int, newest: int) -> list[dict[str, Any]]:
         """What the log says of each of these versions and its number, newest first; as far back as
         it goes.
@@ -189,9 +180,6 @@ class DeltaRsTable(Table):
         if lacking := self.spec.lacking(_schema(table).names):
             added = StructType([schema[name] for name in lacking])
             table.alter.add_columns(deltalake.Schema.from_json(added.json()).fields)
-        found = table.metadata().configuration.get(STATS_COLUMNS)
-        if found is not None and (mended := self.spec.mended_stats(found)) != found:
-            table.alter.set_table_properties({STATS_COLUMNS: mended})
         return table
 
     def _create(self) -> DeltaTable:
@@ -288,7 +276,6 @@ class DeltaRsTable(Table):
             max_commit_retries=retries,
             app_transactions=[Transaction(txn.app_id, txn.version)] if txn else None,
         )
-        faults.point(f"before commit {self.spec.name}")
         self.guard()
         table.create_write_transaction(
             files.actions,
@@ -298,7 +285,6 @@ class DeltaRsTable(Table):
             partition_filters=filters,
             commit_properties=properties,
         )
-        faults.point(f"after commit {self.spec.name}")
         version = self._version_of(mark, since=table.version())
         return Commit(version=version, rows=files.rows, bytes=files.bytes)
 
@@ -350,12 +336,3 @@ def _schema(table: DeltaTable) -> StructType:
 def _has_committed(table: DeltaTable, txn: Txn) -> bool:
     seen = table.transaction_version(txn.app_id)
     return seen is not None and seen >= txn.version
-
-
-def _history_entry(commit: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "version": commit["version"],
-        "timestamp": datetime.fromtimestamp(commit.get("timestamp", 0) / 1000, UTC),
-        "operation": commit.get("operation"),
-        "parameters": commit.get("operationParameters", {}),
-    }

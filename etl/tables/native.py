@@ -10,7 +10,6 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ class NativeTable(Table):
         self.sql_name = f"delta.`{location.replace('`', '``')}`" if self.by_path else location
         readable = self.by_path and "%" not in location  # deltalake would decode it
         self._log = DeltaRsTable(spark, spec, location) if readable else None
-        self._ready = False  # made, and with the columns and properties that it should have
+        self._ready = False  # made, and with the columns that it should have
 
     def version(self) -> int | None:
         return self._from_log(DeltaRsTable.version, self._newest)
@@ -98,12 +97,6 @@ class NativeTable(Table):
         version = self.version()
         assert version is not None  # it has been made
         return Commit(version=version, rows=counted["num_inserted_rows"], bytes=0)
-
-    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        return self._from_log(
-            lambda log: log.history(limit),
-            lambda: [_history_entry(commit) for commit in self._commits(limit)],
-        )
 
     def optimize(self) -> dict[str, Any]:
         if self.version() is None:
@@ -179,7 +172,6 @@ class NativeTable(Table):
         if not self._ready:
             self._until_not_overtaken(self._create)
             self._until_not_overtaken(self._add_columns)
-            self._until_not_overtaken(self._mend_properties)
             self._ready = True
 
     def _create(self) -> None:
@@ -198,13 +190,6 @@ class NativeTable(Table):
         if lacking := self.spec.lacking(frame.columns):
             columns = ", ".join(_column(name, *self.spec.columns[name]) for name in lacking)
             self._execute(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({columns})")
-
-    def _mend_properties(self) -> None:
-        rows = self.spark.sql(f"SHOW TBLPROPERTIES {self.sql_name}").collect()
-        found = {row["key"]: row["value"] for row in rows}.get(STATS_COLUMNS)
-        if found is not None and (mended := self.spec.mended_stats(found)) != found:
-            properties = f"'{STATS_COLUMNS}' = {_sql(mended)}"
-            self._execute(f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({properties})")
 
     def _execute(self, statement: str) -> list[Row]:
         with self._conflicts():
@@ -337,15 +322,6 @@ def _message(error: Exception) -> str:
 
 def _column(name: str, type_: str, comment: str) -> str:
     return f"`{name}` {type_} COMMENT {_sql(comment)}"
-
-
-def _history_entry(commit: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "version": commit["version"],
-        "timestamp": commit["timestamp"].astimezone(UTC),
-        "operation": commit["operation"],
-        "parameters": commit["operationParameters"],
-    }
 
 
 def _sql(value: str) -> str:

@@ -32,7 +32,7 @@ class TableSpec:
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
     unindexed: tuple[str, ...] = field(default=())  # long columns without min/max statistics
-    added: tuple[str, ...] = ()  # columns that tables of version 0.1 have not
+    added: tuple[str, ...] = ()  # columns that tables of earlier versions have not
 
     @property
     def indexed(self) -> list[str]:
@@ -47,11 +47,6 @@ class TableSpec:
     def stats_property(self) -> str:
         """The value of `delta.dataSkippingStatsColumns`."""
         return ",".join(self.indexed)
-
-    def mended_stats(self, found: str) -> str:
-        """The property as found in a table, without the columns that Delta cannot have there."""
-        unbounded = {name for name, (type_, _) in self.columns.items() if type_ not in BOUNDED}
-        return ",".join(name for name in found.split(",") if name.strip("` ") not in unbounded)
 
     def lacking(self, columns: Collection[str]) -> list[str]:
         """The columns of later versions that a table with these columns has not."""

@@ -1,11 +1,10 @@
-"""All jobs on every connector and store, also on roots that another connector or version began."""
+"""All jobs on every connector and store, also on roots that another connector began."""
 
 import gzip
 import json
 import logging
 import os
 import re
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import floor
@@ -32,7 +31,6 @@ from longattn.udfs.errors import StorageError
 from tests.conftest import DEMO, REPO, SCORER
 from tests.etl.test_select import zscore_lds
 
-BEFORE = Path(__file__).parent / "data" / "tables-0.1.tar.gz"
 TEXT = "a quiet road went over the hill and down to the harbour where the boats were"
 
 
@@ -260,30 +258,6 @@ def test_an_export_on_s3_replaces_the_one_before(store: Store) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.jars
-def test_tables_of_version_0_1_go_on_with_either_connector(spark: Any, tmp_path: Path) -> None:
-    """delta-rs made them, with array columns in the property and no measures; both carry on."""
-    with tarfile.open(BEFORE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (tmp_path / "book").mkdir()
-    for turn, connector in enumerate(["native", "delta-rs"]):
-        lines = documents("new", range(2 * turn, 2 * turn + 2))
-        (tmp_path / "book" / f"{turn}.jsonl").write_text(lines)
-        runs = run_jobs(validate(settings(str(tmp_path), connector)), list(JOBS))
-        outcomes = {run.job: run.outcome for run in runs}
-        assert outcomes["ingest"].rows_in == 2 and outcomes["ingest"].rows_out == 2
-    documents_ = DeltaTable(str(tmp_path / "tables" / "documents")).to_pandas()
-    assert sorted(documents_["source_id"]) == sorted(
-        [*(f"{d}-{n}" for d in ("book", "code") for n in range(3)), *(f"new-{n}" for n in range(4))]
-    )
-    scores = DeltaTable(str(tmp_path / "tables" / "scores"))
-    rows = scores.to_pandas()
-    assert len(rows) == len(rows[["window_id", "scorer"]].drop_duplicates())
-    assert rows["scorer"].nunique() == 2 and "measures" in rows.columns
-    signatures = DeltaTable(str(tmp_path / "tables" / "signatures")).metadata().configuration
-    assert "bands" not in signatures["delta.dataSkippingStatsColumns"].split(",")
-
-
 def test_a_place_may_be_a_link_a_uri_or_end_in_a_slash(tmp_path: Path) -> None:
     target = tmp_path / "disk"
     target.mkdir()

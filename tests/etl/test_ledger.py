@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from longattn.etl.after.check import check
 from longattn.etl.after.status import status
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
-from longattn.etl.tables import faults
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import REJECTS, RUNS
 from longattn.udfs.errors import ConcurrentWriteError, ConfigError, LedgerError, LostLogError
@@ -102,19 +102,19 @@ def test_an_interrupt_right_after_a_commit_hides_no_row_of_it(
     make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit is there and nobody has noted it; `status --check` would miss its rows."""
-    context = make_context()
+    context, commit = make_context(), DeltaTable.create_write_transaction
 
     def job(context: Context) -> Outcome:
         for number in (1, 2):
             if number == 2:
-                monkeypatch.setattr(faults, "point", interrupted)
+                monkeypatch.setattr(DeltaTable, "create_write_transaction", interrupted)
             rows = context.spark.range(10 * number, 11 * number).selectExpr(*REJECT_OF_ID)
             context.tables.append("rejects", rows)
         raise AssertionError("went on")
 
-    def interrupted(place: str) -> None:
-        if place == "after commit rejects":
-            raise KeyboardInterrupt
+    def interrupted(*args: Any, **settings: Any) -> None:
+        commit(*args, **settings)
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         record("ingest", context, job)

@@ -1,41 +1,78 @@
-"""Places where a test can stop a run: named points, all idle unless LONGATTN_FAULT names one.
+"""`longattn` with a point at which it is stopped: python -m tests.faults.points FAULT ARGV...
 
-`LONGATTN_FAULT="after commit windows@2=kill"` kills this process the second time it has committed
-to `windows`. Actions: `kill` and `term` send this process that signal, `jvm` kills its Java,
-`hold:FILE` makes FILE.held and waits until FILE is there: a test can run something else meanwhile.
+`"after commit windows@2=kill"` kills this process the second time it has committed to `windows`.
+Points stand before and after each commit of the delta-rs connector, and between and after the two
+renames of an export. Actions: `kill` and `term` send this process that signal, `jvm` kills its
+Java, `hold:FILE` makes FILE.held and waits until FILE is there, so that a test can run something
+else meanwhile. The product has no such points: they are put in here, from outside.
 """
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-VARIABLE = "LONGATTN_FAULT"
+from deltalake import DeltaTable
+
+from longattn.etl.cli import entry
+from longattn.etl.tables.delta_rs import DeltaRsTable
+
 HOLD_SECONDS = 300  # after which a forgotten hold goes on
 SIGNAL_SECONDS = 5
 
-_passed: Counter[str] = Counter()
-_lock = threading.Lock()
+
+class Fault:
+    """Acts the first, second, ... time that a point is passed."""
+
+    def __init__(self, text: str) -> None:
+        where, _, self.action = text.partition("=")
+        self.place, _, turn = where.partition("@")
+        self.turn = int(turn or 1)
+        self.passed: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+    def point(self, name: str) -> None:
+        with self.lock:  # batches of scores are committed by two threads
+            self.passed[name] += 1
+            now = name == self.place and self.passed[name] == self.turn
+        if now:
+            _act(self.action)
 
 
-def point(name: str) -> None:
-    """Pass a point; does nothing unless LONGATTN_FAULT names it, and this is the time it names."""
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
-        return
-    where, _, action = wanted.partition("=")
-    place, _, turn = where.partition("@")
-    if place == name and _count(name) == int(turn or 1):
-        _act(action)
+def install(point: Callable[[str], None]) -> None:
+    """Have the product call `point` at each commit and at each rename of an export."""
+    commit, rename = DeltaTable.create_write_transaction, Path.rename
 
+    def guard(table: Any) -> Callable[[], None]:
+        def guarded() -> None:
+            point(f"before commit {table.spec.name}")
+            table.held()
 
-def _count(name: str) -> int:
-    with _lock:  # batches of scores are committed by two threads
-        _passed[name] += 1
-        return _passed[name]
+        return guarded
+
+    def committing(table: DeltaTable, *args: Any, **settings: Any) -> None:
+        commit(table, *args, **settings)
+        point(f"after commit {table.metadata().name}")
+
+    def renaming(path: Path, target: Path) -> Path:
+        if path.name != "ready":
+            return rename(path, target)
+        point("between renames")
+        renamed = rename(path, target)
+        point("after renames")
+        return renamed
+
+    def hold(table: Any, check: Callable[[], None]) -> None:
+        table.held = check
+
+    DeltaRsTable.guard = property(guard, hold)  # type: ignore[assignment]
+    DeltaTable.create_write_transaction = committing  # type: ignore[method-assign]
+    Path.rename = renaming  # type: ignore[assignment,method-assign]
 
 
 def _act(action: str) -> None:
@@ -50,7 +87,7 @@ def _act(action: str) -> None:
     elif verb == "hold":
         _hold(Path(argument))
     else:
-        raise ValueError(f"{VARIABLE}: no action {action!r}")
+        raise ValueError(f"no action {action!r}")
 
 
 def _kill_java() -> None:
@@ -66,3 +103,8 @@ def _hold(until: Path) -> None:
     give_up = time.monotonic() + HOLD_SECONDS
     while not until.exists() and time.monotonic() < give_up:
         time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    install(Fault(sys.argv.pop(1)).point)
+    entry()

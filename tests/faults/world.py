@@ -100,11 +100,11 @@ class World:
 
     def start(self, *argv: str, fault: str = "") -> subprocess.Popen[str]:
         """Start a command on this world's config; its output is kept."""
-        environment = os.environ | {"PYTHONPATH": str(REPO), "LONGATTN_FAULT": fault}
+        command = ["tests.faults.points", fault] if fault else ["longattn"]
         return subprocess.Popen(
-            [sys.executable, "-m", "longattn", *argv, "--config", str(self.config)],
+            [sys.executable, "-m", *command, *argv, "--config", str(self.config)],
             cwd=REPO,
-            env=environment,
+            env=os.environ | {"PYTHONPATH": str(REPO)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
