@@ -115,8 +115,6 @@ class IngestConfig(Section):
     min_tokens: Positive | dict[str, Positive] | None = None
     max_tokens: Positive | dict[str, Positive] | None = None  # likewise; longer ones are refused
     max_bytes: Positive = 256 << 20  # UTF-8 bytes of one document; longer ones are refused by name
-    split_bytes: Positive = 64 << 20  # plain files are cut into tasks of about this size
-    big_file_bytes: Positive = 1 << 30  # a compressed file above this is one task: say so
 
 
 class DedupConfig(Section):
@@ -127,8 +125,6 @@ class DedupConfig(Section):
     permutations: Positive = 128  # hash functions of a MinHash signature
     # likely pairs are checked by their signatures, or by the true Jaccard index of their shingles
     verify: Literal["signature", "jaccard"] = "jaccard"
-    max_band_size: Positive = 100  # documents of one band above which edges form a star
-    seed: int = 0  # of the hash functions
 
 
 class WindowConfig(Section):
@@ -141,7 +137,6 @@ class WindowConfig(Section):
     min_tokens: Positive | dict[str, Positive] | None = None
     max_tokens: Positive | dict[str, Positive] | None = None  # see min_tokens
     bos: bool = False  # count one token of the window for BOS, put before it when scoring
-    chunk_chars: Annotated[int, Field(ge=64)] = 1 << 18  # text is tokenised in pieces of this size
 
 
 class PackConfig(Section):
@@ -149,7 +144,6 @@ class PackConfig(Section):
     # best_fit cuts no document that fits a window; concat joins all and cuts where a window is full
     strategy: Literal["concat", "best_fit"] = "best_fit"
     separator: str | None = None  # token between documents; None means the tokenizer's EOS
-    group_tokens: Positive = 1 << 24  # about this many tokens are packed together, in one task
 
 
 class DecontaminateConfig(Section):
@@ -195,7 +189,6 @@ class ScoreConfig(ScorerSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     threads: Positive | None = None  # per task slot; None means one where slots share a machine
     domains: list[str] = []  # empty means all
-    gpu_per_task: float = 1.0  # used where the cluster has GPUs
 
 
 class WhereConfig(Section):
@@ -296,7 +289,6 @@ class ExportConfig(Section):
 class ReportConfig(Section):
     path: Place = "data/report.html"  # one self-contained page
     examples: Annotated[int, Field(ge=0)] = 2  # best and worst windows shown per domain
-    excerpt_chars: Positive = 600  # of the text that an example shows
 
 
 class EstimateConfig(Section):

@@ -44,7 +44,6 @@ class Recipe:
             permutations=config.permutations,
             bands=bands,
             rows=rows,
-            seed=config.seed,
         )
 
     @property
@@ -52,7 +51,7 @@ class Recipe:
         config = self.config
         return (
             f"{self.minhash.recipe}-{config.scope}-{config.verify}{config.threshold}"
-            f"-cap{config.max_band_size}"
+            f"-cap{lsh.MAX_BAND_SIZE}"
         )
 
     @property
@@ -147,7 +146,7 @@ def _compare_new(context: Context, recipe: Recipe) -> tuple[Ids, dict[str, float
     if not new.rows:
         return new, {"candidates": 0, "pairs": 0}
     texts = stage.distinct_texts(_live(context, recipe), new.frame)
-    found = cut_lineage(lsh.candidates(texts, recipe.config.max_band_size))
+    found = cut_lineage(lsh.candidates(texts))
     near = _alike(found, texts, documents, recipe)
     rows = stage.pair_rows(near, new.frame, recipe.name)
     commit = context.tables.append("pairs", rows, new.txn("pairs", recipe.name))

@@ -15,10 +15,11 @@ from longattn.etl.dedup.ids import with_ids
 from longattn.etl.dedup.lineage import cut_lineage
 from longattn.udfs.text.minhash import estimate, measure_pairs, sketch_batches
 
+MAX_BAND_SIZE = 100  # texts of one band above which its pairs form a star; part of the recipe
 BLOCK = 8 << 20  # bytes of sketches that a task holds twice while it compares two blocks
 
 
-def candidates(texts: DataFrame, max_band_size: int) -> DataFrame:
+def candidates(texts: DataFrame, max_band_size: int = MAX_BAND_SIZE) -> DataFrame:
     """Pairs (doc_a < doc_b) that share a band and of which at least one is new.
 
     A band of at most `max_band_size` texts gives all its pairs. A larger one (a licence header, a

@@ -26,6 +26,7 @@ from longattn.udfs.documents.bytes import compression
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import ConfigError, NothingLeft
 
+BIG_FILE_BYTES = 1 << 30  # of a compressed file, above which one task is said to be long at it
 EXCERPT = 120  # characters of a record shown where all were refused
 NEW = "new"  # beside the reasons of refused records
 Counted = dict[tuple[str, str, str], Counter[str]]  # (domain, source, uri) -> reason -> records
@@ -99,9 +100,8 @@ def not_finished(
 
 def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
     """Say which compressed files hold one task each for long, and the way out."""
-    limit = context.config.ingest.big_file_bytes
     for file in files:
-        if compression(file.uri) and file.n_bytes > limit:
+        if compression(file.uri) and file.n_bytes > BIG_FILE_BYTES:
             context.progress.say(
                 f"ingest: {file.uri} is {file.n_bytes / 1e9:.1f} GB compressed in one piece, which "
                 "one task reads alone; decompress it, or split it into several files"

@@ -16,6 +16,8 @@ from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.storage import local_path
 
+SPLIT_BYTES = 64 << 20  # plain files are cut into tasks of about this size
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -42,9 +44,8 @@ def read_all(context: Context, plan: Plan) -> DataFrame:
     for table in tables:
         rows = context.spark.read.table(sql_name(table.uri))
         frames.append(read_table(rows, table.uri, plan.specs[table.spec]))
-    whole_bytes = context.config.ingest.split_bytes
     for number, files in by_spec.items():
-        frames.append(read_with_spark(context.spark, files, plan.specs[int(number)], whole_bytes))
+        frames.append(read_with_spark(context.spark, files, plan.specs[int(number)], SPLIT_BYTES))
     return stage.union(frames)
 
 
@@ -68,12 +69,11 @@ def reader_of(file: SourceFile, spec: SourceSpec) -> str | int:
 def read_locally(
     context: Context, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
 ) -> DataFrame:
-    """Files that Python can open, in tasks of about ingest.split_bytes."""
-    split_bytes = context.config.ingest.split_bytes
+    """Files that Python can open, in tasks of about SPLIT_BYTES."""
     splits = [
         (file.spec, split)
         for file in files
-        for split in stage.splits_of(file, specs[file.spec], split_bytes)
+        for split in stage.splits_of(file, specs[file.spec], SPLIT_BYTES)
     ]
     cut = [split for spec, split in splits if is_cut_in_lines(split, specs[spec])]
     firsts = stage.first_rows(context.spark, cut) if cut else {}
@@ -83,7 +83,7 @@ def read_locally(
     ]
     slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
     share = sum(file.n_bytes for file in files) // slots
-    tasks = stage.pack(numbered, min(split_bytes, max(share, 1 << 20)))
+    tasks = stage.pack(numbered, min(SPLIT_BYTES, max(share, 1 << 20)))
     return stage.read_splits(context.spark, tasks, specs)
 
 

@@ -17,6 +17,7 @@ from longattn.udfs.pictures.links import Link, heaviest, repeats
 from longattn.udfs.scorers.base import TokenIds, default_k
 from longattn.udfs.text.tokens import WordTokenizer, load_tokenizer
 
+EXCERPT_CHARS = 600  # of the text that an example shows
 NEAR = 1024  # tokens: what a window repeats from further back is shown, or from a quarter of it
 
 Map = tuple[np.ndarray[Any, Any], Sequence[Link], int]  # far attention [Q, K], heavy links, k
@@ -74,7 +75,7 @@ def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
         rows = windows.join(documents.select(*columns), "doc_id", "left")
     else:
         begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
-        excerpt = F.substring("text", begin, F.lit(context.config.report.excerpt_chars))
+        excerpt = F.substring("text", begin, F.lit(EXCERPT_CHARS))
         rows = windows.join(documents.select(*columns, "text"), "doc_id", "left")
         rows = rows.withColumn("beginning", excerpt).drop("text")
     return {row["window_id"]: row for row in rows.collect()}
@@ -103,12 +104,12 @@ def _sample(
         far, heavy, far_k = looked
         links["attention"] = samples.passages(token_ids, heavy, decode)
         drawn = figures.attention_map(far, len(token_ids), far_k, usual)
-    excerpt = decode(token_ids[: config.report.excerpt_chars].tolist())
+    excerpt = decode(token_ids[:EXCERPT_CHARS].tolist())
     return Sample(
         window_id=row["window_id"],
         domain=row["domain"],
         provenance=_provenance(context, row),
-        beginning=excerpt[: config.report.excerpt_chars],
+        beginning=excerpt[:EXCERPT_CHARS],
         standings=standings,
         links=links,
         map_figure=drawn,

@@ -284,7 +284,7 @@ def _score_batch(
     context: Context, spec: ScorerSpec, windows: Pending, batch: Batch, commits: FreshCommits
 ) -> Scored:
     """Score one batch and commit its scores and its rejects."""
-    profile = stage.gpu_profile(context.spark, context.config.score.gpu_per_task)
+    profile = stage.gpu_profile(context.spark)
     rows = _rows_of(context, windows, batch)
     scored: pa.Table = stage.score_windows(rows, spec, profile).toArrow()
     good = pc.is_null(scored["reason"])

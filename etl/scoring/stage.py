@@ -52,7 +52,7 @@ def score_windows(
     return columns.mapInPandas(score, SCORED_DDL, profile=profile)
 
 
-def gpu_profile(spark: SparkSession, gpus_per_task: float) -> "ResourceProfile | None":
+def gpu_profile(spark: SparkSession) -> "ResourceProfile | None":
     """Ask for a GPU per task where the executors have GPUs; None in local mode, which refuses it.
 
     Spark: "TaskResourceProfiles are only supported for Standalone, Yarn and Kubernetes".
@@ -63,7 +63,7 @@ def gpu_profile(spark: SparkSession, gpus_per_task: float) -> "ResourceProfile |
         return None
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-    request = TaskResourceRequests().resource("gpu", gpus_per_task)
+    request = TaskResourceRequests().resource("gpu", 1)
     return ResourceProfileBuilder().require(request).build
 
 

@@ -63,7 +63,6 @@ def window_spec(config: Config) -> WindowSpec:
         tokenizer=config.tokenizer_path,
         length=content_length(config),
         strategy=window.strategy,
-        chunk_chars=window.chunk_chars,
         default_min=least if isinstance(least, int) else 1,
         default_max=most if isinstance(most, int) else None,
         min_tokens=least if isinstance(least, dict) else {},
@@ -79,7 +78,6 @@ def packed_spec(config: Config) -> WindowSpec:
         tokenizer=config.tokenizer_path,
         length=content_length(config),
         strategy=None,
-        chunk_chars=window.chunk_chars,
         min_tokens=window.min_tokens if isinstance(window.min_tokens, dict) else {},
         max_tokens=window.max_tokens if isinstance(window.max_tokens, dict) else {},
     )
@@ -140,7 +138,7 @@ def _pack(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally
     sums = (F.sum("n_tokens").alias("tokens"), F.count("*").alias("documents"))
     totals = kept.groupBy("domain").agg(*sums).collect()
     tokens = {row.domain: row.tokens for row in totals}
-    groups = pack.group_counts(tokens, config.group_tokens, spec.length)
+    groups = pack.group_counts(tokens, spec.length)
     with _on_disk(context, pack.pack_documents(kept, recipe, groups)) as windows:
         commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
         made = _sums(windows, due="1", packed_tokens="n_tokens", packed=pack.BEGUN)

@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 PACKED_DDL = """window_id string, domain string, window_index int, n_tokens int,
     segments array<struct<doc_id:string,start_token:bigint,n_tokens:int>>, token_ids array<int>"""
+GROUP_TOKENS = 1 << 24  # packed together, in one task
 
 # Documents whose first token stands in a window, as SQL: each is cut once at its beginning.
 BEGUN = "size(filter(segments, segment -> segment.start_token = 0))"
 
 
-def group_counts(tokens: Mapping[str, int], group_tokens: int, length: int) -> dict[str, int]:
-    """Groups per domain: of about `group_tokens`, and of 64 windows or more while there are such.
+def group_counts(tokens: Mapping[str, int], length: int) -> dict[str, int]:
+    """Groups per domain: of about GROUP_TOKENS, and of 64 windows or more while there are such.
 
     A group's last window is the one that stays part empty, so small groups would waste room.
     """
-    size = max(group_tokens, 64 * length)
+    size = max(GROUP_TOKENS, 64 * length)
     return {domain: max(1, math.ceil(total / size)) for domain, total in tokens.items()}
 
 

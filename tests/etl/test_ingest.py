@@ -17,7 +17,7 @@ import zstandard
 from deltalake import write_deltalake
 
 from longattn.etl.ingest import job as ingest
-from longattn.etl.ingest import stage
+from longattn.etl.ingest import reading, stage
 from longattn.etl.ingest.listing import list_files, specs_of
 from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.spark_readers import read_with_spark
@@ -247,7 +247,9 @@ def test_a_run_that_dies_between_appends_loses_and_doubles_nothing(
     assert context.tables.read("source_files").count() == 1
 
 
-def test_rows_are_the_same_whatever_the_splits(make_context: Make, tmp_path: Path) -> None:
+def test_rows_are_the_same_whatever_the_splits(
+    make_context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(3)
     records = [{"text": "x" * rng.randrange(1, 400) + f" {i}"} for i in range(120)]
     lines = [json.dumps(record).encode() for record in records]
@@ -260,8 +262,8 @@ def test_rows_are_the_same_whatever_the_splits(make_context: Make, tmp_path: Pat
         context = make_context(
             tables={"root": str(tmp_path / f"tables{split_bytes}")},
             sources={"book": [{"path": str(tmp_path / "a.jsonl")}]},
-            ingest={"split_bytes": split_bytes},
         )
+        monkeypatch.setattr(reading, "SPLIT_BYTES", split_bytes)
         ingest_all(context)
         found = context.tables.read("documents").select("doc_id", "source_row", "n_chars")
         rows[split_bytes] = sorted(map(tuple, found.collect()))
@@ -438,11 +440,15 @@ def test_a_file_in_two_domains_and_twice_in_one(make_context: Make, tmp_path: Pa
 
 
 def test_a_big_compressed_file_is_named_with_the_way_out(
-    make_context: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_context: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write(tmp_path / "a.jsonl.gz", gzip.compress(jsonl({"text": "a"})))
     path = str(tmp_path / "a.jsonl.gz")
-    ingest_all(make_context(sources={"b": [{"path": path}]}, ingest={"big_file_bytes": 10}))
+    monkeypatch.setattr(ingest, "BIG_FILE_BYTES", 10)
+    ingest_all(make_context(sources={"b": [{"path": path}]}))
     assert "a.jsonl.gz" in (said := capsys.readouterr().err) and "split it" in said
 
 

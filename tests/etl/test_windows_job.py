@@ -72,7 +72,7 @@ Make = Callable[..., Context]
 @pytest.fixture
 def make(make_context: Make, tokenizer: str) -> Make:
     def with_tokenizer(**settings: Any) -> Context:
-        window = {"length": LENGTH, "chunk_chars": 256, **settings.pop("window", {})}
+        window = {"length": LENGTH, **settings.pop("window", {})}
         return make_context(tokenizer=tokenizer, window=window, **settings)
 
     return with_tokenizer
@@ -200,5 +200,6 @@ def test_packing_follows_from_documents_and_seed_not_from_partitions(
 
 
 def test_groups_are_no_smaller_than_64_windows() -> None:
-    assert group_counts({"wiki": 1_000_000, "web": 10}, 1, 100) == {"wiki": 157, "web": 1}
-    assert group_counts({"wiki": 1_000_000}, 500_000, 100) == {"wiki": 2}
+    """By 16,777,216 tokens; by 64 windows where those are more."""
+    assert group_counts({"wiki": 100_000_000, "web": 10}, 1_000) == {"wiki": 6, "web": 1}
+    assert group_counts({"wiki": 100_000_000}, 1_000_000) == {"wiki": 2}
