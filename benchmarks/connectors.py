@@ -1,7 +1,7 @@
 """The two connectors side by side: the demo's jobs, and single operations on a small table.
 
 `python -m benchmarks.connectors [--demo] [--rounds 3]` prints the tables of
-docs/performance/connectors.md: CPU seconds of the JVM and Spark jobs for each operation, or with
+docs/performance.md: CPU seconds of the JVM and Spark jobs for each operation, or with
 --demo seconds of each job and CPU seconds of the whole run. Needs the jars of `make jars`.
 """
 

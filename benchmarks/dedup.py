@@ -1,7 +1,7 @@
 """Near-duplicate removal: this project, datatrove 0.10 and text-dedup 0.4 on the same documents.
 
 `python -m benchmarks.dedup [--families 500] [--only ours]` prints the tables of
-docs/performance/dedup.md. The documents are modules of two releases of sympy and edited copies with
+docs/performance.md. The documents are modules of two releases of sympy and edited copies with
 similarities from 0.5 to 0.95. Peers get environments of their own under --cache, made with pip.
 Needs scipy, for the exact similarity of all pairs.
 """

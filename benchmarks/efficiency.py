@@ -4,7 +4,7 @@ Table 5 of the LongAttn paper in miniature: the same windows, the same model (SC
 one thread, CPU seconds, sides in turn, medians over windows. prolong's full number of pairs takes
 minutes a window on a CPU: it is timed on a tenth of them and multiplied. FLOPs are counted by the
 formulas below, also for the paper's model and length. Prints the table of
-docs/performance/efficiency.md.
+docs/performance.md.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How many windows a second the driver can feed, and what select, export and report need:
 `python -m benchmarks.fleet [--windows N] [--sizes N ...] [--jobs JOB ...]`.
 
-Prints the tables of docs/performance/fleet.md. Windows say that they have 32,768 tokens and hold
+Prints the tables of docs/performance.md. Windows say that they have 32,768 tokens and hold
 eight, so that the tables stay small; ids, files, statistics of 32 heads and the jobs are real. The
 scorer sleeps for each window, in two executors of a standalone cluster on this machine. Without
 `select` among the jobs its table is made directly, so that export and report can be run alone.

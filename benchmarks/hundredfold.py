@@ -1,7 +1,7 @@
 """What check and estimate say of a corpus, and what the run then takes: the demo's, a hundredfold.
 
 `python -m benchmarks.hundredfold [--times 100] [--scorer recall]` prints the tables of
-docs/performance/hundredfold.md. Needs `make demo-data`. Each document is as long as one of the
+docs/performance.md. Needs `make demo-data`. Each document is as long as one of the
 demo's and made of passages of its domain's documents in an order of its own; one in ten is a copy
 of another one, exact or with passages exchanged. The config is the demo's but for the scorer, the
 places and `score.commit`, which the demo has for a small corpus.

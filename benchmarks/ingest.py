@@ -2,7 +2,7 @@
 
 `python -m benchmarks.ingest data/scorer FOLDER... [--gigabytes 2] [--driver-memory 2g]` writes the
 text files below the folders (of installed packages, say) in the formats users have, runs the three
-jobs in local mode, and prints the table of docs/performance/ingest.md.
+jobs in local mode, and prints the table of docs/performance.md.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How full the packed windows are: python -m benchmarks.packing TABLES_ROOT [--length 8192].
 
 Takes the lengths of the real documents in a `lengths` table, packs those that one window holds,
-and prints the table of docs/performance/packing.md: our best fit in groups of several
+and prints the table of docs/performance.md: our best fit in groups of several
 sizes, as the job packs them, beside first-fit and next-fit of the whole, and the least that any
 packing could waste.
 """

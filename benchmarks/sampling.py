@@ -1,7 +1,7 @@
 """Sampled scores and the cascade against exact scores, and what they cost.
 
 `python -m benchmarks.sampling TABLES_ROOT SCORER` scores the windows of a `windows` table, exactly
-and with several `score.sample_rows`, and prints the tables of docs/performance/sampling.md.
+and with several `score.sample_rows`, and prints the tables of docs/performance.md.
 """
 
 import argparse

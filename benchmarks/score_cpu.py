@@ -1,7 +1,7 @@
 """The CPU scorer against the published algorithm, in one run: python -m benchmarks.score_cpu.
 
 Published: per head, the whole L x L softmax matrix, its far block by a mask, then sum and variance.
-Ours: `udfs.attention.blocked`. Prints the tables of docs/performance/scoring.md. One thread
+Ours: `udfs.attention.blocked`. Prints the tables of docs/performance.md. One thread
 is timed in CPU seconds and two in seconds on the clock; the least of some runs that alternate
 between the two sides, so that a busy machine favours neither.
 """

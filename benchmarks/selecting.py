@@ -1,6 +1,6 @@
 """Time selection and mix over synthetic score rows: `python -m benchmarks.selecting [ROWS]`.
 
-Prints the table of docs/performance/select.md. The rows are written as Parquet first, which is not
+Prints the table of docs/performance.md. The rows are written as Parquet first, which is not
 timed; each timed step reads them from there, and the last also writes its result.
 """
 

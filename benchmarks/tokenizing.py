@@ -1,7 +1,7 @@
 """Time job windows' tokenising against bare tokenizers on the same text and cores.
 
 `python -m benchmarks.tokenizing TOKENIZER [--megabytes 64] [--slots 2]` prints the tables of
-docs/performance/tokenize.md. The text is the Python files of the running environment, joined to
+docs/performance.md. The text is the Python files of the running environment, joined to
 documents of about 400 KB; TOKENIZER is a folder, a tokenizer.json or a hub id.
 """
 

@@ -1,7 +1,7 @@
 """Would tables of q and k over the vocabulary pay? Projecting against gathering, one CPU thread.
 
 `python -m benchmarks.vocabulary_tables [LENGTH ...]` prints the table of
-docs/performance/vocabulary_tables.md.
+docs/performance.md.
 """
 
 import argparse

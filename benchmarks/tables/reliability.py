@@ -1,6 +1,6 @@
 """What safety costs on large tables: `python -m benchmarks.tables.reliability [ROWS ...]`.
 
-Prints the table of docs/performance/reliability.md. For each number of windows it writes documents,
+Prints the table of docs/performance.md. For each number of windows it writes documents,
 lengths, windows and scores as the jobs leave them, ten windows a document and without tokens, which
 is not timed. Then it times 256 more scores by append with a transaction id, and by merge with the
 whole table, as rejects are; and `status --check` of all the tables.

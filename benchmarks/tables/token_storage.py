@@ -1,7 +1,7 @@
 """Size and read speed of token ids as list<int32> and as packed binary in Parquet.
 
 `python -m benchmarks.tables.token_storage TOKENIZER [--windows 500]` prints the table of
-docs/performance/tokenize.md. Reading means: from Parquet to one numpy array per window.
+docs/performance.md. Reading means: from Parquet to one numpy array per window.
 """
 
 import argparse

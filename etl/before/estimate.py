@@ -21,10 +21,10 @@ from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.scorers.registry import reads_model
 from longattn.udfs.text.tokens import load_tokenizer
 
-# CPU seconds per MB of text of the jobs around scoring: docs/performance/ingest.md, 2.0 GB.
+# CPU seconds per MB of text of the jobs around scoring: docs/performance.md, 2.0 GB.
 JOBS_PER_MB = 1.0
 START_SECONDS = 60.0  # CPU, of a session and its workers, whatever the size
-CASCADE = {8192: 0.57, 32_768: 0.40}  # of exact scoring: docs/performance/sampling.md
+CASCADE = {8192: 0.57, 32_768: 0.40}  # of exact scoring: docs/performance.md
 BYTES_PER_HEAD = 13.0  # of a row of `scores`, S1 and S2 compressed
 ROW_BYTES = 120.0  # of a row of `scores`, or of `windows` beside its tokens
 TIMED_WINDOW = 4  # documents whose tokens make the window that is timed

@@ -183,7 +183,7 @@ class ScoreConfig(ScorerSettings):
     commit: Positive | None = None  # windows per transaction at most; None means by time alone
     commit_seconds: Annotated[float, Field(gt=0)] = 60.0  # about as much work per transaction
     # windows whose estimate lies within as many standard errors of the selection's cut are scored
-    # exactly too; estimates are sampled scores (sample_rows: docs/performance/sampling.md) or those
+    # exactly too; estimates are sampled scores (sample_rows: docs/performance.md) or those
     # of the scorer calibrated, whose exact scores are fargain's (docs/adr/0013-calibrated.md)
     cascade: Annotated[float, Field(gt=0)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
