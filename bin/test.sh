@@ -10,7 +10,8 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 "$venv/bin/python" bin/fetch_jars.py || [ $? = 69 ] || exit # 69: no Maven; those tests are skipped
 export OMP_NUM_THREADS=1 # two workers: threads of their own would wait for each other, spinning
-"$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile --hypothesis-profile ci 2>&1 | tee "$logs/project"
+"$venv/bin/python" -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+    --hypothesis-profile ci --durations 20 2>&1 | tee "$logs/project"
 project=$?
 bin/test_airflow.sh 2>&1 | tee "$logs/airflow"
 airflow=$?

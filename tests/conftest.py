@@ -17,6 +17,31 @@ JARS = REPO / "jars"
 SCORER = REPO / "data" / "scorer"
 DEMO = REPO / "data" / "demo"
 JVM = "spark.driver.extraJavaOptions"
+# Files that take minutes, the longest first: a worker that takes one last would work on alone.
+LONGEST = [
+    "faults/test_faults.py",
+    "surfaces/test_submit.py",
+    "etl/test_selection_jobs.py",
+    "etl/test_everywhere.py",
+    "etl/test_score_job.py",
+    "etl/test_tables.py",
+    "surfaces/test_docs.py",
+    "surfaces/test_notebooks.py",
+    "etl/test_connect.py",
+    "benchmarks/test_smoke.py",
+    "etl/test_ingest.py",
+    "etl/test_dedup.py",
+    "etl/test_emulators.py",
+    "etl/test_catalog.py",
+    "browser/test_report_page.py",
+    "etl/test_conservation.py",
+    "etl/test_tables_model.py",
+    "etl/test_calibrate.py",
+    "etl/test_cascade.py",
+    "etl/test_windows_job.py",
+    "etl/test_ledger.py",
+    "etl/test_damage.py",
+]
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +106,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, tests of what `make demo-data` or `make jars` has not fetched."""
+    """Longest files first; skip, with the reason, tests of what has not been fetched."""
+    items.sort(key=_turn)
     no_jars = pytest.mark.skip(reason="no jars of Delta, S3 and Azure: run `make jars`")
     skip = pytest.mark.skip(reason="no demo model: run `make demo-data`")
     for item in items:
@@ -91,6 +117,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_jars)
         if "gpu" in item.keywords and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def _turn(item: pytest.Item) -> int:
+    """The place of a test's file among the longest; all others follow in their order."""
+    file = item.path.relative_to(REPO / "tests").as_posix()
+    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
 
 def _has_cuda() -> bool:

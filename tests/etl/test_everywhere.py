@@ -1,21 +1,17 @@
-"""All jobs on every connector and store, also on roots that another connector began."""
+"""All jobs on every connector and store."""
 
-import gzip
 import json
 import logging
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from math import floor
 from pathlib import Path
 from typing import Any
 
 import boto3
-import pyarrow.parquet as pq
 import pytest
 import requests
-import yaml
 from deltalake import DeltaTable
 from moto.server import ThreadedMotoServer
 
@@ -28,8 +24,6 @@ from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
 from longattn.etl.tables.schema import RUNS
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import StorageError
-from tests.conftest import DEMO, REPO, SCORER
-from tests.etl.test_select import zscore_lds
 
 TEXT = "a quiet road went over the hill and down to the harbour where the boats were"
 
@@ -113,8 +107,7 @@ ODD = [
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("connector", ["delta-rs", pytest.param("native", marks=pytest.mark.jars)])
-def test_a_domain_may_be_called_anything(connector: str, spark: Any, tmp_path: Path) -> None:
+def test_a_domain_may_be_called_anything(spark: Any, tmp_path: Path) -> None:
     """Names that are no path, URL, SQL or HTML as they stand; and two sources of one domain."""
     sources = {}
     for n, domain in enumerate(ODD):
@@ -130,7 +123,7 @@ def test_a_domain_may_be_called_anything(connector: str, spark: Any, tmp_path: P
         "mix": {"weights": dict.fromkeys(ODD, 1.0), "max_copies": 1},
         "export": {form: {"path": str(tmp_path / form)} for form in ("parquet", "jsonl")},
     }
-    config = validate(settings(str(tmp_path), connector, **more))
+    config = validate(settings(str(tmp_path), "delta-rs", **more))
     runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
     assert runs["ingest"].rows_out == 4 * len(ODD)
     for table in ("documents", "scores", "selections"):
@@ -148,47 +141,16 @@ def test_a_domain_may_be_called_anything(connector: str, spark: Any, tmp_path: P
 
 @pytest.mark.spark
 @pytest.mark.jars
-def test_all_jobs_on_s3(spark: Any, store: Store) -> None:
+@pytest.mark.parametrize(("scheme", "connector"), [("s3", "delta-rs"), ("s3a", "native")])
+def test_all_jobs_on_s3(scheme: str, connector: str, spark: Any, store: Store) -> None:
     store.client.put_object(Bucket="lake", Key="book/1.jsonl", Body=documents("b", range(4)))
-    config = validate(settings("s3://lake", "delta-rs"))
+    root = f"{scheme}://lake"
+    config = validate(settings(root, connector))
     runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
     assert runs["ingest"].rows_out == 4
-    kept = table("s3://lake", "documents")
+    kept = table(root, "documents")
     assert sorted(kept["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
     everything_is_there(config, runs, store, "selected")
-
-
-@pytest.mark.spark
-@pytest.mark.slow
-@pytest.mark.jars
-@pytest.mark.demo
-def test_the_demo_on_s3_by_deltas_own_library(spark: Any, store: Store) -> None:
-    """Its own documents and settings, but for a scorer that is quick."""
-    for path in DEMO.glob("*/*"):
-        store.client.upload_file(str(path), "lake", f"demo/{path.parent.name}/{path.name}")
-    text = (REPO / "conf" / "demo.yaml").read_text().replace(" data/", " s3a://lake/")
-    given = yaml.safe_load(text) | {"score": {"scorer": "recall"}, "tokenizer": str(SCORER)}
-    given["tables"]["connector"] = "native"
-    config = validate(given)
-    runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
-    assert runs["ingest"].rows_in == demo_documents()
-    everything_is_there(config, runs, store, "export/parquet")
-    scores, chosen = table("s3a://lake", "scores"), table("s3a://lake", "selections")
-    scores["lds"] = zscore_lds(scores, config.select.alpha)
-    for domain, of in scores.groupby("domain"):
-        kept = chosen[chosen["domain"] == domain]
-        best = of.nlargest(floor(len(of) / 8 + 0.5), "lds")
-        assert set(kept["window_id"]) == set(best["window_id"])
-        assert sum(kept["copies"] > 0) == 5  # of six books, for as many of each
-
-
-def demo_documents() -> int:
-    """How many there are, by other readers than Spark's."""
-    (book,) = (DEMO / "book").iterdir()
-    (arxiv,) = (DEMO / "arxiv").iterdir()
-    (code,) = (DEMO / "code").iterdir()
-    lines = gzip.decompress(book.read_bytes()).count(b"\n") + arxiv.read_bytes().count(b"\n")
-    return lines + pq.read_metadata(code).num_rows
 
 
 def everything_is_there(config: Any, runs: dict[str, Any], store: Store, export: str) -> None:

@@ -192,6 +192,23 @@ def demo(world: World, spark: Any) -> Iterator[World]:
         yield world
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file that is there, and to a heading of it; pages of the web are not looked at."""
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            place = page.parent / target if target else page
+            assert place.exists(), target
+            assert not heading or heading in headings(place), f"{target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that a page's headings have on GitHub."""
+    lines = re.findall(r"^#+ (.*)", page.read_text("utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", line.lower()).strip() for line in lines)
+    return {line.replace(" ", "-") for line in plain}
+
+
 def test_every_block_says_what_it_is() -> None:
     wrong = [f"{block}: {block.kind!r}" for block in blocks() if block.kind not in KINDS]
     assert not wrong
