@@ -39,11 +39,11 @@ COMMON: dict[str, Any] = {
 @task
 def inputs(params: dict[str, Any], triggering_asset_events: Any = None) -> dict[str, Any]:
     """What this run works on: the form's values, laid over those of the run that scored."""
-    events = [e for found in (triggering_asset_events or {}).values() for e in found]
+    events = [e for of_asset in (triggering_asset_events or {}).values() for e in of_asset]
     scored = dict(events[-1].extra) if events else {}
     overrides = [*scored.get("overrides", []), *params["overrides"]]
-    found = {**params, **scored, "overrides": overrides}
-    return {**found, "domains": found["domains"] or domains_of(found["config"])}
+    given = {**params, **scored, "overrides": overrides}
+    return {**given, "domains": given["domains"] or domains_of(given["config"])}
 
 
 @task(outlets=[EXPORTS])

@@ -55,10 +55,10 @@ class Truth:
             pairs, [{c + name for name in names} for c in copies for names in self.clusters]
         )
 
-    def of_pairs(self, found: Pairs) -> tuple[float, float]:
+    def of_pairs(self, pairs: Pairs) -> tuple[float, float]:
         """Recall and precision of pairs."""
-        right = len(found & self.similar)
-        return right / len(self.similar), right / max(1, len(found))
+        right = len(pairs & self.similar)
+        return right / len(self.similar), right / max(1, len(pairs))
 
 
 def main() -> None:
@@ -275,11 +275,11 @@ def pairs_found(out: Path) -> Pairs:
     carriers: dict[str, list[str]] = {}
     for doc, text in text_of.items():
         carriers.setdefault(text, []).append(doc)
-    found = {ordered(a, b) for docs in carriers.values() for a, b in combinations(docs, 2)}
+    pairs = {ordered(a, b) for docs in carriers.values() for a, b in combinations(docs, 2)}
     for doc_a, doc_b in json.loads((out / "pairs.json").read_text()):
         sides = carriers[text_of[doc_a]], carriers[text_of[doc_b]]
-        found |= {ordered(a, b) for a in sides[0] for b in sides[1]}
-    return found
+        pairs |= {ordered(a, b) for a in sides[0] for b in sides[1]}
+    return pairs
 
 
 # Running a contestant

@@ -48,10 +48,10 @@ Documents = list[str]
 def demo_documents() -> dict[str, Documents]:
     """The texts that ingest would take from the demo's sources, by domain."""
     config = load(DEMO)
-    found: dict[str, Documents] = {domain: [] for domain in config.sources}
+    documents: dict[str, Documents] = {domain: [] for domain in config.sources}
     for domain, text in _texts(config):
-        found[domain].append(text)
-    return found
+        documents[domain].append(text)
+    return documents
 
 
 def _texts(config: Config) -> Iterator[tuple[str, str]]:
@@ -91,13 +91,13 @@ def passages(text: str) -> Iterator[str]:
 
 def _drawn(pool: list[str], length: int, rng: random.Random) -> list[str]:
     """Different passages, of so many characters together or a little more."""
-    found, left = [], length
+    drawn, left = [], length
     for passage in rng.sample(pool, len(pool)):
         if left <= 0:
             break
-        found.append(passage)
+        drawn.append(passage)
         left -= len(passage)
-    return found
+    return drawn
 
 
 def _copied(original: list[str], pool: list[str], rng: random.Random) -> list[str]:
@@ -181,16 +181,16 @@ def facts(status: dict[str, Any], cpu: float) -> dict[str, float]:
     """Of a run that has ended, what an estimate foretells, under the same names."""
     jobs, tables = status["jobs"], status["tables"]
     exports = jobs["export"]["metrics"]
-    found = {
+    figures = {
         "documents": jobs["ingest"]["rows_out"],
         "duplicates": sum(jobs["dedup"]["refused"].values()) / jobs["dedup"]["rows_in"],
         "tokens": jobs["windows"]["metrics"]["tokens"],
         "windows": jobs["score"]["rows_in"],
         "CPU hours": cpu / 3600,
     }
-    found |= {f"bytes of {name}": tables[name]["bytes"] for name in ("documents", "windows")}
-    found["bytes of scores"] = tables["scores"]["bytes"]
-    return found | {
+    figures |= {f"bytes of {name}": tables[name]["bytes"] for name in ("documents", "windows")}
+    figures["bytes of scores"] = tables["scores"]["bytes"]
+    return figures | {
         f"bytes of export.{key.partition('/')[0]}": size
         for key, size in exports.items()
         if key.endswith("/bytes")
@@ -199,11 +199,11 @@ def facts(status: dict[str, Any], cpu: float) -> dict[str, float]:
 
 def foretold(estimate: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The figures of an estimate, each with its range."""
-    found = {name: estimate[name] for name in ("documents", "duplicates", "tokens", "windows")}
-    found |= {f"bytes of {name}": size for name, size in estimate["bytes"].items()}
+    figures = {name: estimate[name] for name in ("documents", "duplicates", "tokens", "windows")}
+    figures |= {f"bytes of {name}": size for name, size in estimate["bytes"].items()}
     hours = estimate["cpu_hours"].values()
     keys = ("value", "low", "high")
-    return found | {"CPU hours": {key: sum(part[key] for part in hours) for key in keys}}
+    return figures | {"CPU hours": {key: sum(part[key] for part in hours) for key in keys}}
 
 
 def compared(said: dict[str, dict[str, float]], so: dict[str, float]) -> Iterator[str]:

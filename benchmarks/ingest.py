@@ -78,8 +78,8 @@ def ledger(config: Path, job: str) -> tuple[int, int]:
 def write_corpus(folders: list[Path], out: Path, n_bytes: int) -> dict[str, int]:
     """Write files of text, one document each, until there are enough bytes; bytes per domain."""
     if (out / "sizes.json").exists():
-        found: dict[str, int] = json.loads((out / "sizes.json").read_text())
-        return found
+        made: dict[str, int] = json.loads((out / "sizes.json").read_text())
+        return made
     out.mkdir(parents=True)
     sizes = dict.fromkeys(("arxiv", "book", "code"), 0)
     code: list[tuple[str, str]] = []

@@ -53,14 +53,14 @@ def inputs(shape: str, length: int) -> tuple[Tensor, Tensor]:
 def seconds(works: Sequence[Callable[[], object]], runs: int) -> list[float]:
     """The least time of each of some calls, made in turn."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    found = []
+    rounds = []
     for _ in range(runs):
         marks = [clock()]
         for work in works:
             work()
             marks.append(clock())
-        found.append([after - before for before, after in pairwise(marks)])
-    return [min(column) for column in zip(*found, strict=True)]
+        rounds.append([after - before for before, after in pairwise(marks)])
+    return [min(column) for column in zip(*rounds, strict=True)]
 
 
 def against_published(shape: str, length: int, threads: int, runs: int) -> None:

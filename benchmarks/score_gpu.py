@@ -55,15 +55,15 @@ def milliseconds(work: Callable[[], object], runs: int = 5) -> float | None:
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         return None
-    found = []
+    times = []
     for _ in range(runs):
         start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         work()
         stop.record()
         torch.cuda.synchronize()
-        found.append(start.elapsed_time(stop))
-    return sorted(found)[runs // 2]
+        times.append(start.elapsed_time(stop))
+    return sorted(times)[runs // 2]
 
 
 def matmul_tflops() -> float:

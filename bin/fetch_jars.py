@@ -110,10 +110,10 @@ def environment() -> dict[str, str]:
 
 
 def reason(log: str) -> str:
-    found = re.search(r"unresolved dependency: ([\w.#;-]+)", log)
-    return (
-        f"{found[1].replace('#', ':').replace(';', ':')} not found" if found else log.strip()[-200:]
-    )
+    dependency = re.search(r"unresolved dependency: ([\w.#;-]+)", log)
+    if dependency is None:
+        return log.strip()[-200:]
+    return f"{dependency[1].replace('#', ':').replace(';', ':')} not found"
 
 
 def spark_home() -> Path:

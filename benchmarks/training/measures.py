@@ -32,17 +32,17 @@ def judge(
     """
     lm = CausalLM(model)
     both = _gains(lm, k).losses(held_out)
-    found = {f"loss_{start}": value for start, value in _by_position([ll for ll, _ in both])}
-    found["far_gain"] = float(np.mean([longfilter(*losses) for losses in both]))
+    measured = {f"loss_{start}": value for start, value in _by_position([ll for ll, _ in both])}
+    measured["far_gain"] = float(np.mean([longfilter(*losses) for losses in both]))
     of_keys = np.concatenate([ll[key_N] for (ll, _), key_N in zip(both, keys, strict=True)])
-    found["key_loss"] = float(of_keys.mean()) if len(of_keys) else math.nan
+    measured["key_loss"] = float(of_keys.mean()) if len(of_keys) else math.nan
     length = len(held_out[0])
     for distance in distances(length):
-        found[f"copy_{distance}"] = _mean(lm, held_out, with_copy(distance), PASSAGE)
-        found[f"pair_{distance}"] = _mean(lm, held_out, with_pair(distance, lm.vocab_size), PAIR)
+        measured[f"copy_{distance}"] = _mean(lm, held_out, with_copy(distance), PASSAGE)
+        measured[f"pair_{distance}"] = _mean(lm, held_out, with_pair(distance, lm.vocab_size), PAIR)
     pieces = [ids[start : start + short_length] for ids in held_out for start in (0, length // 2)]
-    found["short_loss"] = -_mean(lm, pieces, lambda ids, _: ids, short_length - 1)
-    return found
+    measured["short_loss"] = -_mean(lm, pieces, lambda ids, _: ids, short_length - 1)
+    return measured
 
 
 def key_tokens(model: Any, held_out: list[Tokens], k: int) -> list[NDArray[np.bool_]]:
@@ -53,8 +53,8 @@ def key_tokens(model: Any, held_out: list[Tokens], k: int) -> list[NDArray[np.bo
 
 def distances(length: int) -> list[int]:
     """Powers of two from an eighth of the window on, that leave room for what is planted."""
-    found = [1 << bit for bit in range(length.bit_length()) if length // 8 <= 1 << bit < length]
-    return [distance for distance in found if distance + PASSAGE <= length]
+    powers = [1 << bit for bit in range(length.bit_length()) if length // 8 <= 1 << bit < length]
+    return [distance for distance in powers if distance + PASSAGE <= length]
 
 
 def with_copy(distance: int) -> Callable[[Tokens, np.random.Generator], Tokens]:
@@ -100,9 +100,9 @@ def _mean(
     last: int,
 ) -> float:
     """Mean log-likelihood of the last tokens of windows in which something was planted."""
-    found = []
+    means = []
     for number, ids in enumerate(windows):
         planted = plant(ids, np.random.default_rng(number))
         with torch.inference_mode():
-            found.append(float(lm.losses(torch.from_numpy(planted)[None], last).mean()))
-    return -float(np.mean(found))
+            means.append(float(lm.losses(torch.from_numpy(planted)[None], last).mean()))
+    return -float(np.mean(means))

@@ -11,12 +11,12 @@ HIGHER = ("far_gain", "copy", "pair")
 LOWER = ("key_loss",)
 
 
-def verdicts(found: pd.DataFrame) -> pd.DataFrame:
+def verdicts(measured: pd.DataFrame) -> pd.DataFrame:
     """Per arm: seeds in which it wins by each measure, seeds, worst rise of short loss, and `wins`.
 
-    `found` has a row for each arm and seed: arm, seed, and the measures of `measures.judge`.
+    `measured` has a row for each arm and seed: arm, seed, and the measures of `measures.judge`.
     """
-    table = _with_means(found)
+    table = _with_means(measured)
     rows = [_verdict(name, mine, table) for name, mine in table.groupby("arm", sort=False)]
     return pd.DataFrame(rows)
 
@@ -40,10 +40,10 @@ def _seeds_better(mine: pd.DataFrame, random: pd.DataFrame, measure: str, sign: 
     return int((ours > best.reindex(ours.index)).sum())
 
 
-def _with_means(found: pd.DataFrame) -> pd.DataFrame:
+def _with_means(measured: pd.DataFrame) -> pd.DataFrame:
     """Add `copy` and `pair`, the means over distances."""
     means = {
-        kind: found[[c for c in found if str(c).startswith(f"{kind}_")]].mean(axis=1)
+        kind: measured[[c for c in measured if str(c).startswith(f"{kind}_")]].mean(axis=1)
         for kind in ("copy", "pair")
     }
-    return found.assign(**means)
+    return measured.assign(**means)

@@ -60,19 +60,19 @@ class State:
         return f"{self.name}: {', '.join(parts)}"
 
 
-def in_words(found: Mapping[str, Any]) -> str:
+def in_words(state: Mapping[str, Any]) -> str:
     """For example `1,024 of 4,096 windows, 17.1 a second, 3 min left`, of `State.as_dict`."""
-    parts = [_count(found)] if found["done"] or found["total"] is not None else []
-    parts += [f"{found['rate']:,.3g} a second"] if found["rate"] else []
-    parts += [f"{_duration(found['seconds_left'])} left"] if found["seconds_left"] else []
-    if not found["seconds_left"]:
-        parts.append(f"{_duration(found['seconds'])} so far")
+    parts = [_count(state)] if state["done"] or state["total"] is not None else []
+    parts += [f"{state['rate']:,.3g} a second"] if state["rate"] else []
+    parts += [f"{_duration(state['seconds_left'])} left"] if state["seconds_left"] else []
+    if not state["seconds_left"]:
+        parts.append(f"{_duration(state['seconds'])} so far")
     return ", ".join(parts)
 
 
-def _count(found: Mapping[str, Any]) -> str:
-    total = "" if found["total"] is None else f" of {found['total']:,}"
-    return f"{found['done']:,}{total} {found['unit']}"
+def _count(state: Mapping[str, Any]) -> str:
+    total = "" if state["total"] is None else f" of {state['total']:,}"
+    return f"{state['done']:,}{total} {state['unit']}"
 
 
 def _duration(seconds: float) -> str:

@@ -27,21 +27,21 @@ def refuse_other_installations() -> None:
 def _check_spark(home: str) -> None:
     import pyspark
 
-    found = spark_version(Path(home))
-    if found is None:
+    version = spark_version(Path(home))
+    if version is None:
         raise ConfigError(f"SPARK_HOME={home}: there is no Spark; unset it to use pyspark's own")
-    if found != pyspark.__version__:
+    if version != pyspark.__version__:
         raise ConfigError(
-            f"SPARK_HOME={home} is Spark {found} and pyspark is {pyspark.__version__}: unset it, or"
-            f" pip install pyspark=={found}"
+            f"SPARK_HOME={home} is Spark {version} and pyspark is {pyspark.__version__}: unset it,"
+            f" or pip install pyspark=={version}"
         )
 
 
 def spark_version(home: Path) -> str | None:
     """By its jars; None where there are none."""
     jars = (home / "jars").glob("spark-core_*.jar")
-    found = [re.fullmatch(r"spark-core_[\d.]+-(.+)\.jar", jar.name) for jar in jars]
-    return next((match[1] for match in found if match), None)
+    names = [re.fullmatch(r"spark-core_[\d.]+-(.+)\.jar", jar.name) for jar in jars]
+    return next((match[1] for match in names if match), None)
 
 
 def _check_python(name: str, program: str) -> None:

@@ -33,8 +33,8 @@ def installed_java() -> Path | None:
     if home := os.environ.get("JAVA_HOME"):
         java = Path(home) / "bin" / "java"
         return java if java.exists() else None
-    found = shutil.which("java")
-    return Path(found) if found else None
+    program = shutil.which("java")
+    return Path(program) if program else None
 
 
 def packaged_java() -> Path:
@@ -61,8 +61,8 @@ def _major_version(java: Path) -> int:
     """From the `release` file beside it; a Java without one is taken to be new enough."""
     release = java.resolve().parents[1] / "release"
     text = release.read_text() if release.exists() else ""
-    found = re.search(r'JAVA_VERSION="(\d+)', text)
-    return int(found[1]) if found else OLDEST
+    version = re.search(r'JAVA_VERSION="(\d+)', text)
+    return int(version[1]) if version else OLDEST
 
 
 def _make_home(home: Path, runtime: Path) -> None:

@@ -50,11 +50,11 @@ def refuse_unwritable(table: DeltaTable, location: str) -> None:
 
 def _refuse(features: Iterable[str], location: str, verb: str) -> None:
     """Name them all: what a feature needs of Delta is listed beside it."""
-    if found := sorted(features):
-        why = dict.fromkeys(CONSEQUENCE.get(name, "not known to be safe") for name in found)
+    if names := sorted(features):
+        why = dict.fromkeys(CONSEQUENCE.get(name, "not known to be safe") for name in names)
         raise UnsupportedTableFeature(
             f"table {location}: the delta-rs connector cannot {verb} a table with "
-            f"{', '.join(found)} ({'; '.join(why)}); use the native connector"
+            f"{', '.join(names)} ({'; '.join(why)}); use the native connector"
         )
 
 

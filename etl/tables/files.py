@@ -65,11 +65,11 @@ def partitions(
         actions = table.get_add_actions(flatten=False)
     columns = table.metadata().partition_columns
     paths = actions["path"].to_pylist()
-    found: dict[tuple[Any, ...], list[str]] = {}
+    paths_of: dict[tuple[Any, ...], list[str]] = {}
     for path, key in zip(paths, _partition_keys(actions, columns), strict=True):
         if file_names is None or unquote(path).rsplit("/", 1)[-1] in file_names:
-            found.setdefault(key, []).append(_spark_path(location, path))
-    return [(dict(zip(columns, key, strict=True)), files) for key, files in found.items()]
+            paths_of.setdefault(key, []).append(_spark_path(location, path))
+    return [(dict(zip(columns, key, strict=True)), files) for key, files in paths_of.items()]
 
 
 @contextmanager
@@ -145,8 +145,8 @@ def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> Iterator[pafs.Fi
 
 def _spark_path(location: str, path: str) -> str:
     """A path of the log, which is URL-encoded, as Spark reads it: a pattern, so quote its marks."""
-    found = unquote(path)
-    absolute = found if "://" in path else f"{location}/{found}"
+    decoded = unquote(path)
+    absolute = decoded if "://" in path else f"{location}/{decoded}"
     return as_pattern(absolute)
 
 

@@ -65,9 +65,9 @@ def damaged_files(table: "Table") -> list[str]:
     faults = ((unquote(path), size, sizes.get(unquote(path))) for path, size in named)
     entries = [path for path in sizes if path.startswith("_delta_log/") and path[-5:] == ".json"]
     return [f"{path} is empty" for path in entries if not sizes[path]] + [
-        f"{path} is missing" if found is None else f"{path} has {found} bytes, not {size}"
-        for path, size, found in faults
-        if found != size and "://" not in path
+        f"{path} is missing" if actual is None else f"{path} has {actual} bytes, not {size}"
+        for path, size, actual in faults
+        if actual != size and "://" not in path
     ]
 
 

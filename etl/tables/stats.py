@@ -43,13 +43,13 @@ def file_stats(
 
 def _chunks(footer: pq.FileMetaData, indexed: Collection[str] | None) -> dict[str, list[Any]]:
     """Statistics of every flat column, one per row group; None where a group has none."""
-    found: dict[str, list[Any]] = {}
+    statistics: dict[str, list[Any]] = {}
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for column in map(group.column, range(footer.num_columns)):
             name = column.path_in_schema
             if "." not in name and (indexed is None or name in indexed):
-                found.setdefault(name, []).append(column.statistics)
-    return found
+                statistics.setdefault(name, []).append(column.statistics)
+    return statistics
 
 
 def _merge(chunks: Sequence[Any]) -> ColumnStats | None:

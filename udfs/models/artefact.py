@@ -78,11 +78,11 @@ def refuse_changed(folder: Path, manifest: ScorerManifest) -> None:
 
 def checksum(file: Path) -> int:
     """CRC-32 of a file's bytes."""
-    found = 0
+    crc = 0
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
-            found = zlib.crc32(block, found)
-    return found
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def _broken(folder: Path, reason: str) -> ModelError:

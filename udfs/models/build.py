@@ -84,12 +84,12 @@ def _refuse_strangers(
     checkpoint: Checkpoint, config: Any, prefix: str, names: Sequence[str]
 ) -> None:
     """Raise ModelError for a tensor beside a needed one that the model's code would not read."""
-    found = [other for name in names for other in checkpoint.strangers(prefix + name)]
-    if found:
+    strangers = [other for name in names for other in checkpoint.strangers(prefix + name)]
+    if strangers:
         from longattn.udfs.models.prefix import skeleton
 
         known = skeleton(config).state_dict().keys()
-        if unread := [other for other in found if other.removeprefix(prefix) not in known]:
+        if unread := [other for other in strangers if other.removeprefix(prefix) not in known]:
             raise ModelError(
                 f"{checkpoint.name}: nothing reads {unread[0]}, which stands beside a weight that"
                 " scores depend on: what it does to the weight is not known"
@@ -103,15 +103,15 @@ def _prefix(checkpoint: Checkpoint, names: Sequence[str]) -> str:
     """
     stored = set(checkpoint.names())
     ends = ("." + names[0], names[0])
-    found = {name.removesuffix(names[0]) for name in stored if name.endswith(ends)}
-    found = {prefix for prefix in found if not prefix or prefix.endswith(".")}
-    if not found:
+    prefixes = {name.removesuffix(names[0]) for name in stored if name.endswith(ends)}
+    prefixes = {prefix for prefix in prefixes if not prefix or prefix.endswith(".")}
+    if not prefixes:
         raise ModelError(f"{checkpoint.name}: the checkpoint lacks {names[0]}")
-    whole = [prefix for prefix in found if all(prefix + name in stored for name in names)]
+    whole = [prefix for prefix in prefixes if all(prefix + name in stored for name in names)]
     if len(whole) > 1:
         places = ", ".join(sorted(whole))
         raise ModelError(f"{checkpoint.name}: {len(whole)} models are in it, at {places}")
-    return whole[0] if whole else min(found, key=len)
+    return whole[0] if whole else min(prefixes, key=len)
 
 
 def _check_exact(config: Any, tensors: dict[str, "Tensor"], layers: tuple[int, ...]) -> None:

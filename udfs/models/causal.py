@@ -62,11 +62,11 @@ class CausalLM:
         ids_BL = ids_BL.to(self.model.device)
         hidden_BLE = self.body(input_ids=ids_BL[:, :-1], use_cache=False)[0][:, -last:]
         target_R = ids_BL[:, -last:].flatten()
-        found = [
+        losses = [
             self._losses_of(hidden_RE, target_R[start : start + HEAD_ROWS])
             for start, hidden_RE in _blocks(hidden_BLE.flatten(0, 1))
         ]
-        return torch.cat(found).view(len(ids_BL), last).cpu()
+        return torch.cat(losses).view(len(ids_BL), last).cpu()
 
     def _losses_of(self, hidden_RE: "Tensor", target_R: "Tensor") -> "Tensor":
         import torch
@@ -136,8 +136,8 @@ def _hidden_by(model: Any, attention: str) -> "Tensor":
     known = model.get_input_embeddings().weight.shape[0]
     ids_1L = (torch.arange(PROBE_TOKENS, device=model.device)[None] * 7919) % known
     with torch.inference_mode():
-        found: Tensor = model.base_model(input_ids=ids_1L, use_cache=False)[0].float()
-    return found
+        hidden_1LE: Tensor = model.base_model(input_ids=ids_1L, use_cache=False)[0].float()
+    return hidden_1LE
 
 
 def causal_name(model: str, scorer: str) -> str:

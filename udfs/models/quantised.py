@@ -84,8 +84,8 @@ class Weights:
         if scale.ndim == 2 and values.ndim == 2:
             scale = _spread(scale, values.shape)
         if scale.numel() != 1 and scale.shape != values.shape:
-            found = f"{stored} is {tuple(tensor.shape)} and its {kind} {tuple(scale.shape)}"
-            raise ModelError(f"{self.name}: {found}: no layout that is known")
+            shapes = f"{stored} is {tuple(tensor.shape)} and its {kind} {tuple(scale.shape)}"
+            raise ModelError(f"{self.name}: {shapes}: no layout that is known")
         return values * scale
 
     def _bits(self, stored: str, packed: Tensor, scales: Tensor) -> int:
@@ -130,5 +130,5 @@ def _grouped(packed: Tensor, scales: Tensor, biases: Tensor, bits: int) -> Tenso
 
 def packed_bits(settings: Mapping[str, Any]) -> int | None:
     """Bits of MLX's weights, as a config.json says; None where it says nothing of them."""
-    found = settings.get("quantization")
-    return int(found["bits"]) if isinstance(found, Mapping) and "bits" in found else None
+    mlx = settings.get("quantization")
+    return int(mlx["bits"]) if isinstance(mlx, Mapping) and "bits" in mlx else None

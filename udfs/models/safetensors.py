@@ -83,8 +83,8 @@ class SafetensorsCheckpoint:
 
     def write_tokenizer(self, folder: Path) -> str:
         for name in TOKENIZER_FILES:
-            if found := self.fetch(name):
-                shutil.copyfile(found, folder / name)
+            if file := self.fetch(name):
+                shutil.copyfile(file, folder / name)
         if (folder / "tokenizer.json").exists():
             return "tokenizer.json"
         if not any((folder / name).exists() for name in (*SENTENCEPIECE, "vocab.json")):
@@ -105,11 +105,11 @@ class SafetensorsCheckpoint:
     def _licence(self) -> str | None:
         readme = self.fetch("README.md")
         text = readme.read_text(encoding="utf-8", errors="replace") if readme else ""
-        found = re.search(r"^---\n.*?^license:\s*(\S+)", text, re.DOTALL | re.MULTILINE)
-        return found[1] if found else None
+        licence = re.search(r"^---\n.*?^license:\s*(\S+)", text, re.DOTALL | re.MULTILINE)
+        return licence[1] if licence else None
 
     def _need(self, name: str) -> Path:
-        found = self.fetch(name)
-        if found is None:
+        file = self.fetch(name)
+        if file is None:
             raise ModelError(f"{self.name}: no {name}: safetensors or GGUF checkpoints can be read")
-        return found
+        return file

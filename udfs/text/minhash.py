@@ -41,9 +41,9 @@ def choose_bands(threshold: float, permutations: int) -> tuple[int, int]:
     for rows in range(permutations, 0, -1):
         if s_curve(threshold, permutations // rows, rows) >= RECALL:
             return permutations // rows, rows
-    found = s_curve(threshold, permutations, 1)
+    share = s_curve(threshold, permutations, 1)
     raise ConfigError(
-        f"dedup.permutations: {permutations} find {found:.0%} of pairs at threshold {threshold};"
+        f"dedup.permutations: {permutations} find {share:.0%} of pairs at threshold {threshold};"
         f" at least {RECALL:.0%} are wanted: give more"
     )
 

@@ -164,8 +164,8 @@ def _pieces(text: str, size: int) -> Iterator[str]:
         end = start + size
         if end < len(text):
             tail = max(start, end - CUT_SEARCH)
-            found = _UP_TO_SAFE_CUT.match(text, tail, end + 1)
-            end = found.end() if found else end
+            cut = _UP_TO_SAFE_CUT.match(text, tail, end + 1)
+            end = cut.end() if cut else end
         piece = text[start:end]
         yield (piece if piece.isascii() else unicodedata.normalize("NFC", piece)).casefold()
         start = end

@@ -202,8 +202,8 @@ def tokenizer_name(path: str) -> str:
 
 def vocabulary(path: str) -> dict[str, int]:
     """Id of every token of the tokenizer at `path`."""
-    found: dict[str, int] = load_tokenizer(path).tokenizer.get_vocab()
-    return found
+    id_of: dict[str, int] = load_tokenizer(path).tokenizer.get_vocab()
+    return id_of
 
 
 def separator_id(path: str, token: str | None) -> int:
