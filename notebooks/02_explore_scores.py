@@ -28,7 +28,7 @@
 
 # COMMAND ----------
 
-# MAGIC %pip install --quiet ../dist/longattn_spark-0.1.0-py3-none-any.whl
+# MAGIC %pip install --quiet ../dist/longattn_spark-0.2.0-py3-none-any.whl
 
 # COMMAND ----------
 
