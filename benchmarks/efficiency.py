@@ -78,8 +78,10 @@ def main() -> None:
     step = len(table) // given.windows
     windows = [np.array(table["token_ids"][i * step].as_py()) for i in range(given.windows)]
     length = len(windows[0])
-    longattn = ScorerSpec(model=given.scorer, device="cpu")
-    sampled = ScorerSpec(model=given.scorer, device="cpu", sample_rows=length // 8)
+    longattn = ScorerSpec(scorer="longattn", model=given.scorer, device="cpu")
+    sampled = ScorerSpec(
+        scorer="longattn", model=given.scorer, device="cpu", sample_rows=length // 8
+    )
     prolong = ScorerSpec(scorer="prolong", model=given.model, device="cpu", pairs=TIMED_PAIRS)
     scorers = [load_scorer(spec) for spec in (longattn, sampled, prolong)]
     exact_s, sampled_s, tenth_s = timed(scorers, windows)

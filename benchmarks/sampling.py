@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("model")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    scorer = load_longattn(ScorerSpec(model=given.model, device="cpu"))
+    scorer = load_longattn(ScorerSpec(scorer="longattn", model=given.model, device="cpu"))
     table = columns_of(given.root, "windows", "window_id", "domain", "token_ids")
     windows, domains = table["token_ids"].to_numpy(), table["domain"].to_pylist()
     scores = {share: all_scores(scorer, windows, share) for share in (1, *SHARES)}

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("lengths", type=int, nargs="*", default=[2048, 8192, 16_384])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    scorer = load_longattn(ScorerSpec(model="data/scorer"))
+    scorer = load_longattn(ScorerSpec(scorer="longattn", model="data/scorer"))
     print("| L | score, ms | of it up to q and k, ms | gather q and k, ms | saved at most |")
     print("|---|---|---|---|---|")
     for length in given.lengths:

@@ -260,13 +260,20 @@ def _add_score_window(commands: "Commands") -> None:
         commands, "score-window", "score windows given as JSON lines (input_ids or text) on stdin"
     )
     parser.add_argument(
-        "--scorer", default="longattn", metavar="NAME", help="as in score.scorer (default longattn)"
+        "--scorer",
+        metavar="NAME",
+        help="as in score.scorer (default: recall, which reads no model; with --model longattn)",
     )
     parser.add_argument(
         "--model",
         default="",
         metavar="DIR",
         help="scorer or checkpoint, where the scorer reads one",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="PATH",
+        help="of text: folder, tokenizer.json, hub id or words (default: the model's, or words)",
     )
     parser.add_argument(
         "--k", type=_positive, metavar="N", help="minimum distance (default: the scorer's own)"
@@ -443,7 +450,8 @@ def _score_window(arguments: argparse.Namespace) -> int:
 
     draw = _drawing(arguments.plot) if arguments.plot else None
     try:
-        answers = score_window_lines(sys.stdin.buffer, _window_spec(arguments), draw)
+        spec = _window_spec(arguments)
+        answers = score_window_lines(sys.stdin.buffer, spec, draw, arguments.tokenizer)
     except ModelError as error:
         raise UserError(str(error)) from None
     refused = []
@@ -462,12 +470,13 @@ def _window_spec(arguments: argparse.Namespace) -> "ScorerSpec":
     from longattn.udfs.scorers.base import ScorerSpec
     from longattn.udfs.scorers.registry import reads_model
 
-    if reads_model(arguments.scorer) and not arguments.model:
-        raise UserError(f"--model DIR is missing: the scorer {arguments.scorer} reads a model")
+    scorer = arguments.scorer or ("longattn" if arguments.model else ScorerSpec.scorer)
+    if reads_model(scorer) and not arguments.model:
+        raise UserError(f"--model DIR is missing: the scorer {scorer} reads a model")
     if arguments.model and not (Path(arguments.model).exists() or may_be_hub_id(arguments.model)):
         raise UserError(f"--model {arguments.model}: no such folder or file")
     return ScorerSpec(
-        scorer=arguments.scorer,
+        scorer=scorer,
         model=arguments.model,
         k=arguments.k,
         layers=tuple(arguments.layers),

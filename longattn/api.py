@@ -13,9 +13,9 @@ import pandas as pd
 
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
+from longattn.udfs.scorers.needs import advised_k, own_tokenizer, unfit
 from longattn.udfs.scorers.registry import load_scorer, reads_model
 from longattn.udfs.scorers.worker import Meter, Refusal, score_windows
-from longattn.udfs.text import words
 from longattn.udfs.text.tokens import Tokens, encode_long, load_tokenizer, tokenizer_name
 from longattn.udfs.windows.spans import STRATEGIES, Span
 
@@ -69,10 +69,12 @@ def score(
     A scorer with a model (`model`: folder, .gguf file or hub id) reads with that model's tokenizer.
     One without takes `tokenizer`: a folder, a tokenizer.json or a hub id; by default `words`, which
     splits text into words and marks and needs no download. Other `settings` are those of
-    `ScorerSpec`, such as k, seed, device or dtype. `recall` counts as near the last 1,024 tokens
-    (k); here, of a window below 8,192 tokens, an eighth: else nothing in it would be far.
+    `ScorerSpec`, such as k, seed, device or dtype, and the defaults are the jobs' own: the job
+    `score` gives the same numbers under the same names.
 
-    Raises ConfigError for an unknown scorer or setting, UserError for what holds no texts.
+    Raises ConfigError for an unknown scorer or setting, and for a window in which nothing is far
+    for the scorer, as one of 2,048 tokens for `recall`, whose k is 1,024: then say k. Raises
+    UserError for what holds no texts.
 
     >>> far = "The harbour master kept a ledger of every ship. "
     >>> text = far + " ".join(f"word{i}" for i in range(200)) + " " + far
@@ -114,10 +116,12 @@ def windowed(
         raise ConfigError(f"strategy: unknown {strategy}{did_you_mean(strategy, STRATEGIES)}")
     if not isinstance(window, int) or window < 8:
         raise ConfigError(f"window: 8 tokens or more, got {window!r}")
-    spec = _spec(scorer, model, window, settings)
+    spec = _spec(scorer, model, settings)
+    if problem := unfit(spec, window):
+        raise ConfigError(f"window: {problem}: say k={advised_k(window)}, or a longer window")
     return Windowed(
         spec=spec,
-        tokenizer=tokenizer or (_tokenizer_of(spec) if model else words.NAME),
+        tokenizer=tokenizer or own_tokenizer(spec),
         length=window - spec.bos,
         strategy=strategy,
     )
@@ -199,7 +203,7 @@ def _check_column(column: str, names: list[str]) -> None:
         raise UserError(f"column: no {column} among the columns{did_you_mean(column, names)}")
 
 
-def _spec(scorer: str, model: str | None, window: int, settings: dict[str, Any]) -> ScorerSpec:
+def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpec:
     known = {field.name for field in fields(ScorerSpec)} - {"scorer", "model"}
     for name in settings:
         if name not in known:
@@ -207,20 +211,9 @@ def _spec(scorer: str, model: str | None, window: int, settings: dict[str, Any])
     if reads_model(scorer) and model is None:
         raise ConfigError(f"scorer {scorer} needs model=: a folder, a .gguf file or a hub id")
     given = {"scorer": scorer, **({"model": model} if model else {}), **settings}
-    if scorer == "recall" and window < WINDOW:
-        given.setdefault("k", max(1, window // 8))
     if "layers" in given:
         given["layers"] = tuple(given["layers"])
     return ScorerSpec(**given)
-
-
-def _tokenizer_of(spec: ScorerSpec) -> str:
-    """The folder of the tokenizer that belongs to the model."""
-    if spec.scorer != "longattn":
-        return spec.model
-    from longattn.udfs.models.build import scorer_folder
-
-    return str(scorer_folder(spec.model, spec.layers))
 
 
 def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal) -> Row:

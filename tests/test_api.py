@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import longattn
 from longattn.udfs.errors import ConfigError, UserError
 from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.kinds.recurrence import Recurrence
 from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.windows.spans import longattn_windows
 
@@ -81,9 +82,13 @@ class TestScore:
         assert table["detail"][0] == "2 tokens; a window has 64"
         assert table["ds"].isna().tolist() == [True, True, False]
 
-    def test_what_the_scorer_refuses_keeps_its_place(self) -> None:
-        table = longattn.score([text_of(64)], "recurrence", window=64, k=64)
-        assert table["reason"].tolist() == ["too_short"]
+    def test_what_the_scorer_refuses_keeps_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuses_words(_: Recurrence, ids: Any) -> tuple[str, str] | None:
+            return ("odd_words", "all of them") if ids.any() else None
+
+        monkeypatch.setattr(Recurrence, "refusal", refuses_words)
+        table = longattn.score([text_of(64)], "recurrence", window=64)
+        assert table["reason"].tolist() == ["odd_words"]
         assert (table["start_char"][0], table["window"][0]) == (0, 0)
 
     @settings(deadline=None, max_examples=30)
@@ -134,12 +139,18 @@ class TestScore:
         assert ours["tokenizer"][0] == "words@1"
         assert theirs["tokenizer"][0].startswith("mine@")
 
-    def test_recall_finds_something_far_in_a_short_window(self) -> None:
-        """Its own k of 1,024 tokens would make all of a window of 512 near, and every DS 0."""
-        fresh_words = " ".join(f"new{i}" for i in range(312))
-        repeats = " ".join(f"once{i}" for i in range(100))
-        table = longattn.score([f"{repeats} {fresh_words} {repeats}"], window=512)
-        assert (table["k"][0], table["ds"][0] > 0) == (64, True)
+    @pytest.mark.parametrize("window", [256, 1024, 2048])
+    def test_recall_says_which_k_a_short_window_needs(self, window: int) -> None:
+        """Its own k of 1,024 tokens would make all of the window near, and every DS 0."""
+        with pytest.raises(
+            ConfigError, match=f"window: recall.*k is 1024.*say k={window // 8}, or"
+        ):
+            longattn.score(["a b"], window=window)
+        fresh_words = " ".join(f"new{i}" for i in range(window // 2))
+        repeats = " ".join(f"once{i}" for i in range(window // 4))
+        text = f"{repeats} {fresh_words} {repeats}"
+        table = longattn.score([text], window=window, k=window // 8)
+        assert (table["k"][0], table["ds"][0] > 0) == (window // 8, True)
 
     def test_nothing_gives_an_empty_table(self) -> None:
         table = longattn.score([], "recurrence")

@@ -45,14 +45,16 @@ CALIBRATED = ("recall", "compress", "recurrence", "cohesion")  # as `scorer cali
 
 def reading(judge: Judge) -> dict[str, ScorerSpec]:
     """Scorers that read the judge's first layer of full attention."""
-    one_layer = ScorerSpec(model=str(judge.scorer), layers=(judge.layer,), device="cpu")
+    one_layer = ScorerSpec(
+        scorer="longattn", model=str(judge.scorer), layers=(judge.layer,), device="cpu"
+    )
     return {"longattn DS": one_layer}
 
 
 def reading_all(judge: Judge) -> dict[str, ScorerSpec]:
     """Scorers that read all of the judge's layers."""
 
-    whole = ScorerSpec(model=str(judge.model), dtype="bfloat16", device="cpu")
+    whole = ScorerSpec(scorer="longattn", model=str(judge.model), dtype="bfloat16", device="cpu")
     ladm = replace(whole, scorer="ladm")
     return {
         "ladm, paper": replace(ladm, variant="paper"),

@@ -123,10 +123,7 @@ score:
   scorer: recall # reads no model; longattn, fargain, ladm and prolong read one (docs/scorers.md)
 
 select:
-  by: ds # the scorer's own measure
-  fraction: 0.125 # of each domain's windows
-  compare: [random, length]
-  ablate_alpha: [] # alpha is of LDS, which ranks attention scores
+  fraction: 0.125 # of each domain's windows, the best by score.scorer
 
 tables:
   root: out/tables

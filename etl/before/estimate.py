@@ -182,7 +182,8 @@ def _exports(
     config: Config, selected: Range, per_token: float, text_a_token: float
 ) -> dict[str, Range]:
     """Megatron and MDS hold ids as they are; Parquet and JSONL ids and text, compressed."""
-    small = load_tokenizer(config.tokenizer_path).tokenizer.get_vocab_size() < 65_500
+    size = load_tokenizer(config.tokenizer_path).vocabulary_size
+    small = size is not None and size < 65_500
     each = dict.fromkeys(("parquet", "jsonl"), per_token + text_a_token)
     each |= {"megatron": 2.0 if small else 4.0, "mds": 2.0 if small else 4.0}
     asked = [name for name in ExportConfig.model_fields if getattr(config.export, name)]

@@ -1,6 +1,5 @@
 """What the sources hold: their files, and the first records of each, read as ingest reads them."""
 
-import fnmatch
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import spec_of
+from longattn.etl.ingest.listing import spec_of, wanted_by
 from longattn.etl.ingest.local_files import list_local
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import Split, compression
@@ -29,6 +28,11 @@ class File:
     path: str
     name: str  # below the folder, or the glob, that the config names
     n_bytes: int
+
+    @property
+    def uri(self) -> str:
+        """As ingest names it."""
+        return f"file:{os.path.abspath(self.path)}"
 
 
 @dataclass
@@ -85,7 +89,7 @@ def _list(look: Look, path: str) -> None:
         files = _delta_files(look, local) if look.source.format == "delta" else _files(local)
     except FileNotFoundError:
         files = []
-    wanted = [file for file in files if _wanted(file, look.source)]
+    wanted = [file for file in files if wanted_by(look.source, file.uri, file.name)]
     if not files:
         raise SourceError(f"{look.label}: no such file or folder: {path}")
     if not wanted:
@@ -101,14 +105,6 @@ def _files(path: str) -> list[File]:
         for file in listed
         if file.refusal is None
     ]
-
-
-def _wanted(file: File, source: SourceConfig) -> bool:
-    def matches(globs: list[str]) -> bool:
-        names = (file.path, f"file:{os.path.abspath(file.path)}", file.name)
-        return any(fnmatch.fnmatch(name, one) for one in globs for name in names)
-
-    return (not source.include or matches(source.include)) and not matches(source.exclude)
 
 
 def _delta_files(look: Look, path: str) -> list[File]:

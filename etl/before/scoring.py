@@ -11,7 +11,9 @@ from longattn.etl.before.look import Look
 from longattn.etl.before.outputs import launched
 from longattn.etl.config import Config
 from longattn.etl.run import names
-from longattn.udfs.scorers.registry import reads_model, scorer_version
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.needs import advised_k, unfit
+from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
 
 SAMPLE_CHARS = 1 << 14  # of a document that are tokenised
@@ -48,12 +50,41 @@ def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
 
 def scorer_findings(config: Config) -> Findings:
     names.refuse_other_tokenizer(config)
-    spec = names.scorer_spec(config)
-    for version in dict.fromkeys(map(scorer_version, names.scorer_specs(config))):
+    spec, specs = names.scorer_spec(config), names.scorer_specs(config)
+    for version in dict.fromkeys(map(scorer_version, specs)):
         yield fact("score", version)
+    yield from _distances(config, specs)
+    yield from _ranking(config)
     folder = Path(spec.model)
     if reads_model(config.score.scorer) and (folder / "config.json").is_file():
         yield from told("score.model", _model(config, folder))
+
+
+def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
+    """What window.k changes, and every scorer for which nothing in a window would be far."""
+    if config.window.k:
+        changed = [spec.scorer for spec in specs if "k" in plugin(spec.scorer).settings]
+        text = f"{config.window.k:,} for every scorer that has a k and is given none of its own"
+        yield fact("window.k", f"{text}: {', '.join(changed)}")
+    length = config.window.length
+    for spec in specs:
+        if problem := unfit(spec, length):
+            own = spec.scorer == config.score.scorer
+            key = "score" if own else f"score.also.{spec.scorer}"
+            remedy = f"longer windows, or {key}.k: {advised_k(length)}"
+            yield fault(
+                f"{key}.k", f"{problem}: every window would be refused, or score 0; {remedy}"
+            )
+
+
+def _ranking(config: Config) -> Findings:
+    """What select will rank by, in words."""
+    select, scorer = config.select, config.score.scorer
+    said = f"windows are ranked by {names.ranking(config)}"
+    if select.by == "lds" and scorer != "longattn":
+        yield note("select.by", f"{said}; left out, {scorer} itself ranks them")
+    else:
+        yield fact("select.by", f"{said}: {names.ranked_by(config).measures}")
 
 
 def _model(config: Config, folder: Path) -> Findings:

@@ -9,7 +9,7 @@ import numpy as np
 
 from longattn.etl.before.sampling import Range
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
-from longattn.udfs.scorers.registry import load_scorer
+from longattn.udfs.scorers.registry import load_scorer, reads_model
 from longattn.udfs.scorers.worker import Meter, score_windows
 
 TIMED = 4096  # tokens up to which a window is timed as it is; a longer one by two shorter ones
@@ -27,9 +27,10 @@ def timed(spec: ScorerSpec, length: int, ids: TokenIds) -> Range:
 
     Time is a L + b L^2, so two shorter windows tell that of a long one.
     """
-    import torch
+    if reads_model(spec.scorer):
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
     lengths = [length] if length <= TIMED else [length // 4, length // 2]
     scorer = load_scorer(replace(spec, device="cpu"))
     score_windows([np.resize(ids, 256)], scorer, spec.batch_tokens, Meter())  # warm up

@@ -24,6 +24,7 @@ from longattn.etl.config.sections import (
     WhereConfig,
     WindowConfig,
     of_domain,
+    own_ranking,
 )
 
 __all__ = [
@@ -51,5 +52,6 @@ __all__ = [
     "faults",
     "load",
     "of_domain",
+    "own_ranking",
     "validate",
 ]

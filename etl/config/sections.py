@@ -21,8 +21,9 @@ from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import did_you_mean
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.calibrated import Calibration
-from longattn.udfs.scorers.registry import known_scorers
+from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model
 from longattn.udfs.storage import expanded, local_path
+from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -129,7 +130,9 @@ class DedupConfig(Section):
 
 class WindowConfig(Section):
     length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
-    k: Positive | None = None  # minimum distance in tokens; None means length - 3 * (length // 4)
+    # minimum distance in tokens of every scorer that has one and is given none of its own; None
+    # means each scorer's own: 1,024 of recall and compress, a share of the window of the others
+    k: Positive | None = None
     # from both ends inwards (Algorithm 1), side by side from the front, or the first window alone
     strategy: Literal["longattn", "tile", "truncate"] = "longattn"
     # documents below min_tokens or above max_tokens are refused: one number for all domains that
@@ -212,9 +215,10 @@ class WhereConfig(Section):
 
 class SelectConfig(Section):
     name: str | None = None  # selection id; None means a hash of everything it depends on
-    # what to rank by: lds, ds or du of score.scorer, random, length, column; another scorer's name;
-    # or weights of several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain
-    by: str | dict[str, float] = "lds"
+    # what to rank by; None means the scorer's own ranking, lds for longattn and ds for the others.
+    # Else lds, ds or du of score.scorer, random, length, column; another scorer's name; or weights
+    # of several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain
+    by: str | dict[str, float] = Field(default=None)  # Config sets it: it knows the scorer
     column: str | None = None  # with by: column
     where: list[WhereConfig] = []  # windows that pass all of them are ranked
     per_document: Positive | None = None  # at most so many windows of one document, the best ones
@@ -229,13 +233,13 @@ class SelectConfig(Section):
     support: Literal["matrix", "block"] = "matrix"
     heads: list[Annotated[int, Field(ge=0)]] = []  # empty means all
     # overlap with these is reported, and with all other scorers that have scores
-    compare: list[str] = ["random", "length", "ds", "du"]
-    ablate_alpha: list[float] = [0.0, 0.5, 1.0]  # overlap with LDS at these is reported too
+    compare: list[str] = ["random", "length"]
+    ablate_alpha: list[float] = [0.0, 0.5, 1.0]  # by lds: overlap at these is reported too
 
     @model_validator(mode="after")
     def _refuse_unknown_scorers(self) -> "SelectConfig":
         """A name must be a ranking or a scorer; of a version the name stands first."""
-        if isinstance(self.by, str) and self.by in RANKINGS:
+        if not self.by or (isinstance(self.by, str) and self.by in RANKINGS):
             return self
         known = known_scorers()
         for name in (version.split(":")[0] for version in (*self.by_scorers, *self.where_scorers)):
@@ -319,8 +323,8 @@ class Config(Section):
 
     tables: TablesConfig = TablesConfig()
     sources: dict[str, list[SourceConfig]] = {}
-    # folder, tokenizer.json or hub id; None means the scorer's own; `words` needs no files, and is
-    # for scorers without a model
+    # folder, tokenizer.json or hub id; None means that of the first scorer in score.scorer and
+    # score.also that reads a model, and `words` where none does, which needs no files
     tokenizer: Folder | None = None
     ingest: IngestConfig = IngestConfig()
     dedup: DedupConfig = DedupConfig()
@@ -335,6 +339,26 @@ class Config(Section):
     estimate: EstimateConfig = EstimateConfig()  # prices for `longattn estimate`
     spark: SparkConfig = SparkConfig()
     seed: int = 0  # of sampled rows, random baselines and the order of packing and mix
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rank_by_the_scorers_own(cls, value: Any) -> Any:
+        """Fill in select.by, so that no job asks again what an unset one means."""
+        select = value.get("select", {}) if isinstance(value, Mapping) else None
+        if not isinstance(select, Mapping) or select.get("by"):
+            return value
+        return {**value, "select": {**select, "by": own_ranking(_scorer_in(value))}}
+
+    @model_validator(mode="after")
+    def _refuse_a_model_that_nothing_reads(self) -> "Config":
+        """`score: {model: ...}` alone means a scorer that reads it; the default one does not."""
+        score = self.score
+        if {"scorer", "model"} & score.model_fields_set == {"model"} and not self._model_reader:
+            raise ValueError(
+                f"score.model is given, and the default scorer, {score.scorer}, reads none: say"
+                " which does, for example score.scorer: longattn"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_a_cascade_without_errors(self) -> "Config":
@@ -355,10 +379,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _refuse_exports_of_ids_that_no_model_has(self) -> "Config":
         for name in ("megatron", "mds"):
-            if self.tokenizer == "words" and getattr(self.export, name):
+            counts_words = (self.tokenizer or self._own_tokenizer) == WORDS_TOKENIZER
+            if counts_words and getattr(self.export, name):
                 raise ValueError(
                     f"export.{name} is of token ids, and the tokenizer words has none that a model"
-                    " knows: name your model's tokenizer"
+                    " knows: name your model's tokenizer in `tokenizer`"
                 )
         return self
 
@@ -409,14 +434,41 @@ class Config(Section):
 
     @property
     def tokenizer_path(self) -> str:
-        """The tokenizer's folder, file or hub id; the scorer's own when none is set."""
-        if self.tokenizer is None and self.score.scorer == "calibrated":
-            return Calibration.read(self.score.model).tokenizer
-        return self.tokenizer or self.score.model
+        """The tokenizer's folder, file or hub id; the scorers' own when none is set (ADR 19)."""
+        if self.tokenizer is None and self._model_reader == "calibrated":
+            return Calibration.read(self._own_tokenizer).tokenizer
+        return self.tokenizer or self._own_tokenizer
+
+    @property
+    def _own_tokenizer(self) -> str:
+        """The model whose tokenizer it is; `words` where no scorer reads a model."""
+        reader = self._model_reader
+        if reader is None:
+            return WORDS_TOKENIZER
+        also = self.score.also.get(reader) if reader != self.score.scorer else None
+        return (also and also.model) or self.score.model
+
+    @property
+    def _model_reader(self) -> str | None:
+        """The first of the scorers that reads a model."""
+        named = (self.score.scorer, *self.score.also)
+        return next((n for n in named if n in known_scorers() and reads_model(n)), None)
 
     def to_json(self) -> str:
         """The whole config as JSON with sorted keys."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def own_ranking(scorer: str) -> str:
+    """What a scorer ranks windows by; `ds` for a name that is not known, which `check` refuses."""
+    return plugin(scorer).ranks_by if scorer in known_scorers() else "ds"
+
+
+def _scorer_in(settings: Mapping[str, Any]) -> str:
+    """The scorer that settings name before they are validated."""
+    score = settings.get("score")
+    named = score.get("scorer") if isinstance(score, Mapping) else getattr(score, "scorer", None)
+    return named if isinstance(named, str) else ScorerSpec.scorer
 
 
 def of_domain(domain: str, value: T | dict[str, T] | None) -> T | None:

@@ -99,7 +99,7 @@ def list_files(
 
 
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
-    wanted = partial(_wanted, source)
+    wanted = partial(wanted_by, source)
     if spec.format == "delta":
         found = (file for path in source.path for file in _delta_files(spark, path, spec))
         yield from (file for file in found if wanted(file.uri, file.name))
@@ -117,9 +117,12 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
             yield from (file for file in remote if wanted(file.uri, file.name))
 
 
-def _wanted(source: SourceConfig, uri: str, name: str) -> bool:
+def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:
+    """Whether include and exclude leave a file: globs of its uri, its path or its name."""
+    places = (uri, uri.removeprefix("file:"), name)
+
     def matches(globs: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatch(path, glob) for glob in globs for path in (uri, name))
+        return any(fnmatch.fnmatch(place, glob) for glob in globs for place in places)
 
     return (not source.include or matches(source.include)) and not matches(source.exclude)
 

@@ -7,7 +7,7 @@ of the names its config gives.
 from dataclasses import replace
 from pathlib import Path
 
-from longattn.etl.config import Config, ScorerSettings
+from longattn.etl.config import Config, ScorerSettings, own_ranking
 from longattn.udfs.errors import ConfigError
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.base import ScorerSpec
@@ -127,9 +127,9 @@ def ranking(config: Config) -> str:
         return " + ".join(terms)
     if by == "column":
         return str(config.select.column)
-    if by in ("lds", "ds", "du"):
-        return by.upper() if scorer_ == "longattn" else f"{by.upper()} of {scorer_}"
-    return by
+    if scorer_ != "longattn" and by in ("lds", "ds", "du"):
+        return scorer_ if by == own_ranking(scorer_) else f"{by.upper()} of {scorer_}"
+    return by.upper() if by in ("lds", "ds", "du") else by
 
 
 def scoring(config: Config) -> str:

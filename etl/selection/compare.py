@@ -33,12 +33,10 @@ class Rankings:
 
 
 def variants(config: SelectConfig) -> dict[str, SelectConfig]:
-    """The selections to compare with, by name: baselines, then LDS with other alphas."""
+    """The selections to compare with, by name: baselines, then an LDS with other alphas."""
     baselines = {name: _by(config, name) for name in config.compare}
-    ablations = {
-        f"alpha={alpha:g}": config.model_copy(update={"by": "lds", "alpha": alpha})
-        for alpha in config.ablate_alpha
-    }
+    alphas = config.ablate_alpha if config.by == "lds" else []
+    ablations = {f"alpha={a:g}": config.model_copy(update={"alpha": a}) for a in alphas}
     return baselines | ablations
 
 

@@ -67,7 +67,7 @@ def _cut_ranks(config: SelectConfig, n: int) -> list[int]:
 def test_windows_near_the_cut_are_those_of_the_definition(
     spark: Any, settings: dict[str, Any]
 ) -> None:
-    config, rows = SelectConfig(**settings), frame(1)
+    config, rows = SelectConfig(by="lds", **settings), frame(1)
     found = cascade.straddlers(spark.createDataFrame(rows), config, seed=0, width=2.0)
     expected = near_cut(rows, config, 2.0)
     assert 0 < len(expected) < len(rows) / 2
@@ -107,7 +107,13 @@ def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]
     length, select_half = 256, {"fraction": 0.5, "compare": [], "ablate_alpha": []}
     settings = {"sources": sources, "window": {"length": length}, "select": select_half}
 
-    sampled = {"model": str(SCORER), "device": "cpu", "sample_rows": 32, "sample_keys": 8}
+    sampled = {
+        "scorer": "longattn",
+        "model": str(SCORER),
+        "device": "cpu",
+        "sample_rows": 32,
+        "sample_keys": 8,
+    }
     context = make_context(**settings, score={**sampled, "cascade": 3.0})
     context.tables.append("windows", windows(context, length))
     outcome = score.run(context)
@@ -115,7 +121,9 @@ def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]
     assert outcome.rows_in == outcome.rows_out == 60 and 0 < rescored < 60
     assert context.tables["scores"].read().count() == 60 + rescored
     assert score.run(context.fresh()).metrics["exact_windows"] == 0
-    exact = make_context(**settings, score={"model": str(SCORER), "device": "cpu"})
+    exact = make_context(
+        **settings, score={"scorer": "longattn", "model": str(SCORER), "device": "cpu"}
+    )
     score.run(exact)
     assert selected(context) == selected(exact)
 

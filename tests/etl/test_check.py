@@ -31,7 +31,7 @@ def sound(tmp_path: Path) -> dict[str, Any]:
         },
         "tables": {"root": str(tmp_path / "tables")},
         "window": {"length": 16},
-        "score": {"model": str(tmp_path / "scorer"), "device": "cpu"},
+        "score": {"scorer": "longattn", "model": str(tmp_path / "scorer"), "device": "cpu"},
         "export": {"jsonl": {"path": str(tmp_path / "export" / "jsonl")}},
         "report": {"path": str(tmp_path / "report.html")},
     }
@@ -88,6 +88,7 @@ def test_a_sound_config_says_what_was_found(
     assert "sources.book: 1 files" in out and "fields: id, text" in out
     assert "some 40 tokens a document in the first 5, 5 of them" in out
     assert "longattn:tiny@abababab" in out
+    assert "select.by: windows are ranked by LDS: how much of the first layer's attention" in out
     assert {*tmp_path.rglob("*")} - {*before} == {tmp_path / "config.yaml"}  # nothing is left
 
 
@@ -141,6 +142,13 @@ BROKEN = {
     "scorer's name": (["score.scorer=longatn"], ["score.scorer: unknown scorer longatn"]),
     "model": (["score.model=no/model", "tokenizer={tmp}/scorer"], ["score.model: no scorer in"]),
     "layer": (["score.layers=[3]"], ["score.layers: the scorer tiny was built for layers [0]"]),
+    "k": (
+        ["score={scorer: recall, also: {compress: {}, cohesion: {k: 4}}}", "window.length=256"],
+        [
+            "score.k: recall finds nothing far in such a window (256 tokens; k is 1024)",
+            "score.also.compress.k: compress finds nothing far",
+        ],
+    ),
     "tokenizer": (["tokenizer={tmp}/books"], ["tokenizer"]),
     "separator": (["pack={domains: [code], separator: '<eos>'}"], ["pack.separator: '<eos>'"]),
     "root is a file": (["tables.root={tmp}/report.txt/x"], ["tables.root"]),
@@ -169,6 +177,22 @@ def test_every_fault_is_a_line(
     assert len(lines) == len(expected), lines
     for line, words in zip(lines, expected, strict=True):
         assert line.startswith("longattn: ") and words in line
+
+
+def test_what_ranks_and_which_k_is_meant_is_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("score={also: {random: {}, cohesion: {k: 100}}}", "window={length: 4096, k: 64}")
+    assert check(sound, tmp_path, *given) == 0
+    out = capsys.readouterr().out
+    assert "tokenizer: words@1: ids of no model" in out
+    assert "select.by: windows are ranked by recall: what counts of n-grams gain" in out
+    assert "window.k: 64 for every scorer that has a k and is given none" in out
+    assert "unseen=0.01:k=64" in out and "copy=0.5:k=100" in out
+    assert check(sound, tmp_path, *given, "select.by=lds") == 0
+    assert (
+        "select.by: note: windows are ranked by LDS of recall; left out" in capsys.readouterr().out
+    )
 
 
 def test_a_tokenizer_of_another_model_is_told(
@@ -240,7 +264,7 @@ def test_run_checks_before_the_first_job(
 
     monkeypatch.setattr("longattn.etl.console.run_jobs", run_jobs)
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(sound | {"score": {"model": "no/model"}}))
+    path.write_text(yaml.safe_dump(sound | {"score": {"scorer": "longattn", "model": "no/model"}}))
     run = ["run", "--config", str(path), "--set", f"tokenizer={tmp_path / 'scorer'}"]
     assert cli.main(run) == 2
     assert "score.model: no scorer in no/model" in capsys.readouterr().err

@@ -84,6 +84,7 @@ def test_shares_are_what_each_choice_would_keep_sorted_alone(
 ) -> None:
     monkeypatch.setattr(rank, "ONE_TASK", one_task)  # rows that one task sorts: 600 are too many
     config = SelectConfig(
+        by="lds",
         fraction=FRACTION,
         per_document=per_document,
         compare=["length", "ds"],
@@ -118,14 +119,14 @@ def test_other_scorers_are_ranked_by_their_own_scores_and_may_know_less(
     }
     scores["none"] = scores["known"].where("false")
     others = {"known": kept(known, known["lds"]), "absent": absent[:0]}
-    rankings = compare.by_scores(scores, SelectConfig(fraction=FRACTION))
+    rankings = compare.by_scores(scores, SelectConfig(by="lds", fraction=FRACTION))
     chosen = read(spark, main[["window_id", "domain"]], tmp_path / "main.parquet")
     assert found(compare.shares(chosen, [rankings])) == expected(main, others)
     assert compare.shares(chosen, []).collect() == []
 
 
 def test_variants_are_baselines_then_alphas() -> None:
-    config = SelectConfig(compare=["random", "ds_se"], ablate_alpha=[0.0, 1.0])
+    config = SelectConfig(by="lds", compare=["random", "ds_se"], ablate_alpha=[0.0, 1.0])
     assert [(name, v.by, v.column, v.alpha) for name, v in compare.variants(config).items()] == [
         ("random", "random", None, 0.5),
         ("ds_se", "column", "ds_se", 0.5),

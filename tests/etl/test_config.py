@@ -1,6 +1,7 @@
 """Config: what is accepted, and what one line says about what is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,36 @@ def test_a_cascade_needs_standard_errors(settings: dict[str, object], message: s
         config.validate(settings)
 
 
+@pytest.mark.parametrize(
+    ("score", "by", "tokenizer"),
+    [
+        ({}, "ds", "words"),
+        ({"scorer": "cohesion", "also": {"random": {}}}, "ds", "words"),
+        ({"scorer": "longattn", "model": "/m"}, "lds", "/m"),
+        (
+            {"also": {"random": {}, "longattn": {}, "fargain": {"model": "/lm"}}},
+            "ds",
+            "data/scorer",
+        ),
+        ({"also": {"fargain": {"model": "/lm"}}}, "ds", "/lm"),
+    ],
+)
+def test_what_is_left_out_follows_the_scorers(score: Any, by: str, tokenizer: str) -> None:
+    """What ranks, and whose tokenizer cuts the windows; a config that says so is the same one."""
+    found = config.validate({"score": score})
+    assert (found.select.by, found.tokenizer_path) == (by, tokenizer)
+    for said in ({"by": by}, {"by": None}, {}):
+        assert config.validate({"score": score, "select": said}).hash == found.hash
+    assert config.validate({"score": score, "tokenizer": "/t"}).tokenizer_path == "/t"
+
+
+def test_a_model_that_nothing_reads_is_refused() -> None:
+    message = refusal("score.model=/m")
+    assert "score.model is given, and the default scorer, recall, reads none" in message
+    assert config.load(None, ["score.model=/m", "score.scorer=recall"]).score.model == "/m"
+    assert "the tokenizer words has none" in refusal("export.mds={path: out}")
+
+
 def test_words_are_no_ids_to_train_with() -> None:
     message = refusal("tokenizer=words", "export.megatron={path: out}")
     assert "export.megatron is of token ids, and the tokenizer words has none" in message
@@ -128,7 +159,9 @@ def test_what_workers_read_from_a_folder_lies_on_no_object_store(where: str) -> 
 
 
 def test_a_scorer_may_lie_on_a_volume() -> None:
-    found = config.validate({"score": {"model": "dbfs:/Volumes/c/s/v/scorer"}})
+    found = config.validate(
+        {"score": {"scorer": "longattn", "model": "dbfs:/Volumes/c/s/v/scorer"}}
+    )
     assert found.score.model == "/Volumes/c/s/v/scorer"
 
 

@@ -186,7 +186,7 @@ def test_a_gpu_lies_between_its_bound_and_the_published_rate(tmp_path: Path) -> 
     """LLaMA-3.1-8B at 32K is the case that both were stated for; half the length is a quarter."""
     config = {"num_attention_heads": 32, "hidden_size": 4096}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    spec = ScorerSpec(model=str(tmp_path))
+    spec = ScorerSpec(scorer="longattn", model=str(tmp_path))
     found = told("h100", spec, 32_768)
     assert (1 / found.low, 1 / found.high) == pytest.approx((125, 6.1))
     assert told("h100", spec, 16_384).high == pytest.approx(found.high / 4)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from longattn.etl.config import SourceConfig
+from longattn.etl.ingest.listing import wanted_by
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
 from longattn.etl.ingest.reading import Plan, by_reader
 from longattn.etl.ingest.stage import SourceFile
@@ -28,6 +30,15 @@ def listed(*paths: object) -> dict[str, str | None]:
     """Name -> reason of refusal, None for files to read."""
     found = list_local([str(path) for path in paths], anything)
     return {file.name: file.refusal and file.refusal[0] for file in found}
+
+
+@pytest.mark.parametrize("glob", ["*.jsonl", "/data/b/*.jsonl", "file:/data/b/*l", "x.jsonl"])
+def test_include_and_exclude_are_globs_of_a_name_a_path_or_a_uri(glob: str) -> None:
+    """`check` and ingest ask the same function."""
+    for field, left in (("include", True), ("exclude", False)):
+        source = SourceConfig.model_validate({"path": "/data/b", field: [glob]})
+        assert wanted_by(source, "file:/data/b/x.jsonl", "x.jsonl") is left
+        assert wanted_by(source, "file:/data/b/x.txt.gz", "y.txt.gz") is not left
 
 
 def put(path: Path, data: bytes = b"x") -> Path:

@@ -135,7 +135,7 @@ def test_a_tokenizer_that_is_not_the_model_s_is_refused(
         (tmp_path / name).mkdir()
         made = Tokenizer(WordLevel(words, unk_token="b"))
         made.save(str(tmp_path / name / "tokenizer.json"), pretty=name == "same")
-    settings = {"score": {"model": str(tmp_path / "model")}}
+    settings = {"score": {"scorer": "longattn", "model": str(tmp_path / "model")}}
     names.refuse_other_tokenizer(
         config_module.validate(settings | {"tokenizer": str(tmp_path / "same")})
     )

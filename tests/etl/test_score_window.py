@@ -79,6 +79,25 @@ def test_a_whole_model_is_read_as_the_flags_say(
     assert refused.code == 2 and "recall has no such setting" in refused.stderr
 
 
+def test_text_is_read_by_words_or_by_the_tokenizer_named(
+    score_window: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Recall sees only which words are equal, and both split at spaces: one score."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    kinds = {f"w{i}": i for i in range(301)}
+    mine = Tokenizer(models.WordLevel(kinds, unk_token="w0"))
+    mine.pre_tokenizer = pre_tokenizers.Whitespace()
+    mine.save(str(tmp_path / "tokenizer.json"))
+    given = json.dumps({"text": " ".join(f"w{i}" for i in ids(4096))}).encode()
+    (plain,) = score_window(lines=[given]).answers
+    (named,) = score_window("--tokenizer", str(tmp_path), lines=[given]).answers
+    (score,) = load_scorer(ScorerSpec(scorer="recall")).score([np.array(ids(4096))])
+    assert plain == named and plain["ds"] == pytest.approx(score["ds"], abs=1e-12)
+    (other,) = score_window("--scorer", "cohesion", lines=[given]).answers
+    assert other["ds"] != plain["ds"]
+
+
 def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
     score_window: Callable[..., Done],
 ) -> None:
@@ -87,7 +106,7 @@ def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
     assert [answer.get("line") for answer in done.answers] == [None, 2, 3, 4, 5, None]
     assert done.answers[0] == done.answers[-1]
     assert done.answers[3]["error"] == "too_short: 2 tokens; k is 1024"
-    assert "--model" in done.answers[4]["error"]
+    assert done.answers[4]["error"] == "too_short: 1 tokens; k is 1024"  # read by `words`
     assert done.code == 2
     assert done.stderr.startswith("longattn: line 2: ")
     assert done.stderr.endswith("(and 3 more)\n")
@@ -97,7 +116,7 @@ def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
     ("argv", "words"),
     [
         (["--scorer", "recal"], "did you mean 'recall'?"),
-        ([], "--model DIR is missing: the scorer longattn reads a model"),
+        (["--scorer", "longattn"], "--model DIR is missing: the scorer longattn reads a model"),
         (["--model", "/no/such"], "/no/such: no such folder or file"),
         (["--scorer", "recall", "--k", "0"], "0 is not positive"),
     ],

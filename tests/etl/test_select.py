@@ -88,7 +88,7 @@ def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 class TestAgainstPandas:
     @pytest.mark.parametrize("normalize", ["zscore", "minmax"])
     def test_fraction(self, rows: Any, frame: pd.DataFrame, normalize: str) -> None:
-        config = SelectConfig(normalize=normalize, alpha=0.5)
+        config = SelectConfig(by="lds", normalize=normalize, alpha=0.5)
         score = {"zscore": zscore_lds, "minmax": minmax_lds}[normalize](frame, 0.5)
         best = oracle(frame, score)
         found = collected(stage.select(rows, config, seed=0))
@@ -98,6 +98,7 @@ class TestAgainstPandas:
 
     def test_budget_threshold_and_range_per_domain(self, rows: Any, frame: pd.DataFrame) -> None:
         config = SelectConfig(
+            by="lds",
             tokens={"arxiv": 1_000_000},
             threshold={"code": 0.5},
             percentile={"book": [20.0, 70.0]},
@@ -141,7 +142,7 @@ class TestStatistics:
         scores = spark.createDataFrame([row], f"{ddl}, ds double, du double")
 
         def found(**settings: Any) -> tuple[float, float]:
-            row = lds.dependency(scores, SelectConfig(**settings)).first()
+            row = lds.dependency(scores, SelectConfig(by="lds", **settings)).first()
             return row["ds"], row["du"]
 
         block = [-f.var(ddof=1) for f in far]
@@ -162,7 +163,7 @@ class TestStatistics:
             " head_s2 array<double>, ds double, du double",
         )
         for support in ("matrix", "block"):
-            config = SelectConfig(support=support, heads=[0, 1, 2, 3])
+            config = SelectConfig(by="lds", support=support, heads=[0, 1, 2, 3])
             row = lds.dependency(scores, config).first()
             ds, du = torch_dependency(attention, s1, s2, support)
             assert (row["ds"], row["du"]) == pytest.approx((ds, du), rel=1e-6)
@@ -170,13 +171,15 @@ class TestStatistics:
     def test_a_block_of_one_entry_has_no_spread(self, spark: Any) -> None:
         ddl = "n_tokens int, k int, head_s1 array<double>, head_s2 array<double>, ds double"
         rows = spark.createDataFrame([(9, 8, [0.5], [0.25], 0.0, 0.0)], f"{ddl}, du double")
-        row = lds.dependency(rows, SelectConfig(support="block")).first()
+        row = lds.dependency(rows, SelectConfig(by="lds", support="block")).first()
         assert (row["ds"], row["du"]) == (pytest.approx(0.5 / 9), 0.0)
 
     def test_equal_values_count_zero(self, spark: Any) -> None:
         data = [("a", "x", 0.5, -1.0), ("b", "x", 0.5, -2.0), ("c", "y", 0.5, -2.0)]
         rows = spark.createDataFrame(data, "window_id string, domain string, ds double, du double")
-        scored = lds.score_by(rows, SelectConfig(alpha=1.0), 0).orderBy("window_id").collect()
+        scored = (
+            lds.score_by(rows, SelectConfig(by="lds", alpha=1.0), 0).orderBy("window_id").collect()
+        )
         assert [row["lds"] for row in scored] == pytest.approx([0.5**0.5, -(0.5**0.5), 0.0])
 
 
@@ -194,23 +197,23 @@ class TestCut:
     def test_fraction_is_rounded_half_up_and_keeps_one(
         self, n: int, fraction: float, kept: int
     ) -> None:
-        assert rank.cut_of("d", n, SelectConfig(fraction=fraction)).last_rank == kept
+        assert rank.cut_of("d", n, SelectConfig(by="lds", fraction=fraction)).last_rank == kept
 
     @pytest.mark.parametrize(
         ("bounds", "ranks"),
         [([90.0, 100.0], (1, 1)), ([0.0, 100.0], (1, 10)), ([0.0, 30.0], (8, 10))],
     )
     def test_percentiles_of_ten(self, bounds: list[float], ranks: tuple[int, int]) -> None:
-        cut = rank.cut_of("d", 10, SelectConfig(percentile=bounds))
+        cut = rank.cut_of("d", 10, SelectConfig(by="lds", percentile=bounds))
         assert (cut.first_rank, cut.last_rank) == ranks
 
     def test_a_domain_without_a_cut_is_named(self) -> None:
         with pytest.raises(ConfigError, match="no cut for domain 'code'"):
-            rank.cut_of("code", 10, SelectConfig(fraction={"book": 0.5}))
+            rank.cut_of("code", 10, SelectConfig(by="lds", fraction={"book": 0.5}))
 
     def test_a_range_the_wrong_way_round_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="expected \\[from, to\\]"):
-            rank.cut_of("d", 10, SelectConfig(percentile=[90.0, 10.0]))
+            rank.cut_of("d", 10, SelectConfig(by="lds", percentile=[90.0, 10.0]))
 
     def test_no_bound_binds_by_default(self) -> None:
         assert rank.Cut(n_scored=1).min_score == -math.inf

@@ -53,7 +53,7 @@ def settings(root: Path, tokenizer: str) -> dict[str, Any]:
         "tokenizer": tokenizer,
         "window": {"length": LENGTH},
         "score": {"scorer": "random"},
-        "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
+        "select": {"by": "lds", "fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
         "pack": {"domains": ["wiki"]},
         "mix": {"weights": {"book": 4.0, "code": 2.0, "wiki": 1.0}},
         "sources": {

@@ -34,7 +34,7 @@ def test_the_help_of_a_job_lists_its_settings_and_all_sections_have_a_job() -> N
     assert set(config.READ_BY) == set(JOBS)
     assert named | everybodys == set(config.Config.model_fields)
     text = settings.of_job("select")
-    assert "select: name null, by lds, " in text and "mix: tokens null" in text
+    assert "select: name null, by null, " in text and "mix: tokens null" in text
     assert "select.where[]: scorer required" in text and "window" not in text
 
 
@@ -70,6 +70,7 @@ def test_what_a_page_says_to_write_can_be_loaded(where: str, block: str, tmp_pat
     whole = yaml.safe_load((REPO / "conf" / "demo.yaml").read_text())
     del whole["mix"]  # of the demo's domains alone
     whole["sources"]["wiki"] = whole["sources"]["book"]
+    whole["tokenizer"] = "data/scorer"  
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(whole | yaml.safe_load(block)))
     loaded = config.load(path)

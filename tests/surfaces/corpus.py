@@ -17,7 +17,7 @@ def make_config(root: Path, **settings: Any) -> Path:
         "tables": {"root": str(root / "tables")},
         "sources": {name: [{"path": str(_documents(root, name)), "id": "id"}] for name in DOMAINS},
         "window": {"length": 256},
-        "score": {"model": str(SCORER)},
+        "score": {"scorer": "longattn", "model": str(SCORER)},
         "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
         "export": {"parquet": {"path": str(root / "selected")}},
         "report": {"path": str(root / "report.html")},

@@ -49,7 +49,7 @@ PLACEHOLDERS = {"FOLDER": "corpus", "DIR_OR_HUB_ID": "model", "LM": "model"}
 # Named in docs and run for real by this module; of the others the arguments and the config are
 # checked as `longattn check` does, because they would take minutes.
 CHEAP = {
-    "longattn select --config conf/demo.yaml --set select.alpha=0",
+    "longattn select --config conf/demo.yaml --set select.by=longattn",
     "longattn trace WINDOW_ID --config conf/demo.yaml",
     "longattn report --config conf/demo.yaml --open",
 }

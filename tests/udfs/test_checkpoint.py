@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_keeps_the_tensors_of_the_first_attention_as_stored(checkpoint: Path, sc
 
 def test_a_scorer_that_is_not_as_it_was_written_is_refused(scorer: Path, tmp_path: Path) -> None:
     """A flipped bit of the weights would change scores by a little, under the same name."""
-    spec = ScorerSpec(model=str(tmp_path / "scorer"))
+    spec = ScorerSpec(scorer="longattn", model=str(tmp_path / "scorer"))
     copy = tmp_path / "scorer"
     for name, damage, reason in (
         ("model.safetensors", lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:], "not as"),
@@ -243,11 +244,18 @@ def test_layers_of_a_scorer_hold_what_comes_before_them(checkpoint: Path, tmp_pa
 
 
 def test_version_names_all_that_a_score_depends_on(scorer: Path) -> None:
-    spec = ScorerSpec(model=str(scorer))
+    spec = ScorerSpec(scorer="longattn", model=str(scorer))
     digest = read_manifest(scorer).hash[:8]
     assert scorer_version(spec) == f"longattn:tiny-llama@{digest}:theta=10000:k=L/4:L0:f32:all"
     changed = ScorerSpec(
-        model=str(scorer), k=7, rope_theta=2.5e6, dtype="bfloat16", bos=True, sample_rows=9, seed=3
+        scorer="longattn",
+        model=str(scorer),
+        k=7,
+        rope_theta=2.5e6,
+        dtype="bfloat16",
+        bos=True,
+        sample_rows=9,
+        seed=3,
     )
     assert scorer_version(changed) == (
         f"longattn:tiny-llama@{digest}:theta=2500000:k=7:L0:bf16:rows=9,keys=384,seed=3:bos"
@@ -257,8 +265,8 @@ def test_version_names_all_that_a_score_depends_on(scorer: Path) -> None:
 
 
 def test_version_does_not_depend_on_how_scores_are_computed(scorer: Path) -> None:
-    spec = ScorerSpec(model=str(scorer))
-    quick = ScorerSpec(model=str(scorer), device="cuda", batch_tokens=1, threads=8, seed=5)
+    spec = ScorerSpec(scorer="longattn", model=str(scorer))
+    quick = replace(spec, device="cuda", batch_tokens=1, threads=8, seed=5)
     assert scorer_version(quick) == scorer_version(spec)
 
 
@@ -266,7 +274,7 @@ def test_naming_a_scorer_imports_neither_torch_nor_transformers(scorer: Path) ->
     code = (
         "import sys; from longattn.udfs.scorers.base import ScorerSpec;"
         "from longattn.udfs.scorers.registry import scorer_version;"
-        f"scorer_version(ScorerSpec(model={str(scorer)!r}));"
+        f"scorer_version(ScorerSpec(scorer='longattn', model={str(scorer)!r}));"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -286,9 +294,9 @@ def test_what_is_missing_is_said_in_one_line(
     (tmp_path / "empty").mkdir()
     assert "no model.safetensors" in message(build_scorer, str(tmp_path / "empty"), out)
     assert "no layer 3; there are 3" in message(build_scorer, str(checkpoint), out, [3])
-    spec = ScorerSpec(model=str(scorer), layers=(0, 1))
+    spec = ScorerSpec(scorer="longattn", model=str(scorer), layers=(0, 1))
     assert "built for layers [0], not [1]" in message(scorer_version, spec)
-    missing = ScorerSpec(model=str(tmp_path / "empty"))
+    missing = ScorerSpec(scorer="longattn", model=str(tmp_path / "empty"))
     assert "longattn scorer build" in message(scorer_version, missing)
 
 
@@ -390,7 +398,7 @@ def test_gguf_scores_are_those_of_the_whole_model() -> None:
     with torch.no_grad():
         attention = model(torch.as_tensor(ids)[None], output_attentions=True).attentions[0][0]
     far = attention.double().tril(-k)
-    spec = ScorerSpec(model=str(SMOLLM2_SCORER), k=k, dtype="float64")
+    spec = ScorerSpec(scorer="longattn", model=str(SMOLLM2_SCORER), k=k, dtype="float64")
     (score,) = load_scorer(spec).score([ids])
     np.testing.assert_allclose(score["head_s1"], far.sum((-1, -2)), rtol=2e-6)
     np.testing.assert_allclose(score["head_s2"], far.square().sum((-1, -2)), rtol=2e-6)

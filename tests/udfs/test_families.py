@@ -29,7 +29,7 @@ DRAWN = SCORED if ASKED == "all" else sorted(random.Random(ASKED).sample(SCORED,
 def test_a_family_is_scored_as_its_own_attention_does(kind: str, tmp_path: Path) -> None:
     make_tiny(tmp_path / "model", kind, seed=sum(map(ord, ASKED)))
     build_scorer(str(tmp_path / "model"), str(tmp_path / "scorer"))
-    spec = ScorerSpec(model=str(tmp_path / "scorer"), k=K, dtype="float32")
+    spec = ScorerSpec(scorer="longattn", model=str(tmp_path / "scorer"), k=K, dtype="float32")
     (got,) = load_scorer(spec).score(windows(1))
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path / "model", attn_implementation="eager", dtype=torch.float32

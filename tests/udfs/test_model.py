@@ -27,7 +27,7 @@ from tests.udfs.models import (
 def our_statistics(
     model: Path, ids: list[np.ndarray], **settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    spec = ScorerSpec(model=str(model), k=K, **settings)
+    spec = ScorerSpec(scorer="longattn", model=str(model), k=K, **settings)
     scores = load_scorer(spec).score(ids)
     return np.array([s["head_s1"] for s in scores]), np.array([s["head_s2"] for s in scores])
 
@@ -88,7 +88,12 @@ def test_sampled_scores_are_unbiased_with_the_error_they_say(tmp_path: Path) -> 
     build_scorer(
         str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"), [0, 1]
     )
-    settings: dict[str, Any] = {"model": str(tmp_path / "scorer"), "k": K, "layers": (0, 1)}
+    settings: dict[str, Any] = {
+        "scorer": "longattn",
+        "model": str(tmp_path / "scorer"),
+        "k": K,
+        "layers": (0, 1),
+    }
     scorer, window = load_scorer(ScorerSpec(**settings)), windows(1)[0]
     (exact,) = scorer.score([window])
     sampled = []
@@ -106,7 +111,7 @@ def test_sampled_scores_are_unbiased_with_the_error_they_say(tmp_path: Path) -> 
 
 def test_sampling_every_row_is_exact(tmp_path: Path) -> None:
     build_scorer(str(make_checkpoint(tmp_path / "model", "llama3")), str(tmp_path / "scorer"))
-    settings: dict[str, Any] = {"model": str(tmp_path / "scorer"), "k": K}
+    settings: dict[str, Any] = {"scorer": "longattn", "model": str(tmp_path / "scorer"), "k": K}
     (exact,) = load_scorer(ScorerSpec(**settings)).score(windows(1))
     assert load_scorer(ScorerSpec(**settings, sample_rows=LENGTH)).score(windows(1)) == [exact]
 
@@ -127,7 +132,9 @@ def test_far_map_and_curve_add_up_to_the_score(tmp_path: Path) -> None:
     build_scorer(
         str(make_checkpoint(tmp_path / "model", "gemma2")), str(tmp_path / "scorer"), [0, 1]
     )
-    spec = ScorerSpec(model=str(tmp_path / "scorer"), k=K, layers=(0, 1), dtype="float64")
+    spec = ScorerSpec(
+        scorer="longattn", model=str(tmp_path / "scorer"), k=K, layers=(0, 1), dtype="float64"
+    )
     scorer, window = load_scorer(spec), windows(1)[0]
     drawn = far_map(scorer, window, cells=10)
     total = scorer.score([window])[0]["ds"] * LENGTH
@@ -178,7 +185,9 @@ def test_a_window_that_hides_the_far_block_is_refused(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", "mistral-window")
     build_scorer(str(checkpoint), str(tmp_path / "scorer"))
     with pytest.raises(ModelError, match="sees 48 tokens back"):
-        load_scorer(ScorerSpec(model=str(tmp_path / "scorer"), k=48)).score(windows(1))
+        load_scorer(ScorerSpec(scorer="longattn", model=str(tmp_path / "scorer"), k=48)).score(
+            windows(1)
+        )
 
 
 def test_attention_that_is_more_than_q_and_k_fails_the_check(

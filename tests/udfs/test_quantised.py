@@ -36,7 +36,9 @@ def with_tensors(plain: Path, folder: Path, tensors: Tensors, **settings: Any) -
 
 def score(model: Path, folder: Path) -> dict[str, Any]:
     build_scorer(str(model), str(folder))
-    (found,) = load_scorer(ScorerSpec(model=str(folder), k=K, dtype="float64")).score(windows(1))
+    (found,) = load_scorer(
+        ScorerSpec(scorer="longattn", model=str(folder), k=K, dtype="float64")
+    ).score(windows(1))
     return dict(found)
 
 

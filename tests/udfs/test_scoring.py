@@ -93,7 +93,7 @@ def test_columns_are_those_of_the_scores_table() -> None:
 
 
 def test_rows_keep_their_order_ids_and_statistics(scorer: Path) -> None:
-    spec = ScorerSpec(model=str(scorer), batch_tokens=100)
+    spec = ScorerSpec(scorer="longattn", model=str(scorer), batch_tokens=100)
     windows = [tokens(40, 0), tokens(64, 1), tokens(40, 2), tokens(41, 3), tokens(40, 4)]
     frames = [frame(*windows[:4]), frame(windows[4], first=4)]
     scored = pd.concat(score_batches(iter(frames), spec))
@@ -108,7 +108,7 @@ def test_rows_keep_their_order_ids_and_statistics(scorer: Path) -> None:
 
 
 def test_what_cannot_be_scored_has_a_reason_and_no_statistics(scorer: Path) -> None:
-    spec = ScorerSpec(model=str(scorer))
+    spec = ScorerSpec(scorer="longattn", model=str(scorer))
     windows = [[], [1, 2, 3], [1, 2, VOCABULARY, 4], [-1, 2, 3, 4], tokens(32)]
     (scored,) = score_batches(iter([frame(*windows)]), spec)
     reasons = ["empty", "too_short", "bad_token_id", "bad_token_id", None]
@@ -232,7 +232,7 @@ def test_a_scorer_is_one_entry_of_the_registry(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_lines_give_statistics_per_head(scorer: Path) -> None:
-    spec = ScorerSpec(model=str(scorer), k=10)
+    spec = ScorerSpec(scorer="longattn", model=str(scorer), k=10)
     lines = [json.dumps({"input_ids": tokens(length)}) for length in (40, 57)]
     found = list(score_window_lines(iter([*lines, "\n"]), spec))
     for length, got in zip((40, 57), found, strict=True):
@@ -267,15 +267,17 @@ def test_a_bad_line_is_answered_and_the_next_one_scored(
     scorer: Path, line: str, words: str
 ) -> None:
     good = json.dumps({"input_ids": tokens(16)})
-    first, bad, last = score_window_lines(iter([good, line, good]), ScorerSpec(model=str(scorer)))
+    first, bad, last = score_window_lines(
+        iter([good, line, good]), ScorerSpec(scorer="longattn", model=str(scorer))
+    )
     assert bad["line"] == 2 and bad["error"].startswith(words)
     assert first == last and "ds" in first
 
 
 def test_a_checkpoint_can_be_scored_without_a_scorer_folder(scorer: Path) -> None:
     line = json.dumps({"input_ids": tokens(40)})
-    built = list(score_window_lines(iter([line]), ScorerSpec(model=str(scorer))))
-    direct = ScorerSpec(model=str(scorer.parent / "model"))
+    built = list(score_window_lines(iter([line]), ScorerSpec(scorer="longattn", model=str(scorer))))
+    direct = ScorerSpec(scorer="longattn", model=str(scorer.parent / "model"))
     assert list(score_window_lines(io.StringIO(line), direct)) == built
 
 

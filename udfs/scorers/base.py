@@ -24,7 +24,7 @@ class ScorerSpec:
     for `sample_rows` all rows, for `stride` k, for `threads` one.
     """
 
-    scorer: str = "longattn"
+    scorer: str = "recall"
     model: str = "data/scorer"
     k: int | None = None
     sample_rows: int | None = None

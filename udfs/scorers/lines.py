@@ -8,16 +8,23 @@ import numpy as np
 
 from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
+from longattn.udfs.scorers.needs import own_tokenizer
 from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.scorers.worker import Meter, score_windows
+from longattn.udfs.text.tokens import load_tokenizer
 
 Draw = Callable[[Scorer, TokenIds], None]
 
 
 def score_window_lines(
-    lines: Iterable[str | bytes], spec: ScorerSpec, draw: Draw | None = None
+    lines: Iterable[str | bytes],
+    spec: ScorerSpec,
+    draw: Draw | None = None,
+    tokenizer: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score JSON lines with `input_ids` or `text`; an answer for each line that is not blank.
+
+    `tokenizer` reads `text`: by default the model's own, and `words` where the scorer has no model.
 
     ds, du, ds_per_head, var_per_head (matrix support), n_tokens, k, and measures where the scorer
     has some; for a line that cannot be scored, line (its number, from 1) and error. ids are scored
@@ -25,17 +32,21 @@ def score_window_lines(
     and the first window. The scorer is loaded at once, before any line is read: raises ConfigError
     for an unknown one and ModelError for a model that cannot be used.
     """
-    return _answers(lines, spec, load_scorer(spec), draw)
+    return _answers(lines, spec, load_scorer(spec), draw, tokenizer)
 
 
 def _answers(
-    lines: Iterable[str | bytes], spec: ScorerSpec, scorer: Scorer, draw: Draw | None
+    lines: Iterable[str | bytes],
+    spec: ScorerSpec,
+    scorer: Scorer,
+    draw: Draw | None,
+    tokenizer: str | None,
 ) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            token_ids = _parse_window(line, spec)
+            token_ids = _parse_window(line, spec, tokenizer)
             score = _scored(token_ids, spec, scorer)
         except (ValueError, TypeError) as error:
             yield {"line": number, "error": str(error)}
@@ -46,27 +57,23 @@ def _answers(
         yield _per_head(score)
 
 
-def _parse_window(line: str | bytes, spec: ScorerSpec) -> TokenIds:
+def _parse_window(line: str | bytes, spec: ScorerSpec, tokenizer: str | None) -> TokenIds:
     """Token ids of one JSON line; raises ValueError or TypeError."""
     fields = json.loads(line)
     if not isinstance(fields, dict) or not {"input_ids", "text"} & fields.keys():
         raise ValueError('expected {"input_ids": [...]} or {"text": "..."}')
-    ids = fields["input_ids"] if "input_ids" in fields else _tokenised(fields["text"], spec)
-    token_ids = np.asarray(ids)
+    if "input_ids" not in fields:
+        return _tokenised(fields["text"], tokenizer or own_tokenizer(spec))
+    token_ids = np.asarray(fields["input_ids"])
     if token_ids.ndim != 1 or not (token_ids.size == 0 or token_ids.dtype.kind in "iu"):
         raise ValueError("input_ids must be a list of whole numbers")
     return token_ids.astype(np.int64)
 
 
-def _tokenised(text: str, spec: ScorerSpec) -> list[int]:
-    from longattn.udfs.models.build import scorer_folder
-    from longattn.udfs.text.tokens import load_tokenizer
-
-    if not spec.model:
-        raise ValueError("text needs --model, whose tokenizer reads it; or give input_ids")
-    tokenizer = load_tokenizer(str(scorer_folder(spec.model, spec.layers)))
-    ids: list[int] = tokenizer.encode(text).ids
-    return ids
+def _tokenised(text: str, tokenizer: str) -> TokenIds:
+    if not isinstance(text, str):
+        raise ValueError("text must be a string")
+    return np.array(load_tokenizer(tokenizer).encode(text).ids, np.int64)
 
 
 def _scored(token_ids: TokenIds, spec: ScorerSpec, scorer: Scorer) -> Score:
