@@ -17,7 +17,7 @@ COPY --from=spark /opt/spark /opt/spark
 COPY constraints.txt dist/longattn_spark-*.whl /tmp/longattn/
 # torch's +cpu build wins where both indexes have one; PyPI's is a CUDA build of several GB.
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-        -c /tmp/longattn/constraints.txt /tmp/longattn/*.whl \
+        -c /tmp/longattn/constraints.txt "$(ls /tmp/longattn/*.whl)[models]" \
     && rm -r /tmp/longattn
 COPY dist/submit.py bin/gpu_discovery.sh /opt/longattn/bin/
 

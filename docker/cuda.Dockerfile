@@ -15,7 +15,7 @@ ENV SPARK_HOME=/opt/spark PATH=/opt/spark/bin:$PATH PYSPARK_PYTHON=/usr/local/bi
 COPY --from=spark /opt/entrypoint.sh /opt/entrypoint.sh
 COPY --from=spark /opt/spark /opt/spark
 COPY constraints.txt dist/longattn_spark-*.whl /tmp/longattn/
-RUN pip install --no-cache-dir -c /tmp/longattn/constraints.txt /tmp/longattn/*.whl \
+RUN pip install --no-cache-dir -c /tmp/longattn/constraints.txt "$(ls /tmp/longattn/*.whl)[models]" \
     && rm -r /tmp/longattn
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY dist/submit.py bin/gpu_discovery.sh /opt/longattn/bin/

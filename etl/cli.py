@@ -19,7 +19,7 @@ from longattn.etl.run.interrupts import interruptible
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.reasons import one_line
 from longattn.udfs import __version__
-from longattn.udfs.errors import NO_SPARK, LongAttnError, ModelError, UserError
+from longattn.udfs.errors import LongAttnError, ModelError, UserError, missing_extra
 
 if TYPE_CHECKING:
     from longattn.udfs.scorers.base import ScorerSpec
@@ -45,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         return _fail(one_line(interrupt), getattr(interrupt, "exit_code", 130))
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("pyspark"):
-            return _fail(NO_SPARK, 2)
+        if isinstance(error, ModuleNotFoundError):
+            return _fail(missing_extra(error), 2)
         if os.environ.get("LONGATTN_TRACEBACK"):
             raise
         return _fail(f"{one_line(error)} (LONGATTN_TRACEBACK=1 shows the traceback)", 1)

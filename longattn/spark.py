@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from longattn.api import STRUCT, WINDOW, Loaded, Windowed, windowed
-from longattn.udfs.errors import NO_SPARK, ConfigError
+from longattn.udfs.errors import ConfigError, missing_extra
 from longattn.udfs.scorers import worker
 
 TYPES = {"object": "string", "Int32": "int", "Int64": "bigint", "float64": "double"}
@@ -36,8 +36,8 @@ def score_udf(
     """
     try:
         from pyspark.sql.pandas.functions import pandas_udf
-    except ImportError:
-        raise ConfigError(NO_SPARK) from None
+    except ModuleNotFoundError as error:
+        raise ConfigError(missing_extra(error)) from None
     made: Any = pandas_udf  # its types know no function to arrays of structs
     return made(_scored_by(windowed(scorer, window, tokenizer, model, strategy, settings)), DDL)
 

@@ -1,5 +1,6 @@
 """The wheel and the sdist hold what they need; what is missing at run time is said in a line."""
 
+import configparser
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from longattn.etl.cli import main
-from longattn.udfs.errors import NO_SPARK
+from longattn.udfs.errors import EXTRAS, missing_extra
 
 REPO = Path(__file__).resolve().parents[1]
 IGNORED = shutil.ignore_patterns(".*", "data", "dist", "build", "jars", "tests", "*.egg-info")
@@ -76,4 +77,19 @@ def test_without_spark_a_sentence_says_what_to_install(
 
     monkeypatch.setattr("longattn.etl.cli._check", missing)
     assert main(["check", "--config", "any.yaml"]) == 2
-    assert capsys.readouterr().err == f"longattn: {NO_SPARK}\n"
+    said = "pyspark is not installed here: pip install 'longattn-spark[spark,java]'"
+    assert capsys.readouterr().err == f"longattn: {said}\n"
+
+
+def test_every_extra_that_a_message_names_is_one_of_the_package() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(REPO / "setup.cfg")
+    extras = setup["options.extras_require"]
+    base = setup["options"]["install_requires"]
+    for names, packages in EXTRAS.items():
+        brought = "".join(extras[name] for name in names.split(","))
+        for package in packages:
+            assert package == "py4j" or f"\n{package}>=" in brought
+            assert package not in base
+            assert names in missing_extra(ModuleNotFoundError(name=f"{package}.x"))
+    assert missing_extra(ModuleNotFoundError(name="spam")).endswith("pip install 'spam'")

@@ -20,7 +20,12 @@ Messages are one line: what, where, what was meant.
 import difflib
 from collections.abc import Iterable
 
-NO_SPARK = "Spark is not installed here: pip install 'longattn-spark[spark,java]'"
+# Packages that `pip install longattn-spark` leaves out, by the extra that brings them.
+EXTRAS = {
+    "spark,java": ("pyspark", "py4j"),
+    "models": ("torch", "transformers", "safetensors", "triton"),
+    "plot": ("matplotlib",),
+}
 
 
 class LongAttnError(Exception):
@@ -88,6 +93,18 @@ def first_line(error: BaseException) -> str:
 def whole_message(error: BaseException) -> str:
     """All of an error's message, its line breaks as spaces."""
     return " ".join(str(error).split())
+
+
+def missing_extra(error: ModuleNotFoundError) -> str:
+    """What to install where a module is missing, in one line.
+
+    >>> missing_extra(ModuleNotFoundError(name="torch.nn"))
+    "torch is not installed here: pip install 'longattn-spark[models]'"
+    """
+    package = (error.name or str(error)).split(".")[0]
+    extra = next((extra for extra, names in EXTRAS.items() if package in names), None)
+    wanted = f"longattn-spark[{extra}]" if extra else package
+    return f"{package} is not installed here: pip install '{wanted}'"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -44,6 +44,7 @@ def _on_machines(place: str) -> str:
 
 
 Folder = Annotated[Place, AfterValidator(_on_machines)]
+OWN: Any = None  # of select.by, until Config, which knows the scorer, fills it in
 RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
 PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
@@ -218,7 +219,7 @@ class SelectConfig(Section):
     # what to rank by; None means the scorer's own ranking, lds for longattn and ds for the others.
     # Else lds, ds or du of score.scorer, random, length, column; another scorer's name; or weights
     # of several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain
-    by: str | dict[str, float] = Field(default=None)  # Config sets it: it knows the scorer
+    by: str | dict[str, float] = OWN
     column: str | None = None  # with by: column
     where: list[WhereConfig] = []  # windows that pass all of them are ranked
     per_document: Positive | None = None  # at most so many windows of one document, the best ones

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from longattn.udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.errors import ConfigError, did_you_mean, missing_extra
 from longattn.udfs.scorers.base import Scorer, ScorerSpec
 
 
@@ -78,8 +78,14 @@ SCORERS = {
 
 
 def load_scorer(spec: ScorerSpec) -> Scorer:
-    """Load the scorer that a spec names; raises ConfigError as scorer_version does."""
-    scorer: Scorer = _named(_checked(spec).load)(spec)
+    """Load the scorer that a spec names; raises ConfigError as scorer_version does.
+
+    A package that is missing, as torch is in a plain install, is one more ConfigError.
+    """
+    try:
+        scorer: Scorer = _named(_checked(spec).load)(spec)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"scorer {spec.scorer}: {missing_extra(error)}") from None
     return scorer
 
 
