@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
 from longattn.etl.run.interrupts import interruptible
-from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.jobs import JOBS, between
 from longattn.etl.run.reasons import one_line
 from longattn.udfs import __version__
 from longattn.udfs.errors import LongAttnError, ModelError, UserError, missing_extra
@@ -296,7 +296,7 @@ def _load(arguments: argparse.Namespace) -> Config:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    config, jobs = _load(arguments), _between(arguments.first, arguments.last)
+    config, jobs = _load(arguments), between(arguments.first, arguments.last)
     from longattn.etl.console import open_report, run_jobs
 
     run_jobs(config, jobs, arguments.log_format)
@@ -310,7 +310,7 @@ def _run_checked(arguments: argparse.Namespace) -> int:
     from longattn.etl.before.check import check
     from longattn.etl.before.findings import faults
 
-    jobs = _between(arguments.first, arguments.last)
+    jobs = between(arguments.first, arguments.last)
     found = check(_load(arguments), jobs)
     if bad := faults(found):
         return _fail_all(map(str, bad), 2)
@@ -359,16 +359,6 @@ def _estimate(arguments: argparse.Namespace) -> int:
 def _fail_all(messages: Iterable[str], code: int) -> int:
     """A line for each fault; 0 where there is none."""
     return max((_fail(message, code) for message in messages), default=0)
-
-
-def _between(first: str | None, last: str | None) -> list[str]:
-    """The jobs from `first` to `last`, both included."""
-    jobs = list(JOBS)
-    start = jobs.index(first) if first else 0
-    stop = jobs.index(last) + 1 if last else len(jobs)
-    if start >= stop:
-        raise UserError(f"--from {first} --to {last}: no job lies between; the order is {jobs}")
-    return jobs[start:stop]
 
 
 def _status(arguments: argparse.Namespace) -> int:

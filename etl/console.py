@@ -44,15 +44,22 @@ def _places(config: Config) -> list[str]:
 
 
 def run_jobs(config: Config, jobs: Sequence[str], log_format: LogFormat | None = None) -> list[Run]:
-    """Run jobs in order, a line each; stops at the first that fails."""
-    context, runs = open_context(config, log_format=log_format), []
-    for job in jobs:
-        runs.append(run_job(job, context.fresh(same_run=True)))
-        context.progress.say(run_line(runs[-1]))
+    """Run jobs in order, a line each; stops at the first that fails. Says what was selected."""
+    context = open_context(config, log_format=log_format)
+    runs = run_in_order(context, jobs)
     if "select" in jobs:
         print_table(selected_table(context))
     if "report" in jobs:
         print(f"report: {_shown(config.report.path)}")
+    return runs
+
+
+def run_in_order(context: Context, jobs: Sequence[str]) -> list[Run]:
+    """Run jobs in order and say a line for each; stops at the first that fails."""
+    runs = []
+    for job in jobs:
+        runs.append(run_job(job, context.fresh(same_run=True)))
+        context.progress.say(run_line(runs[-1]))
     return runs
 
 

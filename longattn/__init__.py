@@ -1,9 +1,11 @@
-"""LongAttn on Spark: find the long training data whose far-apart tokens depend on each other.
+"""LongAttn on Spark: rank long documents by what their far context is worth to a language model.
 
     import longattn
 
-    scores = longattn.score(texts, window=2048)  # pandas, no Spark
-    udf = longattn.spark.score_udf(window=2048)  # a pandas UDF for a Spark column
+    scores = longattn.score(texts)  # a pandas DataFrame, a row a window; no Spark
+    print(longattn.compare(texts))  # what several scorers say to the same windows
+    udf = longattn.spark.score_udf()  # a pandas UDF for a Spark column
+    result = longattn.run("longattn.yaml", to="select")  # the jobs, on Spark and Delta tables
 
 The code is in two folders beside this one, which the links here make `longattn.etl` (tables, jobs,
 commands) and `longattn.udfs` (what runs inside a worker). The wheel holds them as such.
@@ -17,16 +19,26 @@ from longattn.udfs import __version__
 if TYPE_CHECKING:
     from longattn import spark
     from longattn.api import score
+    from longattn.comparison import Comparison, compare
+    from longattn.pipeline import Result, run
 
-__all__ = ["__version__", "score", "spark"]
+__all__ = ["Comparison", "Result", "__version__", "compare", "run", "score", "spark"]
+
+HOMES = {
+    "score": "api",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "run": "pipeline",
+    "Result": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`score` and `spark`, imported when they are first asked for (PEP 562)."""
-    if name == "score":
-        return importlib.import_module("longattn.api").score
+    """The public names, imported when they are first asked for (PEP 562)."""
     if name == "spark":
         return importlib.import_module("longattn.spark")
+    if name in HOMES:
+        return getattr(importlib.import_module(f"longattn.{HOMES[name]}"), name)
     raise AttributeError(f"module 'longattn' has no attribute {name!r}")
 
 

@@ -3,8 +3,14 @@
 A text becomes windows of one length, as the job `windows` cuts them, and every window a row.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -13,14 +19,21 @@ import pandas as pd
 
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
-from longattn.udfs.scorers.needs import advised_k, own_tokenizer, unfit
-from longattn.udfs.scorers.registry import load_scorer, reads_model
+from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit
+from longattn.udfs.scorers.registry import (
+    SHARED,
+    load_scorer,
+    plugin,
+    reads_model,
+    scorer_version,
+)
 from longattn.udfs.scorers.worker import Meter, Refusal, score_windows
 from longattn.udfs.text.tokens import Tokens, encode_long, load_tokenizer, tokenizer_name
 from longattn.udfs.windows.spans import STRATEGIES, Span
 
 WINDOW = 8192  # tokens; what docs/evidence.md measured scorers at
 TOGETHER = 64  # texts in memory at a time
+COUNTS = frozenset({"k", "stride", "pairs", "sample_rows", "batch_tokens", "threads"})
 
 # A row's fields, and what they are in pandas; the first three say which window of which text.
 STRUCT = {
@@ -40,20 +53,22 @@ Row = dict[str, Any]
 
 def score(
     texts: Any,
-    scorer: str = "recall",
+    scorer: str | Sequence[str] = ScorerSpec.scorer,
     *,
     window: int = WINDOW,
     tokenizer: str | None = None,
     model: str | None = None,
     column: str = "text",
     strategy: str = "longattn",
+    workers: int = 1,
+    progress: bool = False,
     **settings: Any,
 ) -> pd.DataFrame:
     """Score texts and return a DataFrame, a row per window of `window` tokens.
 
     `texts` is a list or any iterable of strings, a pandas Series, or a pandas DataFrame or Hugging
     Face dataset with the strings in `column`. The index of the result, `text`, leads back to them:
-    the label in pandas, else the position from 0.
+    the label in pandas, a tuple of a MultiIndex; else the position from 0.
 
     A text longer than `window` gives several windows, cut from both ends inwards (`strategy`:
     longattn, tile or truncate). One that is shorter, or that the scorer refuses, gives one row
@@ -66,15 +81,17 @@ def score(
     - `measures`: a dict of what else it knows of the window, None where it knows nothing else
     - `scorer`, `tokenizer`: names of all that the score depends on. Compare no scores of two names
 
-    A scorer with a model (`model`: folder, .gguf file or hub id) reads with that model's tokenizer.
-    One without takes `tokenizer`: a folder, a tokenizer.json or a hub id; by default `words`, which
-    splits text into words and marks and needs no download. Other `settings` are those of
-    `ScorerSpec`, such as k, seed, device or dtype, and the defaults are the jobs' own: the job
-    `score` gives the same numbers under the same names.
+    Several scorers (`["recall", "cohesion"]`) give a row each for every window, and all read with
+    one tokenizer. A scorer with a model (`model`: folder, .gguf file or hub id) reads with that
+    model's. One without takes `tokenizer`: a folder, a tokenizer.json or a hub id; by default
+    `words`, which splits text into words and marks and needs no download. Other `settings` are
+    those of `ScorerSpec`, such as k, seed, device or dtype; of several scorers each takes those
+    that it has. The defaults are the jobs' own: the job `score` gives the same numbers under the
+    same names. `workers` processes score the texts; `progress` draws a bar on stderr.
 
     Raises ConfigError for an unknown scorer or setting, and for a window in which nothing is far
     for the scorer, as one of 2,048 tokens for `recall`, whose k is 1,024: then say k. Raises
-    UserError for what holds no texts.
+    UserError for what holds no texts, and for the name of a file in the place of its text.
 
     >>> far = "The harbour master kept a ledger of every ship. "
     >>> text = far + " ".join(f"word{i}" for i in range(200)) + " " + far
@@ -84,13 +101,45 @@ def score(
     >>> table.index.tolist(), table["tokenizer"].unique().tolist()
     ([0, 0, 1], ['words@1'])
     """
-    task = windowed(scorer, window, tokenizer, model, strategy, settings)
-    loaded = Loaded(task)
-    index, rows = [], []
-    for label, found in loaded.rows(labelled(texts, column)):
-        index += [label] * len(found)
-        rows += found
-    return _frame(index, rows, loaded)
+    tasks = tasks_of(scorer, window, tokenizer, model, strategy, settings)
+    tables = [Table(task) for task in tasks]
+    for label, rows in scored(tasks, labelled(texts, column), workers, progress):
+        for table, found in zip(tables, rows, strict=True):
+            table.add(label, found)
+    return pd.concat([table.frame() for table in tables])
+
+
+def tasks_of(
+    scorers: str | Sequence[str],
+    window: int,
+    tokenizer: str | None,
+    model: str | None,
+    strategy: str,
+    settings: dict[str, Any],
+) -> list["Windowed"]:
+    """A task for each scorer, all of the same windows; raises ConfigError, one line."""
+    if isinstance(scorers, str):
+        return [windowed(scorers, window, tokenizer, model, strategy, settings)]
+    wanted = list(dict.fromkeys(scorers))
+    if not wanted:
+        raise ConfigError("scorer: none named")
+    if stray := set(settings) - set().union(*(SHARED | plugin(s).settings for s in wanted)):
+        raise ConfigError(f"{min(stray)}: no such setting of {', '.join(wanted)}")
+    each = {name: SHARED | plugin(name).settings for name in wanted}
+    tasks = [
+        windowed(
+            name,
+            window,
+            tokenizer,
+            model if reads_model(name) else None,
+            strategy,
+            {key: value for key, value in settings.items() if key in each[name]},
+        )
+        for name in wanted
+    ]
+    # one tokenizer for all, as in a config: that of the first scorer with a model
+    first = next((task for task in tasks if reads_model(task.spec.scorer)), tasks[0])
+    return [replace(task, tokenizer=first.tokenizer) for task in tasks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +163,12 @@ def windowed(
     """Check what was asked for; raises ConfigError, one line."""
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy: unknown {strategy}{did_you_mean(strategy, STRATEGIES)}")
-    if not isinstance(window, int) or window < 8:
-        raise ConfigError(f"window: 8 tokens or more, got {window!r}")
+    window = _whole("window", window, 8)
     spec = _spec(scorer, model, settings)
+    if spec.k is not None and spec.k >= window:
+        raise ConfigError(f"k: {spec.k} is not below window, {window}: nothing is far")
     if problem := unfit(spec, window):
-        raise ConfigError(f"window: {problem}: say k={advised_k(window)}, or a longer window")
+        raise ConfigError(f"window: {problem}: {remedy(spec, window, 'k=')}")
     return Windowed(
         spec=spec,
         tokenizer=tokenizer or own_tokenizer(spec),
@@ -137,11 +187,11 @@ class Loaded:
 
     def rows(self, texts: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, list[Row]]]:
         """For every (label, text) the label and rows of STRUCT; windows of texts go together."""
-        coming = iter(texts)
-        while chunk := list(islice(coming, TOGETHER)):
-            yield from zip((label for label, _ in chunk), self._scored(chunk), strict=True)
+        for chunk in batched(texts):
+            yield from zip((label for label, _ in chunk), self.scored(chunk), strict=True)
 
-    def _scored(self, chunk: list[tuple[Any, Any]]) -> list[list[Row]]:
+    def scored(self, chunk: list[tuple[Any, Any]]) -> list[list[Row]]:
+        """Rows for each (label, text) of a chunk that fits into memory."""
         tokens = [self._tokens(label, text) for label, text in chunk]
         spans = [self._spans(t) for t in tokens]
         cut = [(t, span) for t, s in zip(tokens, spans, strict=True) if t for span in s]
@@ -157,6 +207,10 @@ class Loaded:
             return None
         if not isinstance(text, str):
             raise UserError(f"text {label!r}: expected a string, got a {type(text).__name__}")
+        if _names_a_file(text):
+            raise UserError(
+                f"text {label!r}: {text} is a file, and not its text: give open({text!r}).read()"
+            )
         return encode_long(self.tokenizer, text)
 
     def _spans(self, tokens: Tokens | None) -> list[Span]:
@@ -171,6 +225,83 @@ class Loaded:
         length, count = self.task.length, len(tokens)
         detail = f"{count:,} tokens; a window has {length:,}"
         return row | {"n_tokens": count, "reason": "too_short", "detail": detail}
+
+
+Text = tuple[Any, Any]  # a label, and what should be a string
+
+
+def batched(texts: Iterable[Text], size: int = TOGETHER) -> Iterator[list[Text]]:
+    """Texts in lists of `size`, the last one shorter."""
+    coming = iter(texts)
+    while chunk := list(islice(coming, size)):
+        yield chunk
+
+
+def scored(
+    tasks: Sequence[Windowed], texts: Iterable[Text], workers: int, progress: bool
+) -> Iterator[tuple[Any, list[list[Row]]]]:
+    """For every text its label and, for each task, its rows; in order, from so many processes."""
+    done = _by_each if workers == 1 else _in_processes
+    for labels, chunk in _shown(
+        done(tasks, batched(texts), _whole("workers", workers, 1)), progress
+    ):
+        yield from zip(labels, zip(*chunk, strict=True), strict=True)
+
+
+Chunk = tuple[list[Any], list[list[list[Row]]]]  # labels, and for each task a list for each label
+
+
+def _by_each(
+    tasks: Sequence[Windowed], chunks: Iterator[list[Text]], _workers: int
+) -> Iterator[Chunk]:
+    loaded = [Loaded(task) for task in tasks]
+    for chunk in chunks:
+        yield [label for label, _ in chunk], [one.scored(chunk) for one in loaded]
+
+
+def _in_processes(
+    tasks: Sequence[Windowed], chunks: Iterator[list[Text]], workers: int
+) -> Iterator[Chunk]:
+    """As _by_each; a few chunks wait at a time, so that a stream is not read at once."""
+    # fork needs no `if __name__ == "__main__"` in a script, and goes wrong only where torch runs
+    method = "fork" if "torch" not in sys.modules and hasattr(os, "fork") else "spawn"
+    context = multiprocessing.get_context(method)
+    waiting: deque[tuple[list[Any], Future[list[list[list[Row]]]]]] = deque()
+    with ProcessPoolExecutor(workers, context) as pool:
+        for chunk in chunks:
+            labels = [label for label, _ in chunk]
+            waiting.append((labels, pool.submit(_scored_elsewhere, tuple(tasks), chunk)))
+            if len(waiting) > 2 * workers:
+                labels, future = waiting.popleft()
+                yield labels, future.result()
+        for labels, future in waiting:
+            yield labels, future.result()
+
+
+def _scored_elsewhere(tasks: tuple[Windowed, ...], chunk: list[Text]) -> list[list[list[Row]]]:
+    return [_loaded(task).scored(chunk) for task in tasks]
+
+
+@cache
+def _loaded(task: Windowed) -> Loaded:
+    """Once in a process."""
+    return Loaded(task)
+
+
+def _shown(chunks: Iterator[Chunk], progress: bool) -> Iterator[Chunk]:
+    """The same chunks, counted on a line of stderr."""
+    if not progress:
+        yield from chunks
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    parts = SpinnerColumn(), TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn()
+    with Progress(*parts, console=Console(stderr=True)) as bar:
+        counted = bar.add_task("score", total=None)
+        for labels, chunk in chunks:
+            bar.advance(counted, len(labels))
+            yield labels, chunk
 
 
 def labelled(texts: Any, column: str) -> Iterator[tuple[Any, Any]]:
@@ -211,9 +342,26 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
     if reads_model(scorer) and model is None:
         raise ConfigError(f"scorer {scorer} needs model=: a folder, a .gguf file or a hub id")
     given = {"scorer": scorer, **({"model": model} if model else {}), **settings}
+    for name in COUNTS & given.keys():
+        given[name] = None if given[name] is None else _whole(name, given[name], 1)
     if "layers" in given:
         given["layers"] = tuple(given["layers"])
     return ScorerSpec(**given)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number of Python's or numpy's, not below `least`; raises ConfigError."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and value >= least:
+        return int(value)
+    tokens = " tokens" if name == "window" else ""
+    raise ConfigError(f"{name}: {least}{tokens} or more, got {value!r}")
+
+
+def _names_a_file(text: str) -> bool:
+    """Whether a text is the name of a file that is there, and so most likely not a text."""
+    short = 0 < len(text) < 512 and "\n" not in text and "\0" not in text
+    return short and ("." in text or "/" in text) and os.path.isfile(text)
 
 
 def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal) -> Row:
@@ -227,11 +375,21 @@ def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal)
     return row | known | {"measures": result.get("measures")}
 
 
-def _frame(index: list[Any], rows: list[Row], loaded: Loaded) -> pd.DataFrame:
-    labels = pd.Index(index, name="text")
-    columns = {
-        name: pd.Series([row[name] for row in rows], index=labels, dtype=kind)
-        for name, kind in STRUCT.items()
-    }
-    names = {"scorer": loaded.scorer.version, "tokenizer": tokenizer_name(loaded.task.tokenizer)}
-    return pd.DataFrame(columns, index=labels).assign(**names)
+class Table:
+    """Rows of one task, becoming a DataFrame."""
+
+    def __init__(self, task: Windowed) -> None:
+        names = {"scorer": scorer_version(task.spec), "tokenizer": tokenizer_name(task.tokenizer)}
+        self.names, self.index, self.rows = names, list[Any](), list[Row]()
+
+    def add(self, label: Any, rows: list[Row]) -> None:
+        self.index += [label] * len(rows)
+        self.rows += rows
+
+    def frame(self) -> pd.DataFrame:
+        labels = pd.Index(self.index, name="text", tupleize_cols=False)
+        columns = {
+            name: pd.Series([row[name] for row in self.rows], index=labels, dtype=kind)
+            for name, kind in STRUCT.items()
+        }
+        return pd.DataFrame(columns, index=labels).assign(**self.names)

@@ -206,3 +206,80 @@ def test_the_udf_gives_what_score_gives(spark: Any, scorer: str) -> None:
 def test_the_udf_checks_its_arguments_before_a_job_runs(spark: Any) -> None:
     with pytest.raises(ConfigError, match="unknown scorer nope"):
         longattn.spark.score_udf("nope")
+
+
+class TestSeveral:
+    def test_several_scorers_give_what_each_gives(self) -> None:
+        texts = [text_of(600), "short", text_of(300, seed=1)]
+        both = longattn.score(texts, ["recurrence", "cohesion"], window=256, k=32)
+        for name in ("recurrence", "cohesion"):
+            alone = longattn.score(texts, name, window=256, k=32)
+            mine = both[both["scorer"] == alone["scorer"].iloc[0]]
+            pd.testing.assert_frame_equal(mine, alone)
+        with pytest.raises(ConfigError, match="dtype: no such setting of recall, random"):
+            longattn.score(texts, ["recall", "random"], window=256, dtype="float32")
+
+    @pytest.mark.parametrize("workers", [2, np.int64(2)])
+    def test_processes_change_nothing_but_time(self, workers: int, capsys: Any) -> None:
+        texts = [text_of(70 + n, seed=n) for n in range(150)]
+        many = longattn.score(iter(texts), "recurrence", window=64, workers=workers, progress=True)
+        assert "150 texts" in capsys.readouterr().err
+        pd.testing.assert_frame_equal(many, longattn.score(texts, "recurrence", window=64))
+
+    def test_a_comparison_finds_where_scorers_part(self) -> None:
+        """Recurrence against itself with other words agrees; against random it need not."""
+        texts = pd.Series([text_of(400, seed) for seed in range(12)], index=list("abcdefghijkl"))
+        found = longattn.compare(texts, ["recurrence", "cohesion", "random"], window=256, k=16)
+        names = ["recurrence", "cohesion", "random"]
+        alone = longattn.score(texts, "recurrence", window=256, k=16)
+        assert sorted(found.scores["recurrence"]) == sorted(alone["ds"])
+        ranks = found.scores[names].rank()
+        expected = np.corrcoef(ranks["recurrence"], ranks["random"])[0, 1]
+        assert found.agreement.loc["recurrence", "random"] == pytest.approx(expected)
+        assert (found.cost > 0).all() and set(found.differ["scorer"]) == {"cohesion", "random"}
+        worst = (ranks["recurrence"] - ranks["random"]).abs().idxmax()
+        apart = found.differ[found.differ["scorer"] == "random"].iloc[0]
+        assert (apart["text"], apart["window"]) == tuple(
+            found.scores.loc[worst, ["text", "window"]]
+        )
+        assert texts[apart["text"]].startswith(apart["begins"].split()[0]) or apart["window"] > 0
+        assert "rank correlations" in str(found) and len(found.scores) == 24
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"k": -3}, "k: 1 or more, got -3"),
+            ({"k": 0}, "k: 1 or more, got 0"),
+            ({"k": 2.5}, "k: 1 or more, got 2.5"),
+            ({"k": 64}, "k: 64 is not below window, 64: nothing is far"),
+            ({"window": True}, "window: 8 tokens or more, got True"),
+            ({"workers": 0}, "workers: 1 or more, got 0"),
+            ({"scorer": []}, "scorer: none named"),
+        ],
+    )
+    def test_numbers_that_mean_nothing_are_refused(
+        self, arguments: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            longattn.score(["a b"], **{"scorer": "recurrence", "window": 64, **arguments})
+
+    def test_numbers_of_numpy_are_numbers(self) -> None:
+        given = {"window": np.int64(64), "k": np.int32(8), "seed": np.int64(1)}
+        table = longattn.score([text_of(64)], "random", **given)
+        expected = longattn.score([text_of(64)], "random", window=64, k=8, seed=1)
+        pd.testing.assert_frame_equal(table, expected)
+
+    def test_labels_of_several_levels_lead_back(self) -> None:
+        index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])
+        table = longattn.score(pd.Series([text_of(64), "x"], index=index), "random", window=64)
+        assert table.index.tolist() == [("a", 1), ("b", 2)] and table.index.name == "text"
+
+    def test_the_name_of_a_file_is_not_its_text(self, tmp_path: Any) -> None:
+        file = tmp_path / "book.txt"
+        file.write_text("once upon a time")
+        for texts in (str(file), [str(file)]):
+            with pytest.raises(UserError, match=r"is a file, and not its text: give open\("):
+                longattn.score(texts, "random", window=8)
+        assert longattn.score(["see book.txt"], "random", window=8)["reason"][0] == "too_short"

@@ -7,9 +7,10 @@ import yaml
 
 from longattn.etl.before.guess import RECORDS, Guess, Source, guess
 from longattn.udfs.errors import UserError
+from longattn.udfs.scorers.needs import SHARE
 from longattn.udfs.text.words import NAME as WORDS
 
-K_SHARE = 8  # of a window, `recall` takes one part for near; 1,024 tokens of 8,192
+ROOMY = 4096  # tokens of a window from which on recall's own k, 1,024, leaves most of it far
 
 
 def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
@@ -33,7 +34,14 @@ def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
 
 def draft(found: Guess, tokenizer: str | None) -> str:
     """The config as YAML with comments."""
-    parts = [_head(found), _sources(found), _tokenizer(tokenizer), _windows(found), REST]
+    parts = [
+        _head(found),
+        _sources(found),
+        _tokenizer(tokenizer),
+        _windows(found),
+        _score(found),
+        REST,
+    ]
     return "\n".join(parts)
 
 
@@ -108,8 +116,21 @@ def _windows(found: Guess) -> str:
     return (
         f"window:\n  # guessed: the longest that a quarter of the first {RECORDS} texts of each"
         f" domain can fill\n  length: {length} # tokens\n"
-        f"  k: {max(1, length // K_SHARE)} # tokens from which on the scorer counts as far\n"
     )
+
+
+def _score(found: Guess) -> str:
+    lines = [
+        "score:",
+        "  scorer: recall # reads no model; longattn, fargain, ladm and prolong read one"
+        " (docs/scorers.md)",
+    ]
+    if found.window < ROOMY:
+        lines.append(
+            f"  k: {found.window // SHARE} # tokens that count as near: its own 1,024 leave too"
+            " little of such a window"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _scalar(value: object) -> str:
@@ -119,9 +140,6 @@ def _scalar(value: object) -> str:
 
 
 REST = """\
-score:
-  scorer: recall # reads no model; longattn, fargain, ladm and prolong read one (docs/scorers.md)
-
 select:
   fraction: 0.125 # of each domain's windows, the best by score.scorer
 

@@ -12,7 +12,7 @@ from longattn.etl.before.outputs import launched
 from longattn.etl.config import Config
 from longattn.etl.run import names
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.needs import advised_k, unfit
+from longattn.udfs.scorers.needs import remedy, unfit
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
 
@@ -71,10 +71,8 @@ def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
         if problem := unfit(spec, length):
             own = spec.scorer == config.score.scorer
             key = "score" if own else f"score.also.{spec.scorer}"
-            remedy = f"longer windows, or {key}.k: {advised_k(length)}"
-            yield fault(
-                f"{key}.k", f"{problem}: every window would be refused, or score 0; {remedy}"
-            )
+            text = f"{problem}: every window would be refused, or score 0"
+            yield fault(f"{key}.k", f"{text}; {remedy(spec, length, f'{key}.k: ')}")
 
 
 def _ranking(config: Config) -> Findings:

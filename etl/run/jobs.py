@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from longattn.udfs.errors import UserError, did_you_mean
+
 if TYPE_CHECKING:
     from longattn.etl.run.context import Context, Outcome
     from longattn.etl.run.ledger import Run
@@ -19,6 +21,19 @@ JOBS: dict[str, str] = {
 }
 # Each job's room is called as the job, but for these; a module `select` would shadow Python's own.
 ROOMS = {"score": "scoring", "select": "selection"}
+
+
+def between(first: str | None, last: str | None) -> list[str]:
+    """The jobs from `first` to `last`, both included; raises UserError where none lies between."""
+    for name in (first, last):
+        if name is not None and name not in JOBS:
+            raise UserError(f"no job is called {name}{did_you_mean(name, JOBS)}")
+    jobs = list(JOBS)
+    start = jobs.index(first) if first else 0
+    stop = jobs.index(last) + 1 if last else len(jobs)
+    if start >= stop:
+        raise UserError(f"from {first} to {last}: no job lies between; the order is {jobs}")
+    return jobs[start:stop]
 
 
 def load_job(name: str) -> "Callable[[Context], Outcome]":

@@ -60,7 +60,8 @@ def test_the_config_written_is_one_that_check_passes(
     config = config_module.load("mine.yaml")
     assert [str(finding) for finding in faults(check(config))] == []
     assert set(config.sources) == {"my_corpus", "code", "web_pages"}
-    assert (config.tokenizer, config.score.scorer, config.window.k) == ("words", "recall", 512)
+    assert (config.tokenizer, config.score.scorer, config.select.by) == ("words", "recall", "ds")
+    assert (config.window.k, config.score.k) == (None, None)  # the scorer's own
 
 
 def test_files_beside_the_domains_are_counted_once(corpus: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """What a scorer needs of windows, asked before any is read: its tokenizer, and something far."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from longattn.udfs.errors import ConfigError, missing_extra
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer, reads_model
 from longattn.udfs.text import words
@@ -17,8 +20,10 @@ def own_tokenizer(spec: ScorerSpec) -> str:
     if not reads_model(spec.scorer):
         return words.NAME
     if spec.scorer == "longattn":
-        from longattn.udfs.models.build import scorer_folder
-
+        try:
+            from longattn.udfs.models.build import scorer_folder
+        except ModuleNotFoundError as error:
+            raise ConfigError(missing_extra(error)) from None
         return str(scorer_folder(spec.model, spec.layers))
     if spec.scorer == "calibrated":
         from longattn.udfs.scorers.kinds.calibrated import Calibration
@@ -50,10 +55,13 @@ def near(spec: ScorerSpec) -> int:
     return spec.k or K
 
 
-def advised_k(length: int) -> int:
-    """A k for a window that is too short for a scorer's own.
+def remedy(spec: ScorerSpec, length: int, key: str) -> str:
+    """What to change where a scorer is `unfit`: its k, called `key`, where that is enough.
 
-    >>> advised_k(256), advised_k(8192)
-    (32, 1024)
+    >>> remedy(ScorerSpec(scorer="recall"), 256, "k=")
+    'say k=32, or take longer windows'
     """
-    return max(1, length // SHARE)
+    smaller = max(1, length // SHARE)
+    if unfit(replace(spec, k=smaller), length):
+        return "take longer windows"
+    return f"say {key}{smaller}, or take longer windows"
