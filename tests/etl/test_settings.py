@@ -70,7 +70,7 @@ def test_what_a_page_says_to_write_can_be_loaded(where: str, block: str, tmp_pat
     whole = yaml.safe_load((REPO / "conf" / "demo.yaml").read_text())
     del whole["mix"]  # of the demo's domains alone
     whole["sources"]["wiki"] = whole["sources"]["book"]
-    whole["tokenizer"] = "data/scorer"
+    whole["tokenizer"] = "data/scorer"  # whatever scorers a page names
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(whole | yaml.safe_load(block)))
     loaded = config.load(path)
