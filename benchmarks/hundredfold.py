@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.usage import REPO, watch
-from longattn.etl.before.look import look_at
+from longattn.etl.before.probe import look_at
 from longattn.etl.config import Config, load
 from longattn.etl.ingest.listing import spec_of
 from longattn.udfs.documents.bytes import Split

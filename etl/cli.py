@@ -342,8 +342,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
-    from longattn.etl.before.estimate import estimate
-    from longattn.etl.before.estimated import hours_table, notes, sizes_table
+    from longattn.etl.before.estimate import estimate, hours_table, notes, sizes_table
     from longattn.etl.run.show import print_table
 
     found = estimate(_load(arguments), arguments.device)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from longattn.etl.before.guess import RECORDS, Guess, Source, guess
+from longattn.etl.before.guess import Guess, Source, guess
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.needs import SHARE
 from longattn.udfs.text.words import NAME as WORDS
@@ -27,7 +27,8 @@ def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
     return [
         *(_told(source) for source in found.sources),
         *(f"left aside: {name}: {why}" for name, why in found.ignored.items()),
-        f"windows of {found.window:,} tokens; written: {out}",
+        *found.table(),
+        f"windows of {found.window:,} tokens, the longest that suits every domain; written: {out}",
         f"next: longattn check --config {out} && longattn run --config {out}",
     ]
 
@@ -76,7 +77,7 @@ def _source(source: Source) -> list[str]:
     median = statistics.median(source.words)
     texts = _counted(len(source.words), "text")
     lines = [
-        f"    # {_counted(source.files, 'file')}; the first {texts}: {median:,.0f} words (median)",
+        f"    # {_counted(source.files, 'file')}; {texts} looked at: {median:,.0f} words (median)",
         *_place(source),
         f"      format: {source.format}",
     ]
@@ -112,11 +113,14 @@ def _tokenizer(tokenizer: str | None) -> str:
 
 
 def _windows(found: Guess) -> str:
-    length = found.window
-    return (
-        f"window:\n  # guessed: the longest that a quarter of the first {RECORDS} texts of each"
-        f" domain can fill\n  length: {length} # tokens\n"
-    )
+    lines = [
+        "window:",
+        "  # guessed: the longest that a quarter of every domain's texts fill, and that keeps half"
+        " of its tokens:",
+        *(f"  #   {line}" for line in found.table()),
+        f"  length: {found.window} # tokens",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _score(found: Guess) -> str:

@@ -1,7 +1,7 @@
 """What a config will make and take: sizes from a sample, hours from a timing, money from a rate."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.table import Table
 
-from longattn.etl.before.copies import copies_in
-from longattn.etl.before.sampling import NOTHING, Document, Range, Sample, samples
-from longattn.etl.before.timing import BOUND, timed, told
+from longattn.etl.before.sampling import (
+    NOTHING,
+    Document,
+    Range,
+    Sample,
+    copies_in,
+    product,
+    samples,
+)
+from longattn.etl.before.timing import BOUND, hours_of, variants
 from longattn.etl.config import Config, ExportConfig, MixConfig, of_domain
 from longattn.etl.run import names
+from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
 from longattn.udfs.errors import ConfigError, SourceError
 from longattn.udfs.models.artefact import read_manifest
-from longattn.udfs.scorers.registry import reads_model
 from longattn.udfs.text.tokens import load_tokenizer
 
 # CPU seconds per MB of text of the jobs around scoring: docs/performance.md, 2.0 GB.
 JOBS_PER_MB = 1.0
 START_SECONDS = 60.0  # CPU, of a session and its workers, whatever the size
-CASCADE = {8192: 0.57, 32_768: 0.40}  # of exact scoring: docs/performance.md
 BYTES_PER_HEAD = 13.0  # of a row of `scores`, S1 and S2 compressed
 ROW_BYTES = 120.0  # of a row of `scores`, or of `windows` beside its tokens
 TIMED_WINDOW = 4  # documents whose tokens make the window that is timed
@@ -41,26 +48,30 @@ class Estimate:
     packed_tokens: Range
     bytes: dict[str, Range]  # by table and export
     cpu_hours: dict[str, Range]  # by what takes them
-    gpu_hours: Range | None
+    gpu_hours: dict[str, Range]  # likewise, on the GPU that was named
     device: str | None
     variants: dict[str, Range]  # hours of scoring otherwise
     sampled: float  # share of the sources' bytes that was read
     config: Config
 
-    def money(self, cpu: Range, gpu: Range | None) -> Range | None:
-        """At the config's rates; None where it gives none."""
+    def money(self, cpu: Range = NOTHING, gpu: Range = NOTHING) -> Range | None:
+        """At the config's rates; None where it gives none for what is asked."""
         rates = self.config.estimate
-        parts = [(cpu, rates.cpu_hour), (gpu, rates.gpu_hour)]
-        priced = [hours * rate for hours, rate in parts if hours is not None and rate is not None]
+        asked = [(h, r) for h, r in ((cpu, rates.cpu_hour), (gpu, rates.gpu_hour)) if h.value]
+        priced = [hours * rate for hours, rate in asked if rate is not None]
         return sum(priced, NOTHING) if priced else None
 
     @property
     def total_cpu(self) -> Range:
         return sum(self.cpu_hours.values(), NOTHING)
 
+    @property
+    def total_gpu(self) -> Range:
+        return sum(self.gpu_hours.values(), NOTHING)
+
     def as_dict(self) -> dict[str, Any]:
         found = asdict(replace(self, config=None))  # type: ignore[arg-type]
-        money = self.money(self.total_cpu, self.gpu_hours)
+        money = self.money(self.total_cpu, self.total_gpu)
         rates = self.config.estimate.model_dump()
         return {**found, "money": money and asdict(money), "rates": rates, "config": None}
 
@@ -78,50 +89,37 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     copies = copies_in(read, config.dedup)
     kept = copies.kept("n_tokens")
     scored = [sample for sample in read if _is_scored(sample, config)]
-    windows = _times(_sum(scored, "n_windows"), copies.kept("n_windows"))
-    seconds = _seconds_a_window(config, read, device)
-    tokens = _times(_sum(read, "n_tokens"), kept)
+    windows = product(_sum(scored, "n_windows"), copies.kept("n_windows"))
+    specs, length = names.scorer_specs(config), config.window.length
+    ids = _ids(config, read)
+    cpu, gpu = hours_of(specs, length, ids, windows, device)
+    own = {**cpu, **gpu}[config.score.scorer]
+    tokens = product(_sum(read, "n_tokens"), kept)
     return Estimate(
         documents=_sum(read, "n"),
         duplicates=copies.share("n"),
         tokens=tokens,
         windows=windows,
-        packed_tokens=_times(_sum([s for s in read if s.packed], "n_tokens"), kept),
+        packed_tokens=product(_sum([s for s in read if s.packed], "n_tokens"), kept),
         bytes=_bytes(config, read, windows, kept),
-        cpu_hours=_cpu_hours(read, windows, seconds, device),
-        gpu_hours=_hours(windows, seconds) if device else None,
+        cpu_hours={"all but scoring": _around(read), **_named(cpu)},
+        gpu_hours=_named(gpu),
         device=device,
-        variants=_variants(config, read, windows, seconds),
+        variants=variants(specs[0], length, ids, windows, own),
         sampled=copies.seen,
         config=config,
     )
 
 
-def _is_scored(sample: Sample, config: Config) -> bool:
-    wanted = config.score.domains
-    return not sample.packed and (not wanted or sample.domain in wanted)
+def _named(by_scorer: Mapping[str, Range]) -> dict[str, Range]:
+    return {f"scoring, {scorer}": hours for scorer, hours in by_scorer.items()}
 
 
-def _sum(read: Sequence[Sample], quantity: str) -> Range:
-    return sum((sample.total(quantity) for sample in read), NOTHING)
-
-
-def _times(one: Range, share: Range) -> Range:
-    return Range(one.value * share.value, one.low * share.low, one.high * share.high)
-
-
-def _hours(windows: Range, seconds: Range) -> Range:
-    return _times(windows, seconds) * (1 / 3600)
-
-
-# --- hours
-
-
-def _seconds_a_window(config: Config, read: Sequence[Sample], device: str | None) -> Range:
-    spec = names.scorer_spec(config)
-    if device and reads_model(config.score.scorer):
-        return told(device, spec, config.window.length)
-    return timed(spec, config.window.length, _ids(config, read))
+def _around(read: Sequence[Sample]) -> Range:
+    """Core hours of all jobs but score."""
+    megabytes = _sum(read, "n_bytes") * 1e-6
+    seconds = (megabytes * JOBS_PER_MB + Range(START_SECONDS, 20, 200)).widened(0.5)
+    return seconds * (1 / 3600)
 
 
 def _ids(config: Config, read: Sequence[Sample]) -> Any:
@@ -131,30 +129,13 @@ def _ids(config: Config, read: Sequence[Sample]) -> Any:
     return np.concatenate([np.array(encode(text).ids, np.int64) for text in texts])
 
 
-def _cpu_hours(
-    read: Sequence[Sample], windows: Range, seconds: Range, device: str | None
-) -> dict[str, Range]:
-    megabytes = _sum(read, "n_bytes") * 1e-6
-    around = (megabytes * JOBS_PER_MB + Range(START_SECONDS, 20, 200)).widened(0.5)
-    hours = {"all but scoring": around * (1 / 3600)}
-    return hours if device else hours | {"scoring": _hours(windows, seconds)}
+def _is_scored(sample: Sample, config: Config) -> bool:
+    wanted = config.score.domains
+    return not sample.packed and (not wanted or sample.domain in wanted)
 
 
-def _variants(
-    config: Config, read: Sequence[Sample], windows: Range, seconds: Range
-) -> dict[str, Range]:
-    """Hours of scoring otherwise: sampled rows, the cascade, scorers without a model."""
-    spec, length = names.scorer_spec(config), config.window.length
-    found: dict[str, Range] = {}
-    if config.score.scorer == "longattn" and spec.sample_rows is None:
-        nearest = min(CASCADE, key=lambda known: abs(known - length))
-        found["sampled rows (an eighth)"] = _hours(windows, (seconds * 0.2).widened(0.3))
-        found["the cascade"] = _hours(windows, (seconds * CASCADE[nearest]).widened(0.3))
-    for scorer in ("recurrence", "cohesion"):
-        if scorer != config.score.scorer:
-            other = timed(replace(spec, scorer=scorer), length, _ids(config, read))
-            found[f"scorer {scorer} (CPU)"] = _hours(windows, other)
-    return found
+def _sum(read: Sequence[Sample], quantity: str) -> Range:
+    return sum((sample.total(quantity) for sample in read), NOTHING)
 
 
 # --- bytes
@@ -167,13 +148,14 @@ def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) 
     length = config.window.length
     heads = _heads(config)
     of_windows = windows * (length * per_token + ROW_BYTES)
-    of_scores = windows * (ROW_BYTES + heads * BYTES_PER_HEAD)
+    scorers = len(names.scorer_specs(config))
+    of_scores = windows * (scorers * ROW_BYTES + heads * BYTES_PER_HEAD)
     found = {
         "documents": text.widened(0.1),
         "windows": of_windows.widened(0.1),
         "scores": of_scores.widened(0.3),
     }
-    selected = _times(_mixed(_selected_tokens(config, read), config.mix), kept)
+    selected = product(_mixed(_selected_tokens(config, read), config.mix), kept)
     text_a_token = text.value / max(1.0, _sum(read, "n_tokens").value)
     return found | _exports(config, selected, per_token, text_a_token)
 
@@ -244,7 +226,72 @@ def _parquet_bytes(table: pa.Table) -> int:
 
 
 def _heads(config: Config) -> int:
-    """Heads whose sums a row of `scores` holds."""
-    if not reads_model(config.score.scorer) or config.score.scorer != "longattn":
-        return 1
-    return read_manifest(Path(config.score.model)).heads * len(config.score.layers)
+    """Heads whose sums the rows of one window in `scores` hold, a row for each scorer."""
+    return sum(
+        read_manifest(Path(spec.model)).heads * len(spec.layers) if spec.scorer == "longattn" else 1
+        for spec in names.scorer_specs(config)
+    )
+
+
+# --- tables for people
+
+
+def sizes_table(found: Estimate) -> Table:
+    """Documents, tokens, windows and bytes, each with its range."""
+    table = new_table(f"Sizes, from {found.sampled:.0%} of the sources", "what", ">about", ">range")
+    for name in ("documents", "tokens", "windows", "packed_tokens"):
+        value: Range = getattr(found, name)
+        if value.value:
+            table.add_row(name.replace("_", " "), _count(value.value), _range(value, _count))
+    copies = found.duplicates
+    table.add_row("copies, exact and near", f"{copies.value:.1%}", _range(copies, "{:.1%}".format))
+    for name, size in found.bytes.items():
+        table.add_row(name, human_bytes(size.value), _range(size, human_bytes))
+    return table
+
+
+def hours_table(found: Estimate) -> Table:
+    """Hours of one core or one GPU, and what they cost at the config's rates."""
+    currency = found.config.estimate.currency
+    table = new_table("Hours of one core or GPU", "what", ">hours", ">range", f">{currency}")
+    for name, hours in found.cpu_hours.items():
+        table.add_row(f"{name}, CPU", *_hours(hours), _money(found.money(cpu=hours)))
+    for name, hours in found.gpu_hours.items():
+        table.add_row(f"{name}, {found.device}", *_hours(hours), _money(found.money(gpu=hours)))
+    if len(found.cpu_hours) > 2 or found.gpu_hours:
+        total = _money(found.money(found.total_cpu, found.total_gpu))
+        table.add_row("all of it, CPU", *_hours(found.total_cpu), total)
+    for name, hours in found.variants.items():
+        on_gpu = found.device is not None and "CPU" not in name
+        cost = found.money(gpu=hours) if on_gpu else found.money(cpu=hours)
+        table.add_row(f"instead: {name}", *_hours(hours), _money(cost))
+    return table
+
+
+def notes(found: Estimate) -> list[str]:
+    """Where the figures come from."""
+    lines = ["scoring: timed on one core of this machine with documents of the sample"]
+    if found.device:
+        lines = [
+            f"scoring on {found.device}: not measured; from the bound of its arithmetic for our"
+            " kernel to the rate that the paper reports for its own code (docs/performance.md)"
+        ]
+    if found.sampled < 1:
+        lines.append("copies: a sample shows few of them, and knows near ones by their beginning")
+    return lines
+
+
+def _range(value: Range, shown: Callable[[float], str]) -> str:
+    return f"{shown(value.low)} to {shown(value.high)}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _hours(hours: Range) -> tuple[str, str]:
+    return f"{hours.value:,.3g}", _range(hours, "{:,.3g}".format)
+
+
+def _money(cost: Range | None) -> str:
+    return "" if cost is None else f"{cost.value:,.2f}"

@@ -1,8 +1,9 @@
 """What a folder of files seems to hold: domains, formats, fields, and how long its texts are."""
 
 import re
+import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,18 +12,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longattn.etl.before.probe import spread
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
 from longattn.udfs.documents.formats import SourceSpec, read
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.text.words import split_words
+from longattn.udfs.windows.spans import STRATEGIES
 
-RECORDS = 20  # of a domain's files of one kind that are looked at
+RECORDS = 100  # of a domain's files of one kind that are looked at
+FILES = 20  # that they come from, spread over all
 TEXTS = ("text", "content", "body", "document", "raw_content", "article", "markdown")
 IDS = ("id", "doc_id", "document_id", "uuid", "url", "path")
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 SNIFFED = 4096  # bytes of a file that say whether it is text
 LENGTHS = (32_768, 16_384, 8192, 4096, 2048, 1024)  # of windows, in tokens
-ENOUGH = 0.25  # of the texts looked at must hold a window
+TEXTS_FILLED = 0.25  # of a domain's texts should hold a window
+TOKENS_KEPT = 0.5  # of its tokens should be in windows
 
 
 @dataclass
@@ -50,12 +55,54 @@ class Guess:
     ignored: dict[str, str]
 
     @property
+    def domains(self) -> dict[str, list[int]]:
+        """Tokens of each text looked at, by domain."""
+        found: dict[str, list[int]] = {}
+        for source in self.sources:
+            found.setdefault(source.domain, []).extend(source.words)
+        return found
+
+    @property
     def window(self) -> int:
-        """The longest window that a quarter of the texts can fill, in tokens."""
-        words = [count for source in self.sources for count in source.words]
-        wanted = ENOUGH * len(words)
-        fits = (n for n in LENGTHS if words and sum(count >= n for count in words) >= wanted)
-        return next(fits, LENGTHS[-1])
+        """The longest window that suits every domain; one whose texts are too short for any waits.
+
+        It suits where a quarter of the texts can fill it and half of the tokens are in windows.
+        """
+        longest = [
+            next((n for n in LENGTHS if _suits(counts, n)), None)
+            for counts in self.domains.values()
+        ]
+        return min((n for n in longest if n), default=LENGTHS[-1])
+
+    def table(self) -> list[str]:
+        """What each length of window would keep of each domain, as lines for people."""
+        width = max(len("domain"), *map(len, self.domains))
+        lines = [
+            f"{'domain':<{width}}  texts  median  share of tokens in windows of so many tokens",
+            f"{'':<{width}}                 " + "".join(f"{n:>8,}" for n in reversed(LENGTHS)),
+        ]
+        for domain, counts in self.domains.items():
+            kept = "".join(f"{tokens_kept(counts, n):>8.0%}" for n in reversed(LENGTHS))
+            lines.append(
+                f"{domain:<{width}}  {len(counts):>5}  {statistics.median(counts):>6,.0f}  {kept}"
+            )
+        return lines
+
+
+def tokens_kept(counts: Sequence[int], length: int, strategy: str = "longattn") -> float:
+    """The share of documents' tokens that is in windows of a length.
+
+    >>> tokens_kept([1000, 3000], 1000), tokens_kept([1000, 3000], 2048)
+    (1.0, 0.75)
+    """
+    cut = STRATEGIES[strategy]
+    kept = sum(min(count, length * len(cut(count, length))) for count in counts)
+    return kept / max(sum(counts), 1)
+
+
+def _suits(counts: Sequence[int], length: int) -> bool:
+    filled = sum(count >= length for count in counts) / max(len(counts), 1)
+    return filled >= TEXTS_FILLED and tokens_kept(counts, length) >= TOKENS_KEPT
 
 
 def guess(folder: str) -> Guess:
@@ -153,14 +200,17 @@ def _look(source: Source, found: Guess) -> None:
 
 
 def _records(source: Source, ignored: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Records of files all over the source, so many of each that all have their turn."""
     reader = _parquet_records if source.format == "parquet" else _read_records
-    for ending in source.include:
-        glob = source.folder.rglob if source.below else source.folder.glob
-        for file in sorted(glob(ending)):
-            try:
-                yield from reader(file, source)
-            except (OSError, BrokenStream, pa.ArrowInvalid) as error:
-                ignored[str(file)] = first_line(error)
+    glob = source.folder.rglob if source.below else source.folder.glob
+    named = sorted(file for ending in source.include for file in glob(ending))
+    files = spread(named, FILES)
+    each = -(-RECORDS // max(len(files), 1)) if source.format != "text" else 1
+    for file in files if source.format != "text" else spread(named, RECORDS):
+        try:
+            yield from islice(reader(file, source), each)
+        except (OSError, BrokenStream, pa.ArrowInvalid) as error:
+            ignored[str(file)] = first_line(error)
 
 
 def _parquet_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:

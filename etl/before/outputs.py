@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longattn.etl.before.findings import Findings, fact, fault, note, told
-from longattn.etl.before.look import Look
+from longattn.etl.before.probe import Look
 from longattn.etl.config import Config, ExportConfig
 from longattn.etl.run.show import human_bytes
 from longattn.etl.session import delta_conf

@@ -1,24 +1,27 @@
-"""A sample of each source, read as ingest reads it, and what it says about the whole."""
+"""A sample of each source, read as ingest reads it, what it says about the whole, and its copies.
+
+Copies are exact ones, and near ones as dedup's recipe finds them; documents are compared by their
+beginnings, and near ones by signature alone.
+"""
 
 import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-import pyarrow.parquet as pq
-
-from longattn.etl.before.look import File, Look, look_at
+from longattn.etl.before.probe import Look, look_at, parts_of
 from longattn.etl.before.scoring import SAMPLE_CHARS
-from longattn.etl.config import Config
+from longattn.etl.config import Config, DedupConfig
+from longattn.etl.dedup.job import Recipe
 from longattn.etl.ingest.listing import spec_of
-from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
-from longattn.udfs.documents.formats import Item, SourceSpec, read
+from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.documents.records import to_row
+from longattn.udfs.text.minhash import MinHash, estimate, fingerprint
 from longattn.udfs.text.tokens import load_tokenizer
 from longattn.udfs.windows.spans import STRATEGIES
 
-FILES = 8  # of a source that are read, spread over all of it
-FILE_BYTES = 4 << 20  # of text, of each
+SOURCE_BYTES = 16 << 20  # of text, of each source; a smaller one is read as a whole
+MOST = 0.9  # of a corpus that is taken for copies
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Range:
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
+def product(one: Range, other: Range) -> Range:
+    """Of two figures, each as far off as it may be."""
+    return Range(one.value * other.value, one.low * other.low, one.high * other.high)
+
+
 @dataclass(frozen=True)
 class Sample:
     """What was read of one source."""
@@ -73,8 +81,6 @@ class Sample:
     n_bytes: int  # of all its files
     share: float  # of these that was read
     documents: list[Document]
-    tokenizer_seconds: float  # CPU, for the beginnings that were tokenised
-    tokenized_bytes: int
 
     def total(self, quantity: str) -> Range:
         """The sum over all documents of one of their amounts."""
@@ -103,28 +109,19 @@ def samples(config: Config) -> Iterator[Sample]:
 
 
 def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:
-    step = max(1, len(look.files) // FILES)
     documents: list[Document] = []
-    read_bytes, started, tokenized = 0.0, time.process_time(), 0
-    seconds = 0.0
-    for file in look.files[::step][:FILES]:
-        items, share = _beginning(file, spec)
-        read_bytes += share * file.n_bytes
-        for item in items:
-            text = to_row(item, file.path, file.name, spec).get("text")
-            if text is not None:
-                started = time.process_time()
-                documents.append(_document(text.decode(), config))
-                seconds += time.process_time() - started
-                tokenized += len(documents[-1].text.encode())
+    read_bytes = 0.0
+    for part in parts_of(look, spec, SOURCE_BYTES):
+        read_bytes += part.n_bytes
+        rows = (to_row(item, part.file.path, part.file.name, spec) for item in part.items)
+        texts = (row["text"].decode() for row in rows if row.get("text") is not None)
+        documents += (_document(text, config) for text in texts)
     return Sample(
         domain=look.domain,
         packed=look.domain in config.pack.domains,
         n_bytes=look.n_bytes,
         share=min(1.0, read_bytes / max(look.n_bytes, 1)),
         documents=documents,
-        tokenizer_seconds=seconds,
-        tokenized_bytes=tokenized,
     )
 
 
@@ -142,43 +139,72 @@ def _document(text: str, config: Config) -> Document:
     )
 
 
-def _beginning(file: File, spec: SourceSpec) -> tuple[list[Item], float]:
-    """Items from the front of a file, about FILE_BYTES of them, and the share of it they are."""
-    if spec.format in ("parquet", "delta"):
-        return _rows(file, spec)
-    if spec.format == "text":
-        return list(read(_whole(file), spec)), 1.0
-    if ending := compression(file.path):
-        return _decompressed(file, spec, ending)
-    end = min(file.n_bytes, FILE_BYTES)
-    split = Split(file.path, 0, end, file.n_bytes, 1, file.name)
-    return list(read(split, spec)), end / max(file.n_bytes, 1)
+# --- copies
 
 
-def _whole(file: File) -> Split:
-    return Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name)
+@dataclass
+class Seen:
+    """Documents of one scope that were met before."""
+
+    keys: set[int] = field(default_factory=set)
+    by_band: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+
+    def knows(self, document: Document, minhash: MinHash, threshold: float) -> bool:
+        """Whether a document is a copy of one met before; it has been met from then on."""
+        print_ = fingerprint(document.text, minhash)
+        bands, signature = print_.bands.tolist(), print_.signature.astype("<u4").tobytes()
+        alike = {other for band in bands for other in self.by_band[band]}
+        known = document.key in self.keys or any(
+            estimate([signature], [other])[0] >= threshold for other in alike
+        )
+        self.keys.add(document.key)
+        for band in bands:
+            self.by_band[band].append(signature)
+        return known
 
 
-def _rows(file: File, spec: SourceSpec) -> tuple[list[Item], float]:
-    there = pq.ParquetFile(file.path).metadata.num_rows
-    n_bytes, items = 0, []
-    for item in read(_whole(file), spec):
-        items.append(item)
-        n_bytes += sum(len(str(value)) for value in (item.record or {}).values())
-        if n_bytes > FILE_BYTES:
-            break
-    return items, len(items) / max(there, 1)
+@dataclass(frozen=True)
+class Copies:
+    """Documents of a sample, each with whether it is a copy of an earlier one."""
+
+    marked: Sequence[tuple[bool, Document]]
+    seen: float  # share of the sources' bytes that the sample is
+
+    def share(self, quantity: str) -> Range:
+        """Copies in the sources as a share of their documents (`n`), or of another amount.
+
+        A copy shows only where its original was read too, which happens as often as the share
+        read: m of n documents that show are m / (n * share) of all, give or take what chance does
+        to m. So a small sample without a copy does not say that there is none.
+        """
+        shown = sum(copy for copy, _ in self.marked)
+        total = sum(document.amount(quantity) for _, document in self.marked)
+        copied = sum(document.amount(quantity) for copy, document in self.marked if copy)
+        own = copied / max(total, 1)
+        unread, seen = 1 - self.seen, max(self.seen, 1e-9)
+        per_copy = copied / shown if shown else total / max(len(self.marked), 1)
+        spread = unread * 2 * math.sqrt(shown + 1) * per_copy / max(total, 1) / seen
+        value = min(MOST, own / seen)
+        return Range(value, max(own, value - spread), min(MOST, value + spread))
+
+    def kept(self, quantity: str) -> Range:
+        """What is left of an amount without the copies, as a share."""
+        copies = self.share(quantity)
+        return Range(1 - copies.value, 1 - copies.high, 1 - copies.low)
 
 
-def _decompressed(file: File, spec: SourceSpec, ending: str) -> tuple[list[Item], float]:
-    """Whole lines of what the front of a compressed file holds."""
-    held = bytearray()
-    with open(file.path, "rb") as stream:
-        for chunk in decompressed(stream, DECODERS[ending]):
-            held += chunk
-            if len(held) > FILE_BYTES:
-                break
-        share = min(1.0, stream.tell() / max(file.n_bytes, 1))
-    data = bytes(held) if share == 1.0 else bytes(held[: held.rfind(b"\n") + 1])
-    split = Split("sample", 0, len(data), len(data), 1, file.name, content=data)
-    return list(read(split, spec)), share
+def copies_in(read: Sequence[Sample], config: DedupConfig) -> Copies:
+    """The copies in samples that dedup would remove."""
+    n_bytes = sum(sample.n_bytes for sample in read)
+    seen = sum(sample.share * sample.n_bytes for sample in read) / max(n_bytes, 1)
+    return Copies(list(_marked(read, config)), seen)
+
+
+def _marked(read: Sequence[Sample], config: DedupConfig) -> Iterator[tuple[bool, Document]]:
+    """Each document, and whether it is a copy."""
+    minhash, scopes = Recipe(config).minhash, defaultdict[str, Seen](Seen)
+    for sample in read:
+        seen = scopes[sample.domain if config.scope == "domain" else "all"]
+        for document in sample.documents:
+            copy = config.enabled and seen.knows(document, minhash, config.threshold)
+            yield copy, document

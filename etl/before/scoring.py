@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from longattn.etl.before.findings import Finding, Findings, fact, fault, note, told
-from longattn.etl.before.look import Look
+from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
 from longattn.etl.before.outputs import launched
+from longattn.etl.before.probe import Look
 from longattn.etl.config import Config
 from longattn.etl.run import names
 from longattn.udfs.scorers.base import ScorerSpec
@@ -44,8 +45,13 @@ def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
     text = f"some {sum(counts) / len(counts):,.0f} tokens a document in the first {len(counts)}"
     if look.domain in config.pack.domains or look.domain == "evaluation":
         return fact(look.label, text)
-    text += f", {long} of them long enough for a window of {config.window.length:,}"
-    return fact(look.label, text) if long else note(look.label, text)
+    length = config.window.length
+    text += f", {long} of them long enough for a window of {length:,}"
+    kept = tokens_kept(counts, length, config.window.strategy)
+    if kept >= TOKENS_KEPT:
+        return fact(look.label, text)
+    remedies = f"shorter windows (window.length), or pack it (pack.domains: [{look.domain}])"
+    return note(look.label, f"{text}; {1 - kept:.0%} of the tokens are in none: {remedies}")
 
 
 def scorer_findings(config: Config) -> Findings:

@@ -1,18 +1,22 @@
-"""Seconds a window: measured on this machine, or told for a GPU that is elsewhere."""
+"""Hours of scoring: timed on this machine, or told for a GPU that is elsewhere."""
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from longattn.etl.before.sampling import Range
+from longattn.etl.before.sampling import Range, product
+from longattn.udfs.errors import ConfigError
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
+from longattn.udfs.scorers.needs import unfit
 from longattn.udfs.scorers.registry import load_scorer, reads_model
 from longattn.udfs.scorers.worker import Meter, score_windows
 
 TIMED = 4096  # tokens up to which a window is timed as it is; a longer one by two shorter ones
+CASCADE = {8192: 0.57, 32_768: 0.40}  # of exact scoring: docs/performance.md
 OWN_ERROR = 0.25  # of a timing: machines differ in load, and worlds in caches
 # Windows a second of 32,768 tokens with LLaMA-3.1-8B's first layer: what LongAttn reports for its
 # own code (Table 5 of the paper: 36 billion tokens in 50 H800-hours), and the bound that an H100's
@@ -62,3 +66,44 @@ def _width(model: str) -> int:
     config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     heads = int(config["num_attention_heads"])
     return heads * int(config.get("head_dim") or config["hidden_size"] // heads)
+
+
+def hours_of(
+    specs: Sequence[ScorerSpec], length: int, ids: TokenIds, windows: Range, device: str | None
+) -> tuple[dict[str, Range], dict[str, Range]]:
+    """Core hours and GPU hours of scoring windows, by scorer.
+
+    A GPU elsewhere scores what attention alone decides, for which there is a rate; a scorer that
+    reads no model stays on the CPU. Raises ConfigError for another model on such a GPU.
+    """
+    cpu: dict[str, Range] = {}
+    gpu: dict[str, Range] = {}
+    for spec in specs:
+        if device is None or not reads_model(spec.scorer):
+            cpu[spec.scorer] = hours(windows, timed(spec, length, ids))
+        elif spec.scorer == "longattn":
+            gpu[spec.scorer] = hours(windows, told(device, spec, length))
+        else:
+            raise ConfigError(f"--device {device}: no rate is known there for {spec.scorer}")
+    return cpu, gpu
+
+
+def variants(
+    spec: ScorerSpec, length: int, ids: TokenIds, windows: Range, own: Range
+) -> dict[str, Range]:
+    """Hours of scoring otherwise: sampled rows, the cascade, scorers without a model."""
+    found: dict[str, Range] = {}
+    if spec.scorer == "longattn" and spec.sample_rows is None:
+        nearest = min(CASCADE, key=lambda known: abs(known - length))
+        found["sampled rows (an eighth)"] = (own * 0.2).widened(0.3)
+        found["the cascade"] = (own * CASCADE[nearest]).widened(0.3)
+    for scorer in ("recurrence", "cohesion"):
+        other = ScorerSpec(scorer=scorer, device="cpu")
+        if scorer != spec.scorer and not unfit(other, length):
+            found[f"scorer {scorer} (CPU)"] = hours(windows, timed(other, length, ids))
+    return found
+
+
+def hours(windows: Range, seconds: Range) -> Range:
+    """Of so many windows, at so many seconds each."""
+    return product(windows, seconds) * (1 / 3600)

@@ -11,9 +11,8 @@ import yaml
 
 from longattn.etl import cli
 from longattn.etl.before import sampling
-from longattn.etl.before.copies import copies_in
 from longattn.etl.before.estimate import estimate
-from longattn.etl.before.sampling import Range, samples
+from longattn.etl.before.sampling import Range, copies_in, samples
 from longattn.etl.before.timing import _extrapolated, told
 from longattn.etl.config import Config, validate
 from longattn.udfs.errors import ConfigError, SourceError
@@ -80,7 +79,7 @@ def test_the_truth_of_a_large_corpus_lies_in_the_range(
     tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     """A thousandth to a tenth is read; twelve corpora of skewed lengths, one miss allowed."""
-    monkeypatch.setattr(sampling, "FILE_BYTES", 20_000)
+    monkeypatch.setattr(sampling, "SOURCE_BYTES", 120_000)
     hits = 0
     for seed in range(12):
         rng = random.Random(seed)

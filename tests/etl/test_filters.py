@@ -61,7 +61,7 @@ def zscore(frame: pd.DataFrame, column: str) -> pd.Series:
 
 
 def kept(rows: Any, **settings: Any) -> set[str]:
-    config = SelectConfig(by="lds", fraction=FRACTION, **settings)
+    config = SelectConfig(**{"by": "lds", "fraction": FRACTION, **settings})
     return {row["window_id"] for row in stage.select(rows, config, seed=0).collect()}
 
 

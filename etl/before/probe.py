@@ -1,24 +1,31 @@
-"""What the sources hold: their files, and the first records of each, read as ingest reads them."""
+"""What the sources hold: their files as ingest lists them, and records from any part of them."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
+
+import pyarrow.parquet as pq
 
 from longattn.etl.config import Config, SourceConfig
 from longattn.etl.ingest.listing import spec_of, wanted_by
 from longattn.etl.ingest.local_files import list_local
 from longattn.etl.tables.locations import is_table_name
-from longattn.udfs.documents.bytes import Split, compression
+from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.storage import local_path
 
+F = TypeVar("F")
 RECORDS = 20  # of a source that are looked at
 PACKED = 5  # bytes of text in a byte of a compressed file or of Parquet, at most
 SAMPLE_BYTES = 16 << 20  # of text, after which a look ends
+FILES = 1000  # of a source that a sample reads, at most
+PIECES = 8  # of a large plain file that a sample reads, and files at least
+PARQUET = b"PAR1"  # the first bytes of a Parquet file
 
 
 @dataclass(frozen=True)
@@ -159,3 +166,93 @@ def _take(look: Look, item: Item, file: File, spec: SourceSpec) -> int:
         return 0
     look.texts.append(row["text"].decode())
     return len(row["text"])
+
+
+def wrong_format(look: Look) -> str | None:
+    """What the first file is, where it is none of the format that the config names."""
+    with open(look.files[0].path, "rb") as file:
+        parquet = file.read(len(PARQUET)) == PARQUET
+    if parquet and look.source.format not in ("parquet", "delta"):
+        return f"{look.files[0].path} is a Parquet file, not {look.source.format}: say parquet"
+    return None
+
+
+# --- a sample of all files
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a file's records, and about how many of its bytes they are."""
+
+    file: File
+    items: list[Item]
+    n_bytes: float
+
+
+def parts_of(look: Look, spec: SourceSpec, budget: int) -> Iterator[Part]:
+    """About `budget` bytes of text from all over a source; all of a source that is smaller.
+
+    Of many files some are read, evenly spread over the list; of a large plain file some pieces; of
+    a compressed one, or of Parquet, the front.
+    """
+    whole = look.text_bytes <= budget
+    wanted = max(PIECES, len(look.files) * budget // max(look.text_bytes, 1))
+    files = look.files if whole else spread(look.files, min(FILES, wanted))
+    for file in files:
+        yield from _parts(file, spec, look.text_bytes if whole else budget // len(files))
+
+
+def spread(files: list[F], count: int) -> list[F]:
+    """So many of the files, evenly over the list; all where there are no more.
+
+    >>> spread([1, 2, 3, 4, 5], 2), spread([1], 2)
+    ([1, 3], [1])
+    """
+    count = min(len(files), count)
+    return [files[number * len(files) // count] for number in range(count)]
+
+
+def _parts(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
+    if spec.format in ("parquet", "delta"):
+        yield _rows(file, spec, budget)
+    elif spec.format == "text":
+        yield Part(file, list(_items(file, spec)), file.n_bytes)
+    elif ending := compression(file.path):
+        yield _decompressed(file, spec, ending, budget)
+    else:
+        yield from _pieces(file, spec, budget)
+
+
+def _pieces(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
+    """Lines from several places of a plain file, or all of them."""
+    count = 1 if file.n_bytes <= budget else PIECES
+    for number in range(count):
+        start = number * file.n_bytes // count
+        end = min(file.n_bytes, start + -(-budget // count))
+        split = Split(file.path, start, end, file.n_bytes, 1, file.name)
+        yield Part(file, list(read(split, spec)), end - start)
+
+
+def _rows(file: File, spec: SourceSpec, budget: int) -> Part:
+    there = pq.ParquetFile(file.path).metadata.num_rows
+    n_bytes, items = 0, []
+    for item in _items(file, spec):
+        items.append(item)
+        n_bytes += sum(len(str(value)) for value in (item.record or {}).values())
+        if n_bytes > budget:
+            break
+    return Part(file, items, file.n_bytes * len(items) / max(there, 1))
+
+
+def _decompressed(file: File, spec: SourceSpec, ending: str, budget: int) -> Part:
+    """Whole lines of what the front of a compressed file holds."""
+    held = bytearray()
+    with open(file.path, "rb") as stream:
+        for chunk in decompressed(stream, DECODERS[ending]):
+            held += chunk
+            if len(held) > budget:
+                break
+        taken = min(file.n_bytes, stream.tell())
+    data = bytes(held) if taken == file.n_bytes else bytes(held[: held.rfind(b"\n") + 1])
+    split = Split("sample", 0, len(data), len(data), 1, file.name, content=data)
+    return Part(file, list(read(split, spec)), taken)
