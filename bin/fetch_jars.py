@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def fetch(coordinates: tuple[str, ...], folder: Path) -> str:
-    """Put the jars of the coordinates, and what they need, into a folder; why not, if not."""
+    """Put the jars of the coordinates, and what they need, into a folder; return why not."""
     with tempfile.TemporaryDirectory(dir=JARS) as cache:
         done = subprocess.run(
             command(coordinates, Path(cache)),

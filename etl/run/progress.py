@@ -45,7 +45,7 @@ class State:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Also seconds so far, the rate per second and the seconds left; None where unknown."""
+        """The state, with seconds so far, the rate per second and seconds left; None if unknown."""
         seconds = time.monotonic() - self.started
         rate = self.done / seconds if self.done and seconds > 0 else None
         left = (self.total - self.done) / rate if rate and self.total is not None else None
@@ -109,7 +109,7 @@ class Progress:
             self.current = None
 
     def so_far(self) -> dict[str, Any] | None:
-        """How far the running job is; None while it says nothing of itself."""
+        """How far the running job is; None where it reports no progress."""
         state = self.current
         return state.as_dict() if state else None
 
@@ -158,7 +158,7 @@ class Progress:
             thread.join()
 
     def _tell(self, state: State, over: Callable[[float], bool]) -> None:
-        """A line each time some seconds have passed, until it is over."""
+        """Print a line every `every` seconds until the task is over."""
         while not over(self.every):
             self._print(str(state), {"event": "progress", **state.as_dict()})
 
@@ -169,6 +169,6 @@ def _advance(state: State, done: int, note: str) -> None:
 
 
 def default_log_format() -> LogFormat:
-    """What the environment asks for; text where it asks for nothing that there is."""
+    """The format that the environment names; text where it names none, or an unknown one."""
     asked = os.environ.get(LOG_FORMAT, "text")
     return next((known for known in get_args(LogFormat) if known == asked), "text")

@@ -82,8 +82,8 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
     for key, value in {**SESSION_CONF, **WRITER_CONF, **config.conf}.items():
         _set(session, key, value)
     _share_stores(session, config.conf)
-    found = {key: session.conf.get(key, None) for key in GPU_CONF}
-    _refuse_local_gpu(session.conf.get("spark.master", ""), found)
+    gpu_settings = {key: session.conf.get(key, None) for key in GPU_CONF}
+    _refuse_local_gpu(session.conf.get("spark.master", ""), gpu_settings)
     return session
 
 
@@ -121,8 +121,9 @@ def _launched() -> bool:
 
 
 def _share_stores(session: SparkSession, conf: Mapping[str, str]) -> None:
-    """What the environment, the session or the config knows of object stores is for Spark,
-    deltalake and pyarrow alike; of two that differ, the later named wins.
+    """Give what is known of object stores to Spark, deltalake and pyarrow alike.
+
+    The config wins over the session, and the session over the environment.
     """
     keys = (f"{stores.S3.prefix}{key}" for key in stores.S3.names)
     known = {key: value for key in keys if (value := session.conf.get(key, None))}

@@ -38,7 +38,7 @@ def _check_spark(home: str) -> None:
 
 
 def spark_version(home: Path) -> str | None:
-    """By its jars; None where there are none."""
+    """The version that the name of its spark-core jar says; None where there is no such jar."""
     jars = (home / "jars").glob("spark-core_*.jar")
     names = [re.fullmatch(r"spark-core_[\d.]+-(.+)\.jar", jar.name) for jar in jars]
     return next((match[1] for match in names if match), None)

@@ -21,7 +21,7 @@ def ensure_java() -> None:
 
 
 def has_java() -> bool:
-    """Whether `ensure_java` will find one; nothing is made."""
+    """Whether `ensure_java` would find a Java; this makes nothing."""
     java = installed_java()
     if java is not None and _major_version(java) >= OLDEST:
         return True
@@ -58,7 +58,7 @@ def packaged_java() -> Path:
 
 
 def _major_version(java: Path) -> int:
-    """From the `release` file beside it; a Java without one is taken to be new enough."""
+    """The version in the `release` file beside it; a Java without one counts as new enough."""
     release = java.resolve().parents[1] / "release"
     text = release.read_text() if release.exists() else ""
     version = re.search(r'JAVA_VERSION="(\d+)', text)
@@ -66,7 +66,7 @@ def _major_version(java: Path) -> int:
 
 
 def _make_home(home: Path, runtime: Path) -> None:
-    """Build it aside, then rename: another process may be doing the same."""
+    """Build the home aside and rename it: another process may be building the same one."""
     draft = home.with_name(f"{home.name}.{os.getpid()}")
     (draft / "bin").mkdir(parents=True)
     for entry in runtime.iterdir():

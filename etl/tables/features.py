@@ -49,7 +49,7 @@ def refuse_unwritable(table: DeltaTable, location: str) -> None:
 
 
 def _refuse(features: Iterable[str], location: str, verb: str) -> None:
-    """Name them all: what a feature needs of Delta is listed beside it."""
+    """Raise UnsupportedTableFeature that names every feature, and why it is not safe."""
     if names := sorted(features):
         why = dict.fromkeys(CONSEQUENCE.get(name, "not known to be safe") for name in names)
         raise UnsupportedTableFeature(

@@ -22,7 +22,7 @@ SHORTEST = 256  # tokens; below, what a product costs to start outweighs what it
 
 
 def is_faster(q_BHLD: Tensor) -> bool:
-    """Whether `causal_output` beats PyTorch's kernel; with AMX, which that one uses, none knows."""
+    """Whether `causal_output` beats PyTorch's kernel; unknown, so False, where that one has AMX."""
     halves = q_BHLD.dtype == torch.bfloat16 and q_BHLD.device.type == "cpu"
     units = has_bfloat16_products() and not torch.cpu._is_amx_tile_supported()
     return halves and units and q_BHLD.shape[2] >= SHORTEST

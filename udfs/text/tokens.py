@@ -78,7 +78,7 @@ class TextTokenizer:
 
     @property
     def vocabulary_size(self) -> int | None:
-        """How many tokens there are, added ones too; None where ids are of no vocabulary."""
+        """How many tokens there are, added ones too; None where there is no vocabulary."""
         size: int = self.tokenizer.get_vocab_size()
         return size
 
@@ -97,7 +97,7 @@ class TextTokenizer:
 
 
 class WordTokenizer(TextTokenizer):
-    """The split of `longattn.udfs.text.words` in a tokenizer's place: ids and nothing to decode."""
+    """The split of `longattn.udfs.text.words` as a tokenizer: it gives ids and decodes nothing."""
 
     def __init__(self) -> None:
         self.splits_words = True
@@ -120,7 +120,7 @@ class WordTokenizer(TextTokenizer):
 
 @dataclass(frozen=True)
 class _Words:
-    """What is asked of an encoding where only ids are."""
+    """The part of an encoding that callers use, where there are ids alone."""
 
     ids: list[int]
 
@@ -340,11 +340,11 @@ def _from_hub(name: str) -> str:
 
 
 def _display_name(path: str) -> str:
-    """The model's name where the folder tells it, else the folder's or the file's own."""
+    """The model's name where the folder has it, else the folder's or the file's own."""
     folder = _folder(path)
-    told = _settings(folder / "scorer.json").get("name")
+    name = _settings(folder / "scorer.json").get("name")
     stem = Path(path).stem if Path(path).is_file() else Path(path).name
-    return str(told or (folder.resolve().name if stem == "tokenizer" else stem))
+    return str(name or (folder.resolve().name if stem == "tokenizer" else stem))
 
 
 def _special_token(path: str, kind: str) -> str | None:
