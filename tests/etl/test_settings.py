@@ -1,11 +1,8 @@
 """Every setting is explained, and the page says what the code says."""
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
-import pytest
 import yaml
 
 from longattn.etl import config
@@ -55,23 +52,3 @@ def test_the_schema_accepts_the_shipped_configs_and_refuses_a_misspelling() -> N
     assert not bad
     described = schema["$defs"]["WindowConfig"]["properties"]["length"]["description"]
     assert described == "tokens"
-
-
-def config_blocks() -> Iterator[tuple[str, str]]:
-    """Each YAML block of the pages that is a part of a config, and where it stands."""
-    for page in sorted(REPO.glob("docs/**/*.md")):
-        for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S)):
-            if set(yaml.safe_load(block)) <= set(config.Config.model_fields):
-                yield f"{page.relative_to(REPO)}-{number}", block
-
-
-@pytest.mark.parametrize(("where", "block"), list(config_blocks()))
-def test_what_a_page_says_to_write_can_be_loaded(where: str, block: str, tmp_path: Path) -> None:
-    whole = yaml.safe_load((REPO / "conf" / "demo.yaml").read_text())
-    del whole["mix"]  # of the demo's domains alone
-    whole["sources"]["wiki"] = whole["sources"]["book"]
-    whole["tokenizer"] = "data/scorer"  # whatever scorers a page names
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(whole | yaml.safe_load(block)))
-    loaded = config.load(path)
-    assert set(yaml.safe_load(block)) <= loaded.model_fields_set

@@ -70,6 +70,13 @@ def grown(fresh: Stages, tmp_path_factory: pytest.TempPathFactory) -> Stages:
     return Stages(tmp_path_factory.mktemp("grown"), fresh.done, "[abc]")
 
 
+@pytest.fixture(scope="module")
+def either(request: pytest.FixtureRequest) -> Stages:
+    """What `make test` has at hand already; for `make test-faults` the second run."""
+    stages: Stages = request.getfixturevalue("grown" if request.config.option.faults else "fresh")
+    return stages
+
+
 def finish(world: World, quiet: World) -> None:
     """Run to the end: nothing is lost, nothing is there twice, and the check agrees."""
     run_to_the_end(world)
@@ -202,12 +209,12 @@ def together(world: World, *jobs: str) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize(
     "job", [job if job == "windows" else pytest.param(job, marks=long) for job in JOBS]
 )
-def test_two_of_a_job_at_once(grown: Stages, tmp_path: Path, job: str) -> None:
+def test_two_of_a_job_at_once(either: Stages, tmp_path: Path, job: str) -> None:
     """Both begin in the same moment; one waits for the other and finds nothing to do."""
-    world = grown.before(job).copy(tmp_path / "world", grown.files)
+    world = either.before(job).copy(tmp_path / "world", either.files)
     for code, out in together(world, job, job):
         assert code == 0, out
-    finish(world, grown.done)
+    finish(world, either.done)
 
 
 @long
