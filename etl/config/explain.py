@@ -1,21 +1,21 @@
 """Every setting explained: its name, type, default and meaning, from the models of etl.config.
 
-The comment beside a setting, or above it, is its only description: `longattn config --explain`, the
-JSON Schema for editors and docs/settings.md all come from here.
+The docstring below a setting is its only description: `longattn config --explain`, the JSON Schema
+for editors and docs/settings.md all come from it.
 """
 
-import functools
-import inspect
 import itertools
-import re
+import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
 from longattn.etl.config import READ_BY, Config, ExportTarget, SourceConfig, WhereConfig
+from longattn.etl.config.sections import Folder, Fraction, PathList, Place, Positive
 from longattn.udfs.errors import ConfigError, did_you_mean
 
 # Settings whose models stand under a name of the user's choice.
@@ -25,9 +25,14 @@ KEYED: dict[str, tuple[str, type[BaseModel]]] = {
     "decontaminate.sources": ("decontaminate.sources[]", SourceConfig),
     "select.where": ("select.where[]", WhereConfig),
 }
-SHORT = {"Positive": "int > 0", "Fraction": "float in (0, 1]", "PathList": "str | list[str]"}
-FIELD = re.compile(r"^    (\w+): ")
-COMMENT = re.compile(r"\s#\s(.*)$")
+NAMED = (
+    (Positive, "int > 0"),
+    (Fraction, "float in (0, 1]"),
+    (Place, "path"),
+    (Folder, "path"),
+    (PathList, "path | list[path]"),
+)
+BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ def as_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `make docs` from the comments in `etl/config/sections.py`; a test compares both.",
+        "Made by `make docs` from the docstrings of `etl/config/sections.py`; a test compares.",
         "`longattn config --config FILE` prints the values in force, `longattn config --explain`",
         "this list, and `longattn config --schema` a JSON Schema for editors.",
     ]
@@ -109,39 +114,11 @@ def as_markdown() -> str:
 
 def json_schema() -> dict[str, Any]:
     """The config's JSON Schema, each property with its description."""
-    schema = Config.model_json_schema()
-    for model in _models(Config):
-        found = schema if model is Config else schema["$defs"].get(model.__name__, {})
-        for name, meaning in meanings(model).items():
-            if meaning and name in found.get("properties", {}):
-                found["properties"][name]["description"] = meaning
-    return schema
-
-
-def meanings(model: type[BaseModel]) -> dict[str, str]:
-    """What the comments in a model's source say of its fields: those above, then the one beside."""
-    above: list[str] = []
-    found: dict[str, str] = {}
-    for line in _source(model).splitlines():
-        if line.startswith("    # "):
-            above.append(line[6:].strip())
-            continue
-        if (field := FIELD.match(line)) and field[1] in model.model_fields:
-            beside = COMMENT.search(line)
-            found[field[1]] = " ".join(above + ([beside[1].strip()] if beside else []))
-        above = []
-    return found
-
-
-@functools.cache
-def _source(model: type[BaseModel]) -> str:
-    """The source of a model, after that of the models it extends, whose fields it has too."""
-    own = [base for base in reversed(model.__mro__) if base.__module__ == Config.__module__]
-    return "\n".join(inspect.getsource(base) for base in own)
+    return Config.model_json_schema()
 
 
 def _of(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
-    explained = meanings(model)
+    annotations = get_type_hints(model, include_extras=True)
     for name, field in model.model_fields.items():
         full, annotation = prefix + name, field.annotation
         if full in KEYED:
@@ -152,28 +129,36 @@ def _of(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
         else:
             default = "required" if field.is_required() else _shown(field.default)
             yield Setting(
-                name=full, kind=_kind(model, name), default=default, meaning=explained.get(name, "")
+                name=full,
+                kind=_kind(annotations[name]),
+                default=default,
+                meaning=" ".join((field.description or "").split()),
             )
 
 
-def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    yield model
-    for field in model.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _models(field.annotation)
-    if model is Config:
-        yield from (SourceConfig, ExportTarget, WhereConfig)
+def _kind(annotation: Any) -> str:
+    """A type as people write it: `int > 0`, `path | None`, `Literal["a", "b"]`."""
+    if named := next((name for known, name in NAMED if annotation is known), None):
+        return named
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        kind, *bounds = arguments
+        return " ".join([_kind(kind), ", ".join(_bounds(bounds))]).strip()
+    if origin is Literal:
+        return f"Literal[{', '.join(map(json.dumps, arguments))}]"
+    if origin in (Union, UnionType):
+        return " | ".join(map(_kind, arguments))
+    if arguments:
+        return f"{origin.__name__}[{', '.join(map(_kind, arguments))}]"
+    return "None" if annotation is NoneType else str(annotation.__name__)
 
 
-def _kind(model: type[BaseModel], name: str) -> str:
-    """The annotation as the source has it, without what only pydantic needs."""
-    found = re.findall(rf"^    {name}: (.*?)(?:\s=\s|\s+#|$)", _source(model), re.MULTILINE)
-    text = found[-1].strip() if found else "?"
-    text = re.sub(r"Annotated\[(.*), BeforeValidator\(\w+\)\]", r"\1", text)
-    text = re.sub(r"Annotated\[(\w+), Field\(([^)]*)\)\]", r"\1 (\2)", text)
-    for ours, plain in SHORT.items():
-        text = text.replace(ours, plain)
-    return text
+def _bounds(validators: list[Any]) -> Iterator[str]:
+    """`> 0` and the like, for those of pydantic's fields; other validators bound nothing."""
+    for bound in (one for field in validators for one in getattr(field, "metadata", ())):
+        for name, sign in BOUNDS.items():
+            if hasattr(bound, name):
+                yield f"{sign} {getattr(bound, name):,}"
 
 
 def _shown(value: Any) -> str:

@@ -52,7 +52,13 @@ PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v,
 class Section(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -77,30 +83,56 @@ def _with_empty_settings(value: Any) -> Any:
 
 
 class TablesConfig(Section):
-    root: Place = "data/tables"  # a folder, a URI, or catalog.schema (native connector only)
-    connector: Literal["auto", "native", "delta-rs"] = "auto"  # auto: what the session has
-    # one run at a time writes to a root: seconds that another waits for it
+    root: Place = "data/tables"
+    """a folder, a URI, or catalog.schema (native connector only)"""
+
+    connector: Literal["auto", "native", "delta-rs"] = "auto"
+    """auto: what the session has"""
+
     wait: Annotated[float, Field(ge=0)] = 600
-    # seconds without a sign of life after which a run on another machine counts as dead
+    """one run at a time writes to a root: seconds that another waits for it"""
+
     lease: Annotated[float, Field(ge=1)] = 60
-    # a folder or URI that the driver can write to, where a catalog's schema keeps its lease; Unity
-    # Catalog names none of its own
+    """seconds without a sign of life after which a run on another machine counts as dead"""
+
     lease_folder: Place | None = None
+    """a folder or URI that the driver can write to, where a catalog's schema keeps its lease; Unity
+    Catalog names none of its own"""
 
 
 class SourceConfig(Section):
-    path: PathList  # files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... by Spark
-    # a record to a line, a row or a file; longattn: <id><tab><JSON>, as the paper published
+    path: PathList
+    """files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... by Spark"""
+
     format: Literal["jsonl", "parquet", "text", "longattn", "delta"] = "jsonl"
-    text: str = "text"  # field with the document; a dot reaches into an object (meta.title)
-    id: str | None = None  # field with the record's own id; otherwise file name and record number
-    meta: list[str] = []  # further fields kept as JSON in documents.meta
-    name: str | None = None  # documents.source; defaults to the domain
-    license: str | None = None  # copied into export manifests
-    where: dict[str, list[str]] = {}  # field -> accepted values, for example {lang: [en]}
-    include: list[str] = []  # globs on the file path; empty means all
-    exclude: list[str] = []  # globs on the file path that are left out
-    priority: int = 0  # dedup keeps the smallest priority of a cluster of duplicates
+    """a record to a line, a row or a file; longattn: <id><tab><JSON>, as the paper published"""
+
+    text: str = "text"
+    """field with the document; a dot reaches into an object (meta.title)"""
+
+    id: str | None = None
+    """field with the record's own id; otherwise file name and record number"""
+
+    meta: list[str] = []
+    """further fields kept as JSON in documents.meta"""
+
+    name: str | None = None
+    """documents.source; defaults to the domain"""
+
+    license: str | None = None
+    """copied into export manifests"""
+
+    where: dict[str, list[str]] = {}
+    """field -> accepted values, for example {lang: [en]}"""
+
+    include: list[str] = []
+    """globs on the file path; empty means all"""
+
+    exclude: list[str] = []
+    """globs on the file path that are left out"""
+
+    priority: int = 0
+    """dedup keeps the smallest priority of a cluster of duplicates"""
 
     @model_validator(mode="before")
     @classmethod
@@ -112,95 +144,171 @@ class SourceConfig(Section):
 
 
 class IngestConfig(Section):
-    min_chars: Annotated[int, Field(ge=1)] = 1  # shorter documents are refused
-    # the same in tokens, for all domains or by domain, before dedup; window.min_tokens is after it
+    min_chars: Annotated[int, Field(ge=1)] = 1
+    """shorter documents are refused"""
+
     min_tokens: Positive | dict[str, Positive] | None = None
-    max_tokens: Positive | dict[str, Positive] | None = None  # likewise; longer ones are refused
-    max_bytes: Positive = 256 << 20  # UTF-8 bytes of one document; longer ones are refused by name
+    """the same in tokens, for all domains or by domain, before dedup; window.min_tokens is after it
+    """
+
+    max_tokens: Positive | dict[str, Positive] | None = None
+    """likewise; longer ones are refused"""
+
+    max_bytes: Positive = 256 << 20
+    """UTF-8 bytes of one document; longer ones are refused by name"""
 
 
 class DedupConfig(Section):
-    enabled: bool = True  # false keeps every document
-    scope: Literal["domain", "global"] = "domain"  # compare within a domain, or across all
-    ngram: Positive = 5  # words per shingle
-    threshold: Fraction = 0.8  # Jaccard similarity from which two documents are duplicates
-    permutations: Positive = 128  # hash functions of a MinHash signature
-    # likely pairs are checked by their signatures, or by the true Jaccard index of their shingles
+    enabled: bool = True
+    """false keeps every document"""
+
+    scope: Literal["domain", "global"] = "domain"
+    """compare within a domain, or across all"""
+
+    ngram: Positive = 5
+    """words per shingle"""
+
+    threshold: Fraction = 0.8
+    """Jaccard similarity from which two documents are duplicates"""
+
+    permutations: Positive = 128
+    """hash functions of a MinHash signature"""
+
     verify: Literal["signature", "jaccard"] = "jaccard"
+    """likely pairs are checked by their signatures, or by the true Jaccard index of their shingles
+    """
 
 
 class WindowConfig(Section):
-    length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768  # tokens
-    # minimum distance in tokens of every scorer that has one and is given none of its own; None
-    # means each scorer's own: 1,024 of recall and compress, a share of the window of the others
+    length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768
+    """tokens"""
+
     k: Positive | None = None
-    # from both ends inwards (Algorithm 1), side by side from the front, or the first window alone
+    """minimum distance in tokens of every scorer that has one and is given none of its own; None
+    means each scorer's own: 1,024 of recall and compress, a share of the window of the others"""
+
     strategy: Literal["longattn", "tile", "truncate"] = "longattn"
-    # documents below min_tokens or above max_tokens are refused: one number for all domains that
-    # are not packed, or one per domain; below the window's length min_tokens changes nothing
+    """from both ends inwards (Algorithm 1), side by side from the front, or the first window alone
+    """
+
     min_tokens: Positive | dict[str, Positive] | None = None
-    max_tokens: Positive | dict[str, Positive] | None = None  # see min_tokens
-    bos: bool = False  # count one token of the window for BOS, put before it when scoring
+    """documents below min_tokens or above max_tokens are refused: one number for all domains that
+    are not packed, or one per domain; below the window's length min_tokens changes nothing"""
+
+    max_tokens: Positive | dict[str, Positive] | None = None
+    """see min_tokens"""
+
+    bos: bool = False
+    """count one token of the window for BOS, put before it when scoring"""
 
 
 class PackConfig(Section):
-    domains: list[str] = []  # short-text domains that are packed and not scored
-    # best_fit cuts no document that fits a window; concat joins all and cuts where a window is full
+    domains: list[str] = []
+    """short-text domains that are packed and not scored"""
+
     strategy: Literal["concat", "best_fit"] = "best_fit"
-    separator: str | None = None  # token between documents; None means the tokenizer's EOS
+    """best_fit cuts no document that fits a window; concat joins all and cuts where a window is
+    full"""
+
+    separator: str | None = None
+    """token between documents; None means the tokenizer's EOS"""
 
 
 class DecontaminateConfig(Section):
-    sources: list[SourceConfig] = []  # evaluation sets: windows that share words are left out
-    ngram: Positive = 13  # words in a row, as udfs.text.ngrams counts them, that must not be shared
+    sources: list[SourceConfig] = []
+    """evaluation sets: windows that share words are left out"""
+
+    ngram: Positive = 13
+    """words in a row, as udfs.text.ngrams counts them, that must not be shared"""
 
 
 class ScorerSettings(Section):
     """What the scores of one scorer depend on; a setting that a scorer does not have is refused."""
 
-    model: Folder | None = None  # as score.model, which it is where it is not given
-    k: Positive | None = None  # minimum distance; None means window.k, else the scorer's own
-    sample_rows: Positive | None = None  # query rows scored of each window; None means all
-    # with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
-    # made for CPUs: on a GPU its many small kernels may cost more than all rows do
+    model: Folder | None = None
+    """as score.model, which it is where it is not given"""
+
+    k: Positive | None = None
+    """minimum distance; None means window.k, else the scorer's own"""
+
+    sample_rows: Positive | None = None
+    """query rows scored of each window; None means all"""
+
     sample_keys: Annotated[int, Field(ge=0)] = ScorerSpec.sample_keys
-    # longattn: decoder layers, 0 is the first
+    """with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
+    made for CPUs: on a GPU its many small kernels may cost more than all rows do"""
+
     layers: list[Annotated[int, Field(ge=0)]] = list(ScorerSpec.layers)
-    # of the model; auto: bfloat16 where this machine has it in hardware, else float32
+    """longattn: decoder layers, 0 is the first"""
+
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    rope_theta: Annotated[float, Field(gt=0)] | None = None  # ABF override; the paper's is 2.5e6
-    bos: bool = ScorerSpec.bos  # prepend BOS, as the published scorer does
-    pairs: Positive = ScorerSpec.pairs  # prolong: pairs of segments compared in each window
-    stride: Positive | None = None  # fargain: tokens that share a short context; None means k
-    variant: Literal["paper", "code"] = "paper"  # ladm: as the paper has it, or as its code has it
-    options: dict[str, str | int | float | bool] = {}  # of scorers that other packages bring
+    """of the model; auto: bfloat16 where this machine has it in hardware, else float32"""
+
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    """ABF override; the paper's is 2.5e6"""
+
+    bos: bool = ScorerSpec.bos
+    """prepend BOS, as the published scorer does"""
+
+    pairs: Positive = ScorerSpec.pairs
+    """prolong: pairs of segments compared in each window"""
+
+    stride: Positive | None = None
+    """fargain: tokens that share a short context; None means k"""
+
+    variant: Literal["paper", "code"] = "paper"
+    """ladm: as the paper has it, or as its code has it"""
+
+    options: dict[str, str | int | float | bool] = {}
+    """of scorers that other packages bring"""
 
 
 class ScoreConfig(ScorerSettings):
-    scorer: str = ScorerSpec.scorer  # a name in udfs.scorers.registry
-    # longattn: a folder made by `longattn scorer build`; fargain, ladm and prolong: a whole model;
-    # calibrated: a folder made by `longattn scorer calibrate`
+    scorer: str = ScorerSpec.scorer
+    """a name in udfs.scorers.registry"""
+
     model: Folder = ScorerSpec.model
-    # further scorers of the same windows, by name, with settings of their own: {cohesion: {}}
+    """longattn: a folder made by `longattn scorer build`; fargain, ladm and prolong: a whole model;
+    calibrated: a folder made by `longattn scorer calibrate`"""
+
     also: Annotated[dict[str, ScorerSettings], BeforeValidator(_with_empty_settings)] = {}
-    batch: Positive = ScorerSpec.batch_tokens  # tokens per forward; at least one window
-    commit: Positive | None = None  # windows per transaction at most; None means by time alone
-    commit_seconds: Annotated[float, Field(gt=0)] = 60.0  # about as much work per transaction
-    # windows whose estimate lies within as many standard errors of the selection's cut are scored
-    # exactly too; estimates are sampled scores (sample_rows: docs/performance.md) or those
-    # of the scorer calibrated, whose exact scores are fargain's (docs/adr/0013-calibrated.md)
+    """further scorers of the same windows, by name, with settings of their own: {cohesion: {}}"""
+
+    batch: Positive = ScorerSpec.batch_tokens
+    """tokens per forward; at least one window"""
+
+    commit: Positive | None = None
+    """windows per transaction at most; None means by time alone"""
+
+    commit_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """about as much work per transaction"""
+
     cascade: Annotated[float, Field(gt=0)] | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
-    threads: Positive | None = None  # per task slot; None means one where slots share a machine
-    domains: list[str] = []  # empty means all
+    """windows whose estimate lies within as many standard errors of the selection's cut are scored
+    exactly too; estimates are sampled scores (sample_rows: docs/performance.md) or those of the
+    scorer calibrated, whose exact scores are fargain's (docs/adr/0013-calibrated.md)"""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU where there is one"""
+
+    threads: Positive | None = None
+    """per task slot; None means one where slots share a machine"""
+
+    domains: list[str] = []
+    """empty means all"""
 
 
 class WhereConfig(Section):
     """A filter: windows whose score by another scorer is within percentiles of their domain."""
 
-    scorer: str  # a name, or a version as `longattn status` prints it
-    measure: str | None = None  # one of its measures, as compress's ratio; None: what it ranks by
-    percentile: Annotated[list[float], Field(min_length=2, max_length=2)]  # from < p <= to
+    scorer: str
+    """a name, or a version as `longattn status` prints it"""
+
+    measure: str | None = None
+    """one of its measures, as compress's ratio; None: what it ranks by"""
+
+    percentile: Annotated[list[float], Field(min_length=2, max_length=2)]
+    """from < p <= to"""
 
     @property
     def label(self) -> str:
@@ -215,27 +323,52 @@ class WhereConfig(Section):
 
 
 class SelectConfig(Section):
-    name: str | None = None  # selection id; None means a hash of everything it depends on
-    # what to rank by; None means the scorer's own ranking, lds for longattn and ds for the others.
-    # Else lds, ds or du of score.scorer, random, length, column; another scorer's name; or weights
-    # of several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain
+    name: str | None = None
+    """selection id; None means a hash of everything it depends on"""
+
     by: str | dict[str, float] = OWN
-    column: str | None = None  # with by: column
-    where: list[WhereConfig] = []  # windows that pass all of them are ranked
-    per_document: Positive | None = None  # at most so many windows of one document, the best ones
-    # of all scored windows of the domain, whatever `where` and `per_document` leave out
+    """what to rank by; None means the scorer's own ranking, lds for longattn and ds for the others.
+    Else lds, ds or du of score.scorer, random, length, column; another scorer's name; or weights of
+    several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain"""
+
+    column: str | None = None
+    """with by: column"""
+
+    where: list[WhereConfig] = []
+    """windows that pass all of them are ranked"""
+
+    per_document: Positive | None = None
+    """at most so many windows of one document, the best ones"""
+
     fraction: Fraction | dict[str, Fraction] | None = 0.125
-    tokens: Positive | dict[str, Positive] | None = None  # budget per domain; overrides fraction
-    percentile: list[float] | dict[str, list[float]] | None = None  # [from, to], 100 is the best
-    threshold: float | dict[str, float] | None = None  # smallest score kept
-    alpha: float = 0.5  # weight of DU in LDS = Std(DS) + alpha * Std(DU)
-    normalize: Literal["zscore", "minmax"] = "zscore"  # Std of the paper, or of its code
-    # entries that the variance is taken over: L * L (the code), or (L - k)^2 (the paper)
+    """of all scored windows of the domain, whatever `where` and `per_document` leave out"""
+
+    tokens: Positive | dict[str, Positive] | None = None
+    """budget per domain; overrides fraction"""
+
+    percentile: list[float] | dict[str, list[float]] | None = None
+    """[from, to], 100 is the best"""
+
+    threshold: float | dict[str, float] | None = None
+    """smallest score kept"""
+
+    alpha: float = 0.5
+    """weight of DU in LDS = Std(DS) + alpha * Std(DU)"""
+
+    normalize: Literal["zscore", "minmax"] = "zscore"
+    """Std of the paper, or of its code"""
+
     support: Literal["matrix", "block"] = "matrix"
-    heads: list[Annotated[int, Field(ge=0)]] = []  # empty means all
-    # overlap with these is reported, and with all other scorers that have scores
+    """entries that the variance is taken over: L * L (the code), or (L - k)^2 (the paper)"""
+
+    heads: list[Annotated[int, Field(ge=0)]] = []
+    """empty means all"""
+
     compare: list[str] = ["random", "length"]
-    ablate_alpha: list[float] = [0.0, 0.5, 1.0]  # by lds: overlap at these is reported too
+    """overlap with these is reported, and with all other scorers that have scores"""
+
+    ablate_alpha: list[float] = [0.0, 0.5, 1.0]
+    """by lds: overlap at these is reported too"""
 
     @model_validator(mode="after")
     def _refuse_unknown_scorers(self) -> "SelectConfig":
@@ -262,11 +395,18 @@ class SelectConfig(Section):
 
 
 class MixConfig(Section):
-    tokens: Positive | None = None  # total of the mix; None means all that was selected
-    weights: dict[str, Annotated[float, Field(ge=0)]] = {}  # per domain; empty means as selected
-    # a domain with fewer tokens than its share: fail, leave the mix short, or repeat its windows
+    tokens: Positive | None = None
+    """total of the mix; None means all that was selected"""
+
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """per domain; empty means as selected"""
+
     short: Literal["error", "shortfall", "repeat"] = "shortfall"
-    max_copies: Positive = 4  # with short: repeat
+    """a domain with fewer tokens than its share: fail, leave the mix short, or repeat its windows
+    """
+
+    max_copies: Positive = 4
+    """with short: repeat"""
 
     @model_validator(mode="before")
     @classmethod
@@ -278,10 +418,17 @@ class MixConfig(Section):
 
 
 class ExportTarget(Section):
-    path: Place  # folder of the export; replaced as a whole when the selection changes
-    compression: Literal["none", "zstd", "gzip"] = "zstd"  # jsonl only
-    shard_tokens: Positive = 64 << 20  # about this many tokens to a file
-    prefix: str = "LongAttn"  # jsonl data_id prefix
+    path: Place
+    """folder of the export; replaced as a whole when the selection changes"""
+
+    compression: Literal["none", "zstd", "gzip"] = "zstd"
+    """jsonl only"""
+
+    shard_tokens: Positive = 64 << 20
+    """about this many tokens to a file"""
+
+    prefix: str = "LongAttn"
+    """jsonl data_id prefix"""
 
 
 class ExportConfig(Section):
@@ -292,19 +439,30 @@ class ExportConfig(Section):
 
 
 class ReportConfig(Section):
-    path: Place = "data/report.html"  # one self-contained page
-    examples: Annotated[int, Field(ge=0)] = 2  # best and worst windows shown per domain
+    path: Place = "data/report.html"
+    """one self-contained page"""
+
+    examples: Annotated[int, Field(ge=0)] = 2
+    """best and worst windows shown per domain"""
 
 
 class EstimateConfig(Section):
-    cpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a core for an hour
-    gpu_hour: Annotated[float, Field(ge=0)] | None = None  # price of a GPU for an hour
-    currency: str = "USD"  # that the prices are in, as the tables name it
+    cpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """price of a core for an hour"""
+
+    gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """price of a GPU for an hour"""
+
+    currency: str = "USD"
+    """that the prices are in, as the tables name it"""
 
 
 class SparkConfig(Section):
-    master: str | None = None  # None: what spark-submit or the notebook gives, else local[*]
-    conf: dict[str, str] = {}  # Spark settings; they win over all that the project sets
+    master: str | None = None
+    """None: what spark-submit or the notebook gives, else local[*]"""
+
+    conf: dict[str, str] = {}
+    """Spark settings; they win over all that the project sets"""
 
 
 # What of a config each job's --help lists; all of them read `tables`, `spark` and `seed`.
@@ -324,9 +482,10 @@ class Config(Section):
 
     tables: TablesConfig = TablesConfig()
     sources: dict[str, list[SourceConfig]] = {}
-    # folder, tokenizer.json or hub id; None means that of the first scorer in score.scorer and
-    # score.also that reads a model, and `words` where none does, which needs no files
     tokenizer: Folder | None = None
+    """folder, tokenizer.json or hub id; None means that of the first scorer in score.scorer and
+    score.also that reads a model, and `words` where none does, which needs no files"""
+
     ingest: IngestConfig = IngestConfig()
     dedup: DedupConfig = DedupConfig()
     window: WindowConfig = WindowConfig()
@@ -337,9 +496,12 @@ class Config(Section):
     mix: MixConfig = MixConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
-    estimate: EstimateConfig = EstimateConfig()  # prices for `longattn estimate`
+    estimate: EstimateConfig = EstimateConfig()
+    """prices for `longattn estimate`"""
+
     spark: SparkConfig = SparkConfig()
-    seed: int = 0  # of sampled rows, random baselines and the order of packing and mix
+    seed: int = 0
+    """of sampled rows, random baselines and the order of packing and mix"""
 
     @model_validator(mode="before")
     @classmethod

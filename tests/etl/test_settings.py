@@ -14,7 +14,7 @@ REPO = Path(__file__).parents[2]
 
 def test_every_setting_is_explained() -> None:
     bare = [s.name for s in settings.settings() if not s.meaning]
-    assert not bare, f"no comment beside {bare} in etl/config/sections.py"
+    assert not bare, f"no docstring below {bare} in etl/config/sections.py"
 
 
 def test_every_setting_is_listed_once() -> None:
