@@ -4,7 +4,7 @@ unless there is a GPU. Nothing is written but nameless files that are gone at on
 
 from collections.abc import Sequence
 
-from longattn.etl.before.findings import Finding, Findings, fact, fault, note, told
+from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.outputs import connector_findings, disk_findings, output_findings
 from longattn.etl.before.probe import Look, look_at, wrong_format
 from longattn.etl.before.scoring import device_findings, scorer_findings, tokenizer_findings
@@ -16,18 +16,18 @@ from longattn.etl.run.show import human_bytes
 def check(config: Config, jobs: Sequence[str] = tuple(JOBS)) -> list[Finding]:
     """What is there, what may surprise, and every fault, of what these jobs need."""
     looks: list[Look] = []
-    found = [*told("domains", domain_findings(config, jobs))]
+    found = [*as_findings("domains", domain_findings(config, jobs))]
     if {"ingest", "windows"} & set(jobs):
-        found += told("sources", source_findings(config, jobs, looks))
+        found += as_findings("sources", source_findings(config, jobs, looks))
     if {"windows", "score"} & set(jobs):
-        found += told("tokenizer", tokenizer_findings(config, looks))
+        found += as_findings("tokenizer", tokenizer_findings(config, looks))
     if "score" in jobs:
-        found += told("score", scorer_findings(config))
-        found += told("score.device", device_findings(config))
-    found += told("outputs", output_findings(config, jobs))
-    found += told("tables", connector_findings(config))
+        found += as_findings("score", scorer_findings(config))
+        found += as_findings("score.device", device_findings(config))
+    found += as_findings("outputs", output_findings(config, jobs))
+    found += as_findings("tables", connector_findings(config))
     if "ingest" in jobs:
-        found += told("disk", disk_findings(config, looks))
+        found += as_findings("disk", disk_findings(config, looks))
     return list(dict.fromkeys(found))  # two looks may meet the same fault
 
 
@@ -55,7 +55,7 @@ def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> F
     for number, source in enumerate(config.decontaminate.sources):
         wanted.append((f"decontaminate.sources[{number}]", "evaluation", source))
     for label, domain, source in wanted:
-        yield from told(label, _source(config, label, domain, source, looks))
+        yield from as_findings(label, _source(config, label, domain, source, looks))
 
 
 def _source(

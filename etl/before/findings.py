@@ -47,7 +47,7 @@ def faults(found: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in found if finding.kind == "fault"]
 
 
-def told(where: str, findings: Findings) -> Findings:
+def as_findings(where: str, findings: Findings) -> Findings:
     """The findings; an error that ends them is the last, at the key that it names, else `where`."""
     try:
         yield from findings

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from longattn.etl.before.findings import Findings, fact, fault, note, told
+from longattn.etl.before.findings import Findings, as_findings, fact, fault, note
 from longattn.etl.before.probe import Look
 from longattn.etl.config import Config, ExportConfig
 from longattn.etl.run.show import human_bytes
@@ -29,7 +29,7 @@ def output_findings(config: Config, jobs: Sequence[str]) -> Findings:
     if "report" in jobs:
         folders["report.path"] = os.path.dirname(config.report.path) or "."
     for where, folder in folders.items():
-        yield from told(where, _writable(where, folder))
+        yield from as_findings(where, _writable(where, folder))
 
 
 def _writable(where: str, folder: str) -> Findings:

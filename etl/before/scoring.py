@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from longattn.etl.before.findings import Finding, Findings, fact, fault, note, told
+from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
 from longattn.etl.before.outputs import launched
 from longattn.etl.before.probe import Look
@@ -63,7 +63,7 @@ def scorer_findings(config: Config) -> Findings:
     yield from _ranking(config)
     folder = Path(spec.model)
     if reads_model(config.score.scorer) and (folder / "config.json").is_file():
-        yield from told("score.model", _model(config, folder))
+        yield from as_findings("score.model", _model(config, folder))
 
 
 def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:

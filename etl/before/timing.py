@@ -54,7 +54,7 @@ def _extrapolated(length: int, quarter: float, half: float) -> float:
     return square + linear
 
 
-def told(device: str, spec: ScorerSpec, length: int) -> Range:
+def gpu_seconds(device: str, spec: ScorerSpec, length: int) -> Range:
     """GPU seconds for one window: between the kernel's bound and what the paper's code took."""
     scale = length**2 * _width(spec.model) / REFERENCE * len(spec.layers)
     low, high = scale / BOUND[device], scale / REPORTED
@@ -82,7 +82,7 @@ def hours_of(
         if device is None or not reads_model(spec.scorer):
             cpu[spec.scorer] = hours(windows, timed(spec, length, ids))
         elif spec.scorer == "longattn":
-            gpu[spec.scorer] = hours(windows, told(device, spec, length))
+            gpu[spec.scorer] = hours(windows, gpu_seconds(device, spec, length))
         else:
             raise ConfigError(f"--device {device}: no rate is known there for {spec.scorer}")
     return cpu, gpu

@@ -13,7 +13,7 @@ from longattn.etl import cli
 from longattn.etl.before import sampling
 from longattn.etl.before.estimate import estimate
 from longattn.etl.before.sampling import Range, copies_in, samples
-from longattn.etl.before.timing import _extrapolated, told
+from longattn.etl.before.timing import _extrapolated, gpu_seconds
 from longattn.etl.config import Config, validate
 from longattn.udfs.errors import ConfigError, SourceError
 from longattn.udfs.scorers.base import ScorerSpec
@@ -186,9 +186,9 @@ def test_a_gpu_lies_between_its_bound_and_the_published_rate(tmp_path: Path) -> 
     config = {"num_attention_heads": 32, "hidden_size": 4096}
     (tmp_path / "config.json").write_text(json.dumps(config))
     spec = ScorerSpec(scorer="longattn", model=str(tmp_path))
-    found = told("h100", spec, 32_768)
+    found = gpu_seconds("h100", spec, 32_768)
     assert (1 / found.low, 1 / found.high) == pytest.approx((125, 6.1))
-    assert told("h100", spec, 16_384).high == pytest.approx(found.high / 4)
+    assert gpu_seconds("h100", spec, 16_384).high == pytest.approx(found.high / 4)
 
 
 @pytest.mark.demo
