@@ -193,7 +193,7 @@ def _set(key: str, value: str) -> str:
 def make_tables(world: World, n_windows: int, scorer: str | None = None) -> None:
     """Fill documents, lengths and windows, a document a window; scores too, of a scorer given."""
     from longattn.etl import config
-    from longattn.etl.run import names
+    from longattn.etl.run.recipe import Recipe
     from longattn.etl.session import get_spark
     from longattn.etl.tables.open import open_tables
 
@@ -201,7 +201,7 @@ def make_tables(world: World, n_windows: int, scorer: str | None = None) -> None
     spark = get_spark(config.SparkConfig(master="local[2]"))
     try:
         tables = open_tables(spark, settings.tables)
-        for name, rows in _tables(spark, n_windows, names.windowing(settings), scorer):
+        for name, rows in _tables(spark, n_windows, Recipe(settings).windowing, scorer):
             tables[name].append(rows.select(*tables[name].spec.columns))
     finally:
         spark.stop()

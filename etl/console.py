@@ -10,7 +10,6 @@ from typing import Any
 from rich.table import Table
 
 from longattn.etl.config import Config, ExportConfig
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import Run, record
@@ -160,7 +159,7 @@ def selected_table(context: Context) -> Table:
     """The current selection: windows and tokens per domain, and its best window."""
     from longattn.etl.selection.current import selection_summary
 
-    score = f">{names.ranking(context.config)} from"
+    score = f">{context.recipe.ranking} from"
     columns = ("domain", ">windows", ">of", ">tokens", score, ">to", "best window")
     table = new_table("Selected windows", *columns)
     for row in selection_summary(context):

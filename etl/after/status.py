@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
-from longattn.etl.run import names
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.schema import RUNS, TABLES
 from longattn.udfs.errors import LongAttnError
@@ -169,11 +169,11 @@ def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
 def _queries(reader: Reader, config: Config) -> dict[str, str]:
     """SQL that counts what a job has not decided on; none for names that cannot be told."""
     try:
-        windowings = {names.windowing(config), names.packing(config)}
-        mine, scorer = names.windowing(config), names.scorer(config)
+        recipe = Recipe(config)
+        windowings, mine, scorer = recipe.windowings, recipe.windowing, recipe.scorer.version
     except LongAttnError:
         return {}
-    domains = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
+    domains = recipe.scored_domains
     found = {}
     if "documents" in reader.made:
         if config.dedup.enabled:

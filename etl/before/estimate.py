@@ -22,7 +22,7 @@ from longattn.etl.before.sampling import (
 )
 from longattn.etl.before.timing import BOUND, hours_of, variants
 from longattn.etl.config import Config, ExportConfig, MixConfig, of_domain
-from longattn.etl.run import names
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
 from longattn.udfs.errors import ConfigError, SourceError
@@ -90,7 +90,7 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     kept = copies.kept("n_tokens")
     scored = [sample for sample in read if _is_scored(sample, config)]
     windows = product(_sum(scored, "n_windows"), copies.kept("n_windows"))
-    specs, length = names.scorer_specs(config), config.window.length
+    specs, length = Recipe(config).specs, config.window.length
     ids = _ids(config, read)
     cpu, gpu = hours_of(specs, length, ids, windows, device)
     own = {**cpu, **gpu}[config.score.scorer]
@@ -148,7 +148,7 @@ def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) 
     length = config.window.length
     heads = _heads(config)
     of_windows = windows * (length * per_token + ROW_BYTES)
-    scorers = len(names.scorer_specs(config))
+    scorers = len(Recipe(config).specs)
     of_scores = windows * (scorers * ROW_BYTES + heads * BYTES_PER_HEAD)
     found = {
         "documents": text.widened(0.1),
@@ -229,7 +229,7 @@ def _heads(config: Config) -> int:
     """Heads whose sums the rows of one window in `scores` hold, a row for each scorer."""
     return sum(
         read_manifest(Path(spec.model)).heads * len(spec.layers) if spec.scorer == "longattn" else 1
-        for spec in names.scorer_specs(config)
+        for spec in Recipe(config).specs
     )
 
 

@@ -11,7 +11,7 @@ from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
 from longattn.etl.before.outputs import launched
 from longattn.etl.before.probe import Look
 from longattn.etl.config import Config
-from longattn.etl.run import names
+from longattn.etl.run.recipe import Recipe
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.needs import remedy, unfit
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
@@ -55,8 +55,8 @@ def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
 
 
 def scorer_findings(config: Config) -> Findings:
-    names.refuse_other_tokenizer(config)
-    spec, specs = names.scorer_spec(config), names.scorer_specs(config)
+    recipe = Recipe(config)
+    spec, specs = recipe.spec(), recipe.specs
     for version in dict.fromkeys(map(scorer_version, specs)):
         yield fact("score", version)
     yield from _distances(config, specs)
@@ -84,11 +84,11 @@ def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
 def _ranking(config: Config) -> Findings:
     """What select will rank by, in words."""
     select, scorer = config.select, config.score.scorer
-    said = f"windows are ranked by {names.ranking(config)}"
+    said = f"windows are ranked by {Recipe(config).ranking}"
     if select.by == "lds" and scorer != "longattn":
         yield note("select.by", f"{said}; left out, {scorer} itself ranks them")
     else:
-        yield fact("select.by", f"{said}: {names.ranked_by(config).measures}")
+        yield fact("select.by", f"{said}: {Recipe(config).meaning.measures}")
 
 
 def _model(config: Config, folder: Path) -> Findings:

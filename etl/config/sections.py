@@ -20,6 +20,7 @@ from longattn.etl.config.yaml_file import WORDS
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import did_you_mean
 from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration
 from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model
 from longattn.udfs.storage import expanded, local_path
@@ -313,7 +314,7 @@ class WhereConfig(Section):
     @property
     def label(self) -> str:
         """What the ledger calls it: `cohesion`, `compress_ratio`."""
-        name = self.scorer.split(":")[0]
+        name = ScorerId.of(self.scorer).name
         return f"{name}_{self.measure}" if self.measure else name
 
     @model_serializer(mode="wrap")
@@ -376,7 +377,7 @@ class SelectConfig(Section):
         if not self.by or (isinstance(self.by, str) and self.by in RANKINGS):
             return self
         known = known_scorers()
-        for name in (version.split(":")[0] for version in (*self.by_scorers, *self.where_scorers)):
+        for name in (ScorerId.of(v).name for v in (*self.by_scorers, *self.where_scorers)):
             if name not in known:
                 hint = did_you_mean(name, [*RANKINGS, *known])
                 raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")

@@ -16,8 +16,8 @@ from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import hex_digest, json_digest
@@ -130,13 +130,13 @@ def knows_ids(config: Config) -> bool:
     return config.tokenizer != WORDS
 
 
-def ranker(config: Config) -> str:
+def ranker(recipe: Recipe) -> str:
     """What the exported score is of: a scorer's version, several with weights, or `length`."""
-    names_ = config.select.by_scorers
-    if len(names_) == 1 and not isinstance(config.select.by, dict):
-        return names_[0] if ":" in names_[0] else scorer_version(names.scorer_spec(config, *names_))
-    own = config.select.by in (None, "lds", "ds", "du")
-    return names.scoring(config) if own else names.ranking(config)
+    select = recipe.config.select
+    if len(select.by_scorers) == 1 and not isinstance(select.by, dict):
+        (name,) = select.by_scorers
+        return name if ":" in name else scorer_version(recipe.spec(name))
+    return recipe.scoring if select.by in (None, "lds", "ds", "du") else recipe.ranking
 
 
 def _write(
@@ -147,7 +147,7 @@ def _write(
         context.tables.read("windows"),
         context.tables.read("documents"),
         columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
-        scorer=ranker(context.config),
+        scorer=ranker(context.recipe),
         n_shards=plan.n_shards,
     )
     return write_shards(rows, plan, format_, options)
@@ -176,8 +176,8 @@ def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str,
     return {
         "longattn": udfs.__version__,
         "config": config.hash,
-        "scorer": ranker(config),
-        "windowing": names.windowing(config),
+        "scorer": ranker(context.recipe),
+        "windowing": context.recipe.windowing,
         "tables": dict(context.tables.versions_read),
         "samples": written.samples,
         "tokens": written.tokens,

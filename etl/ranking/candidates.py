@@ -12,10 +12,10 @@ from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import filters, lds
 from longattn.etl.ranking.cascade import best_known, straddlers
 from longattn.etl.ranking.scorers import scored_versions, version_of
-from longattn.etl.run import names
 from longattn.etl.run.context import Context
 from longattn.etl.windows.evaluation import contaminated, without_contaminated
 from longattn.udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.registry import scorer_version
 
 
@@ -27,7 +27,7 @@ def considered(context: Context) -> DataFrame:
     """
     select = context.config.select
     if not select.by_scorers and not select.where:
-        return _candidates(context, names.scorer(context.config))
+        return _candidates(context, context.recipe.scorer.version)
     versions = scored_versions(context)
     by = _ranking_scorers(context, versions)
     rows = _candidates(context, by[0])
@@ -58,7 +58,7 @@ def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
     """The scorers that select.by names; the config's own where it names none."""
     named = context.config.select.by_scorers
     found = [version_of(context, name, versions, "select.by") for name in named]
-    return found or [names.scorer(context.config)]
+    return found or [context.recipe.scorer.version]
 
 
 def ranked_by(context: Context, version: str) -> DataFrame:
@@ -70,33 +70,30 @@ def ranked_by(context: Context, version: str) -> DataFrame:
 def _candidates(context: Context, scorer: str) -> DataFrame:
     config = context.config
     rows = without_contaminated(context, _scored_windows(context, scorer))
-    if scorer.split(":")[0] == config.score.scorer:  # heads are chosen of that one
+    if ScorerId.of(scorer).name == config.score.scorer:  # heads are chosen of that one
         rows = lds.dependency(rows, config.select)
     return rows.drop("head_s1", "head_s2")
 
 
 def _scored_windows(context: Context, scorer: str) -> DataFrame:
     """Scores of kept documents' windows by a scorer, those of contaminated windows too."""
-    tables, config = context.tables, context.config
+    tables, recipe = context.tables, context.recipe
     scores = tables.read("scores")
-    if config.score.cascade and scorer == names.scorer(config):
-        exact, calibration = (
-            scorer_version(names.exact_scorer_spec(config)),
-            names.calibration(config),
-        )
-        scores = best_known(scores, scorer, exact, calibration.lines if calibration else ())
+    if context.config.score.cascade and scorer == recipe.scorer.version:
+        lines = recipe.calibration.lines if recipe.calibration else ()
+        scores = best_known(scores, scorer, scorer_version(recipe.exact), lines)
     return stage.candidates(
         scores,
         *(tables.read(name) for name in ("windows", "duplicates", "lengths")),
         scorer=scorer,
-        windowing=names.windowing(config),
+        windowing=recipe.windowing,
     )
 
 
 def packed_windows(context: Context) -> DataFrame:
     """The windows of the packed domains, contaminated ones too."""
     windows, domains = context.tables.read("windows"), context.config.pack.domains
-    mine = F.col("windowing") == names.packing(context.config)
+    mine = F.col("windowing") == context.recipe.packing
     return windows.where(mine & F.col("domain").isin(*domains))
 
 

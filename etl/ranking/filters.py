@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import SelectConfig
 from longattn.etl.ranking.lds import units
 from longattn.etl.ranking.rank import cuts_of, keep_best, sizes
+from longattn.udfs.scorers.identity import ScorerId
 
 Named = Mapping[str, DataFrame]  # scores of other scorers by their names
 
@@ -49,7 +50,7 @@ def refuse_outside(rows: DataFrame, scores: DataFrame, name: str, band: list[flo
     reason = F.coalesce(
         F.col("refused"),
         _reason(F.col("known").isNull(), _no_score(name)),
-        _reason(F.col("passed").isNull(), f"where_{_short(name)}"),
+        _reason(F.col("passed").isNull(), f"where_{ScorerId.of(name).name}"),
     )
     return marked.withColumn("refused", reason).drop("known", "passed")
 
@@ -88,9 +89,4 @@ def _reason(holds: Column, word: str) -> Column:
 
 
 def _no_score(name: str) -> str:
-    return f"no_{_short(name)}_score"
-
-
-def _short(name: str) -> str:
-    """A scorer's name without what else its version says."""
-    return name.split(":")[0]
+    return f"no_{ScorerId.of(name).name}_score"

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import RANKINGS, SelectConfig
 from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.errors import ConfigError
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.registry import plugin
 
 SORT_BY = {"ds": "ds", "du": "du", "length": "doc_tokens"}  # select.by -> column
@@ -46,7 +47,7 @@ def score_by(
     if isinstance(config.by, dict):
         return rows.withColumn("lds", F.col("weighted"))
     if config.by not in RANKINGS:
-        ranks_by = plugin(config.by.split(":")[0]).ranks_by
+        ranks_by = plugin(ScorerId.of(config.by).name).ranks_by
         return score_by(rows, config.model_copy(update={"by": ranks_by}), seed, known)
     if config.by == "lds":
         return long_dependency_score(rows, config, known)

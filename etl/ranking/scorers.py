@@ -1,10 +1,10 @@
 """Which scores of a root a scorer's name stands for."""
 
-from longattn.etl.config import Config
-from longattn.etl.run import names
+from collections import Counter
+
 from longattn.etl.run.context import Context
-from longattn.udfs.errors import LongAttnError, TableError
-from longattn.udfs.scorers.registry import scorer_version
+from longattn.udfs.errors import TableError
+from longattn.udfs.scorers.identity import ScorerId
 
 
 def scored_versions(context: Context) -> list[str]:
@@ -15,11 +15,9 @@ def scored_versions(context: Context) -> list[str]:
 
 def labelled(versions: list[str]) -> dict[str, str]:
     """Versions by what to call them: the scorer's name, the version where two share one."""
-    names_ = [version.split(":")[0] for version in versions]
-    return {
-        name if names_.count(name) == 1 else version: version
-        for name, version in zip(names_, versions, strict=True)
-    }
+    ids = [ScorerId.of(version) for version in versions]
+    times = Counter(one.name for one in ids)
+    return {one.name if times[one.name] == 1 else one.version: one.version for one in ids}
 
 
 def version_of(context: Context, named: str, versions: list[str], key: str) -> str:
@@ -28,25 +26,14 @@ def version_of(context: Context, named: str, versions: list[str], key: str) -> s
     It is the one that the config gives the scorer, where that one has scores, else the only one
     that has. Raises TableError where there is none, or more than one.
     """
-    known = [version for version in versions if named in (version, version.split(":")[0])]
-    if (own := configured(context.config, named)) in known:
+    known = [version for version in versions if ScorerId.of(version).is_meant_by(named)]
+    if (own := context.recipe.version_of(named)) in known:
         return str(own)
     if len(known) == 1:
         return known[0]
     if not known:
-        name = named.split(":")[0]
         raise TableError(
             f"{key}: {named} has no scores here: run `longattn score` with this config, or with"
-            f" --set score.scorer={name}"
+            f" --set score.scorer={ScorerId.of(named).name}"
         )
     raise TableError(f"{key}: {named} may be any of {', '.join(known)}: name one of them")
-
-
-def configured(config: Config, named: str) -> str | None:
-    """The config's version of a scorer; None of one that it cannot have, as without its model."""
-    if ":" in named:
-        return None
-    try:
-        return scorer_version(names.scorer_spec(config, named))
-    except LongAttnError:
-        return None

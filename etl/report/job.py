@@ -16,7 +16,6 @@ from longattn.etl.report import samples, scorers
 from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page, render, samples_on
 from longattn.etl.report.shown import AttentionMap, attention_maps, shown_windows
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.selection.current import current_selection
@@ -55,8 +54,8 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         config=config,
         selection=name,
         scorer=own,
-        windowing=names.windowing(config),
-        score=names.ranked_by(config),
+        windowing=context.recipe.windowing,
+        score=context.recipe.meaning,
         points=all_points(context, rows, selection, total, own),
         total=total,
         sizes={row["domain"]: row["windows"] for row in mixed},
@@ -76,9 +75,9 @@ def selected_by(context: Context, rows: DataFrame) -> str:
     """The version of the scorer that the selection ranks by, or the names of several."""
     select = context.config.select
     if not select.by_scorers:
-        return names.scoring(context.config)
+        return context.recipe.scoring
     first = None if isinstance(select.by, dict) else rows.select("scorer").first()
-    return str(first["scorer"]) if first else names.ranking(context.config)
+    return str(first["scorer"]) if first else context.recipe.ranking
 
 
 def job_runs(context: Context) -> pd.DataFrame:
@@ -205,7 +204,7 @@ def documents_by_fate(context: Context) -> pd.DataFrame:
     """What became of the documents of the config's domains."""
     tables, domains = context.tables, list(context.config.sources)
     documents = tables.read("documents").where(F.col("domain").isin(*domains))
-    every = _measured(context, names.windowing(context.config), names.packing(context.config))
+    every = _measured(context, *context.recipe.windowings)
     counts: pd.DataFrame = flow.documents_by_fate(
         documents, tables.read("duplicates"), every
     ).toPandas()
@@ -214,8 +213,8 @@ def documents_by_fate(context: Context) -> pd.DataFrame:
 
 def windows_by_fate(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
     """What became of the config's windows, cut or packed."""
-    config, windows = context.config, context.tables.read("windows")
-    mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
+    windows = context.tables.read("windows")
+    mine = windows.where(F.col("windowing").isin(*context.recipe.windowings))
     counts: pd.DataFrame = flow.windows_by_fate(
         mine, contaminated(context), rows, selection
     ).toPandas()
@@ -231,5 +230,5 @@ def contamination(context: Context) -> pd.DataFrame:
 
 def _measured(context: Context, *windowings: str) -> DataFrame:
     """Lengths by the windowings named, or by the config's."""
-    wanted = windowings or (names.windowing(context.config),)
+    wanted = windowings or (context.recipe.windowing,)
     return context.tables.read("lengths").where(F.col("windowing").isin(*wanted))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from longattn.etl.report.figures import within_domain
 from longattn.etl.report.style import signed
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
 
 JUDGE = "fargain"  # what the others are judged by, where it has been run
@@ -66,7 +67,7 @@ def side_by_side(
             agreement=_agreement(wide, scorer, own),
             judged=_agreement(wide, scorer, judge),
             common=len(selected & _chosen_by(points, scorer)) / max(len(selected), 1),
-            seconds=seconds.get(scorer.partition(":")[0], float("nan")),
+            seconds=seconds.get(ScorerId.of(scorer).name, float("nan")),
         )
         for scorer in (own, *others)
     ]
@@ -80,7 +81,7 @@ def overlaps(
     for scorer in sorted(set(points["scorer"]) - {own}):
         theirs = mine["window_id"].isin(_chosen_by(points, scorer))
         for domain, share in theirs.groupby(mine["domain"]).mean().items():
-            yield scorer.partition(":")[0], str(domain), float(share)
+            yield ScorerId.of(scorer).name, str(domain), float(share)
 
 
 def finding(rows: Sequence[Scorer]) -> str:

@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 from longattn.etl.config import Config
 from longattn.etl.report import figures, samples
 from longattn.etl.report.samples import Sample
-from longattn.etl.run import names
 from longattn.etl.run.context import Context
 from longattn.udfs.pictures.links import Link, heaviest, repeats
 from longattn.udfs.scorers.base import TokenIds, default_k
@@ -31,7 +30,7 @@ def attention_maps(context: Context) -> AttentionMap | None:
         return None
     from longattn.udfs.pictures.attention_map import attention_map
 
-    spec = names.scorer_spec(context.config)
+    spec = context.recipe.spec()
 
     def look(token_ids: TokenIds) -> Map:
         drawn = attention_map(token_ids, spec)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.run.progress import Progress
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Commit, Table, Txn, nothing
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
@@ -178,6 +180,11 @@ class Context:
     tables: TableSet
     progress: Progress
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What the config names, resolved once."""
+        return Recipe(self.config)
 
     def fresh(self, same_run: bool = False) -> "Context":
         """The same context with no versions noted, for the next job.

@@ -14,8 +14,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config, SelectConfig
 from longattn.etl.ranking import lds, rank
-from longattn.etl.ranking.scorers import configured, scored_versions
-from longattn.etl.run import names
+from longattn.etl.ranking.scorers import scored_versions
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.staging import staging
 from longattn.etl.scoring.job import pending, score_pending
@@ -51,7 +50,7 @@ class Result:
 
 def run(context: Context, out: Path, per_domain: int, result: Result) -> Outcome:
     """Score a sample, fit and write a calibration; rows are windows of the sample."""
-    truth, cheap = names.scorer_spec(context.config, TRUTH), cheap_specs(context)
+    truth, cheap = context.recipe.readable(context.recipe.spec(TRUTH)), cheap_specs(context)
     windows = draw(context, per_domain)
     with staging(context, "calibrate") as save:
         for spec in (truth, *cheap):
@@ -72,24 +71,24 @@ def run(context: Context, out: Path, per_domain: int, result: Result) -> Outcome
 
 def cheap_specs(context: Context) -> list[ScorerSpec]:
     """CHEAP, what score.also names, and longattn where the config's own has scores."""
-    config, known = context.config, scored_versions(context)
+    recipe, known = context.recipe, scored_versions(context)
     wanted = [name for name in CHEAP if name in SCORERS]
-    wanted += [name for name in config.score.also if name not in (TRUTH, "calibrated", *wanted)]
-    specs = [names.scorer_spec(config, name) for name in wanted]
-    if "longattn" not in wanted and configured(config, "longattn") in known:
-        specs.append(names.scorer_spec(config, "longattn"))
-    return specs
+    others = (TRUTH, "calibrated", *wanted)
+    wanted += [name for name in context.config.score.also if name not in others]
+    if "longattn" not in wanted and recipe.version_of("longattn") in known:
+        wanted.append("longattn")
+    return [recipe.readable(recipe.spec(name)) for name in wanted]
 
 
 def draw(context: Context, per_domain: int) -> pd.DataFrame:
     """Windows (window_id, domain, doc_id) of kept documents, drawn by hash: so many a domain."""
     config, tables = context.config, context.tables
-    windows = tables.read("windows").where(F.col("windowing") == names.windowing(config))
+    windows = tables.read("windows").where(F.col("windowing") == context.recipe.windowing)
     kept = windows.select("window_id", "domain", "doc_id", F.lit(1).alias("window_tokens")).join(
         tables.read("duplicates").select("doc_id"), "doc_id", "left_anti"
     )
-    wanted = config.score.domains or [d for d in config.sources if d not in config.pack.domains]
-    kept = without_contaminated(context, kept.where(F.col("domain").isin(*wanted)))
+    kept = kept.where(F.col("domain").isin(*context.recipe.scored_domains))
+    kept = without_contaminated(context, kept)
     shuffled = lds.score_by(kept, SelectConfig(by="random"), config.seed)
     cuts = {d: rank.Cut(n_scored=n, last_rank=per_domain) for d, n in rank.sizes(kept).items()}
     drawn = rank.keep_best(shuffled, cuts).select("window_id", "domain", "doc_id")

@@ -17,9 +17,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config
 from longattn.etl.ranking.candidates import cached, considered, near_cut
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.staging import Save, staging
 from longattn.etl.scoring import stage
@@ -89,10 +87,9 @@ class Pending:
 
 def run(context: Context) -> Outcome:
     """Score what the config's scorers have not seen; rows are windows, once for each scorer."""
-    names.refuse_other_tokenizer(context.config)
     outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
-        for spec in names.scorer_specs(context.config):
+        for spec in context.recipe.specs:
             arrived = unscored(context, spec).count()
             before, left_out = refuse_contaminated(context, spec)
             windows = pending(context, spec, save)
@@ -108,7 +105,7 @@ def run(context: Context) -> Outcome:
 
 def refuse_no_windows(context: Context) -> None:
     """Raise NothingLeft where this config has no windows at all; scored ones are windows too."""
-    mine, domains = names.windowing(context.config), scored_domains(context.config)
+    mine, domains = context.recipe.windowing, context.recipe.scored_domains
     windows = context.tables.read("windows")
     if windows.where((F.col("windowing") == mine) & F.col("domain").isin(*domains)).isEmpty():
         found = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
@@ -117,11 +114,6 @@ def refuse_no_windows(context: Context) -> None:
             f"score: no windows of {', '.join(domains)} by {mine} (there are: {there or 'none'}):"
             " run `longattn windows` with this config"
         )
-
-
-def scored_domains(config: Config) -> list[str]:
-    """score.domains, or all domains that are not packed."""
-    return config.score.domains or [d for d in config.sources if d not in config.pack.domains]
 
 
 def _together(outcomes: dict[str, Outcome]) -> Outcome:
@@ -146,7 +138,7 @@ def settle_cut(context: Context, save: Save) -> dict[str, float]:
     Each round narrows it: exact scores move the cut a little, and may bring other windows near it.
     A window that cannot be scored exactly keeps its sampled score and is not tried again.
     """
-    spec, tried, rounds = names.exact_scorer_spec(context.config), set[str](), 0
+    spec, tried, rounds = context.recipe.exact, set[str](), 0
     scored = 0
     while wanted := _near_cut(context) - tried:
         chosen = pending(context, spec, save, wanted)
@@ -178,15 +170,15 @@ def pending(
 
 def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
     """Windows of the config's domains that the scorer has not seen, contaminated ones too."""
-    tables, config = context.tables, context.config
+    tables, recipe = context.tables, context.recipe
     windows = stage.pending_windows(
         tables.read("windows"),
         tables.read("scores"),
         tables.read("duplicates"),
-        windowing=names.windowing(config),
+        windowing=recipe.windowing,
         scorer=scorer_version(spec),
     )
-    return windows.where(F.col("domain").isin(*scored_domains(config)))
+    return windows.where(F.col("domain").isin(*recipe.scored_domains))
 
 
 def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int, int]:

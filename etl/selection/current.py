@@ -5,12 +5,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank
 from longattn.etl.ranking.candidates import cached, considered
-from longattn.etl.run import names
 from longattn.etl.run.context import Context
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.windows.evaluation import evaluations
 from longattn.udfs.digest import json_digest
 from longattn.udfs.errors import TableError
@@ -18,8 +17,9 @@ from longattn.udfs.errors import TableError
 INPUTS = ("scores", "windows", "duplicates", "lengths")  # what `considered` reads
 
 
-def selection_name(config: Config, rows: DataFrame) -> str:
+def selection_name(recipe: Recipe, rows: DataFrame) -> str:
     """select.name, or a hash of all the selection depends on: settings, seed, names and scores."""
+    config = recipe.config
     if config.select.name:
         return config.select.name
     print_ = stage.fingerprint(rows).first()
@@ -30,8 +30,8 @@ def selection_name(config: Config, rows: DataFrame) -> str:
         "mix": config.mix.model_dump(),
         "seed": config.seed,
         # rows name the scorers of select.by themselves, and need no model of score.scorer
-        "scorer": config.select.by_scorers or names.scoring(config),
-        "windowing": names.windowing(config),
+        "scorer": config.select.by_scorers or recipe.scoring,
+        "windowing": recipe.windowing,
         "scores": list(print_ or ()),
     }
     return json_digest(depends)[:16]
@@ -49,7 +49,7 @@ def name_of_now(context: Context, rows: DataFrame | None = None) -> str:
     versions = tuple(context.tables[table].version() for table in inputs)
     return context.once(
         ("selection", context.config.hash, versions, sets),
-        lambda: selection_name(context.config, considered(context) if rows is None else rows),
+        lambda: selection_name(context.recipe, considered(context) if rows is None else rows),
     )
 
 

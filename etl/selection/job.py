@@ -5,7 +5,7 @@ from dataclasses import replace
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config, SelectConfig
+from longattn.etl.config import SelectConfig
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank
 from longattn.etl.ranking.candidates import (
@@ -17,15 +17,16 @@ from longattn.etl.ranking.candidates import (
     ranked_by,
 )
 from longattn.etl.ranking.scorers import labelled, scored_versions
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.once import refuse_repeated
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import name_of_now
 from longattn.etl.tables.schema import SELECTIONS
 from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.errors import NothingLeft
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.registry import known_scorers, scorer_version
 
 
@@ -52,7 +53,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     with cached(_with_packed(context, rank.keep_best(left, cuts))) as kept:
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
-        _refuse_nothing(config, scored, shares, mixed)
+        _refuse_nothing(context.recipe, scored, shares, mixed)
         commit = context.tables.replace_where("selections", mixed, {"selection": name})
     selection = context.tables["selections"].read().where(F.col("selection") == name)
     overlaps = _overlaps(context, rows, scored, selection.where(stage.score().isNotNull()))
@@ -70,13 +71,13 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
 
 
 def _refuse_nothing(
-    config: Config, scored: dict[str, int], shares: list[mixing.Share], mixed: DataFrame
+    recipe: Recipe, scored: dict[str, int], shares: list[mixing.Share], mixed: DataFrame
 ) -> None:
     """Raise NothingLeft, before anything is written, for a selection without a window."""
     if not any(share.supply.windows for share in shares):
-        by = ", ".join(config.select.by_scorers) or names.scoring(config)
+        by = ", ".join(recipe.config.select.by_scorers) or recipe.scoring
         raise NothingLeft(
-            f"select: no scores by {by} of windows {names.windowing(config)}:"
+            f"select: no scores by {by} of windows {recipe.windowing}:"
             " run `longattn score` with this config"
         )
     if mixed.where("copies > 0").isEmpty():
@@ -101,7 +102,7 @@ def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
     if not config.pack.domains:
         return kept
     windows = without_contaminated(context, packed_windows(context))
-    packed = stage.packed_windows(windows, config.seed, packing=names.packing(config))
+    packed = stage.packed_windows(windows, config.seed, packing=context.recipe.packing)
     return kept.unionByName(packed, allowMissingColumns=True)
 
 
@@ -131,12 +132,12 @@ def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]
     """What all other scorers of the root rank their windows by, without any filter."""
     mine = {row["scorer"] for row in rows.select("scorer").distinct().collect()}
     if context.config.score.cascade:  # its exact scores are of windows near the cut alone
-        mine.add(scorer_version(names.exact_scorer_spec(context.config)))
+        mine.add(scorer_version(context.recipe.exact))
     known = known_scorers()
     versions = [
         version
         for version in scored_versions(context)
-        if version not in mine and version.split(":")[0] in known
+        if version not in mine and ScorerId.of(version).name in known
     ]
     return {label: ranked_by(context, version) for label, version in labelled(versions).items()}
 

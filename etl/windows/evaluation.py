@@ -13,7 +13,6 @@ from pyspark.sql import functions as F
 from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.listing import check_columns, list_all, spec_of
 from longattn.etl.ingest.reading import Plan, read_all
-from longattn.etl.run import names
 from longattn.etl.run.context import Context
 from longattn.etl.tables.schema import CONTAMINATION
 from longattn.etl.windows import decontaminate as stage
@@ -106,8 +105,8 @@ def _plan(context: Context, sources: list[SourceConfig]) -> Plan:
 
 def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
     """Windows of this config, cut or packed, that some evaluation set was not compared with yet."""
-    config, windows = context.config, context.tables.read("windows")
-    mine = windows.where(F.col("windowing").isin(names.windowing(config), names.packing(config)))
+    windows = context.tables.read("windows")
+    mine = windows.where(F.col("windowing").isin(*context.recipe.windowings))
     return stage.unjudged(mine, context.tables.read("contamination"), plans)
 
 

@@ -17,9 +17,9 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.dedup.stage import kept_documents
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.once import refuse_repeated
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Txn
 from longattn.etl.windows import pack, stage
 from longattn.etl.windows.evaluation import judge_windows
@@ -34,13 +34,13 @@ Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 
 def run(context: Context) -> Outcome:
     """Window and pack what has no length yet, and decontaminate; rows are documents."""
-    config, started = context.config, time.monotonic()
+    config, recipe, started = context.config, context.recipe, time.monotonic()
     documents = kept_documents(context.tables.read("documents"), context.tables.read("duplicates"))
     packed = F.col("domain").isin(*config.pack.domains)
     with context.progress.task("windows", unit="documents"):
-        parts = [_measure(context, documents.where(~packed), window_spec(config), _cut)]
+        parts = [_measure(context, documents.where(~packed), window_spec(recipe), _cut)]
         if config.pack.domains:
-            parts += [_measure(context, documents.where(packed), packed_spec(config), _pack)]
+            parts += [_measure(context, documents.where(packed), packed_spec(recipe), _pack)]
         judged = judge_windows(context)
     nothing_new = not any(part["rows_in"] for part in parts)
     if nothing_new and context.tables.read("documents").isEmpty():
@@ -54,12 +54,12 @@ def content_length(config: Config) -> int:
     return config.window.length - config.window.bos
 
 
-def window_spec(config: Config) -> WindowSpec:
+def window_spec(recipe: Recipe) -> WindowSpec:
     """How the domains that are not packed are cut."""
-    window = config.window
+    config, window = recipe.config, recipe.config.window
     least, most = window.min_tokens, window.max_tokens
     return WindowSpec(
-        windowing=names.windowing(config),
+        windowing=recipe.windowing,
         tokenizer=config.tokenizer_path,
         length=content_length(config),
         strategy=window.strategy,
@@ -70,11 +70,11 @@ def window_spec(config: Config) -> WindowSpec:
     )
 
 
-def packed_spec(config: Config) -> WindowSpec:
+def packed_spec(recipe: Recipe) -> WindowSpec:
     """How the packed domains are tokenised; only limits given by domain hold for them."""
-    window = config.window
+    config, window = recipe.config, recipe.config.window
     return WindowSpec(
-        windowing=names.packing(config),
+        windowing=recipe.packing,
         tokenizer=config.tokenizer_path,
         length=content_length(config),
         strategy=None,

@@ -10,7 +10,6 @@ import pytest
 
 from longattn.etl import config as config_module
 from longattn.etl.ranking import candidates, cascade
-from longattn.etl.run import names
 from longattn.etl.run.context import Context
 from longattn.etl.run.ledger import record
 from longattn.etl.scoring import calibrate
@@ -59,7 +58,7 @@ def windows(context: Context) -> Any:
             "domain": ("book", "code")[i // 2 % 2],
             "window_index": i % 2,
             "n_tokens": LENGTH,
-            "windowing": names.windowing(context.config),
+            "windowing": context.recipe.windowing,
             "token_ids": rng.integers(0, 60, LENGTH).tolist(),
         }
         for i in range(60)

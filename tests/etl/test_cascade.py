@@ -136,7 +136,6 @@ def selected(context: Context) -> set[str]:
 
 def windows(context: Context, length: int) -> Any:
     """Sixty windows of two domains; token ids of which some come often and some seldom."""
-    from longattn.etl.run import names
 
     rng = np.random.default_rng(0)
     rows = [
@@ -146,7 +145,7 @@ def windows(context: Context, length: int) -> Any:
             "domain": ("book", "code")[i % 2],
             "window_index": 0,
             "n_tokens": length,
-            "windowing": names.windowing(context.config),
+            "windowing": context.recipe.windowing,
             "token_ids": (rng.zipf(1.2, length) % rng.integers(50, 49_000)).tolist(),
         }
         for i in range(60)

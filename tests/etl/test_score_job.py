@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from longattn.etl import config as config_module
-from longattn.etl.run import names
 from longattn.etl.run.context import Context
 from longattn.etl.run.staging import staging
 from longattn.etl.scoring import job as score
 from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import WINDOWS
-from longattn.udfs.errors import ConfigError, NothingLeft
+from longattn.udfs.errors import NothingLeft
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.registry import load_scorer
 from tests.udfs.models import LENGTH, K, eager_statistics, make_checkpoint
@@ -60,7 +59,7 @@ def windows(context: Context, numbers: Any, domain: str = "book", windowing: str
             "domain": domain,
             "window_index": 0,
             "n_tokens": WINDOW,
-            "windowing": windowing or names.windowing(context.config),
+            "windowing": windowing or context.recipe.windowing,
             "token_ids": [n] * WINDOW,
         }
         for n in numbers
@@ -102,7 +101,7 @@ def test_measures_are_stored_with_the_scores(
     made.tables.append("windows", windows(made, range(3, 6)))
     assert score.run(made).rows_out == 3
     rows = made.tables["scores"].read().collect()
-    scorer = load_scorer(names.scorer_spec(made.config))
+    scorer = load_scorer(made.recipe.spec())
     for row in rows:
         (expected,) = scorer.score([np.full(16, int(row["window_id"][1:]))])
         assert row["scorer"] == scorer.version and row["ds"] == pytest.approx(expected["ds"])
@@ -116,39 +115,14 @@ def test_windows_of_another_tokenizer_are_named(context: Context, tmp_path: Path
     Tokenizer(WordLevel({"b": 0}, unk_token="b")).save(str(tmp_path / "other.json"))
     settings = context.config.model_dump() | {"tokenizer": str(tmp_path / "other.json")}
     other = replace(context.fresh(), config=config_module.validate(settings))
-    here = names.windowing(context.config)
+    here = context.recipe.windowing
     with pytest.raises(NothingLeft, match=f"no windows of book, code by .*book by {here}"):
         score.run(other)
 
 
-def test_a_tokenizer_that_is_not_the_model_s_is_refused(
-    make_context: MakeContext, tmp_path: Path
-) -> None:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-
-    for name, words in (
-        ("model", {"a": 0, "b": 1}),
-        ("same", {"b": 1, "a": 0}),
-        ("other", {"b": 0}),
-    ):
-        (tmp_path / name).mkdir()
-        made = Tokenizer(WordLevel(words, unk_token="b"))
-        made.save(str(tmp_path / name / "tokenizer.json"), pretty=name == "same")
-    settings = {"score": {"scorer": "longattn", "model": str(tmp_path / "model")}}
-    names.refuse_other_tokenizer(
-        config_module.validate(settings | {"tokenizer": str(tmp_path / "same")})
-    )
-    context = make_context(**settings, tokenizer=str(tmp_path / "other"))
-    with pytest.raises(
-        ConfigError, match=r"tokenizer: other@.* is not that of score.model, model@"
-    ):
-        score.run(context)
-
-
 def test_two_runs_at_once_commit_a_window_once(context: Context) -> None:
     """Both saw the same windows pending, and cut them into batches of different sizes."""
-    spec = names.scorer_spec(context.config)
+    spec = context.recipe.spec()
     with staging(context, "score") as save:
         seen = score.pending(context.fresh(), spec, save)
         score.score_pending(context.fresh(), spec, seen)
@@ -160,7 +134,7 @@ def test_two_runs_at_once_commit_a_window_once(context: Context) -> None:
 
 def test_a_run_that_finds_another_at_work_adds_what_is_left(context: Context) -> None:
     """Another run commits between two commits of this one: what it committed is left out."""
-    spec, other = names.scorer_spec(context.config), context.fresh()
+    spec, other = context.recipe.spec(), context.fresh()
     with staging(context, "score") as save:
         seen = score.pending(context.fresh(), spec, save)
         commits = FreshCommits(context.fresh(), "scores", seen.scores_version)
@@ -234,7 +208,7 @@ def test_other_scorers_go_through_the_job_into_the_table(
     token_ids = token_windows(5, 400)
     settings = {"scorer": scorer, "model": str(checkpoint), "device": "cpu", **own}
     context = scored_by(make_context, tokenizer, token_ids, settings)
-    alone = load_scorer(names.scorer_spec(context.config)).score(token_ids)
+    alone = load_scorer(context.recipe.spec()).score(token_ids)
     rows = context.tables["scores"].read().orderBy("window_id").collect()
     assert [row["ds"] for row in rows] == pytest.approx([one["ds"] for one in alone], rel=1e-5)
     assert {row["scorer"].split(":")[0] for row in rows} == {scorer}

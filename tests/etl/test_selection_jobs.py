@@ -17,10 +17,10 @@ from longattn.etl.ranking import candidates
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking.candidates import cached, considered
 from longattn.etl.report import job as report_job
-from longattn.etl.run import names
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import record
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import current
 from longattn.etl.selection import job as select_job
 from longattn.etl.tables.schema import TABLES
@@ -87,7 +87,7 @@ def context(spark: Any, settings: dict[str, Any]) -> Context:
 
 def corpus(config: Any) -> dict[str, list[dict[str, Any]]]:
     rng = np.random.default_rng(0)
-    windowing, scorer = names.windowing(config), names.scorer(config)
+    windowing, scorer = Recipe(config).windowing, Recipe(config).scorer.version
     tables: dict[str, list[dict[str, Any]]] = {
         name: [] for name in ("documents", "windows", "lengths", "scores", "duplicates")
     }
@@ -108,7 +108,7 @@ def corpus(config: Any) -> dict[str, list[dict[str, Any]]]:
             tables["scores"].append(window | {"scorer": scorer, "k": 8, "ds": ds, "du": du})
     for i in range(3):
         packed = {"window_id": f"p{i}", "domain": "wiki", "n_tokens": LENGTH}
-        packed |= {"windowing": names.packing(config), "token_ids": [i] * LENGTH}
+        packed |= {"windowing": Recipe(config).packing, "token_ids": [i] * LENGTH}
         packed["segments"] = [("d01", 0, 20), ("d03", 0, 12)]
         tables["windows"].append(packed)
     duplicate = {"doc_id": "d00", "kept_id": "d02", "domain": "book", "method": "exact"}
@@ -311,7 +311,7 @@ class TestReport:
 
     def test_a_domain_that_no_window_was_scored_of_is_drawn_too(self, context: Context) -> None:
         short = {"doc_id": "short", "domain": "poem", "n_tokens": 9, "reason": "too_short"}
-        short["windowing"] = names.windowing(context.config)
+        short["windowing"] = context.recipe.windowing
         row = tuple(short.get(column) for column in TABLES["lengths"].columns)
         frame = context.spark.createDataFrame([row], TABLES["lengths"].ddl)
         context.tables.append("lengths", frame)
@@ -427,7 +427,7 @@ class TestByOtherScorers:
         total = (2 * z["cohesion"] + z["random"]).droplevel("domain")
         np.testing.assert_allclose(lds, total.reindex(lds.index), rtol=1e-9)
         assert outcome.balances
-        assert names.ranking(other.config) == "2 cohesion + random"
+        assert other.recipe.ranking == "2 cohesion + random"
 
     def test_names_that_stand_for_nothing_or_too_much(
         self, more: Context, settings: dict[str, Any]

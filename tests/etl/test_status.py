@@ -15,7 +15,7 @@ from longattn.etl import cli
 from longattn.etl.after.printed import so_far_words
 from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
-from longattn.etl.run import names
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import TABLES
 
@@ -69,7 +69,7 @@ def run(job: str, **fields: Any) -> dict[str, Any]:
 
 def made(config: Config) -> None:
     """Three documents, a duplicate and one without windows among them; two windows, one scored."""
-    mine, scorer = names.windowing(config), names.scorer(config)
+    mine, scorer = Recipe(config).windowing, Recipe(config).scorer.version
     append(config, "documents", documents("d1", "d2") + documents("d3", domain="code"))
     append(config, "duplicates", [{"doc_id": "d2", "domain": "book"}])
     append(config, "signatures", documents("d1", "d2"))
@@ -105,7 +105,7 @@ def test_each_scorer_has_a_row(config: Config) -> None:
     found = status_of_logs(config)
     assert found is not None
     when = "2026-01-02 03:04:05"
-    assert found.scorers[names.scorer(config)] == {
+    assert found.scorers[Recipe(config).scorer.version] == {
         "windows": 1,
         "tokens": 8,
         "first": when,

@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from longattn.etl.run.context import Context
-from longattn.etl.run.names import packing, windowing
 from longattn.etl.tables.schema import DOCUMENTS, DUPLICATES
 from longattn.etl.windows import job
 from longattn.etl.windows.pack import group_counts, pack_documents
@@ -104,9 +103,9 @@ def test_every_document_is_accounted_for_once(make: Make, tokenizer: str) -> Non
     cut = [window for window in windows if window["doc_id"]]
     assert len(cut) == sum(len(longattn_windows(n, LENGTH)) for n in whole)
     assert {w["domain"] for w in cut} == {"book"} and book[0] not in {w["doc_id"] for w in cut}
-    assert {w["windowing"] for w in cut} == {windowing(context.config)}
+    assert {w["windowing"] for w in cut} == {context.recipe.windowing}
     packed = [window for window in windows if window["segments"]]
-    assert {w["windowing"] for w in packed} == {packing(context.config)}
+    assert {w["windowing"] for w in packed} == {context.recipe.packing}
     kept = {doc_id for doc_id, n in zip(wiki, sizes, strict=True) if n >= 20}
     assert {part["doc_id"] for w in packed for part in w["segments"]} == kept
     fill = sum(w["n_tokens"] for w in packed) / (len(packed) * LENGTH)

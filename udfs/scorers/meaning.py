@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from longattn.udfs.scorers.identity import ScorerId
+
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
@@ -115,7 +117,7 @@ MEANINGS: Mapping[str, Meaning] = {
 
 def meaning_of(scorer: str) -> Meaning:
     """The meaning of a scorer, given by name or by version; of one that is not listed, its name."""
-    name = scorer.partition(":")[0]
+    name = ScorerId.of(scorer).name
     plain = Meaning(
         name=name, unit="its own unit", measures="see its documentation", known="Nothing yet."
     )

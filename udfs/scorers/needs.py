@@ -1,6 +1,7 @@
 """What a scorer needs of windows, asked before any is read: its tokenizer, and something far."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -15,11 +16,11 @@ SHARE = 8  # of a window, the part that `recall` may take for near: 1,024 tokens
 def own_tokenizer(spec: ScorerSpec) -> str:
     """Folder, file or hub id of the tokenizer that a scorer's model reads; `words` without a model.
 
-    A scorer made of a checkpoint carries the checkpoint's; one that is not made yet is made.
+    A model in a folder has it there. Of another, as a .gguf file, a scorer is made that has it.
     """
     if not reads_model(spec.scorer):
         return words.NAME
-    if spec.scorer == "longattn":
+    if spec.scorer == "longattn" and not Path(spec.model).is_dir():
         try:
             from longattn.udfs.models.build import scorer_folder
         except ModuleNotFoundError as error:

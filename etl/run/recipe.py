@@ -1,0 +1,203 @@
+"""What a run is made with: the names of its windows and scores, and the scorers that it asks.
+
+Rows of two windowings, or of two scorers, live in one table and never mix; each job reads the rows
+of the names that the recipe gives. A name is worked out when it is first asked for, so that a job
+without a scorer needs no model.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from longattn.etl.config import Config, ScorerSettings, own_ranking
+from longattn.udfs.errors import ConfigError, LongAttnError
+from longattn.udfs.models.precision import dtype_of
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.identity import ScorerId
+from longattn.udfs.scorers.kinds.calibrated import Calibration, run_as
+from longattn.udfs.scorers.meaning import Meaning, meaning_of
+from longattn.udfs.scorers.needs import own_tokenizer
+from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
+from longattn.udfs.text.tokens import tokenizer_name, vocabulary
+
+SAME_TOKENS = 0.99  # of a vocabulary: an instructed model's has a few special tokens of its own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run's config names, as tokenizer and scorers are now."""
+
+    config: Config
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """For example `SmolLM2-135M@ab12cd34`."""
+        return tokenizer_name(self.config.tokenizer_path)
+
+    @cached_property
+    def windowing(self) -> str:
+        """For example `longattn-8192:SmolLM2-135M@ab12cd34`; `-bos` when BOS is a token of it."""
+        window = self.config.window
+        bos = "-bos" if window.bos else ""
+        return f"{window.strategy}-{window.length}{bos}:{self.tokenizer}"
+
+    @cached_property
+    def packing(self) -> str:
+        """As windowing, for the domains that are packed: for example `best_fit-8192:SmolLM2@ab12`.
+
+        The separator and the seed are part of it where they are not the defaults.
+        """
+        window, pack, seed = self.config.window, self.config.pack, self.config.seed
+        marks = "-bos" if window.bos else ""
+        marks += f"-sep({pack.separator})" if pack.separator else ""
+        marks += f"-seed{seed}" if seed else ""
+        return f"{pack.strategy}-{window.length}{marks}:{self.tokenizer}"
+
+    @property
+    def windowings(self) -> tuple[str, str]:
+        """Of windows that are cut, and of those that are packed."""
+        return self.windowing, self.packing
+
+    @cached_property
+    def scored_domains(self) -> list[str]:
+        """score.domains, or all domains that are not packed."""
+        packed = self.config.pack.domains
+        return self.config.score.domains or [d for d in self.config.sources if d not in packed]
+
+    def spec(self, name: str | None = None) -> ScorerSpec:
+        """The settings of the config's scorer, or of another one by name, as executors take them.
+
+        Another scorer has the settings that score.also gives it, and else the defaults; its model
+        is score.model where it names none.
+        """
+        score, scorer = self.config.score, name or self.config.score.scorer
+        settings: ScorerSettings = score
+        if scorer != score.scorer:
+            settings = score.also.get(scorer, ScorerSettings())
+        k = settings.k or (self.config.window.k if "k" in plugin(scorer).settings else None)
+        return ScorerSpec(
+            scorer=scorer,
+            model=settings.model or score.model,
+            k=k,
+            sample_rows=settings.sample_rows,
+            sample_keys=settings.sample_keys,
+            layers=tuple(settings.layers),
+            dtype=dtype_of(settings.dtype, score.device),
+            device=score.device,
+            rope_theta=settings.rope_theta,
+            bos=settings.bos,
+            batch_tokens=score.batch,
+            threads=score.threads,
+            seed=self.config.seed,
+            pairs=settings.pairs,
+            stride=settings.stride,
+            variant=settings.variant,
+            options=tuple(sorted(settings.options.items())),
+        )
+
+    @cached_property
+    def specs(self) -> tuple[ScorerSpec, ...]:
+        """All scorers that the config has scores of: its own, score.also, and those select names.
+
+        Raises ConfigError for one whose model reads other ids than the windows have.
+        """
+        select, score = self.config.select, self.config.score
+        named = [n for n in (*select.by_scorers, *select.where_scorers) if ":" not in n]
+        wanted = dict.fromkeys([score.scorer, *score.also, *named])
+        return tuple(self.readable(self.spec(name)) for name in wanted)
+
+    @cached_property
+    def scorer(self) -> ScorerId:
+        """The config's own scorer: its version names model, weights, rope, k, layers, sampling."""
+        return ScorerId.of(scorer_version(self.spec()))
+
+    def version_of(self, named: str) -> str | None:
+        """The config's version of a scorer; None of one that it cannot have, as with no model."""
+        try:
+            return None if ":" in named else scorer_version(self.spec(named))
+        except LongAttnError:
+            return None
+
+    @cached_property
+    def exact(self) -> ScorerSpec:
+        """What the cascade falls back on: the scorer on all rows, or what a calibration is of."""
+        spec = self.spec()
+        if spec.scorer == "calibrated":
+            return run_as(Calibration.read(spec.model).truth, spec)
+        return replace(spec, sample_rows=None)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What turns scores of the scorer calibrated into its truth's; None for other scorers."""
+        score = self.config.score
+        return Calibration.read(score.model) if score.scorer == "calibrated" else None
+
+    @cached_property
+    def scoring(self) -> str:
+        """What scores come from: the scorer, and `+cascade=4` where exact scores replace some."""
+        cascade = self.config.score.cascade
+        return self.scorer.version + (f"+cascade={cascade:g}" if cascade else "")
+
+    @property
+    def ranking(self) -> str:
+        """What a selection ranks by, for people: `LDS`, `length`, `recall + 0.5 cohesion`."""
+        by, scorer = self.config.select.by, self.config.score.scorer
+        if isinstance(by, dict):
+            terms = (name if weight == 1 else f"{weight:g} {name}" for name, weight in by.items())
+            return " + ".join(terms)
+        if by == "column":
+            return str(self.config.select.column)
+        if scorer != "longattn" and by in ("lds", "ds", "du"):
+            return scorer if by == own_ranking(scorer) else f"{by.upper()} of {scorer}"
+        return by.upper() if by in ("lds", "ds", "du") else by
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the number is that the selection ranks by, in words."""
+        by, own = self.config.select.by, meaning_of(self.config.score.scorer)
+        longattn = self.config.score.scorer == "longattn"
+        if by == "lds":
+            return own if longattn else replace(own, unit="DS and DU, each standardised, and added")
+        if by == "ds":
+            return replace(own, name="DS", unit="share of attention") if longattn else own
+        if by == "du":
+            measures = "how evenly it is spread"
+            return replace(own, name="DU", unit="minus variance", measures=measures)
+        if by == "length":
+            measures = "how long the document is"
+            return replace(own, name="length", unit="tokens", measures=measures, known="")
+        if isinstance(by, dict):
+            words = {"unit": "standardised", "measures": "several scores", "known": ""}
+            return replace(own, name=self.ranking, **words)
+        return meaning_of(self.config.select.column or by)
+
+    def readable(self, spec: ScorerSpec) -> ScorerSpec:
+        """The scorer, if the windows' ids are the same words to its model, as far as it tells.
+
+        Raises ConfigError where they are not. A model without a tokenizer cannot be asked.
+        """
+        own = _own_tokenizer(spec) if reads_model(spec.scorer) else None
+        if own is None or own[0] == self.tokenizer:
+            return spec
+        (name, its_ids), our_ids = own, vocabulary(self.config.tokenizer_path)
+        same = sum(its_ids.get(token) == number for token, number in our_ids.items())
+        if same < SAME_TOKENS * len(our_ids):
+            main = spec.scorer == self.config.score.scorer
+            where = "score.model" if main else f"the model of {spec.scorer}"
+            way_out = "leave `tokenizer` out" if main else "give that scorer a config of its own"
+            raise ConfigError(
+                f"tokenizer: {self.tokenizer} is not that of {where}, {name}: its ids are other"
+                f" words to the model; {way_out}"
+            )
+        return spec
+
+
+def _own_tokenizer(spec: ScorerSpec) -> tuple[str, dict[str, int]] | None:
+    """Name and ids of the tokenizer that belongs to a scorer's model; None where it has none."""
+    if not Path(spec.model).is_dir():
+        return None
+    try:
+        path = own_tokenizer(spec)
+        return tokenizer_name(path), vocabulary(path)
+    except ConfigError:
+        return None

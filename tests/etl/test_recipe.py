@@ -1,0 +1,74 @@
+"""The recipe: what a config's windows and scores are called, and which scorers may read them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longattn.etl import config
+from longattn.etl.run.recipe import Recipe
+from longattn.udfs.errors import ConfigError
+
+
+def save_words(folder: Path, words: dict[str, int], pretty: bool = False) -> str:
+    """A folder with a tokenizer of these words."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    folder.mkdir()
+    made = Tokenizer(WordLevel(words, unk_token="b"))
+    made.save(str(folder / "tokenizer.json"), pretty=pretty)
+    return str(folder)
+
+
+def recipe(**settings: Any) -> Recipe:
+    return Recipe(config.validate(settings))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save_words(tmp_path / "model", {"a": 0, "b": 1})
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    return save_words(tmp_path / "other", {"b": 0})
+
+
+def test_windows_of_other_ids_than_the_models_are_refused(
+    model: str, other: str, tmp_path: Path
+) -> None:
+    """Equal ids in another file are the same words; a model without a tokenizer says nothing."""
+    same = save_words(tmp_path / "same", {"b": 1, "a": 0}, pretty=True)
+    for tokenizer in (model, same, None):
+        asked = recipe(tokenizer=tokenizer, score={"model": model, "scorer": "fargain"})
+        assert [spec.scorer for spec in asked.specs] == ["fargain"]
+    assert recipe(tokenizer=other, score={"model": str(tmp_path)}).specs
+    refusal = r"tokenizer: other@.* is not that of score.model, model@.*leave `tokenizer` out"
+    with pytest.raises(ConfigError, match=refusal):
+        _ = recipe(tokenizer=other, score={"model": model}).specs
+
+
+def test_further_scorers_are_asked_too(model: str, other: str) -> None:
+    also = {"fargain": {"model": other}}
+    asked = recipe(tokenizer=model, score={"scorer": "recall", "also": also})
+    with pytest.raises(ConfigError, match=r"not that of the model of fargain, other@"):
+        _ = asked.specs
+    asked = recipe(score={"scorer": "longattn", "model": model, "also": also})
+    with pytest.raises(ConfigError, match=r"not that of the model of fargain, other@"):
+        _ = asked.specs
+    weighed = {"by": {"recall": 1.0, "ladm": 2.0}, "where": [_filter("cohesion")]}
+    asked = recipe(tokenizer=model, score={"scorer": "recall", "model": model}, select=weighed)
+    assert [spec.scorer for spec in asked.specs] == ["recall", "ladm", "cohesion"]
+
+
+def _filter(scorer: str) -> dict[str, Any]:
+    return {"scorer": scorer, "percentile": [50.0, 100.0]}
+
+
+def test_jobs_without_a_scorer_need_no_model() -> None:
+    missing = {"model": "/no/such/model"}
+    asked = recipe(tokenizer="words", score={**missing, "scorer": "longattn"})
+    assert asked.windowings == ("longattn-32768:words@1", "best_fit-32768:words@1")
+    assert asked.version_of("longattn") is None
+    assert str(asked.version_of("recall")).startswith("recall:")
