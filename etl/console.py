@@ -14,7 +14,7 @@ from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import Run, record
 from longattn.etl.run.progress import LogFormat, Progress
-from longattn.etl.run.show import new_table, print_table, told
+from longattn.etl.run.show import contamination_words, new_table, print_table
 from longattn.etl.session import get_spark
 from longattn.etl.tables.open import choose_connector, open_tables
 from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
@@ -67,7 +67,7 @@ def run_line(run: Run) -> str:
     outcome = run.outcome
     assert outcome is not None  # a failed job has raised
     refused = "".join(f", {count:,} {reason}" for reason, count in outcome.refused.items() if count)
-    hits = told(outcome.metrics)
+    hits = contamination_words(outcome.figures.contaminated)
     counts = f"{outcome.rows_in:,} in, {outcome.rows_out:,} out{refused}{hits}"
     return f"{run.job:<8} {counts:<60} {run.seconds:6.1f} s"
 

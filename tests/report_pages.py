@@ -9,6 +9,7 @@ from longattn.etl import config as config_module
 from longattn.etl.report import figures, samples
 from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page
+from longattn.etl.run.figures import DomainFigures, Figures
 from longattn.udfs.pictures.links import Link
 from longattn.udfs.scorers.meaning import meaning_of
 
@@ -79,9 +80,8 @@ def lengths() -> pd.DataFrame:
 
 def facts() -> Facts:
     compared = [("random", 0.12), ("length", 0.3), ("alpha=1", 0.9)]
-    metrics = {f"overlap/{name}/{d}": share for name, share in compared for d in DOMAINS}
-    metrics |= {f"planned/{d}": 3_000_000.0 for d in DOMAINS}
-    metrics |= {f"made/{d}": 2_990_080.0 for d in DOMAINS} | {f"cut/{d}": CUT for d in DOMAINS}
+    of_domain = DomainFigures(planned=3_000_000, made=2_990_080, cut=CUT)
+    overlaps = {(name, domain): share for name, share in compared for domain in DOMAINS}
     hits = [("gsm8k:13-grams:00", "book", 4), ("mmlu:13-grams:00", "book", 2)]
     return Facts(
         config=config_module.validate({"window": {"length": 8192}}),
@@ -98,7 +98,8 @@ def facts() -> Facts:
         lengths=lengths(),
         contamination=pd.DataFrame(hits, columns=["evaluation", "domain", "windows"]),
         runs=runs(),
-        metrics=metrics | {"jsonl/samples": 150.0, "mds/samples": 150.0},
+        counted=Figures(domains=dict.fromkeys(DOMAINS, of_domain), overlaps=overlaps),
+        formats=["jsonl", "mds"],
         seconds={"longattn": 0.25},
         versions={"scores": 3},
     )

@@ -37,9 +37,9 @@ def fields_digest(**fields: Any) -> str:
     >>> fields_digest(a=1, b=None, c=[]) == fields_digest(a=1) != fields_digest(a=0)
     True
     """
-    return json_digest({name: value for name, value in fields.items() if _is_set(value)})
+    return json_digest({name: value for name, value in fields.items() if is_set(value)})
 
 
-def _is_set(value: Any) -> bool:
-    """False for None, False and what is empty; a number is set, 0 too."""
+def is_set(value: Any) -> bool:
+    """Whether a value counts in an identity: not None, False or empty; a number does, 0 too."""
     return bool(value) or (isinstance(value, int | float) and value is not False)

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from longattn.etl.export.files import Folder
 from longattn.etl.export.job import targets_of
 from longattn.etl.run.context import Context
+from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import last_holder
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.lease import Holder, is_gone
@@ -160,8 +161,9 @@ def _sums(runs: list[Row], counts: Mapping[str, int]) -> Iterator[str]:
     added: Counter[str] = Counter()
     untold: set[str] = set()
     for run in runs:
+        told = Figures.decode(run["metrics"]).added
         for table in run["versions_written"] or {}:
-            rows = (run["metrics"] or {}).get(f"added/{table}")
+            rows = told.get(table)
             added[table] += int(rows or 0)
             untold |= {table} if rows is None else set()
     for table in sorted(set(added) - untold - REWRITTEN):

@@ -5,9 +5,10 @@ from typing import Any
 from rich.table import Table
 
 from longattn.etl.after.status import Status
+from longattn.etl.run.figures import Figures
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.progress import in_words
-from longattn.etl.run.show import human_bytes, new_table, told
+from longattn.etl.run.show import contamination_words, human_bytes, new_table
 from longattn.udfs.scorers.meaning import meaning_of
 
 MARKS = {"done": "[green]done[/]", "running": "[yellow]running[/]"}
@@ -36,7 +37,8 @@ def jobs_table(found: Status) -> Table:
             continue
         run = found.jobs[name]
         refused = "  ".join(f"{reason} {n:,}" for reason, n in run["refused"].items() if n)
-        refused += told(run["metrics"]).replace(", ", "  ")
+        hits = Figures.decode(run["metrics"]).contaminated
+        refused += contamination_words(hits).replace(", ", "  ")
         balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
         mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
         mark += so_far_words(run)

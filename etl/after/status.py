@@ -81,7 +81,7 @@ def _domains(reader: Reader, name: str) -> dict[str, int]:
 def _last_runs(reader: Reader) -> dict[str, Row]:
     if "runs" not in reader.made:
         return {}
-    columns = ", ".join(name for name in RUNS.columns if name != "config_json")
+    columns = ", ".join(name for name in RUNS.columns if name not in ("config_json", *RUNS.added))
     newest = "row_number() OVER (PARTITION BY job ORDER BY started DESC) AS nth"
     rows = reader.rows(
         f"SELECT {columns} FROM (SELECT {columns}, {newest} FROM runs) AS r WHERE nth = 1"

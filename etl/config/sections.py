@@ -10,14 +10,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from longattn.etl.config.identity import decisive
 from longattn.etl.config.yaml_file import WORDS
-from longattn.udfs.digest import hex_digest
+from longattn.udfs.digest import json_digest
 from longattn.udfs.errors import did_you_mean
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.identity import ScorerId
@@ -317,11 +316,6 @@ class WhereConfig(Section):
         name = ScorerId.of(self.scorer).name
         return f"{name}_{self.measure}" if self.measure else name
 
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A selection's id hashes its filters: one without a measure is what it always was."""
-        return {key: value for key, value in dump(self).items() if value is not None}
-
 
 class SelectConfig(Section):
     name: str | None = None
@@ -593,8 +587,8 @@ class Config(Section):
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of the settings; the ledger names configs by it."""
-        return hex_digest(self.to_json())[:16]
+        """16 hex digits that name the settings which change rows or bytes; the ledger has them."""
+        return json_digest(decisive(self))[:16]
 
     @property
     def tokenizer_path(self) -> str:

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 
 from longattn import udfs
 from longattn.etl.config import Config, ExportTarget
+from longattn.etl.config.identity import decisive
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, dataset_card
@@ -17,10 +18,11 @@ from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.figures import Figures, FormatFigures
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection
 from longattn.etl.tables.locations import is_catalog_name
-from longattn.udfs.digest import hex_digest, json_digest
+from longattn.udfs.digest import fields_digest, hex_digest
 from longattn.udfs.errors import ExportError, LedgerError
 from longattn.udfs.scorers.registry import scorer_version
 from longattn.udfs.text.words import NAME as WORDS
@@ -39,12 +41,16 @@ def run(context: Context) -> Outcome:
         context.progress.say(f"export: {NO_IDS}: input_ids are left out")
     name, selection = current_selection(context)
     n_samples = stage.count(selection)
-    counts: dict[str, float] = {}
+    counts: dict[str, FormatFigures] = {}
     for format_name, target in targets.items():
         manifest = export(context, name, selection, format_name, target)
-        counts |= {f"{format_name}/{key}": manifest[key] for key in ("samples", "tokens", "bytes")}
-    exported = int(sum(count for key, count in counts.items() if key.endswith("/samples")))
-    return Outcome(rows_in=n_samples * len(targets), rows_out=exported, metrics=counts)
+        found = {key: manifest[key] for key in ("samples", "tokens", "bytes")}
+        counts[format_name] = FormatFigures(**found)
+    return Outcome(
+        rows_in=n_samples * len(targets),
+        rows_out=int(sum(count.samples for count in counts.values())),
+        figures=Figures(formats=counts),
+    )
 
 
 def targets_of(context: Context) -> dict[str, ExportTarget]:
@@ -162,9 +168,13 @@ def owner(context: Context) -> str:
 
 def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:
     """A hash of everything that the bytes of an export depend on."""
-    rows = list(fingerprint(selection).first() or ())
-    depends = [udfs.__version__, LAYOUT, format_name, target.model_dump(exclude={"path"}), rows]
-    return json_digest(depends)[:16]
+    return fields_digest(
+        version=udfs.__version__,
+        layout=LAYOUT,
+        format=format_name,
+        target=decisive(target),
+        rows=list(fingerprint(selection).first() or ()),
+    )[:16]
 
 
 def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str, Any]:

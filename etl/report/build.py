@@ -14,6 +14,7 @@ from longattn.etl.report.flow import steps
 from longattn.etl.report.page import Page
 from longattn.etl.report.samples import Sample
 from longattn.etl.report.style import Palette, colours, short
+from longattn.etl.run.figures import Figures
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
 
 UNITS = {
@@ -44,7 +45,8 @@ class Facts:
     lengths: pd.DataFrame  # domain, n_tokens, documents
     contamination: pd.DataFrame  # evaluation, domain, windows
     runs: pd.DataFrame  # job, started, seconds, rows_in, rows_out, refused
-    metrics: Mapping[str, float]  # of the last select run
+    counted: Figures  # by the run of select
+    formats: Sequence[str] = ()  # that the mix was exported to
     seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
     versions: Mapping[str, int] = field(default_factory=dict)
 
@@ -61,8 +63,8 @@ class Facts:
 
 def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     """Draw all there is."""
-    planned = group(facts.metrics, "planned")
-    palette = colours([*facts.own["domain"], *planned, *facts.lengths["domain"]])
+    domains = facts.counted.domains
+    palette = colours([*facts.own["domain"], *domains, *facts.lengths["domain"]])
     table = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
     ledger = [_ledger_row(row, facts) for row in records(facts.runs)]
     shown = len(facts.own)
@@ -93,7 +95,8 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     """The numbers at the top of the page: value, what it counts, a word beside it."""
     by_job = {row["job"]: row for row in records(facts.runs)}
     mixed, scored = sum(facts.sizes.values()), facts.total
-    planned, made = (sum(group(facts.metrics, key).values()) for key in ("planned", "made"))
+    domains = facts.counted.domains.values()
+    planned, made = sum(of.planned or 0 for of in domains), sum(of.made or 0 for of in domains)
     shown = []
     if "ingest" in by_job:
         run = by_job["ingest"]
@@ -111,15 +114,6 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     return shown
 
 
-def group(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """Values of the metrics `prefix/NAME`, by name."""
-    return {
-        key.removeprefix(f"{prefix}/"): value
-        for key, value in metrics.items()
-        if key.startswith(f"{prefix}/")
-    }
-
-
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
@@ -128,10 +122,10 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     meaning, own = meaning_of(facts.scorer), facts.own
     refused = {row["job"]: row["refused"] for row in records(facts.runs)}
-    formats = sorted({key.partition("/")[0] for key in facts.metrics if key.endswith("/samples")})
-    flow = steps(facts.documents, facts.windows, refused.get("ingest"), formats)
+    flow = steps(facts.documents, facts.windows, refused.get("ingest"), sorted(facts.formats))
     timed = facts.runs.assign(unit=facts.runs["job"].map(UNITS).fillna("rows"))
-    cuts = group(facts.metrics, "cut")
+    domains = facts.counted.domains
+    cuts = {domain: of.cut for domain, of in domains.items() if of.cut is not None}
     drawn = {
         "flow": figures.flow(flow),
         "lds": figures.distribution(own, "lds", cuts, palette, facts.score.axis),
@@ -148,12 +142,11 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
         drawn["lengths"] = figures.lengths(facts.lengths, facts.config.window.length, palette)
     if len(shares := _overlaps(facts)):
         drawn["overlap"] = figures.overlap(shares)
-    if planned := group(facts.metrics, "planned"):
-        made = group(facts.metrics, "made")
-        rows = [(domain, planned[domain], made.get(domain, 0)) for domain in sorted(planned)]
-        drawn["mix"] = figures.mix(
-            pd.DataFrame(rows, columns=["domain", "planned", "made"]), palette
-        )
+    planned = {domain: of.planned for domain, of in domains.items() if of.planned is not None}
+    if planned:
+        rows = [(domain, planned[domain], domains[domain].made or 0) for domain in sorted(planned)]
+        mixed = pd.DataFrame(rows, columns=["domain", "planned", "made"])
+        drawn["mix"] = figures.mix(mixed, palette)
     return drawn
 
 
@@ -172,10 +165,7 @@ def _against_another(facts: Facts) -> tuple[pd.DataFrame, tuple[str, str]] | Non
 
 def _overlaps(facts: Facts) -> pd.DataFrame:
     """Rows (name, domain, share): the rules that select compared, then the root's other scorers."""
-    compared: list[tuple[str, str, float]] = []
-    for key, share in group(facts.metrics, "overlap").items():
-        name, _, domain = key.partition("/")  # a domain may have a slash
-        compared.append((name, domain, share))
+    compared = [(name, domain, share) for (name, domain), share in facts.counted.overlaps.items()]
     select = facts.config.select
     order = [*select.compare, *(f"alpha={alpha:g}" for alpha in select.ablate_alpha)]
     place = {name: i for i, name in enumerate(order)}

@@ -17,8 +17,9 @@ from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page, render, samples_on
 from longattn.etl.report.shown import AttentionMap, attention_maps, shown_windows
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.figures import Figures, summed
 from longattn.etl.run.jobs import JOBS
-from longattn.etl.selection.current import current_selection
+from longattn.etl.selection.current import current_selection, figures_of
 from longattn.etl.windows.evaluation import contaminated
 from longattn.udfs.storage import write_text
 
@@ -46,7 +47,7 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
 def gather(context: Context, rows: DataFrame) -> Facts:
     """What the page says of the windows that were there to select from."""
     config = context.config
-    name, selection = current_selection(context, rows)
+    name, selection = current_selection(context)
     total = sum(rank.sizes(rows).values())
     mixed, documents = mix_sizes(selection), documents_by_fate(context)
     own = selected_by(context, rows)
@@ -65,7 +66,8 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         lengths=document_lengths(context),
         contamination=contamination(context),
         runs=job_runs(context),
-        metrics=last_metrics(context, "select") | _exported(context),
+        counted=figures_of(context, name),
+        formats=exported_formats(context),
         seconds=seconds_a_window(context),
         versions=dict(context.tables.versions_read),
     )
@@ -106,27 +108,20 @@ def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, An
     return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
 
 
-def last_metrics(context: Context, job: str) -> dict[str, float]:
-    """Metrics of the job's last run of this config; else of its last one."""
-    done = context.tables.read("runs").where((F.col("status") == "done") & (F.col("job") == job))
+def exported_formats(context: Context) -> list[str]:
+    """Formats of the last export of this config; else of the last one."""
+    done = context.tables.read("runs").where("status = 'done' and job = 'export'")
     mine = F.col("config") == context.config.hash
     row = done.orderBy(F.desc(mine), F.desc("started")).select("metrics").first()
-    return dict(row["metrics"]) if row else {}
-
-
-def _exported(context: Context) -> dict[str, float]:
-    """`FORMAT/samples` of the last export."""
-    metrics = last_metrics(context, "export")
-    return {key: count for key, count in metrics.items() if key.endswith("/samples")}
+    return list(Figures.decode(row["metrics"]).formats) if row else []
 
 
 def seconds_a_window(context: Context) -> dict[str, float]:
-    """Seconds of its score runs for each window, by the name of the scorer."""
-    done = context.tables.read("runs").where("status = 'done' and job = 'score' and rows_out > 0")
-    scorer = F.get_json_object("config_json", "$.score.scorer").alias("scorer")
-    spent = (F.sum("seconds") / F.sum("rows_out")).alias("seconds")
-    rows = done.groupBy(scorer).agg(spent).collect()
-    return {row["scorer"]: row["seconds"] for row in rows}
+    """Seconds for each window that score runs have spent, by the name of the scorer."""
+    done = context.tables.read("runs").where("status = 'done' and job = 'score'")
+    runs = [Figures.decode(row["metrics"]).scorers for row in done.select("metrics").collect()]
+    spent = {name: of for name, of in summed(runs).items() if of.windows and of.seconds}
+    return {name: of.seconds / of.windows for name, of in spent.items()}
 
 
 def mix_sizes(selection: DataFrame) -> list[Row]:

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
+from longattn.etl.run.figures import Figures
 from longattn.etl.run.progress import Progress
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Commit, Table, Txn, nothing
@@ -21,6 +22,14 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Selected:
+    """A selection that was made: its id, and the name of all it depends on but tables' rows."""
+
+    id: str
+    settings: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A job's ledger: rows_in must equal rows_out plus the sum of refused.
 
@@ -29,14 +38,22 @@ class Outcome:
     rows the job had for them, and how many their commits have added; these must agree, too.
 
     The unit is the job's own: records for ingest, documents for dedup and windows, windows for
-    score and select, samples for export. Metrics are counts beside it (tokens, bytes, seconds).
+    score and select, samples for export. Metrics are counts beside it (tokens, bytes, seconds), and
+    figures those of single domains, scorers or formats.
     """
 
     rows_in: int
     rows_out: int
     refused: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    figures: Figures = field(default_factory=Figures)
+    selected: Selected | None = None  # by job select
     committed: dict[str, tuple[int, int]] = field(default_factory=dict)  # what -> had, committed
+
+    @property
+    def stored_metrics(self) -> dict[str, float]:
+        """Metrics and figures as the ledger has them."""
+        return {k: float(v) for k, v in self.metrics.items()} | self.figures.encode()
 
     @property
     def balances(self) -> bool:

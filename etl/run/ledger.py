@@ -6,13 +6,14 @@ run left `running` is closed by the next job that takes the root over from it.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import Predecessor, hold
 from longattn.etl.run.reasons import one_line
 from longattn.udfs.errors import LedgerError
@@ -112,18 +113,11 @@ def _row(run: Run, context: Context) -> dict[str, Any]:
         "refused": outcome.refused,
         "versions_read": context.tables.versions_read,
         "versions_written": context.tables.versions_written,
-        "metrics": _numbers(outcome.metrics) | added_metrics(context.tables.rows_added),
+        "metrics": outcome.stored_metrics | Figures(added=context.tables.rows_added).encode(),
+        "selection": outcome.selected and outcome.selected.id,
+        "settings": outcome.selected and outcome.selected.settings,
         "config_json": context.config.to_json(),
     }
-
-
-def added_metrics(rows: Mapping[str, int]) -> dict[str, float]:
-    """`added/TABLE`: rows that a run has added to it, whatever became of the run."""
-    return {f"added/{table}": float(n) for table, n in rows.items()}
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def _close_killed(context: Context, dead: Predecessor) -> None:
@@ -142,6 +136,6 @@ def _killed(row: dict[str, Any], dead: Predecessor) -> dict[str, Any]:
         closed |= {
             "seconds": max(0.0, dead.holder.beat - row["started"].timestamp()),
             "versions_written": dead.written,
-            "metrics": added_metrics(dead.rows_added),
+            "metrics": Figures(added=dead.rows_added).encode(),
         }
     return row | closed

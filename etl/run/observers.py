@@ -96,8 +96,8 @@ def to_mlflow(job: Job, state: str, run: "Run | None") -> None:
         mlflow.log_params({f"{job.name}.config": job.config, f"{job.name}.root": job.root})
         if run and outcome:
             counts = {"rows_in": outcome.rows_in, "rows_out": outcome.rows_out}
-            values = {**counts, "seconds": run.seconds, **outcome.metrics}
-            mlflow.log_metrics({f"{job.name}.{key}": float(v) for key, v in values.items()})
+            values = {**counts, "seconds": run.seconds, **outcome.stored_metrics}
+            mlflow.log_metrics({f"{job.name}.{key}": v for key, v in values.items()})
 
 
 KNOWN: tuple[tuple[tuple[str, ...], Observer], ...] = (

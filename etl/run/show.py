@@ -17,14 +17,11 @@ def human_bytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def told(metrics: Mapping[str, float]) -> str:
-    """Contaminated windows by evaluation set, from a windows run's metrics `contaminated/SET`.
+def contamination_words(hits: Mapping[str, float]) -> str:
+    """Contaminated windows by evaluation set, in words.
 
     For example `, contaminated by gsm8k 12, mmlu 0`; nothing where nothing was looked for.
     """
-    hits = {
-        key.partition("/")[2]: n for key, n in metrics.items() if key.startswith("contaminated/")
-    }
     listed = ", ".join(f"{name} {count:,.0f}" for name, count in hits.items())
     return f", contaminated by {listed}" if listed else ""
 

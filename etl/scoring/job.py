@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.ranking.candidates import cached, considered, near_cut
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.figures import Figures, ScorerFigures, summed
 from longattn.etl.run.staging import Save, staging
 from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
@@ -100,7 +101,9 @@ def run(context: Context) -> Outcome:
         outcome = _together(outcomes)
         if context.config.score.cascade is None:
             return outcome
-        return replace(outcome, metrics=outcome.metrics | settle_cut(context, save))
+        exact = settle_cut(context, save)
+        spent = _added_up([outcome, exact])
+        return replace(outcome, metrics=outcome.metrics | exact.metrics, figures=spent)
 
 
 def refuse_no_windows(context: Context) -> None:
@@ -117,36 +120,40 @@ def refuse_no_windows(context: Context) -> None:
 
 
 def _together(outcomes: dict[str, Outcome]) -> Outcome:
-    """The outcome of several scorers: sums, with the main scorer's rates, and windows of each."""
+    """The outcome of several scorers: sums, with the main scorer's rates, and figures of each."""
     main, *others = outcomes.values()
     if not others:
         return main
     refused = sum((Counter(outcome.refused) for outcome in outcomes.values()), Counter[str]())
     sums = {m: sum(o.metrics[m] for o in outcomes.values()) for m in ("tokens", "commits")}
-    windows = {f"windows/{name}": outcome.rows_out for name, outcome in outcomes.items()}
     return Outcome(
         rows_in=sum(outcome.rows_in for outcome in outcomes.values()),
         rows_out=sum(outcome.rows_out for outcome in outcomes.values()),
         refused=dict(refused),
-        metrics={**main.metrics, **sums, **windows},
+        metrics={**main.metrics, **sums},
+        figures=_added_up(outcomes.values()),
     )
 
 
-def settle_cut(context: Context, save: Save) -> dict[str, float]:
+def _added_up(outcomes: Iterable[Outcome]) -> Figures:
+    return Figures(scorers=summed(outcome.figures.scorers for outcome in outcomes))
+
+
+def settle_cut(context: Context, save: Save) -> Outcome:
     """Score exactly what stands near the selection's cut, until every window is on one side.
 
     Each round narrows it: exact scores move the cut a little, and may bring other windows near it.
     A window that cannot be scored exactly keeps its sampled score and is not tried again.
     """
-    spec, tried, rounds = context.recipe.exact, set[str](), 0
-    scored = 0
+    spec, tried, outcomes = context.recipe.exact, set[str](), list[Outcome]()
     while wanted := _near_cut(context) - tried:
         chosen = pending(context, spec, save, wanted)
         outcome = score_pending(context, spec, chosen)
         outcome.refuse_imbalance("score: exact scores near the cut")
-        scored += outcome.rows_out
-        tried, rounds = tried | wanted, rounds + 1
-    return {"exact_windows": scored, "cascade_rounds": rounds}
+        tried, outcomes = tried | wanted, [*outcomes, outcome]
+    scored = float(sum(outcome.rows_out for outcome in outcomes))
+    metrics = {"exact_windows": scored, "cascade_rounds": float(len(outcomes))}
+    return Outcome(rows_in=0, rows_out=0, metrics=metrics, figures=_added_up(outcomes))
 
 
 def _near_cut(context: Context) -> set[str]:
@@ -217,6 +224,7 @@ def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outco
             "busy_share": tally.busy_share,
             "commits": tally.commits,
         },
+        figures=Figures(scorers={spec.scorer: ScorerFigures(windows=tally.added, seconds=seconds)}),
     )
 
 

@@ -1,65 +1,87 @@
-"""The selection that a config and the scores of now give."""
+"""The selection that a config and the tables of now give: the ledger's, or worked out anew."""
 
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from longattn.etl.config.identity import SELECTS, decisive
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank
-from longattn.etl.ranking.candidates import cached, considered
+from longattn.etl.ranking.candidates import considered, packed_windows
 from longattn.etl.run.context import Context
-from longattn.etl.run.recipe import Recipe
+from longattn.etl.run.figures import Figures
 from longattn.etl.windows.evaluation import evaluations
-from longattn.udfs.digest import json_digest
+from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
 
-INPUTS = ("scores", "windows", "duplicates", "lengths")  # what `considered` reads
 
+def selection_name(context: Context, rows: DataFrame) -> str:
+    """select.name, or a hash of all that the selection depends on: settings, names and scores.
 
-def selection_name(recipe: Recipe, rows: DataFrame) -> str:
-    """select.name, or a hash of all the selection depends on: settings, seed, names and scores."""
-    config = recipe.config
+    `rows` is `considered(context)`.
+    """
+    config, recipe = context.config, context.recipe
     if config.select.name:
         return config.select.name
-    print_ = stage.fingerprint(rows).first()
-    unused = {name for name in ("where", "per_document") if not getattr(config.select, name)}
-    ignored = {"name", "compare", "ablate_alpha", *unused}  # unused: ids are what they always were
-    depends = {
-        "select": config.select.model_dump(exclude=ignored),
-        "mix": config.mix.model_dump(),
-        "seed": config.seed,
+    return fields_digest(
+        select=decisive(config.select, SELECTS),
+        mix=decisive(config.mix),
+        seed=config.seed,
         # rows name the scorers of select.by themselves, and need no model of score.scorer
-        "scorer": config.select.by_scorers or recipe.scoring,
-        "windowing": recipe.windowing,
-        "scores": list(print_ or ()),
-    }
-    return json_digest(depends)[:16]
+        scorer=config.select.by_scorers or recipe.scoring,
+        windowing=recipe.windowing,
+        scores=list(stage.fingerprint(rows).first() or ()),
+        packed=_packed(context),
+    )[:16]
 
 
-def name_of_now(context: Context, rows: DataFrame | None = None) -> str:
-    """The name of the selection of now, worked out once for each state of the tables it is of.
+def _packed(context: Context) -> list[Any] | None:
+    """Names the windows of the packed domains."""
+    if not context.config.pack.domains:
+        return None
+    windows = packed_windows(context).select("window_id", "domain", "n_tokens")
+    return list(stage.fingerprint(windows).first() or ())
 
-    `rows` is `considered(context)`, where the caller has it.
-    """
-    sets = tuple(evaluations(context)) if context.config.decontaminate.sources else ()
-    inputs = (*INPUTS, "contamination") if sets else INPUTS
-    for table in inputs:
+
+def settings_of(context: Context) -> str:
+    """16 hex digits that name all that a selection depends on but the rows of tables."""
+    config, recipe = context.config, context.recipe
+    scorers = [config.score.scorer, *config.select.by_scorers, *config.select.where_scorers]
+    return fields_digest(
+        config={key: value for key, value in decisive(config).items() if key != "export"},
+        windowings=recipe.windowings,
+        scorers={scorer: recipe.version_of(scorer) for scorer in scorers},
+        evaluations=sorted(evaluations(context)) if config.decontaminate.sources else None,
+    )[:16]
+
+
+def name_of_now(context: Context) -> str:
+    """The name of the selection of now, worked out where no run of select can tell it."""
+    made = _made(context)
+    return selection_name(context, considered(context)) if made is None else made["selection"]
+
+
+def _made(context: Context) -> Row | None:
+    """The last run of select with these settings, if the tables that it read are as they were."""
+    same = (F.col("settings") == settings_of(context)) & (F.col("status") == "done")
+    run: Row | None = context.tables["runs"].read().where(same).orderBy(F.desc("started")).first()
+    if run is None:
+        return None
+    read = {t: v for t, v in run["versions_read"].items() if t not in run["versions_written"]}
+    if any(context.tables[table].version() != version for table, version in read.items()):
+        return None
+    for table in read:
         context.tables.read(table)  # so that the ledger says what the name depends on
-    versions = tuple(context.tables[table].version() for table in inputs)
-    return context.once(
-        ("selection", context.config.hash, versions, sets),
-        lambda: selection_name(context.recipe, considered(context) if rows is None else rows),
-    )
+    return run
 
 
-def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[str, DataFrame]:
+def current_selection(context: Context) -> tuple[str, DataFrame]:
     """Name and rows of the selection that the config and the scores of now give.
 
-    `rows` is `considered(context)`, where the caller has it. Raises TableError when the selection
-    has not been made.
+    Raises TableError when the selection has not been made.
     """
-    name = name_of_now(context, rows)
+    name = name_of_now(context)
     selection = context.tables.read("selections").where(F.col("selection") == name)
     if selection.isEmpty():
         raise TableError(
@@ -68,14 +90,22 @@ def current_selection(context: Context, rows: DataFrame | None = None) -> tuple[
     return name, selection
 
 
+def figures_of(context: Context, name: str) -> Figures:
+    """What the last run of select that made a selection counted; none where no run tells."""
+    mine = (F.col("selection") == name) & (F.col("status") == "done")
+    run = context.tables["runs"].read().where(mine).orderBy(F.desc("started")).first()
+    return Figures.decode(run["metrics"]) if run else Figures()
+
+
 def selection_summary(context: Context) -> list[dict[str, Any]]:
     """Per scored domain, of the windows in the mix: windows, scored (of how many), tokens, lds_min,
     lds_max, best (its id)."""
-    with cached(considered(context)) as rows:
-        scored = rank.sizes(rows)
-        _, selection = current_selection(context, rows)
+    name, selection = current_selection(context)
+    domains = figures_of(context, name).domains
+    told = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
+    scored = told or rank.sizes(considered(context))  # of a selection by an earlier version
     found = (
-        selection.where(F.col("domain").isin(*scored) & (F.col("copies") > 0))
+        selection.where(stage.score().isNotNull() & (F.col("copies") > 0))
         .groupBy("domain")
         .agg(
             F.count("*").alias("windows"),

@@ -1,8 +1,8 @@
 """Job select: the best windows of each domain, mixed, as one selection; no model is needed."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
@@ -17,12 +17,13 @@ from longattn.etl.ranking.candidates import (
     ranked_by,
 )
 from longattn.etl.ranking.scorers import labelled, scored_versions
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import Context, Outcome, Selected
+from longattn.etl.run.figures import DomainFigures, Figures
 from longattn.etl.run.once import refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
-from longattn.etl.selection.current import name_of_now
+from longattn.etl.selection.current import selection_name, settings_of
 from longattn.etl.tables.schema import SELECTIONS
 from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.errors import NothingLeft
@@ -41,7 +42,7 @@ def run(context: Context) -> Outcome:
 def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcome:
     """Choose among `rows`, of which each domain has as many as `scored` says, and write it down."""
     config = context.config
-    name = name_of_now(context, rows)
+    name = selection_name(context, rows)
     if near := near_cut(config, rows):
         context.progress.say(
             f"select: {len(near):,} windows are too near the cut for sampled scores to place them;"
@@ -65,9 +66,16 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         **_not_ranked(rows, sum(scored.values()) - sum(ranked.values())),
         "below_cut": sum(ranked.values()) - inside,
     }
-    outcome = _outcome(scored, selection, shares, overlaps)
-    refused["no_room_in_mix"] = commit.rows - outcome.rows_out
-    return replace(outcome, rows_in=arrived, refused=refused)
+    made = {row["domain"]: row for row in _made(selection).collect()}
+    mixed = sum(row["mixed"] for row in made.values())
+    return Outcome(
+        rows_in=arrived,
+        rows_out=mixed,
+        refused=refused | {"no_room_in_mix": commit.rows - mixed},
+        metrics={"tokens": sum(row["tokens"] for row in made.values())},
+        figures=Figures(domains=_by_domain(scored, shares, made), overlaps=overlaps),
+        selected=Selected(id=name, settings=settings_of(context)),
+    )
 
 
 def _refuse_nothing(
@@ -116,8 +124,8 @@ def _as_table(mixed: DataFrame, name: str) -> DataFrame:
 
 def _overlaps(
     context: Context, rows: DataFrame, scored: dict[str, int], selection: DataFrame
-) -> dict[str, float]:
-    """`overlap/NAME/DOMAIN`: share of the selection that the compared one has too."""
+) -> dict[tuple[str, str], float]:
+    """By choice and domain, the share of the selection that the other choice has too."""
     config = context.config
     comparable = _comparable(config.select)
     scores = _of_other_scorers(context, rows)
@@ -125,7 +133,7 @@ def _overlaps(
     rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
     rankings += [compare.by_scores(scores, comparable)] if scores else []
     shares = compare.shares(selection, rankings).collect()
-    return {f"overlap/{row['name']}/{row['domain']}": row["share"] for row in shares}
+    return {(row["name"], row["domain"]): row["share"] for row in shares}
 
 
 def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]:
@@ -147,25 +155,21 @@ def _comparable(config: SelectConfig) -> SelectConfig:
     return config.model_copy(update={"threshold": None})
 
 
-def _outcome(
-    scored: dict[str, int],
-    selection: DataFrame,
-    shares: list[mixing.Share],
-    overlaps: dict[str, float],
-) -> Outcome:
-    """The windows in the mix and the job's metrics, as the selection committed says."""
-    made = {row["domain"]: row for row in _made(selection).collect()}
-    mixed = sum(row["mixed"] for row in made.values())
-    metrics: dict[str, float] = {"tokens": sum(row["tokens"] for row in made.values())}
-    metrics |= {f"scored/{domain}": n for domain, n in scored.items()}
-    for share in shares:
-        tokens = made[share.domain]["tokens"] if share.domain in made else 0
-        metrics |= {f"planned/{share.domain}": share.planned, f"made/{share.domain}": tokens}
-    for domain, row in made.items():
-        metrics |= {f"selected/{domain}": row["selected"]}
-        if row["cut"] is not None:
-            metrics |= {f"cut/{domain}": row["cut"]}
-    return Outcome(rows_in=0, rows_out=mixed, metrics=metrics | overlaps)
+def _by_domain(
+    scored: Mapping[str, int], shares: list[mixing.Share], made: Mapping[str, Row]
+) -> dict[str, DomainFigures]:
+    """Figures of every domain that has been scored, or has a share in the mix."""
+    planned = {share.domain: share.planned for share in shares}
+    return {
+        domain: DomainFigures(
+            scored=scored.get(domain),
+            selected=made[domain]["selected"] if domain in made else None,
+            cut=made[domain]["cut"] if domain in made else None,
+            planned=planned.get(domain),
+            made=made[domain]["tokens"] if domain in made else 0,
+        )
+        for domain in dict.fromkeys([*scored, *planned])
+    }
 
 
 def _made(selection: DataFrame) -> DataFrame:

@@ -262,10 +262,11 @@ RUNS = TableSpec(
     name="runs",
     key=("run_id",),
     unindexed=("config_json", "refused", "versions_read", "versions_written", "metrics"),
+    added=("selection", "settings"),
     columns={
         "run_id": ("string", "one per job started"),
         "job": ("string", "ingest, dedup, windows, score, select, export or report"),
-        "config": ("string", "hash of the config"),
+        "config": ("string", "names the settings of the config that change rows or bytes"),
         "started": ("timestamp", "when"),
         "seconds": ("double", "wall clock"),
         "status": ("string", "running, done, failed; killed when its process was gone"),
@@ -276,6 +277,8 @@ RUNS = TableSpec(
         "versions_read": ("map<string,bigint>", "table -> version"),
         "versions_written": ("map<string,bigint>", "table -> version"),
         "metrics": ("map<string,double>", "tokens, bytes, windows and other counts of the job"),
+        "selection": ("string", "id of the selection that a run of select made; else null"),
+        "settings": ("string", "names all that this selection depends on but rows of tables"),
         "config_json": ("string", "the whole config"),
     },
 )

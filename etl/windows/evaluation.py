@@ -14,6 +14,7 @@ from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.listing import check_columns, list_all, spec_of
 from longattn.etl.ingest.reading import Plan, read_all
 from longattn.etl.run.context import Context
+from longattn.etl.run.figures import Figures
 from longattn.etl.tables.schema import CONTAMINATION
 from longattn.etl.windows import decontaminate as stage
 from longattn.udfs.errors import NothingLeft, SourceError, TableError
@@ -22,10 +23,13 @@ DOMAIN = "evaluation"
 NOTHING_LOST = ("empty_file", "same_file", "same_folder")
 
 
-def judge_windows(context: Context) -> dict[str, float]:
-    """Compare windows with evaluation sets that are new to them; count those that share words."""
+def judge_windows(context: Context) -> tuple[dict[str, float], Figures]:
+    """Compare windows with evaluation sets that are new to them.
+
+    Returns how many windows share words with any set, as a metric, and with each.
+    """
     if not context.config.decontaminate.sources:
-        return {}
+        return {}, Figures()
     plans = evaluations(context)
     waiting = _waiting(context, plans)
     if not waiting.isEmpty():
@@ -110,12 +114,13 @@ def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
     return stage.unjudged(mine, context.tables.read("contamination"), plans)
 
 
-def _counts(context: Context, plans: Mapping[str, Plan]) -> dict[str, float]:
-    """Windows that share words with each set, and with any."""
+def _counts(context: Context, plans: Mapping[str, Plan]) -> tuple[dict[str, float], Figures]:
+    """Windows that share words with any set, and with each."""
     bad = stage.contaminated(context.tables.read("contamination"), plans)
     hits = {row["evaluation"]: row["count"] for row in bad.groupBy("evaluation").count().collect()}
-    by_set = {f"contaminated/{name.rsplit(':', 2)[0]}": float(hits.get(name, 0)) for name in plans}
-    return by_set | {"contaminated_windows": float(bad.select("window_id").distinct().count())}
+    by_set = {name.rsplit(":", 2)[0]: hits.get(name, 0) for name in plans}
+    with_any = bad.select("window_id").distinct().count()
+    return {"contaminated_windows": with_any}, Figures(contaminated=by_set)
 
 
 def _items(context: Context, plan: Plan) -> DataFrame:

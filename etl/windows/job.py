@@ -41,12 +41,12 @@ def run(context: Context) -> Outcome:
         parts = [_measure(context, documents.where(~packed), window_spec(recipe), _cut)]
         if config.pack.domains:
             parts += [_measure(context, documents.where(packed), packed_spec(recipe), _pack)]
-        judged = judge_windows(context)
+        hits, hits_by_set = judge_windows(context)
     nothing_new = not any(part["rows_in"] for part in parts)
     if nothing_new and context.tables.read("documents").isEmpty():
         raise NothingLeft("windows: there are no documents: run `longattn ingest` with this config")
     outcome = _outcome(parts, content_length(config), time.monotonic() - started)
-    return replace(outcome, metrics=outcome.metrics | judged)
+    return replace(outcome, metrics=outcome.metrics | hits, figures=hits_by_set)
 
 
 def content_length(config: Config) -> int:

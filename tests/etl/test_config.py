@@ -1,13 +1,16 @@
 """Config: what is accepted, and what one line says about what is not."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, create_model
 
 from longattn.etl import config
+from longattn.etl.config import identity, sections
 from longattn.udfs.errors import ConfigError
 
 
@@ -91,6 +94,69 @@ def test_hash_is_of_settings_not_of_how_they_were_given(tmp_path: Path) -> None:
     path.write_text("window: {length: 4096}\n")
     assert config.load(path).hash == config.load(None, ["window.length=4096"]).hash
     assert config.load(path).hash != config.load(path, ["seed=1"]).hash
+
+
+IDLE = {  # they change neither rows nor bytes: where things are, how fast, what is shown
+    "TablesConfig": {"root", "connector", "wait", "lease", "lease_folder"},
+    "IngestConfig": {"split_bytes", "big_file_bytes"},
+    "ScoreConfig": {"batch", "commit", "commit_seconds", "device", "threads", "gpu_per_task"},
+    "SelectConfig": {"compare", "ablate_alpha"},
+    "ExportTarget": {"path"},
+    "ReportConfig": {"path", "examples", "excerpt_chars"},
+    "EstimateConfig": {"cpu_hour", "gpu_hour", "currency"},
+    "SparkConfig": {"master", "conf"},
+    "Config": {"tables", "report", "estimate", "spark"},
+}
+
+
+def models() -> Iterator[type[BaseModel]]:
+    waiting: list[type[BaseModel]] = [sections.Section]
+    while waiting:
+        model = waiting.pop()
+        waiting += model.__subclasses__()
+        if model.__module__ == sections.__name__ and model is not sections.Section:
+            yield model
+
+
+def test_every_setting_decides_or_is_known_not_to() -> None:
+    """A new one is added to the one list or to the other, and to no identity by itself."""
+    for model in models():
+        decides = set(identity.DECIDES.get(model.__name__, ()))
+        idle = IDLE.get(model.__name__, set())
+        assert decides | idle == set(model.model_fields) and not decides & idle, model.__name__
+
+
+def test_a_setting_that_is_new_changes_no_identity() -> None:
+    """The hash of defaults is recorded; models with one more field have the identity they had."""
+    book = [{"path": "a", "where": {"lang": ["en"]}}]
+    filters = [{"scorer": "cohesion", "percentile": [5.0, 95.0]}]
+    settings = {"sources": {"book": book}, "select": {"by": "recall", "where": filters}}
+    loaded = config.validate(
+        {"window": {"length": 4096}, "score": {"scorer": "recall"}, **settings}
+    )
+    assert loaded.hash == "recorded"
+    for name in ("sources", "window", "select", "score", "mix", "dedup", "ingest"):
+        section = loaded.sources["book"][0] if name == "sources" else getattr(loaded, name)
+        more = create_model("More", __base__=type(section), new=(float, 0.5))
+        extended: Any = more.model_construct(
+            **{field: getattr(section, field) for field in type(section).model_fields}
+        )
+        assert extended.new == 0.5 and identity.decisive(extended) == identity.decisive(section)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["estimate.currency=EUR", "tables.wait=3", "spark.master=local", "report.examples=0"],
+)
+def test_what_changes_neither_rows_nor_bytes_changes_no_hash(override: str) -> None:
+    assert config.load(None, [override]).hash == config.load(None).hash
+
+
+@pytest.mark.parametrize(
+    "override", ["select.threshold=0.0", "dedup.enabled=false", "score.also=[recall]", "mix.a=1"]
+)
+def test_what_changes_them_does(override: str) -> None:
+    assert config.load(None, [override]).hash != config.load(None).hash
 
 
 @given(st.text(alphabet="abcxyz._=[]{}:,'\"0123456789 ", max_size=30))

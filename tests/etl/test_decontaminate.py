@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from longattn.etl.run.context import Context
-from longattn.etl.run.show import told
+from longattn.etl.run.show import contamination_words
 from longattn.etl.scoring import job as score
 from longattn.etl.selection import job as select
 from longattn.etl.tables.schema import DOCUMENTS
@@ -84,7 +84,7 @@ def test_contaminated_windows_are_neither_scored_nor_selected(
 
     outcome = windows.run(context.fresh())
     assert outcome.balances and outcome.metrics["contaminated_windows"] == 1
-    assert outcome.metrics["contaminated/one"] == 1
+    assert outcome.figures.contaminated == {"one": 1}
     scored = score.run(context.fresh())  # of four tiles the third holds the question
     assert (scored.rows_in, scored.rows_out, scored.refused) == (4, 3, {"contaminated": 1})
     assert scored.balances
@@ -95,9 +95,9 @@ def test_contaminated_windows_are_neither_scored_nor_selected(
     more = make(*files)
     with pytest.raises(TableError, match="run `longattn windows`"):
         select.run(more.fresh())
-    metrics = windows.run(more.fresh()).metrics
-    assert metrics["contaminated_windows"] == 2
-    assert told(metrics) == ", contaminated by one 1, two 1"
+    outcome = windows.run(more.fresh())
+    assert outcome.metrics["contaminated_windows"] == 2
+    assert contamination_words(outcome.figures.contaminated) == ", contaminated by one 1, two 1"
     assert score.run(more.fresh()).rows_in == 0  # one was scored before, the other is refused
     chosen = select.run(more.fresh())
     assert (chosen.rows_in, chosen.rows_out, chosen.refused["contaminated"]) == (3, 2, 1)

@@ -142,17 +142,31 @@ class TestSelectJob:
         assert first.equals(second)
         assert context.tables["selections"].read().select("selection").distinct().count() == 1
 
-    def test_jobs_of_a_run_work_out_its_name_once(
-        self, context: Context, monkeypatch: pytest.MonkeyPatch
+    def test_its_name_is_looked_up_until_a_table_or_a_setting_moves(
+        self, context: Context, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        one = context.fresh()
-        name = current.name_of_now(one)
-        monkeypatch.setattr(current, "considered", lambda _: pytest.fail("worked out again"))
-        other = one.fresh(same_run=True)
+        """Settings may move that decide nothing, and that are of exports alone."""
+        outcome = run_job("select", context.fresh()).outcome
+        assert outcome is not None and outcome.selected is not None
+        name = outcome.selected.id
+        monkeypatch.setattr(current, "considered", lambda _: pytest.fail("worked out anew"))
+        other = changed(
+            context,
+            settings,
+            export={"parquet": {"path": "elsewhere"}},
+            estimate={"currency": "EUR"},
+            select=settings["select"] | {"compare": ["length"]},
+        ).fresh()
         assert current.current_selection(other)[0] == name
         assert {"scores", "windows", "duplicates", "lengths"} <= set(other.tables.versions_read)
         with pytest.raises(pytest.fail.Exception):
-            current.name_of_now(one.fresh())
+            current.name_of_now(changed(context, settings, seed=3).fresh())
+        moved = context.fresh()
+        moved.tables.append("scores", context.tables["scores"].read().limit(0))
+        with pytest.raises(pytest.fail.Exception):
+            current.name_of_now(moved)
+        monkeypatch.undo()
+        assert current.name_of_now(moved) == name
 
     def test_the_score_has_two_names_and_older_rows_have_one(self, context: Context) -> None:
         rows = context.tables["selections"].read()
@@ -372,7 +386,7 @@ class TestByOtherScorers:
             low[domain] = (n - len(passed), len(passed) - len(best))
         assert outcome.refused["where_cohesion"] == sum(filtered for filtered, _ in low.values())
         assert outcome.refused["per_document"] == sum(doubled for _, doubled in low.values())
-        assert {name.split("/")[1] for name in outcome.metrics if "overlap" in name} >= {
+        assert {choice for choice, _ in outcome.figures.overlaps} >= {
             "cohesion",
             "random",
             "recurrence",
@@ -401,10 +415,6 @@ class TestByOtherScorers:
         where = [{"scorer": "cohesion", "measure": "rato", "percentile": [20.0, 80.0]}]
         with pytest.raises(ConfigError, match=r"has no measure rato \(did you mean 'ratio'"):
             self.run(more, settings, where=where)
-        assert config_module.WhereConfig(scorer="recall", percentile=[1, 2]).model_dump() == {
-            "scorer": "recall",
-            "percentile": [1.0, 2.0],
-        }
 
     def test_the_report_sets_all_side_by_side(self, more: Context) -> None:
         page = report_job.make_page(more.fresh())
@@ -460,5 +470,5 @@ class TestByOtherScorers:
             {"where": [{"scorer": "cohesion", "percentile": [0.0, 60.0]}]},
         ):
             other = changed(more, settings, select={**settings["select"], **select})
-            named.add(current.selection_name(other.config, candidates.considered(other)))
+            named.add(current.selection_name(other, candidates.considered(other)))
         assert len(named) == 6
