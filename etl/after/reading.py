@@ -21,6 +21,8 @@ from longattn.udfs.errors import TableError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from longattn.etl.tables.base import Table
 
 Row = dict[str, Any]
@@ -31,6 +33,10 @@ class Reader(Protocol):
 
     made: list[str]
     holder: Holder | None  # who held the root last, as far as its lease tells
+
+    @property
+    def spark(self) -> "SparkSession | None":
+        """None where there is no session."""
 
     def size(self, name: str) -> Row:
         """version, rows, bytes and files of a table."""
@@ -47,6 +53,7 @@ class LogReader:
 
     def __init__(self, tables: dict[str, DeltaTable], holder: Holder | None) -> None:
         self.tables, self.holder = tables, holder
+        self.spark = None
         self.made = list(tables)
 
     @cached_property
@@ -120,7 +127,7 @@ class SessionReader:
         self.made = list(self.sizes)
         for name in self.made:
             tables[name].read().createOrReplaceTempView(name)
-        self.spark = next(iter(tables.values())).spark
+        self.spark: SparkSession = next(iter(tables.values())).spark
 
     def size(self, name: str) -> Row:
         return asdict(self.sizes[name])

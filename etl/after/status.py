@@ -1,6 +1,7 @@
 """What the tables hold, what each scorer has scored, how the last runs ended, what is pending."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.pending import TO_HASH, to_measure, to_score
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.schema import RUNS, TABLES
 from longattn.udfs.errors import LongAttnError
+from longattn.udfs.scorers.registry import scorer_version
 
 if TYPE_CHECKING:
     from longattn.etl.run.context import Context
@@ -142,10 +145,9 @@ def _pending(
 ) -> dict[str, Row]:
     """Rows to be decided on where they can be counted, else inputs changed since the last run."""
     found: dict[str, Row] = {}
-    for job, sql in _queries(reader, config).items():
-        (row,) = reader.rows(sql)
-        if row["n"]:
-            found[job] = {"rows": row["n"]}
+    for job, queries in _to_do(reader, config).items():
+        if count := sum(row["n"] for sql in queries for row in reader.rows(sql)):
+            found[job] = {"rows": count}
     for job in ("select", "export"):
         changed = _changed(jobs.get(job), tables)
         if changed:
@@ -166,40 +168,26 @@ def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
     )
 
 
-def _queries(reader: Reader, config: Config) -> dict[str, str]:
-    """SQL that counts what a job has not decided on; none for names that cannot be told."""
-    try:
-        recipe = Recipe(config)
-        windowings, mine, scorer = recipe.windowings, recipe.windowing, recipe.scorer.version
-    except LongAttnError:
-        return {}
-    domains = recipe.scored_domains
-    found = {}
-    if "documents" in reader.made:
-        if config.dedup.enabled:
-            found["dedup"] = _count("documents d", _unlike(reader, "signatures", "doc_id", "d"))
-        kept = _unlike(reader, "duplicates", "doc_id", "d")
-        measured = _unlike(reader, "lengths", "doc_id", "d", f"windowing IN ({_list(windowings)})")
-        found["windows"] = _count("documents d", kept, measured)
-    if "windows" in reader.made and domains:
-        wanted = f"w.windowing = {_list([mine])} AND w.domain IN ({_list(domains)})"
-        kept = _unlike(reader, "duplicates", "doc_id", "w")
-        scored = _unlike(reader, "scores", "window_id", "w", f"scorer = {_list([scorer])}")
-        found["score"] = _count("windows w", wanted, kept, scored)
+def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
+    """Queries whose sum is what a job has to decide on; none where names cannot be told."""
+    recipe, made = Recipe(config), reader.made
+    found: dict[str, list[str]] = {}
+    if "documents" in made and config.dedup.enabled:
+        found["dedup"] = [TO_HASH.sql(made)]
+    with suppress(LongAttnError):
+        if "documents" in made:
+            found["windows"] = [part.sql(made) for part in to_measure(recipe)]
+        if "windows" in made and recipe.scored_domains:
+            sets = _evaluations(reader, config)
+            versions = dict.fromkeys(map(scorer_version, recipe.specs))
+            found["score"] = [to_score(recipe, version, sets).sql(made) for version in versions]
     return found
 
 
-def _count(rows: str, *conditions: str) -> str:
-    return f"SELECT count(*) AS n FROM {rows} WHERE {' AND '.join(conditions)}"
+def _evaluations(reader: Reader, config: Config) -> Collection[str]:
+    """The names of the evaluation sets as they are now."""
+    if not config.decontaminate.sources:
+        return ()
+    from longattn.etl.windows.evaluation import list_sets  # brings Spark along
 
-
-def _unlike(reader: Reader, table: str, key: str, of: str, where: str = "1 = 1") -> str:
-    """A condition: the row has no counterpart in the table, which may not be made yet."""
-    if table not in reader.made:
-        return "1 = 1"
-    return f"NOT EXISTS (SELECT 1 FROM {table} x WHERE x.{key} = {of}.{key} AND {where})"
-
-
-def _list(values: Any) -> str:
-    """String literals of SQL."""
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values))
+    return list_sets(reader.spark, config)

@@ -8,7 +8,7 @@ once, commit no window twice: what was committed is no longer pending, or is lef
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
@@ -20,12 +20,13 @@ from pyspark.sql import functions as F
 from longattn.etl.ranking.candidates import cached, considered, near_cut
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, ScorerFigures, summed
+from longattn.etl.run.pending import to_score
 from longattn.etl.run.staging import Save, staging
 from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import SCORES
-from longattn.etl.windows.evaluation import contaminated, without_contaminated
+from longattn.etl.windows.evaluation import contaminated, judged
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import scorer_version
@@ -166,26 +167,19 @@ def pending(
 ) -> Pending:
     """Windows still to be scored, of those wanted; their list is staged, not collected."""
     version = context.tables["scores"].version()
-    windows = unscored(context, spec)
+    windows = unscored(context, spec, judged(context))
     if wanted is not None:
         ids = pa.table({"window_id": sorted(wanted)})
         chosen = context.spark.createDataFrame(ids)
         windows = windows.join(F.broadcast(chosen), "window_id", "left_semi")
-    rows = save(f"pending_{uuid.uuid4().hex}", numbered(without_contaminated(context, windows)))
+    rows = save(f"pending_{uuid.uuid4().hex}", numbered(windows))
     return Pending(rows, file_counts(rows), version)
 
 
-def unscored(context: Context, spec: ScorerSpec) -> DataFrame:
-    """Windows of the config's domains that the scorer has not seen, contaminated ones too."""
-    tables, recipe = context.tables, context.recipe
-    windows = stage.pending_windows(
-        tables.read("windows"),
-        tables.read("scores"),
-        tables.read("duplicates"),
-        windowing=recipe.windowing,
-        scorer=scorer_version(spec),
-    )
-    return windows.where(F.col("domain").isin(*recipe.scored_domains))
+def unscored(context: Context, spec: ScorerSpec, evaluations: Collection[str] = ()) -> DataFrame:
+    """Windows that the scorer has not seen, less those that one of the evaluations names."""
+    to_do, read = to_score(context.recipe, scorer_version(spec), evaluations), context.tables.read
+    return to_do.left(stage.with_files(to_do.wanted.of(read("windows"))), read)
 
 
 def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which windows a scorer has yet to see, and the executor that shows them to it."""
+"""Windows with their files, the executor that scores them, and what becomes of refused ones."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -20,21 +20,10 @@ TIMES_DDL = ", ".join(f"{name} double" for name in TIMES)
 SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string, {TIMES_DDL}"
 
 
-def pending_windows(
-    windows: DataFrame, scores: DataFrame, duplicates: DataFrame, *, windowing: str, scorer: str
-) -> DataFrame:
-    """Windows of a windowing whose document was kept and that this scorer has not scored.
-
-    Returns window_id, domain, n_tokens and the name of the file that holds the window.
-    """
-    scored = scores.where(F.col("scorer") == scorer).select("window_id")
-    return (
-        windows.where(F.col("windowing") == windowing)
-        .select("window_id", "doc_id", "domain", "n_tokens", _file_name().alias("file"))
-        .join(duplicates.select("doc_id"), "doc_id", "left_anti")
-        .join(scored, "window_id", "left_anti")
-        .drop("doc_id")
-    )
+def with_files(windows: DataFrame) -> DataFrame:
+    """window_id, doc_id, domain, windowing, n_tokens, and the name of each window's data file."""
+    columns = ("window_id", "doc_id", "domain", "windowing", "n_tokens")
+    return windows.select(*columns, _file_name().alias("file"))
 
 
 def score_windows(

@@ -4,13 +4,14 @@ What is known of a window is kept by evaluation set, so that another set costs o
 text and no new windows or scores, and each hit says whose it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
+from typing import cast
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from longattn.etl.config import SourceConfig
+from longattn.etl.config import Config, SourceConfig
 from longattn.etl.ingest.listing import check_columns, list_all, spec_of
 from longattn.etl.ingest.reading import Plan, read_all
 from longattn.etl.run.context import Context
@@ -18,6 +19,7 @@ from longattn.etl.run.figures import Figures
 from longattn.etl.tables.schema import CONTAMINATION
 from longattn.etl.windows import decontaminate as stage
 from longattn.udfs.errors import NothingLeft, SourceError, TableError
+from longattn.udfs.storage import local_path
 
 DOMAIN = "evaluation"
 NOTHING_LOST = ("empty_file", "same_file", "same_folder")
@@ -58,30 +60,41 @@ def contaminated(context: Context) -> DataFrame:
 
     Raises TableError when there are windows that were not looked at.
     """
+    return stage.contaminated(context.tables.read("contamination"), judged(context))
+
+
+def judged(context: Context) -> Collection[str]:
+    """The names of all evaluation sets; none where nothing is looked for.
+
+    Raises TableError when there are windows that were not looked at.
+    """
     plans = evaluations(context) if context.config.decontaminate.sources else {}
     if plans and not _waiting(context, plans).isEmpty():
         raise TableError(
             "contamination: there are windows that were not compared with the evaluation sets of"
             " `decontaminate`: run `longattn windows`"
         )
-    return stage.contaminated(context.tables.read("contamination"), plans)
+    return plans
 
 
 def evaluations(context: Context) -> dict[str, Plan]:
-    """The evaluation sets' files, by what `contamination` calls each set; a run lists them once.
+    """The evaluation sets' files, by what `contamination` calls each set; a run lists them once."""
+    return context.once(
+        ("evaluations", context.config.hash), lambda: list_sets(context.spark, context.config)
+    )
 
-    Such a name, `gsm8k:13-grams:0123456789abcdef`, changes with the set's files, their settings and
-    the length of a run. Raises SourceError for a path or a column that is not there.
+
+def list_sets(spark: SparkSession | None, config: Config) -> dict[str, Plan]:
+    """The evaluation sets' files; without a session only those of local folders can be listed.
+
+    A set's name, `gsm8k:13-grams:0123456789abcdef`, changes with its files, their settings and the
+    length of a run. Raises SourceError for a path or a column that is not there.
     """
-    return context.once(("evaluations", context.config.hash), lambda: _list(context))
-
-
-def _list(context: Context) -> dict[str, Plan]:
     sets: dict[str, list[SourceConfig]] = {}
-    for source in context.config.decontaminate.sources:
+    for source in config.decontaminate.sources:
         sets.setdefault(set_name(source), []).append(source)
-    plans = {name: _plan(context, sources) for name, sources in sets.items()}
-    ngram = context.config.decontaminate.ngram
+    plans = {name: _plan(spark, config, sources) for name, sources in sets.items()}
+    ngram = config.decontaminate.ngram
     return {f"{name}:{ngram}-grams:{plan.key[:16]}": plan for name, plan in plans.items()}
 
 
@@ -96,15 +109,22 @@ def set_name(source: SourceConfig) -> str:
     return source.name or plain.partition(".")[0]
 
 
-def _plan(context: Context, sources: list[SourceConfig]) -> Plan:
-    specs = [spec_of(DOMAIN, source, context.config) for source in sources]
-    files = list_all(context.spark, list(zip(specs, sources, strict=True)))
+def _plan(spark: SparkSession | None, config: Config, sources: list[SourceConfig]) -> Plan:
+    specs = [spec_of(DOMAIN, source, config) for source in sources]
+    if spark is None and not all(map(_is_local, sources)):
+        raise SourceError("decontaminate.sources: a session is needed to list them")
+    files = list_all(cast(SparkSession, spark), list(zip(specs, sources, strict=True)))
     for file in files:
         if file.refusal and file.refusal[0] not in NOTHING_LOST:
             reason, detail = file.refusal
             raise SourceError(f"decontaminate.sources: {file.uri}: {reason}: {detail}")
-    check_columns(context.spark, files, specs)
+    check_columns(cast(SparkSession, spark), files, specs)
     return Plan(specs=specs, pending=files, n_finished=0)
+
+
+def _is_local(source: SourceConfig) -> bool:
+    """Whether its files can be listed without a session."""
+    return source.format != "delta" and all(local_path(path) is not None for path in source.path)
 
 
 def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:

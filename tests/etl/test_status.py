@@ -18,6 +18,7 @@ from longattn.etl.config import Config, validate
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import TABLES
+from longattn.etl.windows.evaluation import list_sets
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ARROW: dict[str, pa.DataType] = {
@@ -25,6 +26,7 @@ ARROW: dict[str, pa.DataType] = {
     "bigint": pa.int64(),
     "int": pa.int32(),
     "double": pa.float64(),
+    "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),
     "map<string,bigint>": pa.map_(pa.string(), pa.int64()),
     "map<string,double>": pa.map_(pa.string(), pa.float64()),
@@ -125,6 +127,24 @@ def test_what_is_pending_is_told(config: Config) -> None:
         "score": {"rows": 1},
         "select": {"changed": ["scores"]},
     }
+
+
+def test_all_that_score_has_to_do_is_pending_and_nothing_else(
+    config: Config, tmp_path: Path
+) -> None:
+    """w1 is contaminated, so that neither scorer has it to do; recall has w0, and an old set w0."""
+    (tmp_path / "it's.jsonl").write_text('{"text": "one two three"}\n')
+    sets = {"decontaminate": {"sources": [{"path": str(tmp_path / "it's.jsonl")}]}}
+    also = {"scorer": "random", "also": {"recall": {}}}
+    config = validate({**config.model_dump(mode="json"), **sets, "score": also})
+    made(config)
+    (name,) = list_sets(None, config)
+    hit = {"domain": "book", "contaminated": True}
+    rows = [{"window_id": "w1", "evaluation": name}, {"window_id": "w0", "evaluation": "old"}]
+    append(config, "contamination", [row | hit for row in rows])
+    append(config, "contamination", [{**rows[0], "window_id": "w0", **hit, "contaminated": False}])
+    found = status_of_logs(config)
+    assert found is not None and found.pending["score"] == {"rows": 1}
 
 
 def test_the_last_run_counts(config: Config) -> None:
