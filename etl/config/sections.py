@@ -535,6 +535,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _refuse_a_name_of_two(self) -> "Config":
+        """`random` ranks by a hash of the window's id, and is a scorer, whose scores are others."""
+        by, scorers = self.select.by, [self.score.scorer, *self.score.also]
+        if by in RANKINGS and by in scorers:
+            raise ValueError(
+                f"select.by: {by} is a ranking without scores, and score names a scorer {by} too:"
+                f" write {{{by}: 1.0}} to rank by the scorer, or leave it out of score"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _refuse_exports_of_ids_that_no_model_has(self) -> "Config":
         for name in ("megatron", "mds"):
             counts_words = (self.tokenizer or self._own_tokenizer) == WORDS_TOKENIZER

@@ -4,10 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
+from longattn.udfs.windows.cut import SEGMENTS
 
-SEGMENTS = pa.struct(
-    [("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())]
-)
 FIELDS = pa.schema(
     [
         ("sample", pa.int64()),
@@ -23,7 +21,7 @@ FIELDS = pa.schema(
         ("lds", pa.float64()),  # the score under its first name, which scripts read
         ("copy", pa.int32()),
         ("n_tokens", pa.int32()),
-        ("segments", pa.list_(SEGMENTS)),  # documents of a packed window
+        ("segments", SEGMENTS),  # documents of a packed window
         ("text", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
     ]

@@ -12,11 +12,8 @@ from pyspark.sql import DataFrame
 
 from longattn.etl.export.formats import Format, Options, Part
 from longattn.etl.export.samples import Plan
+from longattn.udfs.ddl import ddl
 
-PART_DDL = (
-    "shard int, number int, staged string, suffix string, samples bigint, tokens bigint,"
-    " bytes bigint, sha256 string"
-)
 PART_SCHEMA = pa.schema(
     [
         ("shard", pa.int32()),
@@ -54,7 +51,7 @@ def write_shards(rows: DataFrame, plan: Plan, format_: Format, options: Options)
     A task that is repeated writes under new names, and only the names that the finished attempt
     returned are used: what a killed or a speculative attempt left behind is never part of it.
     """
-    parts = rows.mapInArrow(_task(plan.first_sample, format_, options), PART_DDL).toPandas()
+    parts = rows.mapInArrow(_task(plan.first_sample, format_, options), ddl(PART_SCHEMA)).toPandas()
     ordered = parts.sort_values(["shard", "number"]).itertuples(index=False, name=None)
     named = [dict(zip(parts.columns, row, strict=True)) for row in ordered]
     return _named(named, format_, options.prefix)

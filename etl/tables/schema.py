@@ -10,6 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from longattn.udfs.ddl import ddl_type
+from longattn.udfs.windows.cut import SEGMENTS
+
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
@@ -194,7 +197,7 @@ WINDOWS = TableSpec(
         "tokenizer": ("string", "name and content hash of the tokenizer"),
         "windowing": ("string", "names tokenizer, strategy and length, so that two never mix"),
         "segments": (
-            "array<struct<doc_id:string,start_token:bigint,n_tokens:int>>",
+            ddl_type(SEGMENTS),
             "documents of a packed window in order, for masks across documents; else null",
         ),
         "token_ids": ("array<int>", "the window's tokens"),

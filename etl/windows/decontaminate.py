@@ -6,9 +6,8 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.udfs.text.ngrams import Hashes, distinct_ngrams, judged_batches
-
-JUDGED_DDL = "window_id string, domain string, evaluation string, contaminated boolean"
+from longattn.udfs.ddl import ddl
+from longattn.udfs.text.ngrams import JUDGED_SCHEMA, Hashes, distinct_ngrams, judged_batches
 
 
 def evaluation_ngrams(items: DataFrame, n: int) -> Hashes:
@@ -31,7 +30,7 @@ def judged(
     """
     places = _places(windows).groupBy("doc_id").agg(F.collect_list("place").alias("places"))
     texts = documents.select("doc_id", "text").join(places, "doc_id").select("text", "places")
-    found = texts.mapInArrow(partial(judged_batches, known=known, n=n), JUDGED_DDL)
+    found = texts.mapInArrow(partial(judged_batches, known=known, n=n), ddl(JUDGED_SCHEMA))
     keys = ("window_id", "domain", "evaluation")
     return found.groupBy(*keys).agg(F.max("contaminated").alias("contaminated"))
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.udfs.windows.cut import PackSpec, pack_table
+from longattn.udfs.ddl import ddl
+from longattn.udfs.windows.cut import PACKED_SCHEMA, PackSpec, pack_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PACKED_DDL = """window_id string, domain string, window_index int, n_tokens int,
-    segments array<struct<doc_id:string,start_token:bigint,n_tokens:int>>, token_ids array<int>"""
 GROUP_TOKENS = 1 << 24  # packed together, in one task
 
 # Documents whose first token stands in a window, as SQL: each is cut once at its beginning.
@@ -42,7 +41,7 @@ def pack_documents(documents: DataFrame, spec: PackSpec, groups: Mapping[str, in
         documents.select("doc_id", "domain", "token_ids")
         .withColumn("group", _group(groups, spec.seed))
         .groupBy("domain", "group")
-        .applyInArrow(pack, PACKED_DDL)
+        .applyInArrow(pack, ddl(PACKED_SCHEMA))
     )
 
 

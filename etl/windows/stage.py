@@ -9,16 +9,12 @@ from pyspark.sql import functions as F
 from longattn.etl.dedup.ids import without_ids
 from longattn.etl.run.multiset import multiset_hash
 from longattn.etl.tables.schema import LENGTHS, WINDOWS
+from longattn.udfs.ddl import ddl
 from longattn.udfs.text.tokens import tokenizer_name
-from longattn.udfs.windows.cut import WindowSpec, cut_batches
+from longattn.udfs.windows.cut import CUT_SCHEMA, WindowSpec, cut_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-CUT_DDL = """doc_id string, domain string, window_id string, window_index int,
-    start_token bigint, end_token bigint, start_char bigint, end_char bigint,
-    overlap_tokens bigint, n_tokens bigint, n_windows int, reason string, soft_cuts int,
-    token_ids array<int>"""
 
 
 def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) -> DataFrame:
@@ -39,7 +35,7 @@ def cut_documents(documents: DataFrame, spec: WindowSpec) -> DataFrame:
     def cut(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
         return cut_batches(batches, spec)
 
-    return documents.select("doc_id", "domain", "text").mapInArrow(cut, CUT_DDL)
+    return documents.select("doc_id", "domain", "text").mapInArrow(cut, ddl(CUT_SCHEMA))
 
 
 def is_window() -> Column:

@@ -96,6 +96,15 @@ def test_hash_is_of_settings_not_of_how_they_were_given(tmp_path: Path) -> None:
     assert config.load(path).hash != config.load(path, ["seed=1"]).hash
 
 
+def test_a_name_that_is_a_ranking_and_a_scorer_here_is_refused() -> None:
+    """They rank differently, and the ranking would win without a word."""
+    by_random = "select.by=random"
+    for scorers in ("score.also=[random]", "score.scorer=random"):
+        assert "select.by: random is a ranking" in refusal(by_random, scorers)
+        assert config.load(None, [scorers, "select.by={random: 1.0}"]).select.by == {"random": 1.0}
+    assert config.load(None, [by_random]).select.by == "random"
+
+
 IDLE = {  # they change neither rows nor bytes: where things are, how fast, what is shown
     "TablesConfig": {"root", "connector", "wait", "lease", "lease_folder"},
     "IngestConfig": {"split_bytes", "big_file_bytes"},

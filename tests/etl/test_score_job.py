@@ -74,6 +74,8 @@ def scored(context: Context) -> list[str]:
 def test_every_window_is_scored_once_and_a_second_run_does_nothing(context: Context) -> None:
     first = score.run(context.fresh())
     assert (first.rows_in, first.rows_out, first.metrics["commits"]) == (10, 10, 3)
+    (spent,) = first.figures.scorers.values()
+    assert spent.windows == 10 and spent.seconds > 0
     assert 0 < first.metrics["busy_share"] < 1
     again = score.run(context.fresh())
     assert (again.rows_in, again.rows_out) == (0, 0)

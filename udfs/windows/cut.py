@@ -39,24 +39,17 @@ CUT_SCHEMA = pa.schema(
     ]
 )
 
+# The documents of a packed window, in order.
+SEGMENTS = pa.list_(
+    pa.struct([("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())])
+)
 PACKED_SCHEMA = pa.schema(
     [
         ("window_id", pa.string()),
         ("domain", pa.string()),
         ("window_index", pa.int32()),
         ("n_tokens", pa.int32()),
-        (
-            "segments",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("doc_id", pa.string()),
-                        ("start_token", pa.int64()),
-                        ("n_tokens", pa.int32()),
-                    ]
-                )
-            ),
-        ),
+        ("segments", SEGMENTS),
         ("token_ids", pa.list_(pa.int32())),
     ]
 )
