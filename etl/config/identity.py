@@ -40,16 +40,14 @@ _SELECT = (
     "heads",
 )
 _SOURCE = ("path", "format", "text", "id", "meta", "name", "license", "where", "include", "exclude")
-_DEDUP = ("enabled", "scope", "ngram", "threshold", "permutations", "verify", "max_band_size")
-_WINDOW = ("length", "k", "strategy", "min_tokens", "max_tokens", "bos", "chunk_chars")
 
 # model of settings -> its settings that decide
 DECIDES: Mapping[str, tuple[str, ...]] = {
     "SourceConfig": (*_SOURCE, "priority"),
     "IngestConfig": ("min_chars", "min_tokens", "max_tokens", "max_bytes"),
-    "DedupConfig": (*_DEDUP, "seed"),
-    "WindowConfig": _WINDOW,
-    "PackConfig": ("domains", "strategy", "separator", "group_tokens"),
+    "DedupConfig": ("enabled", "scope", "ngram", "threshold", "permutations", "verify"),
+    "WindowConfig": ("length", "k", "strategy", "min_tokens", "max_tokens", "bos"),
+    "PackConfig": ("domains", "strategy", "separator"),
     "DecontaminateConfig": ("sources", "ngram"),
     "ScorerSettings": _SCORER,
     "ScoreConfig": ("scorer", *_SCORER, "also", "cascade", "domains"),

@@ -109,6 +109,9 @@ IDLE = {  # they change neither rows nor bytes: where things are, how fast, what
     "TablesConfig": {"root", "connector", "wait", "lease", "lease_folder"},
     "IngestConfig": {"split_bytes", "big_file_bytes"},
     "ScoreConfig": {"batch", "commit", "commit_seconds", "device", "threads", "gpu_per_task"},
+    "DedupConfig": {"max_band_size", "seed"},  # constants but for their names
+    "WindowConfig": {"chunk_chars"},
+    "PackConfig": {"group_tokens"},
     "SelectConfig": {"compare", "ablate_alpha"},
     "ExportTarget": {"path"},
     "ReportConfig": {"path", "examples", "excerpt_chars"},
@@ -132,7 +135,8 @@ def test_every_setting_decides_or_is_known_not_to() -> None:
     for model in models():
         decides = set(identity.DECIDES.get(model.__name__, ()))
         idle = IDLE.get(model.__name__, set())
-        assert decides | idle == set(model.model_fields) and not decides & idle, model.__name__
+        assert decides <= set(model.model_fields) <= decides | idle, model.__name__
+        assert not decides & idle, model.__name__
 
 
 def test_a_setting_that_is_new_changes_no_identity() -> None:
@@ -143,7 +147,7 @@ def test_a_setting_that_is_new_changes_no_identity() -> None:
     loaded = config.validate(
         {"window": {"length": 4096}, "score": {"scorer": "recall"}, **settings}
     )
-    assert loaded.hash == "5d014a31a706b25c"
+    assert loaded.hash == "d6ce3d1acf1ec90a"
     for name in ("sources", "window", "select", "score", "mix", "dedup", "ingest"):
         section = loaded.sources["book"][0] if name == "sources" else getattr(loaded, name)
         more = create_model("More", __base__=type(section), new=(float, 0.5))
