@@ -67,11 +67,11 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         "below_cut": sum(ranked.values()) - inside,
     }
     made = {row["domain"]: row for row in _made(selection).collect()}
-    mixed = sum(row["mixed"] for row in made.values())
+    in_mix = sum(row["mixed"] for row in made.values())
     return Outcome(
         rows_in=arrived,
-        rows_out=mixed,
-        refused=refused | {"no_room_in_mix": commit.rows - mixed},
+        rows_out=in_mix,
+        refused=refused | {"no_room_in_mix": commit.rows - in_mix},
         metrics={"tokens": sum(row["tokens"] for row in made.values())},
         figures=Figures(domains=_by_domain(scored, shares, made), overlaps=overlaps),
         selected=Selected(id=name, settings=settings_of(context)),
