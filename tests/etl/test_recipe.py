@@ -43,10 +43,10 @@ def test_windows_of_other_ids_than_the_models_are_refused(
     for tokenizer in (model, same, None):
         asked = recipe(tokenizer=tokenizer, score={"model": model, "scorer": "fargain"})
         assert [spec.scorer for spec in asked.specs] == ["fargain"]
-    assert recipe(tokenizer=other, score={"model": str(tmp_path)}).specs
+    assert recipe(tokenizer=other, score={"model": str(tmp_path), "scorer": "ladm"}).specs
     refusal = r"tokenizer: other@.* is not that of score.model, model@.*leave `tokenizer` out"
     with pytest.raises(ConfigError, match=refusal):
-        _ = recipe(tokenizer=other, score={"model": model}).specs
+        _ = recipe(tokenizer=other, score={"model": model, "scorer": "longattn"}).specs
 
 
 def test_further_scorers_are_asked_too(model: str, other: str) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from longattn.udfs.errors import ConfigError, ModelError, UserError
 from longattn.udfs.scorers.base import ScorerSpec, one_head
-from longattn.udfs.scorers.identity import tokenizer_of
 from longattn.udfs.scorers.kinds import calibrated as calibration
 from longattn.udfs.scorers.kinds.calibrated import Calibration, Sample, statistics
+from longattn.udfs.scorers.needs import own_tokenizer
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 TRUTH = ScorerSpec(scorer="random", seed=3)
@@ -213,5 +213,5 @@ def test_as_a_scorer(tmp_path: Path) -> None:
         assert score["ds_se"] == wrote.error and score["k"] == 128
     assert scorer.version == f"calibrated:{wrote.hash[:8]}:random:seed=3"
     assert scorer.refusal(np.arange(64)) == ("too_short", "64 tokens; k is 64")
-    assert tokenizer_of(ScorerSpec(scorer="calibrated", model=str(tmp_path))) == wrote.tokenizer
-    assert tokenizer_of(ScorerSpec(scorer="fargain", model="a/model")) == "a/model"
+    assert own_tokenizer(ScorerSpec(scorer="calibrated", model=str(tmp_path))) == wrote.tokenizer
+    assert own_tokenizer(ScorerSpec(scorer="fargain", model="a/model")) == "a/model"
