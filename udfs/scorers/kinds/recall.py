@@ -58,12 +58,17 @@ class Recall:
         return one_head(len(gain_L), self.k, ds=float(gain_L.mean()), du=-float(gain_L.var()))
 
 
-def far_gain(token_ids: TokenIds, k: int) -> Vector:
-    """p_L ln(p_L / p_S) of every token [L], in nats."""
+def far_gain(
+    token_ids: TokenIds, k: int, known_L: Vector | float = UNSEEN, strength: float = 1.0
+) -> Vector:
+    """p_L ln(p_L / p_S) of every token [L], in nats.
+
+    `known_L` is what is known of each token without the window; `strength` occurrences outweigh it.
+    """
     length = len(token_ids)
     near_L = near_starts(length + 1, k)  # one more: the last token is the context of a next one
     context_2L = np.stack([np.arange(length), np.arange(length) - near_L[:-1]])  # whole, near
-    p_2L, strength = np.full((2, length), UNSEEN), 1.0
+    p_2L = np.full((2, length), known_L)
     for grams in islice(growing_grams(token_ids), ORDERS + 1):
         at = grams.place_A
         hits_2A = grams.earlier(near_L[at])

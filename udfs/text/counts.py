@@ -1,0 +1,132 @@
+"""How many documents hold each n-gram of one to three tokens: the counts of a background.
+
+An n-gram counts by the documents that hold it besides one:
+
+    n(g) = max(0, documents that hold g - 1)
+
+So a document is left out of what it is judged by without knowing which one it is: an n-gram that it
+shares with m others counts m, and what it alone holds counts nothing. The price is one document in
+the counts of all other n-grams. What no two documents hold, most of what there is, need not be kept.
+
+N-grams are known by a key of 64 bits. Beside its key each has that of `above`, under which the sum
+of n over all n-grams with the same beginning is kept: what a probability is divided by.
+
+Shapes: L tokens of a document, G n-grams.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longattn.udfs.text.ngrams import mix
+
+ORDERS = 3  # tokens of the longest n-gram
+MERGED = 1 << 22  # n-grams that are gathered before they are merged
+MOST = 64_000_000  # n-grams kept: some 350 MB, 450 at the most
+
+Keys = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+TokenIds = NDArray[np.int64]
+
+_JOIN = np.uint64(0xD1342543DE82EF95)  # any odd number will do
+_SUM = np.uint64(0x9E3779B97F4A7C15)  # tells a sum's key from that of the n-gram it is a sum over
+
+
+class Placed(NamedTuple):
+    """The n-grams of one size that end at tokens `start`, `start` + 1, ... of a document."""
+
+    start: int
+    key_G: Keys
+    above_G: Keys
+
+
+@dataclass(frozen=True)
+class Ngrams:
+    """Distinct n-grams by rising key, and a number of each: documents, or n."""
+
+    key_G: Keys
+    above_G: Keys
+    number_G: Numbers
+
+    @staticmethod
+    def none() -> "Ngrams":
+        return Ngrams(*(np.empty(0, kind) for kind in (np.uint64, np.uint64, np.int64)))
+
+    def of(self, which: NDArray[np.bool_]) -> "Ngrams":
+        return Ngrams(self.key_G[which], self.above_G[which], self.number_G[which])
+
+
+def top_key() -> Keys:
+    """The key of the sum over all single tokens; uint64 [1]."""
+    return mix(np.array([_SUM]))
+
+
+def placed(token_ids: TokenIds) -> Iterator[Placed]:
+    """N-grams of one token, of two, and so on, each where it ends."""
+    token_L = mix(token_ids.astype(np.uint64) + np.uint64(1))
+    key_G, above_G = token_L, np.repeat(top_key(), len(token_L))
+    for size in range(1, ORDERS + 1):
+        yield Placed(size - 1, key_G, above_G)
+        before_G = key_G[:-1]
+        key_G, above_G = mix(before_G * _JOIN + token_L[size:]), mix(before_G ^ _SUM)
+
+
+def held_by(documents: Iterable[TokenIds]) -> Ngrams:
+    """Count in how many of the documents each n-gram stands; memory is that of the distinct ones."""
+    total, parts, waiting = Ngrams.none(), list[Ngrams](), 0
+    for token_ids in documents:
+        parts.append(_of_one(token_ids))
+        waiting += len(parts[-1].key_G)
+        if waiting > max(MERGED, len(total.key_G)):
+            total, parts, waiting = merged([total, *parts]), [], 0
+    return merged([total, *parts])
+
+
+def merged(parts: list[Ngrams]) -> Ngrams:
+    """The n-grams of all parts, numbers of equal ones added."""
+    key, above, number = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("key_G", "above_G", "number_G")
+    )
+    key_G, first, which = np.unique(key, return_index=True, return_inverse=True)
+    total_G = np.bincount(which, number, len(key_G)).astype(np.int64)
+    return Ngrams(key_G, above[first], total_G)
+
+
+def besides_one(documents: Ngrams, most: int = MOST) -> Ngrams:
+    """N-grams and their n, without those that no two documents hold; at most about `most`.
+
+    Where there are more, those that fewest documents hold are left out. Single tokens all stay.
+    """
+    ngrams = documents.of(documents.number_G > 1)
+    fewest = threshold(np.bincount(ngrams.number_G - 1), most)
+    kept = Ngrams(ngrams.key_G, ngrams.above_G, ngrams.number_G - 1)
+    return kept.of((kept.number_G >= fewest) | (kept.above_G == top_key()))
+
+
+def threshold(ngrams_by_n: Numbers, most: int) -> int:
+    """The smallest n, 1 or more, such that at most `most` n-grams have it or more.
+
+    >>> threshold(np.array([0, 70, 20, 10]), 40)
+    2
+    """
+    with_so_many_or_more = np.append(np.cumsum(ngrams_by_n[::-1])[::-1], 0)
+    return 1 + int(np.argmax(with_so_many_or_more[1:] <= most)) if len(ngrams_by_n) > 1 else 1
+
+
+def with_sums(ngrams: Ngrams) -> tuple[Keys, Numbers]:
+    """Keys of n-grams and of the sums above them, and their numbers."""
+    sum_key, which = np.unique(ngrams.above_G, return_inverse=True)
+    total = np.bincount(which, ngrams.number_G, len(sum_key)).astype(np.int64)
+    return np.append(ngrams.key_G, sum_key), np.append(ngrams.number_G, total)
+
+
+def _of_one(token_ids: TokenIds) -> Ngrams:
+    """The distinct n-grams of a document, each held once."""
+    all_sizes = list(placed(token_ids))
+    key_G, first = np.unique(np.concatenate([p.key_G for p in all_sizes]), return_index=True)
+    above_G = np.concatenate([p.above_G for p in all_sizes])[first]
+    return Ngrams(key_G, above_G, np.ones(len(key_G), np.int64))
