@@ -243,11 +243,11 @@ def far_hits(token_ids: Tokens) -> Vector:
     context_2L = np.stack([np.arange(length), np.arange(length) - near_L[:-1]])
     for n, grams in enumerate(islice(growing_grams(token_ids), LONGEST + 1)):
         at = grams.place_A
-        came_2A, seen_2A = grams.earlier(near_L[at]) > 0, context_2L[:, at] > 0
+        came_2A, seen_2A = grams.earlier(near_L[None, at]) > 0, context_2L[:, at] > 0
         matched_2L[:, at] = np.where(seen_2A, n, matched_2L[:, at])
         foretold_2L[:, at] = np.where(seen_2A, came_2A, foretold_2L[:, at])
         context_2L = np.zeros((2, length + 1), int)
-        context_2L[:, at + 1] = grams.earlier(near_L[at + 1])
+        context_2L[:, at + 1] = grams.earlier(near_L[None, at + 1])
     hits_L: Vector = foretold_2L[0] & ~foretold_2L[1] & (matched_2L[0] >= SHORTEST)
     return hits_L.astype(float)
 

@@ -96,7 +96,11 @@ def test_adding_a_document_changes_little_and_adding_none_nothing(tmp_path: Path
     window = np.array(documents[0])
     one, again, more = (
         counted(some, tmp_path / name).probability(window)
-        for name, some in [("one", documents[:100]), ("again", documents[:100]), ("more", documents)]
+        for name, some in [
+            ("one", documents[:100]),
+            ("again", documents[:100]),
+            ("more", documents),
+        ]
     )
     np.testing.assert_array_equal(one, again)
     assert abs(np.log(more / one)).mean() < 0.02

@@ -1,24 +1,36 @@
 """Recall: against the definition token by token, and windows made by hand."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longattn.udfs.scorers.background import Background, write_counted
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.kinds.recall import ORDERS, STRENGTH, UNSEEN, far_gain
+from longattn.udfs.scorers.kinds.recall import (
+    ORDERS,
+    STRENGTH,
+    UNSEEN,
+    WEIGHT,
+    far_gain,
+    gain_by_octave,
+    octaves,
+)
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 
 
-def likelihood(ids: list[int], t: int, start: int) -> float:
-    """Of token t, from counts in ids[start:t] alone."""
-    p = UNSEEN
+def likelihood(
+    ids: list[int], t: int, start: int, known: float = UNSEEN, weight: float = 1.0
+) -> float:
+    """Of token t, from counts in ids[start:t] and what is known of it."""
+    p = known
     for n in range(ORDERS + 1):
         context = ids[max(0, t - n) : t]
         came = [ids[j] for j in range(start + n, t) if ids[j - n : j] == context]
-        strength = STRENGTH if n else 1.0
+        strength = STRENGTH if n else weight
         p = (came.count(ids[t]) + strength * p) / (len(came) + strength)
     return p
 
@@ -35,6 +47,43 @@ def test_it_is_the_gain_of_counting_in_the_whole_over_counting_in_a_restarted_ch
 ) -> None:
     expected = [gain(ids, t, k) for t in range(len(ids))]
     np.testing.assert_allclose(far_gain(np.array(ids), k), expected, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-2, 3), min_size=1, max_size=70), st.integers(1, 12), st.data())
+def test_octaves_are_the_gain_of_one_distance_over_the_one_before(
+    ids: list[int], k: int, data: st.DataObject
+) -> None:
+    known = data.draw(st.lists(st.floats(1e-6, 1), min_size=len(ids), max_size=len(ids)))
+    distances = octaves(len(ids), k)
+    found = gain_by_octave(np.array(ids), k, distances, np.array(known), WEIGHT)
+    for t in range(len(ids)):
+        near = max(0, t // k - 1) * k
+        starts = [near, *(max(0, min(near, t - d + 1)) for d in distances[1:]), 0]
+        p = [likelihood(ids, t, start, known[t], WEIGHT) for start in starts]
+        expected = p[-1] * np.diff(np.log(p))
+        np.testing.assert_allclose(found[:, t], expected, rtol=1e-9, atol=1e-12)
+    total = far_gain(np.array(ids), k, np.array(known), WEIGHT)
+    np.testing.assert_allclose(found.sum(0), total, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [8192, 32_768])
+def test_a_needle_raises_the_octave_of_its_distance_alone(length: int) -> None:
+    """Of 40 passages of 64 tokens said again, 95 % raise one octave ten times as much as others."""
+    rng = np.random.default_rng(5)
+    distances, alone = octaves(length, 1024), 0
+    for trial in range(40):
+        window = rng.zipf(1.2, length) % 5000 + 1_000_000 * (rng.random(length) < 0.3)
+        before = gain_by_octave(window, 1024, distances).mean(1)
+        octave = trial % len(distances)
+        nearest, farthest = max(distances[octave], 1088), min(2 * distances[octave], length - 1024)
+        far = int(rng.integers(nearest, farthest))
+        # what stands 1,024 tokens back is far where the near part has just begun anew
+        place = 1024 * int(rng.integers(-(-far // 1024), length // 1024))
+        window[place : place + 64] = window[place - far : place - far + 64]
+        raised = gain_by_octave(window, 1024, distances).mean(1) - before
+        alone += bool((abs(np.delete(raised, octave)) < raised[octave] / 10).all())
+    assert alone >= 38
 
 
 def test_a_name_by_hand() -> None:
@@ -83,14 +132,33 @@ def test_the_plugin_stores_what_select_reads() -> None:
     token_ids = np.random.default_rng(3).zipf(1.3, 3001) % 301
     (score,) = load_scorer(ScorerSpec(scorer="recall")).score([token_ids])
     gain_L = far_gain(token_ids, 1024)
-    assert (score["k"], score["ds"], score["du"]) == (1024, gain_L.mean(), -gain_L.var())
+    assert (score["k"], score["ds"]) == (1024, pytest.approx(gain_L.mean()))
+    assert score["du"] == pytest.approx(-gain_L.var())
+    assert sum(score["measures"].values()) == pytest.approx(score["ds"])
+    assert list(score["measures"]) == ["gain_from_1024"]
     assert score["head_s1"] == [pytest.approx(gain_L.sum())]
 
 
 def test_the_version_names_the_settings() -> None:
     version = scorer_version(ScorerSpec(scorer="recall"))
-    assert version == f"recall:n={ORDERS}:strength={STRENGTH:g}:unseen={UNSEEN:g}:k=1024"
+    assert version == f"recall:n={ORDERS}:strength={STRENGTH:g}:unseen={UNSEEN:g}:octaves:k=1024"
     assert scorer_version(ScorerSpec(scorer="recall", k=64)).endswith(":k=64")
+
+
+def test_what_other_documents_have_gains_less(tmp_path: Path) -> None:
+    """The name of the folder's content is in the version, so that scores of two never mix."""
+    rng = np.random.default_rng(7)
+    window = rng.permutation(4096) + 100
+    window[-40:] = window[:40]
+    known = [np.append(window[:40], rng.permutation(2000)) for _ in range(50)]
+    folder = write_counted(tmp_path, known, tokenizer="test")
+    spec = ScorerSpec(scorer="recall", background=str(folder))
+    with_it, without = (load_scorer(s) for s in (spec, ScorerSpec(scorer="recall")))
+    assert with_it.score([window])[0]["ds"] < without.score([window])[0]["ds"] / 2
+    known_L = Background(folder).probability(window)
+    gain_L = far_gain(window, 1024, known_L, WEIGHT)
+    assert with_it.score([window])[0]["ds"] == pytest.approx(gain_L.mean())
+    assert f":background={Background(folder).manifest.name}:" in with_it.version
 
 
 @pytest.mark.parametrize(

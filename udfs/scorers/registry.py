@@ -70,7 +70,12 @@ SCORERS = {
     "random": Plugin(
         f"{KINDS}.control:RandomScorer", f"{KINDS}.control:random_version", K, model=False
     ),
-    "recall": Plugin(f"{KINDS}.recall:Recall", f"{KINDS}.recall:recall_version", K, model=False),
+    "recall": Plugin(
+        f"{KINDS}.recall:Recall",
+        f"{KINDS}.recall:recall_version",
+        K | {"background"},
+        model=False,
+    ),
     "recurrence": Plugin(
         f"{KINDS}.recurrence:Recurrence", f"{KINDS}.recurrence:recurrence_version", K, model=False
     ),

@@ -4,9 +4,10 @@ An n-gram counts by the documents that hold it besides one:
 
     n(g) = max(0, documents that hold g - 1)
 
-So a document is left out of what it is judged by without knowing which one it is: an n-gram that it
-shares with m others counts m, and what it alone holds counts nothing. The price is one document in
-the counts of all other n-grams. What no two documents hold, most of what there is, need not be kept.
+So a document is left out of what it is judged by without knowing which one it is: an n-gram that
+it shares with m others counts m, and what it alone holds counts nothing. The price is one document
+in the counts of all other n-grams. What no two documents hold, most of what there is, need not be
+kept.
 
 N-grams are known by a key of 64 bits. Beside its key each has that of `above`, under which the sum
 of n over all n-grams with the same beginning is kept: what a probability is divided by.
@@ -31,6 +32,7 @@ Keys = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 TokenIds = NDArray[np.int64]
 
+_FIRST = np.uint64(0xA0761D6478BD642F)  # the id 0 becomes this: a 0 would stay 0 in all n-grams
 _JOIN = np.uint64(0xD1342543DE82EF95)  # any odd number will do
 _SUM = np.uint64(0x9E3779B97F4A7C15)  # tells a sum's key from that of the n-gram it is a sum over
 
@@ -53,7 +55,7 @@ class Ngrams:
 
     @staticmethod
     def none() -> "Ngrams":
-        return Ngrams(*(np.empty(0, kind) for kind in (np.uint64, np.uint64, np.int64)))
+        return Ngrams(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
 
     def of(self, which: NDArray[np.bool_]) -> "Ngrams":
         return Ngrams(self.key_G[which], self.above_G[which], self.number_G[which])
@@ -66,7 +68,7 @@ def top_key() -> Keys:
 
 def placed(token_ids: TokenIds) -> Iterator[Placed]:
     """N-grams of one token, of two, and so on, each where it ends."""
-    token_L = mix(token_ids.astype(np.uint64) + np.uint64(1))
+    token_L = mix(token_ids.astype(np.uint64) + _FIRST)
     key_G, above_G = token_L, np.repeat(top_key(), len(token_L))
     for size in range(1, ORDERS + 1):
         yield Placed(size - 1, key_G, above_G)
@@ -75,7 +77,7 @@ def placed(token_ids: TokenIds) -> Iterator[Placed]:
 
 
 def held_by(documents: Iterable[TokenIds]) -> Ngrams:
-    """Count in how many of the documents each n-gram stands; memory is that of the distinct ones."""
+    """Count in how many documents each n-gram stands; memory is that of the distinct ones."""
     total, parts, waiting = Ngrams.none(), list[Ngrams](), 0
     for token_ids in documents:
         parts.append(_of_one(token_ids))

@@ -12,31 +12,46 @@ p_L ln(p_L / p_S) in nats a token, DU minus its variance over tokens. A name tha
 k tokens counts, a formula that was said again in between does not, and each hit weighs what its
 rarity and the length of its context make it worth.
 
+With a background, other documents say how likely a token is before anything of the window is read
+(longattn.udfs.scorers.background), so that what everybody knows by heart gains nothing:
+
+    p_0 = (h_0 + WEIGHT p_bg) / (c_0 + WEIGHT)
+
 Near are the last k to 2k - 1 tokens: chunks of 2k tokens, each counted from its own start and its
 last k tokens judged, as the short context of LongFilter is read. So the first 2k tokens gain
-nothing. Where the constants are from: docs/adr/0011-recall-and-compress.md; how well DS agrees with
-a language model's gain: docs/evidence.md.
+nothing. Measures: `gain_from_D` is the part of DS that what stands D to 2D - 1 tokens back adds, D
+= k, 2k, 4k, ... up to half of the window, the last one without an end; they add up to DS.
+
+Where the constants are from: docs/adr/0011-recall-and-compress.md and 0020-background.md; how well
+DS agrees with a language model's gain: docs/evidence.md.
 """
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from longattn.udfs.scorers.background import Background, background_name
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, nothing_far, one_head
 
 K = 1024  # tokens that near context holds at least
 ORDERS = 6  # tokens of the longest context that is counted
 STRENGTH = 3.0  # occurrences of a context that outweigh what is known without it
 UNSEEN = 0.01  # of an occurrence: what a token that was not seen counts as
+WEIGHT = 10.0  # occurrences in the window that outweigh a background
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 
 def recall_version(spec: ScorerSpec) -> str:
-    return f"recall:n={ORDERS}:strength={STRENGTH:g}:unseen={UNSEEN:g}:k={spec.k or K}"
+    known = f"unseen={UNSEEN:g}"
+    if spec.background:
+        known = f"background={background_name(spec.background)}:weight={WEIGHT:g}"
+    return f"recall:n={ORDERS}:strength={STRENGTH:g}:{known}:octaves:k={spec.k or K}"
 
 
 class Recall:
@@ -45,6 +60,7 @@ class Recall:
     def __init__(self, spec: ScorerSpec) -> None:
         self.version = recall_version(spec)
         self.k = spec.k or K
+        self.background = Background(Path(spec.background)) if spec.background else None
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window with no two tokens k apart."""
@@ -54,30 +70,69 @@ class Recall:
         return [self._score_one(ids) for ids in token_ids]
 
     def _score_one(self, token_ids: TokenIds) -> Score:
-        gain_L = far_gain(token_ids, self.k)
-        return one_head(len(gain_L), self.k, ds=float(gain_L.mean()), du=-float(gain_L.var()))
+        known = self.background and (self.background.probability(token_ids), WEIGHT)
+        distances = octaves(len(token_ids), self.k)
+        gain_OL = gain_by_octave(token_ids, self.k, distances, *(known or ()))
+        gain_L = gain_OL.sum(0)
+        score = one_head(len(gain_L), self.k, ds=float(gain_L.mean()), du=-float(gain_L.var()))
+        means = zip(distances, gain_OL.mean(1).tolist(), strict=True)
+        return {**score, "measures": {f"gain_from_{d}": gain for d, gain in means}}
+
+
+def octaves(length: int, k: int) -> list[int]:
+    """The distances k, 2k, 4k, ... up to half of the window, at which octaves begin.
+
+    >>> octaves(8192, 1024)
+    [1024, 2048, 4096]
+    """
+    doublings = max(length // (2 * k), 1).bit_length()
+    return [k << doubling for doubling in range(doublings)]
 
 
 def far_gain(
     token_ids: TokenIds, k: int, known_L: Vector | float = UNSEEN, strength: float = 1.0
 ) -> Vector:
-    """p_L ln(p_L / p_S) of every token [L], in nats.
+    """p_L ln(p_L / p_S) of every token [L], in nats; as gain_by_octave, all distances together."""
+    total_L: Vector = gain_by_octave(token_ids, k, [k], known_L, strength)[0]
+    return total_L
 
-    `known_L` is what is known of each token without the window; `strength` occurrences outweigh it.
+
+def gain_by_octave(
+    token_ids: TokenIds,
+    k: int,
+    distances: list[int],
+    known_L: Vector | float = UNSEEN,
+    strength: float = 1.0,
+) -> Matrix:
+    """p_L ln(p / p') of every token, by how far back what helps it stands [O, L], in nats.
+
+    p' counts from the near part's start or a distance of `distances`, which rise, whichever is
+    farther, and p from the next one; the last octave has no end. So octaves add up to p_L ln(p_L /
+    p_S). `known_L` is what is known of each token without the window, and `strength` occurrences
+    outweigh it.
     """
     length = len(token_ids)
-    near_L = near_starts(length + 1, k)  # one more: the last token is the context of a next one
-    context_2L = np.stack([np.arange(length), np.arange(length) - near_L[:-1]])  # whole, near
-    p_2L = np.full((2, length), known_L)
+    start_OL = octave_starts(length + 1, k, distances)  # one more: the last token is a context
+    context_CL = np.arange(length) - np.vstack([np.zeros(length, np.int64), start_OL[:, :-1]])
+    p_CL = np.full(context_CL.shape, known_L)
     for grams in islice(growing_grams(token_ids), ORDERS + 1):
         at = grams.place_A
-        hits_2A = grams.earlier(near_L[at])
-        p_2L[:, at] = (hits_2A + strength * p_2L[:, at]) / (context_2L[:, at] + strength)
-        context_2L = np.zeros((2, length + 1), np.int64)
-        context_2L[:, at + 1] = grams.earlier(near_L[at + 1])
+        hits_CA = grams.earlier(start_OL[:, at])
+        p_CL[:, at] = (hits_CA + strength * p_CL[:, at]) / (context_CL[:, at] + strength)
+        context_CL = np.zeros((len(start_OL) + 1, length + 1), np.int64)
+        context_CL[:, at + 1] = grams.earlier(start_OL[:, at + 1])
         strength = STRENGTH
-    gain_L: Vector = p_2L[0] * np.log(p_2L[0] / p_2L[1])
-    return gain_L
+    log_CL = np.log(p_CL)
+    gain_OL: Matrix = p_CL[0] * (np.vstack([log_CL[2:], log_CL[:1]]) - log_CL[1:])
+    return gain_OL
+
+
+def octave_starts(length: int, k: int, distances: list[int]) -> Places:
+    """Where the context that an octave adds to begins, for each token [O, L]."""
+    far_OL = np.arange(length) - np.array(distances)[:, None] + 1
+    far_OL[0] = length  # the first octave adds to the near part, whatever its length
+    starts_OL: Places = np.maximum(np.minimum(far_OL, near_starts(length, k)), 0)
+    return starts_OL
 
 
 def near_starts(length: int, k: int) -> Places:
@@ -98,13 +153,14 @@ class Grams:
         self.first_A = np.flatnonzero(new_A)[self.kind_A]  # the earliest equal one, as an index
         self.repeats_A = ~new_A | ~np.append(new_A[1:], True)
 
-    def earlier(self, near_A: Places) -> Places:
-        """How many equal ones stand before each [2, A]: anywhere, and from `near_A` on."""
+    def earlier(self, start_OA: Places) -> Places:
+        """How many equal ones stand before each [1 + O, A]: anywhere, and from each start on."""
         index_A, stride = np.arange(len(self.place_A)), int(self.place_A.max()) + 1
-        ends_A = np.minimum(near_A + self.size - 1, self.place_A)
+        ends_OA = np.minimum(start_OA + self.size - 1, self.place_A)
         keys_A = self.kind_A * stride + self.place_A
-        outside_A = np.searchsorted(keys_A, self.kind_A * stride + ends_A)
-        return np.stack([index_A - self.first_A, index_A - outside_A])
+        outside_OA = np.searchsorted(keys_A, self.kind_A * stride + ends_OA)
+        found: Places = index_A - np.vstack([self.first_A, outside_OA])
+        return found
 
 
 def growing_grams(token_ids: TokenIds) -> Iterator[Grams]:
