@@ -16,19 +16,19 @@ from longattn.etl.run.show import human_bytes
 def check(config: Config, jobs: Sequence[str] = tuple(JOBS)) -> list[Finding]:
     """What is there, what may surprise, and every fault, of what these jobs need."""
     looks: list[Look] = []
-    found = [*as_findings("domains", domain_findings(config, jobs))]
+    findings = [*as_findings("domains", domain_findings(config, jobs))]
     if {"ingest", "windows"} & set(jobs):
-        found += as_findings("sources", source_findings(config, jobs, looks))
+        findings += as_findings("sources", source_findings(config, jobs, looks))
     if {"windows", "score"} & set(jobs):
-        found += as_findings("tokenizer", tokenizer_findings(config, looks))
+        findings += as_findings("tokenizer", tokenizer_findings(config, looks))
     if "score" in jobs:
-        found += as_findings("score", scorer_findings(config))
-        found += as_findings("score.device", device_findings(config))
-    found += as_findings("outputs", output_findings(config, jobs))
-    found += as_findings("tables", connector_findings(config))
+        findings += as_findings("score", scorer_findings(config))
+        findings += as_findings("score.device", device_findings(config))
+    findings += as_findings("outputs", output_findings(config, jobs))
+    findings += as_findings("tables", connector_findings(config))
     if "ingest" in jobs:
-        found += as_findings("disk", disk_findings(config, looks))
-    return list(dict.fromkeys(found))  # two looks may meet the same fault
+        findings += as_findings("disk", disk_findings(config, looks))
+    return list(dict.fromkeys(findings))  # two looks may meet the same fault
 
 
 def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:

@@ -21,51 +21,51 @@ def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
     path = Path(out)
     if path.exists():
         raise UserError(f"init: {out} is there already; name another with --out")
-    found = guess(folder)
+    corpus = guess(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(draft(found, tokenizer), encoding="utf-8")
+    path.write_text(draft(corpus, tokenizer), encoding="utf-8")
     return [
-        *(_told(source) for source in found.sources),
-        *(f"left aside: {name}: {why}" for name, why in found.ignored.items()),
-        *found.table(),
-        f"windows of {found.window:,} tokens, the longest that suits every domain; written: {out}",
+        *(_guessed_line(source) for source in corpus.sources),
+        *(f"left aside: {name}: {why}" for name, why in corpus.ignored.items()),
+        *corpus.table(),
+        f"windows of {corpus.window:,} tokens, the longest that suits every domain; written: {out}",
         f"next: longattn check --config {out} && longattn run --config {out}",
     ]
 
 
-def draft(found: Guess, tokenizer: str | None) -> str:
+def draft(corpus: Guess, tokenizer: str | None) -> str:
     """The config as YAML with comments."""
     parts = [
-        _head(found),
-        _sources(found),
+        _head(corpus),
+        _sources(corpus),
         _tokenizer(tokenizer),
-        _windows(found),
-        _score(found),
+        _windows(corpus),
+        _score(corpus),
         REST,
     ]
     return "\n".join(parts)
 
 
-def _told(source: Source) -> str:
+def _guessed_line(source: Source) -> str:
     field = f", text in `{source.text}`" if source.text else ""
     return f"{source.domain}: {_counted(source.files, f'{source.format} file')}{field}"
 
 
-def _head(found: Guess) -> str:
+def _head(corpus: Guess) -> str:
     lines = [
-        f"# Made by `longattn init {found.folder}`; what was guessed says so. Every other setting:",
+        f"# Made by `longattn init {corpus.folder}`; guesses say so. Every other setting:",
         "# longattn config --explain",
     ]
-    if found.ignored:
+    if corpus.ignored:
         lines += ["#", "# Left aside:"]
-        lines += [f"# - {name}: {why}" for name, why in found.ignored.items()]
+        lines += [f"# - {name}: {why}" for name, why in corpus.ignored.items()]
     return "\n".join(lines) + "\n"
 
 
-def _sources(found: Guess) -> str:
+def _sources(corpus: Guess) -> str:
     lines = ["sources: # a domain for every subfolder; windows compete within their domain"]
     domain = None
-    for source in found.sources:
+    for source in corpus.sources:
         if source.domain != domain:
             lines.append(f"  {source.domain}:")
             domain = source.domain
@@ -112,26 +112,26 @@ def _tokenizer(tokenizer: str | None) -> str:
     )
 
 
-def _windows(found: Guess) -> str:
+def _windows(corpus: Guess) -> str:
     lines = [
         "window:",
         "  # guessed: the longest that a quarter of every domain's texts fill, and that keeps half"
         " of its tokens:",
-        *(f"  #   {line}" for line in found.table()),
-        f"  length: {found.window} # tokens",
+        *(f"  #   {line}" for line in corpus.table()),
+        f"  length: {corpus.window} # tokens",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _score(found: Guess) -> str:
+def _score(corpus: Guess) -> str:
     lines = [
         "score:",
         "  scorer: recall # reads no model; longattn, fargain, ladm and prolong read one"
         " (docs/scorers.md)",
     ]
-    if found.window < ROOMY:
+    if corpus.window < ROOMY:
         lines.append(
-            f"  k: {found.window // SHARE} # tokens that count as near: its own 1,024 leave too"
+            f"  k: {corpus.window // SHARE} # tokens that count as near: its own 1,024 leave too"
             " little of such a window"
         )
     return "\n".join(lines) + "\n"

@@ -42,9 +42,9 @@ def fault(where: str, text: str) -> Finding:
     return Finding("fault", where, text)
 
 
-def faults(found: Iterable[Finding]) -> list[Finding]:
+def faults(findings: Iterable[Finding]) -> list[Finding]:
     """Those of the findings that a job would fail of."""
-    return [finding for finding in found if finding.kind == "fault"]
+    return [finding for finding in findings if finding.kind == "fault"]
 
 
 def as_findings(where: str, findings: Findings) -> Findings:

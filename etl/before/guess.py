@@ -57,10 +57,10 @@ class Guess:
     @property
     def domains(self) -> dict[str, list[int]]:
         """Tokens of each text looked at, by domain."""
-        found: dict[str, list[int]] = {}
+        domains: dict[str, list[int]] = {}
         for source in self.sources:
-            found.setdefault(source.domain, []).extend(source.words)
-        return found
+            domains.setdefault(source.domain, []).extend(source.words)
+        return domains
 
     @property
     def window(self) -> int:
@@ -113,14 +113,14 @@ def guess(folder: str) -> Guess:
     root = Path(folder)
     if not root.is_dir():
         raise SourceError(f"init: no such folder: {folder}")
-    found = Guess(folder=root, sources=[], ignored={})
+    corpus = Guess(folder=root, sources=[], ignored={})
     for place, domain in _domains(root):
-        for source in _by_format(place, domain, found.ignored, below=place != root):
-            _look(source, found)
-    if not found.sources:
-        reasons = [f"{name}: {why}" for name, why in islice(found.ignored.items(), 3)]
+        for source in _by_format(place, domain, corpus.ignored, below=place != root):
+            _look(source, corpus)
+    if not corpus.sources:
+        reasons = [f"{name}: {why}" for name, why in islice(corpus.ignored.items(), 3)]
         raise SourceError(f"init: {folder} holds no documents ({'; '.join(reasons) or 'empty'})")
-    return found
+    return corpus
 
 
 def _domains(root: Path) -> Iterator[tuple[Path, str]]:
@@ -182,9 +182,9 @@ def _is_text(file: Path) -> bool:
     return bool(head) and b"\0" not in head
 
 
-def _look(source: Source, found: Guess) -> None:
+def _look(source: Source, corpus: Guess) -> None:
     """Read a source's first records, choose its fields, and add it, or say why not."""
-    records = list(islice(_records(source, found.ignored), RECORDS))
+    records = list(islice(_records(source, corpus.ignored), RECORDS))
     name = "text" if source.format == "text" else _text_field(records)
     if source.format != "text":
         source.text, source.id = name, _id_field(records, name)
@@ -193,10 +193,10 @@ def _look(source: Source, found: Guess) -> None:
     texts = [r[name] for r in records if isinstance(r.get(name), str)] if name else []
     if not texts:
         ending = source.include[0]
-        found.ignored[str(source.folder / ending)] = "no record with a text field"
+        corpus.ignored[str(source.folder / ending)] = "no record with a text field"
         return
     source.words = [len(split_words(text)[0]) for text in texts]
-    found.sources.append(source)
+    corpus.sources.append(source)
 
 
 def _records(source: Source, ignored: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -43,8 +43,8 @@ def timed(spec: ScorerSpec, length: int, ids: TokenIds) -> Range:
         started = time.process_time()
         score_windows([np.resize(ids, one)], scorer, spec.batch_tokens, Meter())
         seconds.append(time.process_time() - started)
-    found = seconds[0] if len(lengths) == 1 else _extrapolated(length, *seconds)
-    return Range(found, found, found).widened(OWN_ERROR)
+    spent = seconds[0] if len(lengths) == 1 else _extrapolated(length, *seconds)
+    return Range(spent, spent, spent).widened(OWN_ERROR)
 
 
 def _extrapolated(length: int, quarter: float, half: float) -> float:
@@ -92,16 +92,16 @@ def variants(
     spec: ScorerSpec, length: int, ids: TokenIds, windows: Range, own: Range
 ) -> dict[str, Range]:
     """Hours of scoring otherwise: sampled rows, the cascade, scorers without a model."""
-    found: dict[str, Range] = {}
+    otherwise: dict[str, Range] = {}
     if spec.scorer == "longattn" and spec.sample_rows is None:
         nearest = min(CASCADE, key=lambda known: abs(known - length))
-        found["sampled rows (an eighth)"] = (own * 0.2).widened(0.3)
-        found["the cascade"] = (own * CASCADE[nearest]).widened(0.3)
+        otherwise["sampled rows (an eighth)"] = (own * 0.2).widened(0.3)
+        otherwise["the cascade"] = (own * CASCADE[nearest]).widened(0.3)
     for scorer in ("recurrence", "cohesion"):
         other = ScorerSpec(scorer=scorer, device="cpu")
         if scorer != spec.scorer and not unfit(other, length):
-            found[f"scorer {scorer} (CPU)"] = hours(windows, timed(other, length, ids))
-    return found
+            otherwise[f"scorer {scorer} (CPU)"] = hours(windows, timed(other, length, ids))
+    return otherwise
 
 
 def hours(windows: Range, seconds: Range) -> Range:

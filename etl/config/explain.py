@@ -51,22 +51,22 @@ def settings(prefix: str = "") -> list[Setting]:
     Raises ConfigError where there is none.
     """
     every = sorted(_of(Config, ""), key=lambda s: "." in s.name)
-    found = [s for s in every if s.name.startswith(prefix)]
-    if not found:
+    chosen = [s for s in every if s.name.startswith(prefix)]
+    if not chosen:
         names = [s.name for s in every]
         raise ConfigError(f"--explain {prefix}: no such setting{did_you_mean(prefix, names)}")
-    return found
+    return chosen
 
 
-def as_text(found: list[Setting]) -> str:
+def as_text(chosen: list[Setting]) -> str:
     """A paragraph a setting, for a terminal."""
-    return "\n".join(f"{s.name}  ({s.kind}, default {s.default})\n    {s.meaning}" for s in found)
+    return "\n".join(f"{s.name}  ({s.kind}, default {s.default})\n    {s.meaning}" for s in chosen)
 
 
 def of_job(job: str) -> str:
     """The settings that a job reads, with their defaults, for its --help."""
-    found = [s for head in READ_BY[job] for s in settings(head) if _section(s.name) == head]
-    groups = itertools.groupby(found, key=lambda s: s.name.rpartition(".")[0])
+    read = [s for head in READ_BY[job] for s in settings(head) if _section(s.name) == head]
+    groups = itertools.groupby(read, key=lambda s: s.name.rpartition(".")[0])
     lines = [
         "settings it reads, and their defaults; what they mean:"
         f" `longattn config --explain {READ_BY[job][0]}`",
