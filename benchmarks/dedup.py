@@ -326,7 +326,7 @@ def run_ours(path: Path, out: Path) -> None:
 
     from longattn.etl import config
     from longattn.etl.dedup import job as dedup
-    from longattn.etl.dedup.stage import kept_documents
+    from longattn.etl.dedup.kept import kept_documents
     from longattn.etl.run.context import Context, TableSet
     from longattn.etl.run.progress import Progress
     from longattn.etl.session import get_spark
@@ -352,7 +352,7 @@ def run_ours(path: Path, out: Path) -> None:
     tables.append("documents", rows.select(*DOCUMENTS.columns))
     context = Context(spark=spark, config=settings, tables=tables, progress=Progress())
     dedup.run(context)
-    kept = kept_documents(tables.read("documents"), tables.read("duplicates"))
+    kept = kept_documents(context)
     save(out, (row["doc_id"] for row in kept.select("doc_id").collect()))
     near = tables.read("pairs").where("method = 'near'").select("doc_a", "doc_b").collect()
     (out / "pairs.json").write_text(json.dumps([tuple(row) for row in near]))

@@ -27,7 +27,7 @@ import yaml
 from benchmarks.usage import REPO, watch
 from longattn.etl.before.probe import look_at
 from longattn.etl.config import Config, load
-from longattn.etl.ingest.listing import spec_of
+from longattn.etl.ingest.sources import spec_of
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import read
 from longattn.udfs.documents.records import to_row

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     for job, text in JOBS.items():
         _add_job(commands, job, text)
-    for add in (_add_init, _add_check, _add_estimate, _add_status, _add_vacuum):
+    for add in (_add_init, _add_check, _add_estimate, _add_status, _add_vacuum, _add_forget):
         add(commands)
     for add in (_add_trace, _add_config, _add_scorer, _add_score_window):
         add(commands)
@@ -215,6 +215,18 @@ def _add_vacuum(commands: "Commands") -> None:
         help="keep the files of versions this young, for their readers (default 168)",
     )
     parser.set_defaults(run=_vacuum)
+
+
+def _add_forget(commands: "Commands") -> None:
+    text = "delete documents and all that came of them; make selections and exports anew"
+    parser = _configured(commands, "forget", text)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--ids", metavar="FILE", help="document ids, one to a line")
+    which.add_argument(
+        "--where", metavar="SQL", help="a condition over documents, as \"source_id = '12'\""
+    )
+    parser.add_argument("--dry-run", action="store_true", help="count rows; nothing changes")
+    parser.set_defaults(run=_forget)
 
 
 def _add_config(commands: "Commands") -> None:
@@ -389,6 +401,16 @@ def _vacuum(arguments: argparse.Namespace) -> int:
     from longattn.etl.console import show_vacuum
 
     show_vacuum(_load(arguments), arguments.hours, apply=arguments.apply)
+    return 0
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from longattn.etl.console import run_jobs, show_forget
+
+    config = _load(arguments)
+    show_forget(config, arguments.ids, arguments.where, dry_run=arguments.dry_run)
+    if not arguments.dry_run:
+        run_jobs(config, between("dedup", "export"))
     return 0
 
 

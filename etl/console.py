@@ -101,6 +101,26 @@ def show_vacuum(config: Config, hours: float, apply: bool) -> None:
     print("deleted" if apply else "nothing was deleted; --apply deletes it")
 
 
+def show_forget(config: Config, ids: str | None, where: str | None, dry_run: bool) -> None:
+    """Print what is forgotten, or would be, by table, and what still has it."""
+    from longattn.etl.after import forget
+
+    context = open_context(config, quiet=True)
+    named = forget.ids_in(ids) if ids else forget.documents_where(context, str(where))
+    doc_ids = forget.known_ids(context, named)
+    counts = (forget.count if dry_run else forget.forget)(context, doc_ids)
+    for table, n_rows in counts.items():
+        if n_rows:
+            print(f"{n_rows:10,} rows of {table}")
+    if dry_run:
+        print(f"{len(doc_ids):,} documents would be forgotten; nothing was changed")
+        return
+    print(
+        f"{len(doc_ids):,} documents are forgotten; versions of before still hold them until"
+        " `longattn vacuum --apply --hours 0`, after which time travel to these is lost"
+    )
+
+
 def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
     """Calibrate on a sample and print the model, its errors and what cascades would cost."""
     from longattn.etl.scoring import calibrate

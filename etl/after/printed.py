@@ -18,10 +18,16 @@ def tables_table(found: Status) -> Table:
     """Tables with version, rows, bytes and rows per domain."""
     table = new_table("Tables", "table", ">version", ">rows", ">size", "domains")
     for name, size in found.tables.items():
-        domains = "  ".join(f"{domain} {rows:,}" for domain, rows in size["domains"].items())
+        domains = _by_domain(size["domains"])
+        if name == "documents" and found.not_in_sources:
+            domains += f"  (no longer in sources: {_by_domain(found.not_in_sources)})"
         cells = (str(size["version"]), f"{size['rows']:,}", human_bytes(size["bytes"]), domains)
         table.add_row(name, *cells)
     return table
+
+
+def _by_domain(rows: dict[str, int]) -> str:
+    return "  ".join(f"{domain} {count:,}" for domain, count in rows.items())
 
 
 def jobs_table(found: Status) -> Table:

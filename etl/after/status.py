@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
+from longattn.etl.dedup.recipe import Recipe as Comparison
+from longattn.etl.ingest.sources import inputs_of
 from longattn.etl.run.jobs import JOBS
-from longattn.etl.run.pending import TO_HASH, to_measure, to_score
+from longattn.etl.run.pending import Listed, not_in_sources, to_compare, to_measure, to_score, views
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.schema import RUNS, TABLES
@@ -41,6 +43,7 @@ class Status:
     jobs: dict[str, Row]
     scorers: dict[str, Row]
     pending: dict[str, Row]
+    not_in_sources: dict[str, int]  # documents in the tables and in no selection, by domain
 
     @property
     def balances(self) -> bool:
@@ -74,7 +77,15 @@ def status_of(reader: Reader, config: Config) -> Status:
         jobs=jobs,
         scorers=_scorers(reader),
         pending=_pending(reader, config, jobs, tables),
+        not_in_sources=_not_in_sources(reader, config),
     )
+
+
+def _not_in_sources(reader: Reader, config: Config) -> dict[str, int]:
+    """Documents that no source of the config gives, by the domain that they were read in."""
+    listed = _listed(config) if "listings" in reader.made else None
+    sql = not_in_sources(listed, reader.made)
+    return {row["domain"]: row["n"] for row in reader.rows(sql)} if sql else {}
 
 
 def _domains(reader: Reader, name: str) -> dict[str, int]:
@@ -172,16 +183,32 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
     """Queries whose sum is what a job has to decide on; none where names cannot be told."""
     recipe, made = Recipe(config), reader.made
     found: dict[str, list[str]] = {}
-    if "documents" in made and config.dedup.enabled:
-        found["dedup"] = [TO_HASH.sql(made)]
+    if "documents" not in made:
+        return found
     with suppress(LongAttnError):
-        if "documents" in made:
-            found["windows"] = [part.sql(made) for part in to_measure(recipe)]
-        if "windows" in made and recipe.scored_domains:
+        current = views(recipe, _listed(config) if "listings" in made else None, made)
+        if config.dedup.enabled:
+            found["dedup"] = [_to_compare(config, made, current)]
+        found["windows"] = [part.sql(made, current) for part in to_measure(recipe)]
+        if "windows" in made:
             sets = _evaluations(reader, config)
             versions = dict.fromkeys(map(scorer_version, recipe.specs))
-            found["score"] = [to_score(recipe, version, sets).sql(made) for version in versions]
+            found["score"] = [to_score(version, sets).sql(made, current) for version in versions]
     return found
+
+
+def _to_compare(config: Config, made: Collection[str], current: str) -> str:
+    by_domain = config.dedup.scope == "domain"
+    return to_compare(Comparison(config.dedup).name, by_domain, made, current)
+
+
+def _listed(config: Config) -> Listed | None:
+    """How `listings` names the config's sources; None of a config without."""
+    if not any(config.sources.values()):
+        return None
+    inputs = inputs_of(config)
+    rows = [(name, spec.domain, spec.priority) for name, spec in inputs.sources]
+    return Listed(inputs=inputs.name, sources=rows)
 
 
 def _evaluations(reader: Reader, config: Config) -> Collection[str]:

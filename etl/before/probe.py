@@ -10,8 +10,9 @@ from typing import TypeVar
 import pyarrow.parquet as pq
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import spec_of, wanted_by
+from longattn.etl.ingest.listing import wanted_by
 from longattn.etl.ingest.local_files import list_local
+from longattn.etl.ingest.sources import limited, spec_of
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
 from longattn.udfs.documents.formats import Item, SourceSpec, read
@@ -75,7 +76,7 @@ class Look:
 def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
     look = Look(label=label, domain=domain, source=source)
-    spec = spec_of(domain, source, config)
+    spec = limited(spec_of(domain, source, config), config)
     for path in source.path:
         _list(look, path)
     if not look.files and not look.unread:

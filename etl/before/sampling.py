@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from longattn.etl.before.probe import Look, look_at, parts_of
 from longattn.etl.before.scoring import SAMPLE_CHARS
 from longattn.etl.config import Config, DedupConfig
-from longattn.etl.dedup.job import Recipe
-from longattn.etl.ingest.listing import spec_of
+from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.ingest.sources import limited, spec_of
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.documents.records import to_row
 from longattn.udfs.text.minhash import MinHash, estimate, fingerprint
@@ -105,7 +105,7 @@ def samples(config: Config) -> Iterator[Sample]:
         for source in sources:
             look = look_at(f"sources.{domain}", domain, source, config)
             if look.files:
-                yield _sample(look, spec_of(domain, source, config), config)
+                yield _sample(look, limited(spec_of(domain, source, config), config), config)
 
 
 def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:

@@ -2,71 +2,34 @@
 
 Three tables, each a step that is not done twice. `signatures` grows by the documents not hashed
 under this recipe; `pairs` grows by what they resemble, together with one row per document that says
-it has been compared; `duplicates` follows from `pairs` alone. A run cut off between two of them is
-finished by the next. Nothing reads the text of a known document again, but to verify a candidate.
+it has been compared with all others of its scope; `duplicates` follows from `pairs` and from what
+is current. A run cut off between two of them is finished by the next. Nothing reads the text of a
+known document again, but to verify a candidate.
+
+Documents that are no longer current keep their signatures and pairs, and are still compared with
+new ones: when they come back, nothing is left to compare.
 """
 
 import time
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import DedupConfig
 from longattn.etl.dedup import lsh, stage
 from longattn.etl.dedup.components import components
 from longattn.etl.dedup.ids import with_ids
+from longattn.etl.dedup.kept import settings_of
 from longattn.etl.dedup.lineage import cut_lineage
+from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.multiset import multiset_hash
 from longattn.etl.run.once import refuse_repeated
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
-from longattn.udfs.text.minhash import MinHash, choose_bands, s_curve
 
 Agreed = tuple[int, int]  # rows that there were to commit, and rows that were committed
-MARGIN = 4  # standard errors by which an estimate may fall short and still be verified
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How documents are hashed and compared; `pairs` of two recipes never mix."""
-
-    config: DedupConfig
-
-    @cached_property
-    def minhash(self) -> MinHash:
-        config = self.config
-        bands, rows = choose_bands(config.threshold, config.permutations)
-        return MinHash(
-            ngram=config.ngram,
-            permutations=config.permutations,
-            bands=bands,
-            rows=rows,
-        )
-
-    @property
-    def name(self) -> str:
-        config = self.config
-        return (
-            f"{self.minhash.recipe}-{config.scope}-{config.verify}{config.threshold}"
-            f"-cap{lsh.MAX_BAND_SIZE}"
-        )
-
-    @property
-    def estimate_floor(self) -> float:
-        """Estimate from which a pair is worth verifying, or final when signatures verify."""
-        if self.config.verify == "signature":
-            return self.config.threshold
-        t = self.config.threshold
-        return t - MARGIN * float((t * (1 - t) / self.config.permutations) ** 0.5)
-
-    def describe(self) -> str:
-        """One line: bands, rows and the S-curve."""
-        bands, rows = self.minhash.bands, self.minhash.rows
-        curve = ", ".join(f"{s:.2f}: {s_curve(s, bands, rows):.1%}" for s in _around(self.config))
-        return f"dedup: {bands} bands of {rows} rows; share of pairs found at similarity {curve}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +50,12 @@ class Ids:
         refuse_repeated(row[0], row[3], "documents")
         return cls(frame=frame.select("doc_id"), rows=row[0], chars=row[1], digest=row[2])
 
-    def txn(self, table: str, recipe: str) -> Txn:
-        """The same for the same documents: of two runs at once one commits, the other skips."""
-        return Txn(app_id=f"dedup-{table}-{recipe}-{self.rows}-{self.digest}", version=1)
+    def txn(self, table: str, recipe: str, version: int | None) -> Txn:
+        """The same for the same documents: of two runs at once one commits, the other skips.
+
+        `version` is the table's, so that rows which were taken out of it are added again.
+        """
+        return Txn(app_id=f"dedup-{table}-{version}-{recipe}-{self.rows}-{self.digest}", version=1)
 
 
 def run(context: Context) -> Outcome:
@@ -101,17 +67,22 @@ def run(context: Context) -> Outcome:
     context.progress.say(recipe.describe())
     before = context.tables.read("duplicates")
     with context.progress.task("dedup", total=3, unit="steps") as tick:
-        metrics, hashed = _hash_new(context, recipe)
+        documents = cut_lineage(current_documents(context))
+        metrics, hashed = _hash_new(context, recipe, documents)
         tick(1, "fingerprints")
-        new, counts = _compare_new(context, recipe)
+        live = cut_lineage(_live(context, recipe, documents))
+        new, counts = _compare_new(context, recipe, live)
         tick(1, "pairs")
-        decided = _decide(context, recipe)
+        decided = _decide(context, recipe, live)
         tick(1, "duplicates")
     seconds = {"seconds": time.monotonic() - started}
     outcome = _outcome(context, recipe, new, before)
     metrics = {**metrics, **counts, **seconds, **outcome.metrics}
     return replace(
-        outcome, metrics=metrics, committed={"signatures": hashed, "duplicates": decided}
+        outcome,
+        metrics=metrics,
+        settings=settings_of(context.config),
+        committed={"signatures": hashed, "duplicates": decided},
     )
 
 
@@ -123,15 +94,25 @@ def _switched_off(context: Context) -> Outcome:
     return Outcome(rows_in=0, rows_out=0)
 
 
-def _hash_new(context: Context, recipe: Recipe) -> tuple[dict[str, float], Agreed]:
-    """Append the fingerprints of documents that have none under this recipe."""
+def _hash_new(
+    context: Context, recipe: Recipe, current: DataFrame
+) -> tuple[dict[str, float], Agreed]:
+    """Append the fingerprints of documents that have none under this recipe.
+
+    Of current ones, and of those that were ever compared: their pairs are told by fingerprints.
+    """
     documents, signatures = context.tables.read("documents"), _signatures(context, recipe)
-    new = Ids.of(documents.join(signatures.select("doc_id"), "doc_id", "left_anti"))
+    compared = stage.compared(_pairs(context, recipe)).select("doc_id")
+    ids = current.select("doc_id").union(compared).distinct()
+    ids = ids.join(signatures.select("doc_id"), "doc_id", "left_anti")
+    known = documents.select("doc_id", "n_chars").dropDuplicates(["doc_id"])
+    new = Ids.of(known.join(ids, "doc_id", "left_semi"))
     started, added = time.monotonic(), 0
     if new.rows:
-        wanted = documents if signatures.isEmpty() else with_ids(documents, new.frame)
-        rows = stage.fingerprints(wanted, recipe.minhash).select(*SIGNATURES.columns)
-        txn = new.txn("signatures", recipe.minhash.recipe)
+        texts = with_ids(documents, new.frame)
+        rows = stage.fingerprints(texts, recipe.minhash).select(*SIGNATURES.columns)
+        version = context.tables.versions_read.get("signatures")
+        txn = new.txn("signatures", recipe.minhash.recipe, version)
         commit = context.tables.append("signatures", rows, txn)
         added = new.rows if commit.skipped else commit.rows
     seconds = time.monotonic() - started
@@ -139,34 +120,42 @@ def _hash_new(context: Context, recipe: Recipe) -> tuple[dict[str, float], Agree
     return {"hashed": new.rows, "chars": new.chars, "hash_seconds": seconds}, (new.rows, added)
 
 
-def _compare_new(context: Context, recipe: Recipe) -> tuple[Ids, dict[str, float]]:
+def _compare_new(context: Context, recipe: Recipe, live: DataFrame) -> tuple[Ids, dict[str, float]]:
     """Append the pairs of documents not compared yet, and for each a row that says it now is."""
     documents, pairs = context.tables.read("documents"), _pairs(context, recipe)
-    new = Ids.of(stage.undecided(documents, pairs))
+    new = Ids.of(stage.undecided(live, pairs))
     if not new.rows:
         return new, {"candidates": 0, "pairs": 0}
-    texts = stage.distinct_texts(_live(context, recipe), new.frame)
-    found = cut_lineage(lsh.candidates(texts))
-    near = _alike(found, texts, documents, recipe)
-    rows = stage.pair_rows(near, new.frame, recipe.name)
-    commit = context.tables.append("pairs", rows, new.txn("pairs", recipe.name))
-    return new, {"candidates": found.count(), "pairs": commit.rows - new.rows}
+    texts = stage.distinct_texts(stage.ever(live, _compared(context, recipe)), new.frame)
+    likely = cut_lineage(lsh.candidates(texts))
+    near = _alike(likely, texts, documents, recipe)
+    scopes = live.select("doc_id", F.concat(F.lit(recipe.name), "scope").alias("recipe"))
+    rows = stage.pair_rows(near, scopes.join(new.frame, "doc_id", "left_semi"))
+    version = context.tables.versions_read.get("pairs")
+    commit = context.tables.append("pairs", rows, new.txn("pairs", recipe.name, version))
+    return new, {"candidates": likely.count(), "pairs": commit.rows - new.rows}
 
 
-def _alike(found: DataFrame, texts: DataFrame, documents: DataFrame, recipe: Recipe) -> DataFrame:
-    """Candidates that are near duplicates by their signatures, or by their texts where wanted."""
-    likely = lsh.estimated(found, texts, recipe.estimate_floor)
-    if recipe.config.verify == "signature":
+def _alike(pairs: DataFrame, texts: DataFrame, documents: DataFrame, recipe: Recipe) -> DataFrame:
+    """Candidates that are near duplicates by their signatures, or by their texts where wanted.
+
+    Returns doc_a, doc_b, similarity and `recipe`, which says the scope.
+    """
+    config = recipe.config
+    likely = lsh.estimated(pairs, texts, recipe.estimate_floor)
+    likely = likely.withColumn("recipe", F.concat(F.lit(recipe.name), "scope")).drop("scope")
+    if config.verify == "signature":
         return likely
-    return lsh.verified(
-        cut_lineage(likely), documents, recipe.config.ngram, recipe.config.threshold
-    )
+    likely = cut_lineage(likely)
+    ends = likely.select("doc_a", "doc_b").distinct()
+    alike = lsh.verified(ends, documents, config.ngram, config.threshold)
+    return likely.drop("similarity").join(alike, ["doc_a", "doc_b"])
 
 
-def _decide(context: Context, recipe: Recipe) -> Agreed:
+def _decide(context: Context, recipe: Recipe, live: DataFrame) -> Agreed:
     """Write `duplicates` anew from all pairs of the recipe, if that changes it."""
-    live, every = _live(context, recipe), _named(context, recipe)
-    edges = cut_lineage(stage.near_edges(_pairs(context, recipe), live, every))
+    texts = _signatures(context, recipe)
+    edges = cut_lineage(stage.near_edges(_pairs(context, recipe), live, texts))
     removed = cut_lineage(stage.removed(live, edges, components(edges.select("a", "b"))))
     decided = _checksum(removed)
     if decided == _checksum(context.tables.read("duplicates")):
@@ -194,27 +183,26 @@ def _signatures(context: Context, recipe: Recipe) -> DataFrame:
 
 
 def _pairs(context: Context, recipe: Recipe) -> DataFrame:
-    return context.tables.read("pairs").where(F.col("recipe") == recipe.name)
+    """Pairs of the recipe, with `scope` beside."""
+    pairs = context.tables.read("pairs").where(F.col("recipe").startswith(recipe.name))
+    return pairs.withColumn("scope", F.expr(f"substring(recipe, {len(recipe.name) + 1})"))
 
 
-def _named(context: Context, recipe: Recipe) -> DataFrame:
-    """Every document ever hashed under the recipe, with its scope and text."""
-    return stage.named_texts(_signatures(context, recipe), recipe.config.scope)
+def _live(context: Context, recipe: Recipe, documents: DataFrame) -> DataFrame:
+    """Current documents that have been hashed, with their scope and the text that they carry."""
+    attributes = documents.select("doc_id", "domain", "priority", "n_chars")
+    hashed = _signatures(context, recipe).drop("domain", "priority", "n_chars")
+    return stage.named_texts(hashed.join(attributes, "doc_id"), recipe.config.scope)
 
 
-def _live(context: Context, recipe: Recipe) -> DataFrame:
-    """Those of them that the table `documents` still has."""
+def _compared(context: Context, recipe: Recipe) -> DataFrame:
+    """Documents that were ever compared, in the scope of then, as far as they are still there."""
     ids = context.tables.read("documents").select("doc_id")
-    return _named(context, recipe).join(ids, "doc_id", "left_semi")
+    compared = stage.compared(_pairs(context, recipe)).join(ids, "doc_id", "left_semi")
+    return stage.with_text_ids(_signatures(context, recipe).join(compared, "doc_id"))
 
 
 def _checksum(duplicates: DataFrame) -> tuple[int, str]:
     """Number of rows and a hash of them whatever their order."""
     row = duplicates.agg(F.count("*"), multiset_hash(*sorted(DUPLICATES.columns))).collect()[0]
     return row[0], row[1]
-
-
-def _around(config: DedupConfig) -> list[float]:
-    """Similarities at which the S-curve is shown: the threshold, and steps to both sides."""
-    steps = (config.threshold + offset for offset in (-0.3, -0.2, -0.1, 0.0, 0.1))
-    return [step for step in steps if 0 < step < 1]

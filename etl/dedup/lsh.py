@@ -13,14 +13,14 @@ from pyspark.sql.types import DoubleType
 
 from longattn.etl.dedup.ids import with_ids
 from longattn.etl.dedup.lineage import cut_lineage
+from longattn.etl.dedup.recipe import MAX_BAND_SIZE
 from longattn.udfs.text.minhash import estimate, measure_pairs, sketch_batches
 
-MAX_BAND_SIZE = 100  # texts of one band above which its pairs form a star; part of the recipe
 BLOCK = 8 << 20  # bytes of sketches that a task holds twice while it compares two blocks
 
 
 def candidates(texts: DataFrame, max_band_size: int = MAX_BAND_SIZE) -> DataFrame:
-    """Pairs (doc_a < doc_b) that share a band and of which at least one is new.
+    """Pairs (scope, doc_a < doc_b) that share a band and of which at least one is new.
 
     A band of at most `max_band_size` texts gives all its pairs. A larger one (a licence header, a
     boilerplate page) gives a star: each text with the first of them in survivor order. So a band
@@ -36,11 +36,13 @@ def candidates(texts: DataFrame, max_band_size: int = MAX_BAND_SIZE) -> DataFram
 
 def estimated(pairs: DataFrame, texts: DataFrame, at_least: float) -> DataFrame:
     """Pairs whose signatures agree in this share of permutations or more; adds similarity."""
-    a = texts.select(F.col("doc_id").alias("doc_a"), F.col("signature").alias("signature_a"))
-    b = texts.select(F.col("doc_id").alias("doc_b"), F.col("signature").alias("signature_b"))
-    both = pairs.select("doc_a", "doc_b").join(a, "doc_a").join(b, "doc_b")
+    named = texts.select("scope", "doc_id", "signature")
+    a = named.toDF("scope", "doc_a", "signature_a")
+    b = named.toDF("scope", "doc_b", "signature_b")
+    both = pairs.join(a, ["scope", "doc_a"]).join(b, ["scope", "doc_b"])
     agreement = _estimate("signature_a", "signature_b").alias("similarity")
-    return both.select("doc_a", "doc_b", agreement).where(F.col("similarity") >= at_least)
+    rows = both.select("scope", "doc_a", "doc_b", agreement)
+    return rows.where(F.col("similarity") >= at_least)
 
 
 def verified(pairs: DataFrame, documents: DataFrame, ngram: int, at_least: float) -> DataFrame:
@@ -76,16 +78,15 @@ def _all_pairs(rows: DataFrame) -> DataFrame:
     a = rows.select(*band, F.col("doc_id").alias("doc_a"), F.col("is_new").alias("new_a"))
     b = rows.select(*band, F.col("doc_id").alias("doc_b"), F.col("is_new").alias("new_b"))
     pairs = a.join(b, band).where(F.col("doc_a") < F.col("doc_b"))
-    return pairs.where(F.col("new_a") | F.col("new_b")).select("doc_a", "doc_b")
+    return pairs.where(F.col("new_a") | F.col("new_b")).select("scope", "doc_a", "doc_b")
 
 
 def _stars(rows: DataFrame) -> DataFrame:
     """Every text of a band paired with the band's centre, on the same condition."""
     centre = F.col("centre.doc_id")
     leaves = rows.where(F.col("doc_id") != centre).where(F.col("is_new") | F.col("centre.is_new"))
-    return leaves.select(
-        F.least("doc_id", centre).alias("doc_a"), F.greatest("doc_id", centre).alias("doc_b")
-    )
+    ends = F.least("doc_id", centre).alias("doc_a"), F.greatest("doc_id", centre).alias("doc_b")
+    return leaves.select("scope", *ends)
 
 
 def _ends(pairs: DataFrame) -> DataFrame:

@@ -10,7 +10,6 @@ from functools import partial
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.dedup.ids import without_ids
 from longattn.etl.tables.schema import PAIRS
 from longattn.udfs.text.minhash import MinHash, fingerprint_batches
 
@@ -19,11 +18,6 @@ FINGERPRINT_DDL = (
     " text_hash string, n_shingles bigint, bands array<bigint>, signature binary"
 )
 EXACT, NEAR, SELF = "exact", "near", "self"
-
-
-def kept_documents(documents: DataFrame, duplicates: DataFrame) -> DataFrame:
-    """The documents that dedup did not remove."""
-    return without_ids(documents, duplicates)
 
 
 def fingerprints(documents: DataFrame, minhash: MinHash) -> DataFrame:
@@ -38,30 +32,43 @@ def named_texts(signatures: DataFrame, scope: str) -> DataFrame:
 
     Adds scope (the domain, or '' when `scope` is global) and text_id.
     """
-    return (
-        signatures.dropDuplicates(["doc_id"])
-        .withColumn("scope", F.col("domain") if scope == "domain" else F.lit(""))
-        .withColumn("text_id", F.concat_ws(":", "scope", "text_hash"))
-    )
+    named = signatures.dropDuplicates(["doc_id"])
+    named = named.withColumn("scope", F.col("domain") if scope == "domain" else F.lit(""))
+    return with_text_ids(named)
 
 
-def undecided(documents: DataFrame, pairs: DataFrame) -> DataFrame:
-    """Documents (doc_id, n_chars) that no row of `pairs` says have been compared."""
-    return documents.select("doc_id", "n_chars").join(compared(pairs), "doc_id", "left_anti")
+def with_text_ids(signatures: DataFrame) -> DataFrame:
+    """Signatures that have a scope, with text_id, which names a text within its scope."""
+    return signatures.withColumn("text_id", F.concat_ws(":", "scope", "text_hash"))
+
+
+def ever(live: DataFrame, compared: DataFrame) -> DataFrame:
+    """Rows of named_texts of all that is current, or was compared in some scope, each once."""
+    gone = compared.join(live.select("doc_id", "scope"), ["doc_id", "scope"], "left_anti")
+    return live.unionByName(gone.select(*live.columns))
+
+
+def undecided(live: DataFrame, pairs: DataFrame) -> DataFrame:
+    """Documents (doc_id, n_chars) that no row of `pairs` says have been compared in their scope."""
+    done = compared(pairs)
+    return live.select("doc_id", "scope", "n_chars").join(done, ["doc_id", "scope"], "left_anti")
 
 
 def compared(pairs: DataFrame) -> DataFrame:
-    """The documents (doc_id) that `pairs` says have been compared with all before them."""
-    return pairs.where(F.col("method") == SELF).select(F.col("doc_a").alias("doc_id"))
+    """The documents (doc_id, scope) that `pairs` says have been compared with all before them."""
+    return pairs.where(F.col("method") == SELF).select(F.col("doc_a").alias("doc_id"), "scope")
 
 
-def pair_rows(near: DataFrame, new: DataFrame, recipe: str) -> DataFrame:
-    """Rows of `pairs`: near pairs, and each new document with itself: it has been compared."""
-    itself = new.select(F.col("doc_id").alias("doc_a"), F.col("doc_id").alias("doc_b"))
+def pair_rows(near: DataFrame, new: DataFrame) -> DataFrame:
+    """Rows of `pairs`: near pairs, and each new document with itself: it has been compared.
+
+    `near` and `new` (doc_id, recipe) say in which scope.
+    """
+    itself = new.select(F.col("doc_id").alias("doc_a"), F.col("doc_id").alias("doc_b"), "recipe")
     rows = near.withColumn("method", F.lit(NEAR)).unionByName(
         itself.withColumns({"similarity": F.lit(1.0), "method": F.lit(SELF)})
     )
-    return rows.withColumn("recipe", F.lit(recipe)).select(*PAIRS.columns)
+    return rows.select(*PAIRS.columns)
 
 
 def distinct_texts(documents: DataFrame, new: DataFrame) -> DataFrame:
@@ -89,13 +96,16 @@ def near_edges(pairs: DataFrame, documents: DataFrame, signatures: DataFrame) ->
 
     A pair names one document of each text; when that one is gone, another may carry the text.
     """
-    names = signatures.select("doc_id", "text_id")
-    names = names.join(documents.select("text_id").distinct(), "text_id", "left_semi")
-    a = names.select(F.col("doc_id").alias("doc_a"), F.col("text_id").alias("text_a"))
-    b = names.select(F.col("doc_id").alias("doc_b"), F.col("text_id").alias("text_b"))
+    texts = signatures.select("doc_id", "text_hash").dropDuplicates(["doc_id"])
+    a, b = (texts.toDF(f"doc_{end}", f"text_{end}") for end in "ab")
     near = pairs.where(F.col("method") == NEAR).join(a, "doc_a").join(b, "doc_b")
-    ends = F.least("text_a", "text_b").alias("a"), F.greatest("text_a", "text_b").alias("b")
-    return near.groupBy(*ends).agg(F.max("similarity").alias("similarity"))
+    one, other = (F.concat_ws(":", "scope", f"text_{end}") for end in "ab")
+    ends = F.least(one, other).alias("a"), F.greatest(one, other).alias("b")
+    edges = near.groupBy(*ends).agg(F.max("similarity").alias("similarity"))
+    carried = documents.select("text_id").distinct()
+    for end in "ab":
+        edges = edges.join(carried.withColumnRenamed("text_id", end), end, "left_semi")
+    return edges.select("a", "b", "similarity")
 
 
 def removed(documents: DataFrame, edges: DataFrame, labels: DataFrame) -> DataFrame:

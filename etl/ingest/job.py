@@ -1,29 +1,30 @@
-"""Job ingest: read every source file once, refuse bad records by name, add only new documents.
+"""Job ingest: read every source file once, refuse bad records by name, note what is current.
 
-One pass over the data: what executors make of the files is staged, and rejects, documents and the
-list of finished files are added from there, in that order. A run that is killed in between loses
-and doubles nothing: files are finished last, documents that are there already are not added, and
-rejects come first, as a record repeated in these files is no news once its document is there.
+One pass over the data: what executors make of the files is staged, and rejects, documents, origins
+and the list of finished files are added from there, in that order; then the sources' files of now
+are written down. A run that is killed in between loses and doubles nothing: a file is finished when
+the table of documents has all that its origins name, and rows that are there are not added again.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-from longattn.etl.ingest import stage
-from longattn.etl.ingest.listing import check_columns, list_all, specs_of
+from longattn.etl.ingest import current, stage
+from longattn.etl.ingest.listing import check_columns, list_all
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, read_all
+from longattn.etl.ingest.sources import Inputs, inputs_of, specs_of
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.staging import Save, staging
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.locations import is_catalog_name
-from longattn.etl.tables.schema import SOURCE_FILES
+from longattn.etl.tables.schema import LISTINGS, SOURCE_FILES
 from longattn.udfs.documents.bytes import compression
-from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import ConfigError, NothingLeft
 
 BIG_FILE_BYTES = 1 << 30  # of a compressed file, above which one task is said to be long at it
@@ -36,66 +37,87 @@ Counted = dict[tuple[str, str, str], Counter[str]]  # (domain, source, uri) -> r
 class Ingested:
     """Records as they were read, what became of them, and the rows that were committed."""
 
-    arrived: int
-    refused: Counter[str]
-    documents: int
-    source_files: int
+    arrived: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    documents: int = 0
+    source_files: int = 0
+    new: DataFrame | None = None  # doc_id of the documents committed
 
 
 def run(context: Context) -> Outcome:
-    """Read what has not been read; rows are records of the files read in this run."""
-    plan = make_plan(context)
-    metrics = {
-        "files": float(len(plan.pending)),
-        "refused_files": float(sum(file.refusal is not None for file in plan.pending)),
-        "skipped_files": float(plan.n_finished),
-        "bytes": float(sum(file.n_bytes for file in plan.pending)),
-    }
-    if not plan.pending:
-        return Outcome(rows_in=0, rows_out=0, metrics=metrics)
+    """Read what has not been read, and list what is current; rows are records read in this run."""
+    plan, files = make_plan(context)
+    is_first = context.tables["documents"].version() is None
     with context.progress.task("ingest", unit="files"), staging(context, "ingest") as save:
-        done = commit(context, plan, save)
+        done = commit(context, plan, save) if plan.pending else Ingested()
+        write_listing(context, inputs_of(context.config), files)
+        beyond = measure(context, save, done.new)
     return Outcome(
         rows_in=done.arrived,
-        rows_out=done.documents,
-        refused=dict(done.refused),
-        metrics=metrics,
+        rows_out=done.documents - beyond.total(),
+        refused=dict(done.refused + beyond),
+        metrics={
+            "files": float(len(plan.pending)),
+            "refused_files": float(sum(file.refusal is not None for file in plan.pending)),
+            "skipped_files": float(plan.n_finished),
+            "bytes": float(sum(file.n_bytes for file in plan.pending)),
+            "not_in_sources": 0.0 if is_first else float(say_what_is_left(context)),
+        },
         committed={"source files": (len(plan.pending), done.source_files)},
     )
 
 
-def make_plan(context: Context) -> Plan:
-    """List the sources' files and leave out those that were read; all that can be wrong is said.
+def make_plan(context: Context) -> tuple[Plan, list[SourceFile]]:
+    """The sources' files, and which of them are to be read; all that can be wrong is said.
 
     Raises ConfigError without sources, SourceError for a path or a column that is not there.
     """
     if not context.config.sources:
         raise ConfigError("sources: none given; for example sources.book: [{path: books/*.jsonl}]")
-    sources = specs_of(context.config)
+    sources, own = specs_of(context.config), OwnFiles(context.config)
     specs = [spec for spec, _ in sources]
-    files = list_all(context.spark, sources)
-    pending = not_finished(context, files, specs)
+    files = list_all(context.spark, sources, own)
+    own.say(context.progress.say)
+    pending = not_finished(context, files)
     check_columns(context.spark, pending, specs)
     warn_of_big_files(context, pending)
     left = {(file.spec, file.uri) for file in pending}
     begun = {file.spec for file in files if (file.spec, file.uri) not in left}
     n_finished = len(files) - len(pending)
-    return Plan(specs=specs, pending=pending, n_finished=n_finished, begun=frozenset(begun))
+    plan = Plan(specs=specs, pending=pending, n_finished=n_finished, begun=frozenset(begun))
+    return plan, files
 
 
-def not_finished(
-    context: Context, files: list[SourceFile], specs: list[SourceSpec]
-) -> list[SourceFile]:
-    """Files that `source_files` does not have as they are now; two equal sources read them once."""
-    context.tables.intact("documents")  # if it has lost rows, their files still count as read
-    rows = context.tables.read("source_files").select("source_uri", "domain", "fingerprint")
-    finished = {tuple(row) for row in rows.collect()}
-    pending: dict[tuple[str, str, str], SourceFile] = {}
+def not_finished(context: Context, files: list[SourceFile]) -> list[SourceFile]:
+    """Files whose documents the tables do not have, all of them, as the files are now.
+
+    Of two sources that read a file alike it is read once.
+    """
+    finished = finished_fingerprints(context)
+    pending: dict[tuple[str, str], SourceFile] = {}
     for file in files:
-        key = (file.uri, specs[file.spec].domain, file.fingerprint)
-        if key not in finished:
-            pending.setdefault(key, file)
+        if (file.uri, file.fingerprint) not in finished:
+            pending.setdefault((file.uri, file.fingerprint), file)
     return list(pending.values())
+
+
+def finished_fingerprints(context: Context) -> set[tuple[str, str]]:
+    """(uri, fingerprint) of files that were read and whose documents are all there.
+
+    Whatever table was restored or emptied: what it has lost is read again.
+    """
+    tables, file = context.tables, ["source_uri", "fingerprint"]
+    if tables["source_files"].version() is None:
+        return set()
+    documents = tables.read("documents").select("doc_id")
+    there = tables.read("origins").select(*file, "doc_id").join(documents, "doc_id", "left_semi")
+    there = there.union(tables.read("forgotten").select(*file, "doc_id"))
+    counts = there.groupBy(*file).agg(F.count("*").alias("n_there"))
+    read = tables.read("source_files").select(*file, "n_documents").distinct()
+    whole = F.coalesce("n_there", F.lit(0)) >= F.coalesce("n_documents", F.lit(1))
+    return {
+        tuple(row) for row in read.join(counts, file, "left").where(whole).select(*file).collect()
+    }
 
 
 def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
@@ -109,31 +131,61 @@ def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
 
 
 def commit(context: Context, plan: Plan, save: Save) -> Ingested:
-    """Stage, then append documents, rejects and finished files; count what came and what stayed."""
+    """Stage, then add documents, origins and finished files; count what came and what stayed."""
     staged, n_read = stage_records(context, plan, save)
-    refused = save("refused", stage.refusals(staged, context.tables.read("documents")))
+    forgotten = context.tables.read("forgotten").select("doc_id").distinct()
+    refused = save("refused", stage.refusals(staged, context.tables.read("documents"), forgotten))
     counted = count(stage.counts(staged, refused))
     refuse_lost_sources(plan, counted, staged)
     seen = context.tables.versions_read.get("documents")  # the version that refusals looked at
-    txn = Txn(app_id=f"ingest-{plan.key}-{seen}", version=1)
     reasons = total(counted)
-    if set(reasons) - {NEW, "filtered", "already_ingested"}:
+    if set(reasons) - {NEW, "filtered", "already_ingested", "forgotten"}:
         context.reject(stage.rejects(staged, refused))
-    added = 0
+    added, new = 0, None
     if reasons.pop(NEW, 0):
         new = stage.new_documents(staged, refused)
+        txn = Txn(app_id=f"ingest-{plan.key}-{seen}", version=1)
         documents = context.tables.append("documents", new, txn)
         added = documents.rows
         if documents.skipped:  # by a run that read these files at the same time
             reasons["already_ingested"] += context.tables.there("documents", new)
-    finished = finished_files(context, plan, counted)
-    files = context.tables.append("source_files", finished, txn)
+    n_files = finish(context, plan, staged, counted)
     return Ingested(
         arrived=n_read,
         refused=reasons,
         documents=added,
-        source_files=len(plan.pending) if files.skipped else files.rows,
+        source_files=n_files,
+        new=new and new.select("doc_id"),
     )
+
+
+def finish(context: Context, plan: Plan, staged: DataFrame, counted: Counted) -> int:
+    """Add the files' origins, then the files; returns how many of them are there now.
+
+    What another run, or an earlier try, has added is left out.
+    """
+    rows = [(f.uri, plan.specs[f.spec].reading, f.name, f.fingerprint) for f in plan.pending]
+    files = context.spark.createDataFrame(rows, stage.FILES_DDL)
+    forgotten = context.tables.read("forgotten").select("doc_id").distinct()
+    origins = stage.origins(staged, files).join(forgotten, "doc_id", "left_anti")
+    counts = origins.groupBy("source_uri", "fingerprint").agg(F.count("*").alias("n_documents"))
+    tables, version = context.tables, context.tables["origins"].version()
+    txn = Txn(app_id=f"ingest-{plan.key}-{version}", version=1)
+    tables.append("origins", _unknown(context, "origins", origins), txn)
+    finished = finished_files(context, plan, counted, counts)
+    if tables["source_files"].version() is None:
+        commit = tables.append("source_files", finished, txn)
+        return len(plan.pending) if commit.skipped else commit.rows
+    tables.append("source_files", _unknown(context, "source_files", finished), txn)
+    return tables.there("source_files", finished)
+
+
+def _unknown(context: Context, table: str, rows: DataFrame) -> DataFrame:
+    """The rows whose keys a table has not."""
+    if context.tables[table].version() is None:
+        return rows
+    key = list(context.tables[table].spec.key)
+    return rows.join(context.tables.read(table).select(*key), key, "left_anti")
 
 
 def stage_records(context: Context, plan: Plan, save: Save) -> tuple[DataFrame, int]:
@@ -170,7 +222,7 @@ def refuse_lost_sources(plan: Plan, counted: Counted, staged: DataFrame) -> None
         if not uris or number in plan.begun:
             continue
         seen = total({k: n for k, n in counted.items() if k[0] == spec.domain and k[2] in uris})
-        if not seen.keys() & {NEW, "already_ingested", "repeated"}:
+        if not seen.keys() & {NEW, "already_ingested", "repeated", "forgotten"}:
             raise NothingLeft(f"sources.{spec.domain}: {_lost(seen, uris, staged)}")
 
 
@@ -195,14 +247,56 @@ def total(counted: Counted) -> Counter[str]:
     return sum(counted.values(), Counter[str]())
 
 
-def finished_files(context: Context, plan: Plan, counted: Counted) -> DataFrame:
-    """Rows of `source_files` for all pending files."""
+def finished_files(context: Context, plan: Plan, counted: Counted, counts: DataFrame) -> DataFrame:
+    """Rows of `source_files` for all pending files; `counts` has their numbers of documents."""
     rows = []
     for file in plan.pending:
         spec = plan.specs[file.spec]
         seen = counted.get((spec.domain, spec.source, file.uri), Counter())
         fields = (spec.domain, spec.source, file.fingerprint, file.n_bytes, seen.total())
         rows.append((file.uri, *fields))
-    types = [f"{name} {type_}" for name, (type_, _) in SOURCE_FILES.columns.items()]
-    frame = context.spark.createDataFrame(rows, ", ".join(types[:-1]))
-    return frame.withColumn("read_at", F.current_timestamp()).coalesce(1)
+    columns = {n: kind for n, (kind, _) in SOURCE_FILES.columns.items()}
+    given = [n for n in columns if n not in ("n_documents", "read_at")]
+    ddl = ", ".join(f"{name} {columns[name]}" for name in given)
+    frame = context.spark.createDataFrame(rows, ddl)
+    frame = frame.join(counts, ["source_uri", "fingerprint"], "left").fillna(0, ["n_documents"])
+    return frame.withColumn("read_at", F.current_timestamp()).select(*columns).coalesce(1)
+
+
+def write_listing(context: Context, inputs: Inputs, files: Sequence[SourceFile]) -> None:
+    """Replace what `listings` says of the config's sources, where it says another thing."""
+    rows = sorted({(inputs.name, inputs.sources[f.spec][0], f.uri, f.fingerprint) for f in files})
+    known = context.tables.read("listings").where(F.col("inputs") == inputs.name)
+    if rows != sorted(tuple(row) for row in known.select(*LISTINGS.columns).collect()):
+        frame = context.spark.createDataFrame(rows, LISTINGS.ddl).coalesce(1)
+        context.tables.replace_where("listings", frame, {"inputs": inputs.name})
+
+
+def measure(context: Context, save: Save, new: DataFrame | None) -> Counter[str]:
+    """Count the tokens of current documents where `ingest` has limits, once for each tokenizer.
+
+    Documents beyond the limits are entered into `rejects`; returns how many of the new ones are,
+    by reason. Other limits need no text: counts are kept.
+    """
+    if not current.has_limits(context.config):
+        return Counter()
+    pending = current.with_text(context, current.unmeasured(context))
+    measured = save("measured", stage.token_counts(pending, context.config))
+    if measured.isEmpty():
+        return Counter()
+    context.tables.merge("lengths", stage.as_lengths(measured, context.config))
+    beyond = measured.withColumn("reason", current.limit(context.config)).dropna(subset="reason")
+    context.reject(stage.beyond_limits(beyond))
+    if new is None:
+        return Counter()
+    counts = beyond.join(new, "doc_id", "left_semi").groupBy("reason").count().collect()
+    return Counter({row["reason"]: row["count"] for row in counts})
+
+
+def say_what_is_left(context: Context) -> int:
+    """Say which documents of the tables are in no source of now; returns how many."""
+    left = current.not_current(context)
+    if left:
+        words = ", ".join(f"{domain}: {n:,} documents" for domain, n in left.items())
+        context.progress.say(f"{words} are no longer in sources; kept in tables, not selected")
+    return sum(left.values())

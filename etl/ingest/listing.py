@@ -5,7 +5,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -16,8 +15,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import SparkSession
 
-from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.local_files import Listed, list_local
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
@@ -29,50 +29,23 @@ from longattn.udfs.storage import file_name, local_path
 from longattn.udfs.stores import delta_options
 
 
-def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
-    """Every source of the config with what executors need to know of it, in order."""
-    return [
-        (spec_of(domain, source, config), source)
-        for domain, sources in config.sources.items()
-        for source in sources
-    ]
-
-
-def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
-    """What executors need to know of a source."""
-    published = source.format == "longattn" and "text" not in source.model_fields_set
-    least = of_domain(domain, config.ingest.min_tokens)
-    most = of_domain(domain, config.ingest.max_tokens)
-    return SourceSpec(
-        domain=domain,
-        source=source.name or domain,
-        format=source.format,
-        text="content" if published else source.text,
-        id=source.id,
-        meta=tuple(source.meta),
-        where={field: tuple(values) for field, values in source.where.items()},
-        priority=source.priority,
-        min_chars=config.ingest.min_chars,
-        max_bytes=config.ingest.max_bytes,
-        tokenizer=config.tokenizer_path if least or most else None,
-        min_tokens=least or 0,
-        max_tokens=most,
-    )
-
-
 def list_all(
-    spark: SparkSession, sources: Sequence[tuple[SourceSpec, SourceConfig]]
+    spark: SparkSession, sources: Sequence[tuple[SourceSpec, SourceConfig]], own: OwnFiles
 ) -> list[SourceFile]:
-    """The files of all sources, in order; see list_files."""
+    """The files of all sources, in order, less those that jobs have written; see list_files."""
     return [
         file
         for number, (spec, source) in enumerate(sources)
-        for file in list_files(spark, number, spec, source)
+        for file in list_files(spark, number, spec, source, own)
     ]
 
 
 def list_files(
-    spark: SparkSession, number: int, spec: SourceSpec, source: SourceConfig
+    spark: SparkSession,
+    number: int,
+    spec: SourceSpec,
+    source: SourceConfig,
+    own: OwnFiles | None = None,
 ) -> list[SourceFile]:
     """The files of one source, each once, sorted; `number` is the spec's place.
 
@@ -90,6 +63,7 @@ def list_files(
             refusal=file.refusal,
         )
         for file in _listed(spark, spec, source)
+        if own is None or not own.has(file.uri)
     }
     if not found:
         raise SourceError(
@@ -134,9 +108,13 @@ def _globs(source: SourceConfig) -> str:
 
 
 def _fingerprint(spec: SourceSpec, file: Listed) -> str:
-    """Changes with the file and with everything that decides what becomes of its records."""
+    """Changes with the file and with everything that decides what its records become.
+
+    The name below the listed folder is part of the ids of records that have none of their own.
+    """
     refused = [file.refusal] if file.refusal else []
-    return json_digest([asdict(spec), file.n_bytes, file.modified, *refused])[:16]
+    state = [file.name, file.n_bytes, file.modified, file.constants, *refused]
+    return json_digest([spec.reading, *state])[:16]
 
 
 # --- Delta tables

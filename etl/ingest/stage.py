@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from longattn.etl.tables.schema import DOCUMENTS, REJECTS
+from longattn.etl.config import Config
+from longattn.etl.tables.schema import DOCUMENTS, LENGTHS, ORIGINS, REJECTS
 from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import Item, SourceSpec
 from longattn.udfs.documents.records import STAGED_DDL, to_batches, to_row
+from longattn.udfs.text.tokens import tokenizer_name
+from longattn.udfs.windows.cut import count_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SPLITTABLE = ("jsonl", "longattn", "parquet", "delta")
+FILES_DDL = "source_uri string, reading string, file_name string, fingerprint string"
+COUNTED_DDL = "doc_id string, n_tokens bigint, soft_cuts int"
 WORK_DDL = (
     "task bigint, spec int, uri string, start bigint, end bigint, size bigint, first_row bigint, "
     "name string, constants string"
@@ -149,8 +154,8 @@ def union(frames: Sequence[DataFrame]) -> DataFrame:
 # --- staged rows, which carry a staged_id, into the tables' rows
 
 
-def refusals(staged: DataFrame, documents: DataFrame) -> DataFrame:
-    """Documents that are there already, or came twice: staged_id, file and reason.
+def refusals(staged: DataFrame, documents: DataFrame, forgotten: DataFrame) -> DataFrame:
+    """Documents that are there already, came twice, or are to stay away: staged_id, file, reason.
 
     Texts stay where they are: only ids are shuffled.
     """
@@ -161,9 +166,12 @@ def refusals(staged: DataFrame, documents: DataFrame) -> DataFrame:
         .withColumn("copy", F.row_number().over(order))
     )
     known = documents.select("doc_id").distinct().withColumn("known", F.lit(True))
-    reason = F.when(F.col("known"), "already_ingested").when(F.col("copy") > 1, "repeated")
-    judged = ids.join(known, "doc_id", "left").withColumn("reason", reason)
-    return judged.where(F.col("reason").isNotNull()).drop("known", "copy")
+    gone = forgotten.select("doc_id", F.lit(True).alias("gone"))
+    reason = F.when(F.col("gone"), "forgotten").when(F.col("known"), "already_ingested")
+    reason = reason.when(F.col("copy") > 1, "repeated")
+    judged = ids.join(known, "doc_id", "left").join(gone, "doc_id", "left")
+    judged = judged.withColumn("reason", reason).where(F.col("reason").isNotNull())
+    return judged.drop("known", "gone", "copy")
 
 
 def new_documents(staged: DataFrame, refused: DataFrame) -> DataFrame:
@@ -172,6 +180,44 @@ def new_documents(staged: DataFrame, refused: DataFrame) -> DataFrame:
     return good.join(refused.select("staged_id"), "staged_id", "left_anti").select(
         *DOCUMENTS.columns
     )
+
+
+def origins(staged: DataFrame, files: DataFrame) -> DataFrame:
+    """Rows of `origins`: every document of the files (FILES_DDL), once for each."""
+    file = ["source_uri", "reading", "file_name"]
+    good = staged.where(F.col("reason").isNull()).join(F.broadcast(files), file)
+    place = ["doc_id", "source_uri", "fingerprint"]
+    first = Window.partitionBy(*place).orderBy("source_row", "staged_id")
+    numbered = good.withColumn("nth", F.row_number().over(first))
+    return numbered.where("nth = 1").select(*ORIGINS.columns)
+
+
+def token_counts(documents: DataFrame, config: Config) -> DataFrame:
+    """Tokens of documents with their texts; their other columns stay, but for the text."""
+    count = partial(count_batches, tokenizer=config.tokenizer_path)
+    counted = documents.select("doc_id", "text").mapInArrow(count, COUNTED_DDL)
+    return documents.drop("text").join(counted, "doc_id")
+
+
+def as_lengths(measured: DataFrame, config: Config) -> DataFrame:
+    """Counted documents as rows of `lengths`, of a windowing of their own that cuts nothing."""
+    windowing = f"count:{tokenizer_name(config.tokenizer_path)}"
+    given = {"windowing": F.lit(windowing)}
+    columns = {**{name: F.col(name) for name in measured.columns}, **given}
+    return measured.select(
+        *(
+            columns.get(name, F.lit(None)).cast(type_).alias(name)
+            for name, (type_, _) in LENGTHS.columns.items()
+        )
+    )
+
+
+def beyond_limits(beyond: DataFrame) -> DataFrame:
+    """Documents (with n_tokens and reason) that `ingest` limits away, as rows of `rejects`."""
+    detail = F.concat(F.format_number("n_tokens", 0), F.lit(" tokens"))
+    given = {"job": F.lit("ingest"), "detail": detail, "excerpt": F.lit(None).cast("string")}
+    columns = [name for name in REJECTS.columns if name != "rejected_at"]
+    return beyond.withColumns(given).select(*columns)
 
 
 def rejects(staged: DataFrame, refused: DataFrame) -> DataFrame:

@@ -13,6 +13,7 @@ from longattn.etl.ranking import filters, lds
 from longattn.etl.ranking.cascade import best_known, straddlers
 from longattn.etl.ranking.scorers import scored_versions, version_of
 from longattn.etl.run.context import Context
+from longattn.etl.windows.current import packed_windows, scored_windows
 from longattn.etl.windows.evaluation import contaminated, without_contaminated
 from longattn.udfs.errors import ConfigError, did_you_mean
 from longattn.udfs.scorers.identity import ScorerId
@@ -82,19 +83,7 @@ def _scored_windows(context: Context, scorer: str) -> DataFrame:
     if context.config.score.cascade and scorer == recipe.scorer.version:
         lines = recipe.calibration.lines if recipe.calibration else ()
         scores = best_known(scores, scorer, scorer_version(recipe.exact), lines)
-    return stage.candidates(
-        scores,
-        *(tables.read(name) for name in ("windows", "duplicates", "lengths")),
-        scorer=scorer,
-        windowing=recipe.windowing,
-    )
-
-
-def packed_windows(context: Context) -> DataFrame:
-    """The windows of the packed domains, contaminated ones too."""
-    windows, domains = context.tables.read("windows"), context.config.pack.domains
-    mine = F.col("windowing") == context.recipe.packing
-    return windows.where(mine & F.col("domain").isin(*domains))
+    return stage.candidates(scores, scored_windows(context), scorer=scorer)
 
 
 def arrivals(context: Context, n_considered: int) -> tuple[int, int]:

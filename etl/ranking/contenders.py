@@ -16,43 +16,25 @@ from longattn.etl.ranking.rank import cuts_of, keep_best, sizes
 from longattn.etl.run.multiset import multiset_hash
 
 
-def candidates(
-    scores: DataFrame,
-    windows: DataFrame,
-    duplicates: DataFrame,
-    lengths: DataFrame,
-    *,
-    scorer: str,
-    windowing: str,
-) -> DataFrame:
-    """The scores to select from: this scorer's, of this windowing, of documents that were kept.
+def candidates(scores: DataFrame, windows: DataFrame, *, scorer: str) -> DataFrame:
+    """The scores to select from: this scorer's, of these windows, by the windows' domains.
 
     Adds doc_id, window_tokens (the window's own tokens, BOS not counted) and doc_tokens (those of
-    the whole document; of the window where it was packed from several).
+    the whole document).
     """
-    cut = windows.where(F.col("windowing") == windowing).select(
-        "window_id", "doc_id", F.col("n_tokens").alias("window_tokens")
+    cut = windows.select(
+        *("window_id", "doc_id", "domain", "doc_tokens"), F.col("n_tokens").alias("window_tokens")
     )
-    whole = lengths.where(F.col("windowing") == windowing).select(
-        "doc_id", F.col("n_tokens").alias("doc_tokens")
-    )
-    return (
-        scores.where(F.col("scorer") == scorer)
-        .join(cut, "window_id")
-        .join(duplicates.select("doc_id"), "doc_id", "left_anti")
-        .join(whole, "doc_id", "left")
-        .withColumn("doc_tokens", F.coalesce("doc_tokens", F.col("window_tokens").cast("bigint")))
-    )
+    mine = scores.where(F.col("scorer") == scorer)
+    return mine.drop("domain").join(cut, "window_id")
 
 
-def packed_windows(windows: DataFrame, seed: int, *, packing: str) -> DataFrame:
+def packed_windows(windows: DataFrame, seed: int) -> DataFrame:
     """Windows of short text, packed and not scored, all kept in a seeded random order.
 
     They have the columns of `select`'s result; ds, du, lds and percentile are null.
     """
-    rows = windows.where(F.col("windowing") == packing).select(
-        "window_id", "domain", F.col("n_tokens").alias("window_tokens")
-    )
+    rows = windows.select("window_id", "domain", F.col("n_tokens").alias("window_tokens"))
     every = select(rows, SelectConfig(by="random", fraction=1.0), seed)
     absent = F.lit(None).cast("double")
     return every.withColumns(dict.fromkeys(("ds", "du", "lds", "percentile"), absent))

@@ -9,6 +9,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered
 from longattn.etl.report import fates as flow
@@ -20,6 +21,7 @@ from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, summed
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.selection.current import current_selection, figures_of
+from longattn.etl.windows.current import current_windows, judged_lengths
 from longattn.etl.windows.evaluation import contaminated
 from longattn.udfs.storage import write_text
 
@@ -146,7 +148,8 @@ def all_points(
     theirs = (
         context.tables.read("scores")
         .where(F.col("scorer") != scorer.partition("+")[0])
-        .join(rows.select("window_id"), "window_id", "left_semi")
+        .drop("domain")
+        .join(rows.select("window_id", "domain"), "window_id")
         .select("window_id", "domain", "scorer", "ds", "du")
         .toPandas()
     )
@@ -176,7 +179,7 @@ def own_points(
 
 def document_lengths(context: Context) -> pd.DataFrame:
     """Documents per domain and bin of length: domain, n_tokens (lower edge), documents."""
-    mine = _measured(context).where(F.col("n_tokens") > 0)
+    mine = judged_lengths(context, packed=False).where(F.col("n_tokens") > 0)
     octave = F.floor(F.log2("n_tokens") * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
     binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
     counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
@@ -196,23 +199,19 @@ def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def documents_by_fate(context: Context) -> pd.DataFrame:
-    """What became of the documents of the config's domains."""
-    tables, domains = context.tables, list(context.config.sources)
-    documents = tables.read("documents").where(F.col("domain").isin(*domains))
-    every = _measured(context, *context.recipe.windowings)
-    counts: pd.DataFrame = flow.documents_by_fate(
-        documents, tables.read("duplicates"), every
-    ).toPandas()
+    """What became of the current documents."""
+    documents, duplicates = current_documents(context), context.tables.read("duplicates")
+    lengths = judged_lengths(context, False).union(judged_lengths(context, True))
+    fates = flow.documents_by_fate(documents, duplicates, lengths)
+    counts: pd.DataFrame = fates.toPandas()
     return counts
 
 
 def windows_by_fate(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
-    """What became of the config's windows, cut or packed."""
-    windows = context.tables.read("windows")
-    mine = windows.where(F.col("windowing").isin(*context.recipe.windowings))
-    counts: pd.DataFrame = flow.windows_by_fate(
-        mine, contaminated(context), rows, selection
-    ).toPandas()
+    """What became of the current windows, cut or packed."""
+    windows = current_windows(context, "overlap_tokens")
+    fates = flow.windows_by_fate(windows, contaminated(context), rows, selection)
+    counts: pd.DataFrame = fates.toPandas()
     return counts
 
 
@@ -221,9 +220,3 @@ def contamination(context: Context) -> pd.DataFrame:
     hits = contaminated(context).groupBy("evaluation", "domain")
     counts: pd.DataFrame = hits.agg(F.count("*").alias("windows")).toPandas()
     return counts
-
-
-def _measured(context: Context, *windowings: str) -> DataFrame:
-    """Lengths by the windowings named, or by the config's."""
-    wanted = windowings or (context.recipe.windowing,)
-    return context.tables.read("lengths").where(F.col("windowing").isin(*wanted))

@@ -1,7 +1,7 @@
 """What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -48,6 +48,7 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     figures: Figures = field(default_factory=Figures)
     selected: Selected | None = None  # by job select
+    settings: str | None = None  # names what a run of dedup has decided by
     committed: dict[str, tuple[int, int]] = field(default_factory=dict)  # what -> had, committed
 
     @property
@@ -132,6 +133,12 @@ class TableSet(Mapping[str, Table]):
 
     def replace_where(self, name: str, df: DataFrame, partition: dict[str, str]) -> Commit:
         return self._note(name, self.intact(name).replace_where(df, partition))
+
+    def delete(self, name: str, column: str, values: Collection[str]) -> int:
+        """Delete the rows whose column is one of the values; returns how many."""
+        deleted = self._note(name, self.intact(name).delete(column, values))
+        self.rows_added[name] += deleted.rows
+        return -deleted.rows
 
     def there(self, name: str, rows: DataFrame) -> int:
         """How many rows of a table, as it is now, have the keys of `rows`."""

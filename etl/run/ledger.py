@@ -115,7 +115,7 @@ def _row(run: Run, context: Context) -> dict[str, Any]:
         "versions_written": context.tables.versions_written,
         "metrics": outcome.stored_metrics | Figures(added=context.tables.rows_added).encode(),
         "selection": outcome.selected and outcome.selected.id,
-        "settings": outcome.selected and outcome.selected.settings,
+        "settings": outcome.selected.settings if outcome.selected else outcome.settings,
         "config_json": context.config.to_json(),
     }
 

@@ -1,4 +1,8 @@
-"""What a job has still to decide on, defined once: jobs read it, and `status` counts it by SQL."""
+"""What a job has still to decide on: jobs read it, and `status` counts it by SQL, without Spark.
+
+What is current, kept or scored is told here in SQL as etl.ingest.current, etl.dedup.kept and
+etl.windows.current tell it in DataFrames; a test compares the two.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 Values = Sequence[str] | Sequence[bool]
+Limits = int | dict[str, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +45,21 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
-    """Rows that have no counterpart, of the same key, among rows that say what is done."""
+    """Rows that have no counterpart, of the same key, among rows that say what is done.
+
+    `wanted` are rows of a view of `views`.
+    """
 
     wanted: Rows
     done: tuple[tuple[str, Rows], ...]  # key, and the rows that have it
 
     def left(self, rows: "DataFrame", read: "Callable[[str], DataFrame]") -> "DataFrame":
-        """What is pending of `wanted.of` the table; `read` gives the other tables."""
+        """What is pending of the wanted rows; `read` gives the other tables."""
         for key, done in self.done:
             rows = rows.join(done.of(read(done.table)).select(key), key, "left_anti")
         return rows
 
-    def sql(self, made: Collection[str]) -> str:
+    def sql(self, made: Collection[str], views: str) -> str:
         """A query for `n`, their number; of the tables only those that are made can be named."""
         conditions = [self.wanted.sql("w")]
         conditions += [
@@ -59,21 +67,29 @@ class Pending:
             for key, done in self.done
             if done.table in made
         ]
-        return f"SELECT count(*) AS n FROM {self.wanted.table} w WHERE {' AND '.join(conditions)}"
+        count = f"SELECT count(*) AS n FROM {self.wanted.table} w"
+        return f"{views} {count} WHERE {' AND '.join(conditions)}"
 
 
-TO_HASH = Pending(wanted=Rows(table="documents"), done=(("doc_id", Rows(table="signatures")),))
+def to_compare(name: str, by_domain: bool, made: Collection[str], views: str) -> str:
+    """A query for `n`, the current documents that were not compared in their scope.
+
+    `name` and the scope make `pairs.recipe`.
+    """
+    recipe = f"concat({_literal(name)}, {'w.domain' if by_domain else _literal('')})"
+    compared = f"x.doc_a = w.doc_id AND x.method = 'self' AND x.recipe = {recipe}"
+    done = f"NOT EXISTS (SELECT 1 FROM pairs x WHERE {compared})" if "pairs" in made else "1 = 1"
+    return f"{views} SELECT count(*) AS n FROM current w WHERE {done}"
 
 
 def to_measure(recipe: Recipe) -> list[Pending]:
     """Documents to be cut, and documents to be packed."""
-    packed, duplicates = recipe.config.pack.domains, ("doc_id", Rows(table="duplicates"))
-    cut = Rows(table="documents", lacking={"domain": packed})
-    joined = Rows(table="documents", having={"domain": packed})
+    packed = recipe.config.pack.domains
+    cut = Rows(table="kept", lacking={"domain": packed})
+    joined = Rows(table="kept", having={"domain": packed})
     parts = [(cut, recipe.windowing), *([(joined, recipe.packing)] if packed else [])]
     return [
-        Pending(wanted=rows, done=(duplicates, ("doc_id", _measured(windowing))))
-        for rows, windowing in parts
+        Pending(wanted=rows, done=(("doc_id", _measured(windowing)),)) for rows, windowing in parts
     ]
 
 
@@ -81,19 +97,134 @@ def _measured(windowing: str) -> Rows:
     return Rows(table="lengths", having={"windowing": [windowing]})
 
 
-def to_score(recipe: Recipe, version: str, evaluations: Collection[str] = ()) -> Pending:
-    """Windows of kept documents that a scorer has not seen, less those that an evaluation has."""
-    mine: dict[str, Values] = {"windowing": [recipe.windowing], "domain": recipe.scored_domains}
+def to_score(version: str, evaluations: Collection[str] = ()) -> Pending:
+    """Scored windows that a scorer has not seen, less those that an evaluation has."""
     hits: dict[str, Values] = {"evaluation": list(evaluations), "contaminated": [True]}
     clean = [("window_id", Rows(table="contamination", having=hits))] if evaluations else []
-    return Pending(
-        wanted=Rows(table="windows", having=mine),
-        done=(
-            ("doc_id", Rows(table="duplicates")),
-            ("window_id", Rows(table="scores", having={"scorer": [version]})),
-            *clean,
-        ),
+    scores = Rows(table="scores", having={"scorer": [version]})
+    return Pending(wanted=Rows(table="scored"), done=(("window_id", scores), *clean))
+
+
+# --- views in the SQL that Spark and DataFusion have in common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """The sources of a config as `listings` names them."""
+
+    inputs: str
+    sources: Sequence[tuple[str, str, int]]  # listing, domain, priority
+
+
+def views(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> str:
+    """Views current and kept (doc_id, domain) and scored (window_id, doc_id, domain)."""
+    config = recipe.config
+    removed = config.dedup.enabled and "duplicates" in made
+    kept = "SELECT doc_id, domain FROM current c"
+    kept += f" WHERE NOT EXISTS ({_same('duplicates', 'c')})" if removed else ""
+    parts = {"current": _current(recipe, listed, made), "kept": kept}
+    if "windows" in made:
+        parts["scored"] = _scored(recipe, made) if listed else _scored_by_tables(recipe, made)
+    return "WITH " + ", ".join(f"{name} AS ({sql})" for name, sql in parts.items())
+
+
+def not_in_sources(listed: Listed | None, made: Collection[str]) -> str | None:
+    """A query for documents of the tables that no source gives, `n` by domain; None: all are."""
+    if listed is None or "documents" not in made:
+        return None
+    alone = f"NOT EXISTS (SELECT 1 FROM ({_listed_documents(listed, made)}) AS x"
+    alone += " WHERE x.doc_id = d.doc_id)"
+    return f"SELECT d.domain, count(*) AS n FROM documents d WHERE {alone} GROUP BY d.domain"
+
+
+def _current(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> str:
+    if listed is None:
+        return "SELECT doc_id, domain FROM documents"
+    first = _listed_documents(listed, made)
+    return f"SELECT f.doc_id, f.domain FROM ({first}) AS f {_within_ingest(recipe, made)}"
+
+
+def _listed_documents(listed: Listed, made: Collection[str]) -> str:
+    """Documents of the files listed, with their domain; each once where nth is 1."""
+    if not {"origins", "listings"} <= set(made):
+        return "SELECT doc_id, domain, 1 AS nth FROM documents WHERE 1 = 0"
+    rows = ", ".join(f"({_literal(n)}, {_literal(d)}, {p})" for n, d, p in listed.sources)
+    order = "s.priority, s.domain, o.source_uri, o.source_row NULLS FIRST"
+    gone = f" AND NOT EXISTS ({_same('forgotten', 'o')})" if "forgotten" in made else ""
+    return (
+        f"SELECT o.doc_id, s.domain, row_number() OVER (PARTITION BY o.doc_id ORDER BY {order})"
+        " AS nth FROM origins o JOIN listings l ON o.source_uri = l.source_uri"
+        " AND o.fingerprint = l.fingerprint"
+        f" JOIN (VALUES {rows}) AS s(listing, domain, priority) ON l.listing = s.listing"
+        f" WHERE l.inputs = {_literal(listed.inputs)}{gone}"
     )
+
+
+def _within_ingest(recipe: Recipe, made: Collection[str]) -> str:
+    """The limits of `ingest`, for current documents f that have been measured."""
+    limits = recipe.config.ingest
+    if (limits.min_tokens is None and limits.max_tokens is None) or "lengths" not in made:
+        return "WHERE f.nth = 1"
+    counts = (
+        "SELECT doc_id, max(n_tokens) AS n_tokens FROM lengths"
+        f" WHERE windowing LIKE {_literal(f'%:{recipe.tokenizer}')} GROUP BY doc_id"
+    )
+    beyond = _beyond(limits.min_tokens, limits.max_tokens, "f.domain", "n.n_tokens")
+    return f"LEFT JOIN ({counts}) AS n ON n.doc_id = f.doc_id WHERE f.nth = 1 AND NOT ({beyond})"
+
+
+def _scored_by_tables(recipe: Recipe, made: Collection[str]) -> str:
+    """All windows but those of duplicates, in the domains that are scored."""
+    removed = recipe.config.dedup.enabled and "duplicates" in made
+    kept = f" AND NOT EXISTS ({_same('duplicates', 'w')})" if removed else ""
+    mine = f"w.windowing = {_literal(recipe.windowing)} AND {_scored_domains(recipe).sql('w')}"
+    return f"SELECT w.window_id, w.doc_id, w.domain FROM windows w WHERE {mine}{kept}"
+
+
+def _scored_domains(recipe: Recipe) -> Rows:
+    score, packed = recipe.config.score, recipe.config.pack.domains
+    having = {"domain": score.domains} if score.domains else {}
+    return Rows(table="windows", having=having, lacking={"domain": packed})
+
+
+def _scored(recipe: Recipe, made: Collection[str]) -> str:
+    """Windows of kept documents within the limits of `window`, in the domains that are scored."""
+    if "lengths" not in made:
+        return "SELECT window_id, doc_id, domain FROM windows WHERE 1 = 0"
+    limits = recipe.config.window
+    beyond = _beyond(limits.min_tokens, limits.max_tokens, "k.domain", "n.n_tokens")
+    return (
+        "SELECT w.window_id, w.doc_id, k.domain FROM windows w"
+        " JOIN kept k ON k.doc_id = w.doc_id"
+        " JOIN lengths n ON n.doc_id = w.doc_id AND n.windowing = w.windowing"
+        f" WHERE w.windowing = {_literal(recipe.windowing)} AND n.n_windows > 0"
+        f" AND {_scored_domains(recipe).sql('k')} AND NOT ({beyond})"
+    )
+
+
+def _beyond(
+    least: int | dict[str, int] | None,
+    most: int | dict[str, int] | None,
+    domain: str,
+    n_tokens: str,
+) -> str:
+    """A condition: a document of the domain has fewer tokens than `least`, or more than `most`."""
+    conditions = [
+        f"({mine} AND coalesce({n_tokens} {sign} {number}, false))"
+        for limits, sign in ((least, "<"), (most, ">"))
+        for mine, number in _each(limits, domain)
+    ]
+    return " OR ".join(conditions) or "1 = 0"
+
+
+def _each(limits: Limits, domain: str) -> list[tuple[str, int]]:
+    if isinstance(limits, dict):
+        return [(f"{domain} = {_literal(name)}", number) for name, number in limits.items()]
+    return [] if limits is None else [("1 = 1", limits)]
+
+
+def _same(table: str, alias: str) -> str:
+    return f"SELECT 1 FROM {table} x WHERE x.doc_id = {alias}.doc_id"
 
 
 def _listed(values: Values) -> str:

@@ -18,6 +18,7 @@ from longattn.etl.ranking.scorers import scored_versions
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.staging import staging
 from longattn.etl.scoring.job import pending, score_pending
+from longattn.etl.windows.current import scored_windows
 from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.scorers.base import Score, ScorerSpec
 from longattn.udfs.scorers.kinds.calibrated import (
@@ -82,14 +83,9 @@ def cheap_specs(context: Context) -> list[ScorerSpec]:
 
 def draw(context: Context, per_domain: int) -> pd.DataFrame:
     """Windows (window_id, domain, doc_id) of kept documents, drawn by hash: so many a domain."""
-    config, tables = context.config, context.tables
-    windows = tables.read("windows").where(F.col("windowing") == context.recipe.windowing)
-    kept = windows.select("window_id", "domain", "doc_id", F.lit(1).alias("window_tokens")).join(
-        tables.read("duplicates").select("doc_id"), "doc_id", "left_anti"
-    )
-    kept = kept.where(F.col("domain").isin(*context.recipe.scored_domains))
-    kept = without_contaminated(context, kept)
-    shuffled = lds.score_by(kept, SelectConfig(by="random"), config.seed)
+    ids = scored_windows(context).select("window_id", "domain", "doc_id")
+    kept = without_contaminated(context, ids.withColumn("window_tokens", F.lit(1)))
+    shuffled = lds.score_by(kept, SelectConfig(by="random"), context.config.seed)
     cuts = {d: rank.Cut(n_scored=n, last_rank=per_domain) for d, n in rank.sizes(kept).items()}
     drawn = rank.keep_best(shuffled, cuts).select("window_id", "domain", "doc_id")
     rows: pd.DataFrame = drawn.toPandas()

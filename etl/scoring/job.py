@@ -26,6 +26,7 @@ from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import SCORES
+from longattn.etl.windows.current import scored_windows
 from longattn.etl.windows.evaluation import contaminated, judged
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.base import ScorerSpec
@@ -111,7 +112,7 @@ def refuse_no_windows(context: Context) -> None:
     """Raise NothingLeft where this config has no windows at all; scored ones are windows too."""
     mine, domains = context.recipe.windowing, context.recipe.scored_domains
     windows = context.tables.read("windows")
-    if windows.where((F.col("windowing") == mine) & F.col("domain").isin(*domains)).isEmpty():
+    if scored_windows(context).isEmpty():
         found = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
         there = ", ".join(f"{row.domain} by {row.windowing}" for row in found.collect())
         raise NothingLeft(
@@ -178,8 +179,8 @@ def pending(
 
 def unscored(context: Context, spec: ScorerSpec, evaluations: Collection[str] = ()) -> DataFrame:
     """Windows that the scorer has not seen, less those that one of the evaluations names."""
-    to_do, read = to_score(context.recipe, scorer_version(spec), evaluations), context.tables.read
-    return to_do.left(stage.with_files(to_do.wanted.of(read("windows"))), read)
+    windows = scored_windows(context, stage.file_name().alias("file"))
+    return to_score(scorer_version(spec), evaluations).left(windows, context.tables.read)
 
 
 def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int, int]:

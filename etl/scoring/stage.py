@@ -20,12 +20,6 @@ TIMES_DDL = ", ".join(f"{name} double" for name in TIMES)
 SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string, {TIMES_DDL}"
 
 
-def with_files(windows: DataFrame) -> DataFrame:
-    """window_id, doc_id, domain, windowing, n_tokens, and the name of each window's data file."""
-    columns = ("window_id", "doc_id", "domain", "windowing", "n_tokens")
-    return windows.select(*columns, _file_name().alias("file"))
-
-
 def score_windows(
     windows: DataFrame, spec: ScorerSpec, profile: "ResourceProfile | None" = None
 ) -> DataFrame:
@@ -77,7 +71,7 @@ def as_rejects(refused: DataFrame) -> DataFrame:
     )
 
 
-def _file_name() -> Column:
+def file_name() -> Column:
     """The last part of the path that a row was read from."""
     return F.substring_index(F.input_file_name(), "/", -1)
 

@@ -8,9 +8,10 @@ from pyspark.sql import functions as F
 from longattn.etl.config.identity import SELECTS, decisive
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank
-from longattn.etl.ranking.candidates import considered, packed_windows
+from longattn.etl.ranking.candidates import considered
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
+from longattn.etl.windows.current import packed_windows
 from longattn.etl.windows.evaluation import evaluations
 from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
@@ -40,8 +41,7 @@ def _packed(context: Context) -> list[Any] | None:
     """Names the windows of the packed domains."""
     if not context.config.pack.domains:
         return None
-    windows = packed_windows(context).select("window_id", "domain", "n_tokens")
-    return list(stage.fingerprint(windows).first() or ())
+    return list(stage.fingerprint(packed_windows(context)).first() or ())
 
 
 def settings_of(context: Context) -> str:

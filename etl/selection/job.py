@@ -13,7 +13,6 @@ from longattn.etl.ranking.candidates import (
     cached,
     considered,
     near_cut,
-    packed_windows,
     ranked_by,
 )
 from longattn.etl.ranking.scorers import labelled, scored_versions
@@ -25,6 +24,7 @@ from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import selection_name, settings_of
 from longattn.etl.tables.schema import SELECTIONS
+from longattn.etl.windows.current import packed_windows
 from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.identity import ScorerId
@@ -110,7 +110,7 @@ def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
     if not config.pack.domains:
         return kept
     windows = without_contaminated(context, packed_windows(context))
-    packed = stage.packed_windows(windows, config.seed, packing=context.recipe.packing)
+    packed = stage.packed_windows(windows, config.seed)
     return kept.unionByName(packed, allowMissingColumns=True)
 
 

@@ -161,6 +161,13 @@ class Table(ABC):
         """
 
     @abstractmethod
+    def delete(self, column: str, values: Collection[str]) -> Commit:
+        """Delete the rows whose column is one of the values; `rows` says how many are gone.
+
+        Versions of before keep them until they are vacuumed.
+        """
+
+    @abstractmethod
     def optimize(self) -> dict[str, Any]:
         """Merge small files; return files_added and files_removed."""
 

@@ -115,6 +115,9 @@ class DeltaRsTable(Table):
         kept = takewhile(lambda found: found[1] is not None, infos)
         return [{**(info or {}), "version": version} for version, info in kept]
 
+    def delete(self, column: str, values: Collection[str]) -> Commit:
+        return self._retry(lambda: self._delete(column, values))
+
     def optimize(self) -> dict[str, Any]:
         return self._retry(self._compact)
 
@@ -308,6 +311,15 @@ class DeltaRsTable(Table):
         deltalake's own retries would commit a stale replace, and keep rows that it must remove.
         """
         return self.until_not_overtaken(commit, CommitFailedError)
+
+    def _delete(self, column: str, values: Collection[str]) -> Commit:
+        table = self._open_or_create()
+        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values))
+        self.guard()
+        metrics = table.delete(
+            f"{column} IN ({listed})", commit_properties=CommitProperties(max_commit_retries=0)
+        )
+        return Commit(version=table.version(), rows=-metrics["num_deleted_rows"], bytes=0)
 
     def _compact(self) -> dict[str, Any]:
         table = self._open()

@@ -98,6 +98,16 @@ class NativeTable(Table):
         assert version is not None  # it has been made
         return Commit(version=version, rows=counted["num_inserted_rows"], bytes=0)
 
+    def delete(self, column: str, values: Collection[str]) -> Commit:
+        self._prepare()
+        listed = ", ".join(_sql(value) for value in sorted(values))
+        self.guard()
+        statement = f"DELETE FROM {self.sql_name} WHERE `{column}` IN ({listed})"
+        deleted = self._until_not_overtaken(lambda: self._execute(statement))[0][0]
+        version = self.version()
+        assert version is not None  # it has been made
+        return Commit(version=version, rows=-deleted, bytes=0)
+
     def optimize(self) -> dict[str, Any]:
         if self.version() is None:
             return {"files_added": 0, "files_removed": 0}

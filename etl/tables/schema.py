@@ -78,14 +78,14 @@ DOCUMENTS = TableSpec(
     unindexed=("meta", "text"),
     columns={
         "doc_id": ("string", _DOC_KEYS["doc_id"]),
-        "domain": ("string", _DOC_KEYS["domain"]),
+        "domain": ("string", "when it was first read; a run goes by `origins` and its config"),
         "source": ("string", "name of the source in the config"),
-        "source_uri": ("string", "file the record came from"),
+        "source_uri": ("string", "file the record was first read from"),
         "source_row": ("bigint", "1-based line or row of the record in that file"),
         "source_id": ("string", "the record's own id, or file name and row"),
-        "priority": ("int", "dedup keeps the smallest"),
+        "priority": ("int", "of its source when it was first read"),
         "n_chars": ("bigint", "length of text in Unicode code points"),
-        "meta": ("string", "further fields of the record as JSON"),
+        "meta": ("string", "further fields of the record as JSON, when it was first read"),
         "text": ("string", "the document, unchanged"),
     },
 )
@@ -93,14 +93,54 @@ DOCUMENTS = TableSpec(
 SOURCE_FILES = TableSpec(
     name="source_files",
     key=("source_uri", "domain", "fingerprint"),
+    added=("n_documents",),
     columns={
         "source_uri": ("string", "file that has been read to its end or to its first fault"),
         "domain": ("string", _DOC_KEYS["domain"]),
         "source": ("string", "name of the source in the config"),
-        "fingerprint": ("string", "hash of size, modification time and the fields mapped"),
+        "fingerprint": ("string", "hash of size, modification time and how records are read"),
         "n_bytes": ("bigint", "size of the file"),
         "n_records": ("bigint", "records seen in it, refused ones included"),
+        "n_documents": ("bigint", "distinct documents in it; `origins` has a row for each"),
         "read_at": ("timestamp", "when"),
+    },
+)
+
+ORIGINS = TableSpec(
+    name="origins",
+    key=("doc_id", "source_uri", "fingerprint"),
+    unindexed=("meta",),
+    columns={
+        "doc_id": ("string", _DOC_KEYS["doc_id"]),
+        "source_uri": ("string", "file that holds the document"),
+        "fingerprint": ("string", "of the file as it was read; see source_files"),
+        "source_row": ("bigint", "1-based line or row of the record in that file"),
+        "source_id": ("string", "the record's own id, or file name and row"),
+        "n_chars": ("bigint", "length of the document in Unicode code points"),
+        "meta": ("string", "further fields of the record as JSON"),
+    },
+)
+
+FORGOTTEN = TableSpec(
+    name="forgotten",
+    key=("doc_id", "source_uri", "fingerprint"),
+    columns={
+        "doc_id": ("string", "document that is not to come back; its id is a hash, no text"),
+        "source_uri": ("string", "file that held it"),
+        "fingerprint": ("string", "of that file as it was read; see source_files"),
+        "forgotten_at": ("timestamp", "when"),
+    },
+)
+
+LISTINGS = TableSpec(
+    name="listings",
+    key=("inputs", "listing", "source_uri"),
+    partition_by=("inputs",),
+    columns={
+        "inputs": ("string", "names all sources of a config: what they list and how it is read"),
+        "listing": ("string", "names one of these sources"),
+        "source_uri": ("string", "file that the source named when it was last listed"),
+        "fingerprint": ("string", "of that file; see source_files"),
     },
 )
 
@@ -145,7 +185,7 @@ PAIRS = TableSpec(
     columns={
         "doc_a": ("string", "document with the smaller id"),
         "doc_b": ("string", "document with the larger id"),
-        "recipe": ("string", "that of signatures, with scope, threshold and verification"),
+        "recipe": ("string", "that of signatures, with verification, threshold and domain"),
         "method": ("string", "near; self, with doc_a = doc_b: compared with all before it"),
         "similarity": ("double", "Jaccard of shingles, true or estimated as the recipe says"),
     },
@@ -173,7 +213,7 @@ LENGTHS = TableSpec(
         "windowing": ("string", "names tokenizer, strategy and length; see windows.windowing"),
         "n_tokens": ("bigint", "tokens of the whole document"),
         "n_windows": ("int", "windows cut from it; null where it was packed with others"),
-        "reason": ("string", "why it has none: too_short or too_long; null when kept"),
+        "reason": ("string", "why it has no window: too_short; limits are applied by each run"),
         "soft_cuts": ("int", "cuts inside one word: if not 0, ids may differ from one go's"),
     },
 )
@@ -183,6 +223,7 @@ WINDOWS = TableSpec(
     key=("window_id",),
     partition_by=("domain",),
     unindexed=("token_ids", "segments"),
+    added=("packed_from",),
     columns={
         "window_id": ("string", "SHA-256 prefix of doc_id, windowing and window_index"),
         "doc_id": ("string", _DOC_KEYS["doc_id"] + "; null for a packed window"),
@@ -196,6 +237,7 @@ WINDOWS = TableSpec(
         "n_tokens": ("int", "tokens of the window"),
         "tokenizer": ("string", "name and content hash of the tokenizer"),
         "windowing": ("string", "names tokenizer, strategy and length, so that two never mix"),
+        "packed_from": ("string", "names the documents that were packed together; else null"),
         "segments": (
             ddl_type(SEGMENTS),
             "documents of a packed window in order, for masks across documents; else null",
@@ -281,7 +323,10 @@ RUNS = TableSpec(
         "versions_written": ("map<string,bigint>", "table -> version"),
         "metrics": ("map<string,double>", "tokens, bytes, windows and other counts of the job"),
         "selection": ("string", "id of the selection that a run of select made; else null"),
-        "settings": ("string", "names all that this selection depends on but rows of tables"),
+        "settings": (
+            "string",
+            "names what a run of select or dedup went by, beside rows",
+        ),
         "config_json": ("string", "the whole config"),
     },
 )
@@ -291,6 +336,9 @@ TABLES: dict[str, TableSpec] = {
     for spec in (
         DOCUMENTS,
         SOURCE_FILES,
+        ORIGINS,
+        LISTINGS,
+        FORGOTTEN,
         REJECTS,
         SIGNATURES,
         PAIRS,

@@ -9,15 +9,17 @@ from pathlib import PurePosixPath
 from typing import cast
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import check_columns, list_all, spec_of
+from longattn.etl.ingest.listing import check_columns, list_all
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, read_all
+from longattn.etl.ingest.sources import spec_of
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.tables.schema import CONTAMINATION
 from longattn.etl.windows import decontaminate as stage
+from longattn.etl.windows.current import current_windows
 from longattn.udfs.errors import NothingLeft, SourceError, TableError
 from longattn.udfs.storage import local_path
 
@@ -113,7 +115,8 @@ def _plan(spark: SparkSession | None, config: Config, sources: list[SourceConfig
     specs = [spec_of(DOMAIN, source, config) for source in sources]
     if spark is None and not all(map(_is_local, sources)):
         raise SourceError("decontaminate.sources: a session is needed to list them")
-    files = list_all(cast(SparkSession, spark), list(zip(specs, sources, strict=True)))
+    pairs = list(zip(specs, sources, strict=True))
+    files = list_all(cast(SparkSession, spark), pairs, OwnFiles(config))
     for file in files:
         if file.refusal and file.refusal[0] not in NOTHING_LOST:
             reason, detail = file.refusal
@@ -129,9 +132,9 @@ def _is_local(source: SourceConfig) -> bool:
 
 def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
     """Windows of this config, cut or packed, that some evaluation set was not compared with yet."""
-    windows = context.tables.read("windows")
-    mine = windows.where(F.col("windowing").isin(*context.recipe.windowings))
-    return stage.unjudged(mine, context.tables.read("contamination"), plans)
+    ids = current_windows(context).select("window_id")
+    windows = context.tables.read("windows").join(ids, "window_id", "left_semi")
+    return stage.unjudged(windows, context.tables.read("contamination"), plans)
 
 
 def _counts(context: Context, plans: Mapping[str, Plan]) -> tuple[dict[str, float], Figures]:

@@ -1,12 +1,15 @@
 """Job windows: every kept document measured once, and cut into windows or packed with others.
 
-Windows are committed before lengths, and a document is done when it has a length: a run that was
-killed between the two is taken up where it stood, and commits no window twice.
+Windows are committed before lengths, and a document is done when it has a length and as many
+windows as that says: whatever was killed, restored or emptied in between is made again, and no
+window is committed twice. Windows and lengths do not depend on limits, which are looked at whenever
+windows are read (`current`). Documents are packed group by group, and a group that has another
+member is packed anew.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,12 +19,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
-from longattn.etl.dedup.stage import kept_documents
+from longattn.etl.ingest.current import with_text
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.once import refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Txn
-from longattn.etl.windows import pack, stage
+from longattn.etl.windows import current, pack, stage
 from longattn.etl.windows.evaluation import judge_windows
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import separator_id
@@ -29,122 +32,132 @@ from longattn.udfs.windows.cut import PackSpec, WindowSpec
 
 REFUSED, ELSEWHERE = "refused ", "measured_by_another_run"
 Tally = Counter[str]
-Commit = Callable[[Context, DataFrame, WindowSpec, Txn], Tally]
 
 
 def run(context: Context) -> Outcome:
-    """Window and pack what has no length yet, and decontaminate; rows are documents."""
-    config, recipe, started = context.config, context.recipe, time.monotonic()
-    documents = kept_documents(context.tables.read("documents"), context.tables.read("duplicates"))
-    packed = F.col("domain").isin(*config.pack.domains)
+    """Window and pack what has not been, and decontaminate; rows are documents."""
+    config, started = context.config, time.monotonic()
     with context.progress.task("windows", unit="documents"):
-        parts = [_measure(context, documents.where(~packed), window_spec(recipe), _cut)]
+        parts = [_cut(context)]
         if config.pack.domains:
-            parts += [_measure(context, documents.where(packed), packed_spec(recipe), _pack)]
+            parts += [_pack(context)]
         hits, hits_by_set = judge_windows(context)
     nothing_new = not any(part["rows_in"] for part in parts)
     if nothing_new and context.tables.read("documents").isEmpty():
         raise NothingLeft("windows: there are no documents: run `longattn ingest` with this config")
-    outcome = _outcome(parts, content_length(config), time.monotonic() - started)
+    length = current.content_length(config)
+    outcome = _outcome(parts, length, time.monotonic() - started)
     return replace(outcome, metrics=outcome.metrics | hits, figures=hits_by_set)
 
 
-def content_length(config: Config) -> int:
-    """Tokens of text in a window: one less than its length where BOS is one of the tokens."""
-    return config.window.length - config.window.bos
-
-
-def window_spec(recipe: Recipe) -> WindowSpec:
-    """How the domains that are not packed are cut."""
-    config, window = recipe.config, recipe.config.window
-    least, most = window.min_tokens, window.max_tokens
+def window_spec(recipe: Recipe, packed: bool = False) -> WindowSpec:
+    """How the domains that are not packed are cut, or how those that are packed are tokenised."""
+    config = recipe.config
     return WindowSpec(
-        windowing=recipe.windowing,
+        windowing=recipe.packing if packed else recipe.windowing,
         tokenizer=config.tokenizer_path,
-        length=content_length(config),
-        strategy=window.strategy,
-        default_min=least if isinstance(least, int) else 1,
-        default_max=most if isinstance(most, int) else None,
-        min_tokens=least if isinstance(least, dict) else {},
-        max_tokens=most if isinstance(most, dict) else {},
+        length=current.content_length(config),
+        strategy=None if packed else config.window.strategy,
     )
 
 
-def packed_spec(recipe: Recipe) -> WindowSpec:
-    """How the packed domains are tokenised; only limits given by domain hold for them."""
-    config, window = recipe.config, recipe.config.window
-    return WindowSpec(
-        windowing=recipe.packing,
-        tokenizer=config.tokenizer_path,
-        length=content_length(config),
-        strategy=None,
-        min_tokens=window.min_tokens if isinstance(window.min_tokens, dict) else {},
-        max_tokens=window.max_tokens if isinstance(window.max_tokens, dict) else {},
-    )
-
-
-def _measure(context: Context, documents: DataFrame, spec: WindowSpec, commit: Commit) -> Tally:
-    """Tokenise the documents without a length; commit their windows, then their lengths."""
-    version = context.tables["windows"].version()
-    lengths = context.tables.read("lengths")
-    pending = stage.pending_documents(documents, lengths, spec.windowing)
-    n_pending, n_ids, digest = stage.count_and_digest(pending)
-    refuse_repeated(n_pending, n_ids, "documents to cut")
-    tally = Counter(rows_in=n_pending)
-    if not n_pending:
-        return tally
-    # The same for two runs that started at once: what one has committed, the other skips.
-    txn = Txn(app_id=f"windows-{spec.windowing}-{version}-{n_pending}-{digest}", version=1)
-    before = context.tables.read("windows").where(F.col("windowing") == spec.windowing)
-    done = F.broadcast(stage.half_done(before, lengths, spec.windowing))
-    with _on_disk(context, stage.cut_documents(pending, spec)) as cut:
-        tally += commit(context, cut.join(done, "doc_id", "left_anti"), spec, txn)
-        measured = stage.as_lengths(cut, spec)
-        lengths_commit = context.tables.append("lengths", measured, txn)
-        tally += _tally(stage.summary(measured))
-        if lengths_commit.skipped:  # by a run that measured these documents at the same time
-            n_elsewhere = context.tables.there("lengths", measured)
-            return _measured_elsewhere(tally, n_elsewhere)
-    if tally["windows"] != tally["due"]:  # the windows of half-done documents were there before
-        tally["windows"] += before.join(done, "doc_id", "left_semi").count()
-    tally["lengths"] = lengths_commit.rows
+def _cut(context: Context) -> Tally:
+    """Cut the documents that have no windows yet; commit these, then the documents' lengths."""
+    spec = window_spec(context.recipe)
+    with _tokenised(context, spec, packed=False) as (tally, cut, txn):
+        if tally["rows_in"]:
+            windows = cut.where(stage.is_window())
+            before = _of(context, "windows", spec).select("window_id")
+            new = windows.join(before, "window_id", "left_anti")
+            commit = context.tables.append("windows", stage.as_windows(new, spec), txn)
+            tally.update(_commit_lengths(context, cut, spec, packed=False))
+            tally.update(_wanted_tokens(windows, stage.as_lengths(cut, spec), context.config))
+            tally["windows"] = tally["due"]
+            if not commit.skipped:
+                tally["windows"] += commit.rows - new.count()
     return tally
 
 
-def _measured_elsewhere(tally: Tally, n_lengths: int) -> Tally:
-    """The tally of a run whose documents another one has measured meanwhile."""
-    mine = {key: n for key, n in tally.items() if not key.startswith(REFUSED)}
-    return Counter(mine | {f"{REFUSED}{ELSEWHERE}": n_lengths, "lengths": n_lengths})
+def _pack(context: Context) -> Tally:
+    """Measure the documents to be packed, then pack the groups that have not been packed so."""
+    spec = window_spec(context.recipe, packed=True)
+    with _tokenised(context, spec, packed=True) as (tally, cut, txn):
+        if tally["rows_in"]:
+            tally.update(_commit_lengths(context, cut, spec, packed=True))
+        done = _of(context, "windows", spec).select("packed_from").distinct()
+        missing = current.packed_documents(context).join(done, "packed_from", "left_anti")
+        if not missing.isEmpty():
+            tally.update(_pack_groups(context, missing, cut, spec, txn))
+    return tally
 
 
-def _cut(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally:
-    windows = cut.where(stage.is_window())
-    commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
-    sums = _sums(windows, windows="1", window_tokens="n_tokens", overlap_tokens="overlap_tokens")
-    if not commit.skipped:
-        sums["windows"] = commit.rows
-    return sums
-
-
-def _pack(context: Context, cut: DataFrame, spec: WindowSpec, txn: Txn) -> Tally:
-    config, kept = context.config.pack, cut.where(F.col("token_ids").isNotNull())
+def _pack_groups(
+    context: Context, missing: DataFrame, cut: DataFrame, spec: WindowSpec, txn: Txn
+) -> Tally:
+    """Pack documents (doc_id, domain, packed_from); tokenise those that were not just now."""
+    config = context.config
     recipe = PackSpec(
         windowing=spec.windowing,
-        strategy=config.strategy,
+        strategy=config.pack.strategy,
         length=spec.length,
-        separator=separator_id(spec.tokenizer, config.separator),
-        seed=context.config.seed,
+        separator=separator_id(spec.tokenizer, config.pack.separator),
+        seed=config.seed,
     )
-    sums = (F.sum("n_tokens").alias("tokens"), F.count("*").alias("documents"))
-    totals = kept.groupBy("domain").agg(*sums).collect()
-    tokens = {row.domain: row.tokens for row in totals}
-    groups = pack.group_counts(tokens, spec.length)
-    with _on_disk(context, pack.pack_documents(kept, recipe, groups)) as windows:
+    others = missing.join(cut.select("doc_id"), "doc_id", "left_anti")
+    again = stage.cut_documents(with_text(context, others), spec)
+    tokens = cut.select("doc_id", "token_ids").union(again.select("doc_id", "token_ids"))
+    with _on_disk(context, pack.pack_documents(missing.join(tokens, "doc_id"), recipe)) as windows:
         commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
         made = _sums(windows, due="1", packed_tokens="n_tokens", packed=pack.BEGUN)
     made["packed_windows"] = made["due"] if commit.skipped else commit.rows
-    made["to_pack"] = sum(row.documents for row in totals)
+    made["to_pack"] = missing.count()
     return made
+
+
+@contextmanager
+def _tokenised(
+    context: Context, spec: WindowSpec, packed: bool
+) -> Iterator[tuple[Tally, DataFrame, Txn]]:
+    """Documents of one kind that are not measured, or not cut, tokenised and kept for the block.
+
+    Yields how many they are, their rows as cut_documents gives them, and a transaction id that is
+    the same for two runs that began at once: what one has committed the other skips.
+    """
+    documents = current.of_kind(context, packed)
+    windows = _of(context, "windows", spec)
+    windows = windows.limit(0) if packed else windows
+    pending = stage.pending_documents(documents, _of(context, "lengths", spec), windows)
+    n_pending, n_ids, digest = stage.count_and_digest(pending)
+    refuse_repeated(n_pending, n_ids, "documents to cut")
+    version = context.tables.versions_read.get("windows")
+    txn = Txn(app_id=f"windows-{spec.windowing}-{version}-{n_pending}-{digest}", version=1)
+    with _on_disk(context, stage.cut_documents(with_text(context, pending), spec)) as cut:
+        yield Counter(rows_in=n_pending), cut, txn
+
+
+def _commit_lengths(context: Context, cut: DataFrame, spec: WindowSpec, packed: bool) -> Tally:
+    """Add the lengths of documents that have none, and say what became of the documents."""
+    measured = stage.as_lengths(cut, spec)
+    before = context.tables.there("lengths", measured)
+    commit = context.tables.merge("lengths", measured)
+    tally = _tally(stage.summary(measured, current.limit(context.config, packed)))
+    tally["lengths"] = context.tables.there("lengths", measured)
+    elsewhere = tally["lengths"] - before - commit.rows
+    if elsewhere <= 0:
+        return tally
+    mine = {key: n for key, n in tally.items() if not key.startswith(REFUSED)}
+    return Counter(mine | {f"{REFUSED}{ELSEWHERE}": tally["lengths"]})
+
+
+def _wanted_tokens(windows: DataFrame, lengths: DataFrame, config: Config) -> Tally:
+    """Tokens of the windows of documents within the limits, and those that overlap."""
+    wanted = lengths.where(current.limit(config, packed=False).isNull())
+    mine = windows.join(wanted.select("doc_id"), "doc_id", "left_semi")
+    return _sums(mine, window_tokens="n_tokens", overlap_tokens="overlap_tokens")
+
+
+def _of(context: Context, table: str, spec: WindowSpec) -> DataFrame:
+    return context.tables.read(table).where(F.col("windowing") == spec.windowing)
 
 
 @contextmanager

@@ -28,8 +28,21 @@ def group_counts(tokens: Mapping[str, int], length: int) -> dict[str, int]:
     return {domain: max(1, math.ceil(total / size)) for domain, total in tokens.items()}
 
 
-def pack_documents(documents: DataFrame, spec: PackSpec, groups: Mapping[str, int]) -> DataFrame:
-    """Pack documents (doc_id, domain, token_ids) within groups drawn by a hash of their id.
+def grouped(documents: DataFrame, groups: Mapping[str, int], seed: int, recipe: str) -> DataFrame:
+    """Add `packed_from` to documents (doc_id, domain): a name of the group that each is packed in.
+
+    Groups are drawn by a hash of the id. The name is a digest of the recipe and of all documents
+    of the group, so that a group with another member is another group.
+    """
+    drawn = documents.withColumn("group", _group(groups, seed))
+    members = F.array_join(F.sort_array(F.collect_list("doc_id")), ",")
+    named = F.sha2(F.concat_ws("|", F.lit(recipe), "domain", members), 256)
+    names = drawn.groupBy("domain", "group").agg(F.substring(named, 1, 32).alias("packed_from"))
+    return drawn.join(names, ["domain", "group"]).drop("group")
+
+
+def pack_documents(documents: DataFrame, spec: PackSpec) -> DataFrame:
+    """Pack documents (doc_id, domain, packed_from, token_ids), group by group.
 
     What is packed together follows from the documents and the seed, not from partitions or slots.
     """
@@ -37,12 +50,8 @@ def pack_documents(documents: DataFrame, spec: PackSpec, groups: Mapping[str, in
     def pack(group: "pa.Table") -> "pa.Table":
         return pack_table(group, spec)
 
-    return (
-        documents.select("doc_id", "domain", "token_ids")
-        .withColumn("group", _group(groups, spec.seed))
-        .groupBy("domain", "group")
-        .applyInArrow(pack, ddl(PACKED_SCHEMA))
-    )
+    columns = documents.select("doc_id", "domain", "packed_from", "token_ids")
+    return columns.groupBy("packed_from").applyInArrow(pack, ddl(PACKED_SCHEMA))
 
 
 def _group(groups: Mapping[str, int], seed: int) -> Column:

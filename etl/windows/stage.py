@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def pending_documents(documents: DataFrame, lengths: DataFrame, windowing: str) -> DataFrame:
-    """Documents this windowing has not measured."""
-    return without_ids(documents, lengths.where(F.col("windowing") == windowing))
+def pending_documents(documents: DataFrame, lengths: DataFrame, windows: DataFrame) -> DataFrame:
+    """Documents that were not measured, or of whose windows some are not there.
+
+    `lengths` and `windows` are those of one windowing.
+    """
+    there = windows.groupBy("doc_id").agg(F.count("*").alias("n_there"))
+    known = lengths.select("doc_id", F.coalesce("n_windows", F.lit(0)).alias("n_windows"))
+    whole = known.join(there, "doc_id", "left").where("coalesce(n_there, 0) >= n_windows")
+    return without_ids(documents, whole)
 
 
 def count_and_digest(documents: DataFrame) -> tuple[int, int, str]:
@@ -63,24 +69,12 @@ def as_lengths(cut: DataFrame, spec: WindowSpec) -> DataFrame:
     return rows.select(*_typed(LENGTHS.columns, given))
 
 
-def half_done(windows: DataFrame, lengths: DataFrame, windowing: str) -> DataFrame:
-    """Ids of documents whose windows are committed and whose lengths are not.
+def summary(lengths: DataFrame, limit: Column) -> DataFrame:
+    """Documents, their windows, tokens and soft cuts by reason (null for documents kept).
 
-    There are none unless a run ended between its two commits. Lengths are committed last.
+    `limit` says why a document of a domain and of so many tokens is not wanted.
     """
-    measured = lengths.where(F.col("windowing") == windowing).select("doc_id")
-    members = F.coalesce(F.col("segments.doc_id"), F.array("doc_id"))
-    return (
-        windows.where(F.col("windowing") == windowing)
-        .select(F.explode(members).alias("doc_id"))
-        .join(measured, "doc_id", "left_anti")
-        .distinct()
-    )
-
-
-def summary(lengths: DataFrame) -> DataFrame:
-    """Documents, their windows, tokens and soft cuts by reason (null for documents kept)."""
-    return lengths.groupBy("reason").agg(
+    return lengths.groupBy(F.coalesce("reason", limit).alias("reason")).agg(
         F.count("*").alias("documents"),
         F.sum("n_windows").alias("windows"),
         F.sum("n_tokens").alias("tokens"),

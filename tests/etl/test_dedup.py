@@ -12,7 +12,9 @@ import pytest
 from longattn.etl import config as config_module
 from longattn.etl.dedup import job as dedup
 from longattn.etl.dedup import lsh
-from longattn.etl.dedup.stage import kept_documents
+from longattn.etl.dedup.kept import kept_documents
+from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.progress import Progress
 from longattn.etl.tables.base import Commit
@@ -187,8 +189,7 @@ def test_the_ledger_balances_and_counts_by_method(domain_run, documents):
 
 
 def test_kept_documents_are_the_others(domain_run, documents):
-    tables = domain_run.pipeline.context.tables
-    kept = kept_documents(tables.read("documents"), tables.read("duplicates"))
+    kept = kept_documents(domain_run.pipeline.context)
     found = {row["doc_id"] for row in kept.select("doc_id").collect()}
     assert found == {d[0] for d in documents} - set(domain_run.pipeline.duplicates())
 
@@ -227,8 +228,8 @@ def test_row_order_and_partitions_do_not_matter(spark, documents, domain_run):
 def test_a_run_cut_off_before_its_pairs_is_finished_by_the_next(spark, documents, domain_run):
     pipeline = Pipeline(spark)
     pipeline.add(documents)
-    recipe = dedup.Recipe(pipeline.context.config.dedup)
-    dedup._hash_new(pipeline.context, recipe)
+    recipe = Recipe(pipeline.context.config.dedup)
+    dedup._hash_new(pipeline.context, recipe, current_documents(pipeline.context))
     outcome = pipeline.run()
     assert outcome.rows_in == len(documents)
     assert pipeline.duplicates() == domain_run.pipeline.duplicates()
@@ -312,7 +313,7 @@ def test_pairs_of_known_texts_are_not_made_again(spark):
 
 
 def test_the_first_line_shows_the_s_curve():
-    line = dedup.Recipe(config_module.validate({}).dedup).describe()
+    line = Recipe(config_module.validate({}).dedup).describe()
     assert line.startswith("dedup: 21 bands of 6 rows")
     assert "0.80: 99.8%" in line
 

@@ -18,8 +18,10 @@ from deltalake import write_deltalake
 
 from longattn.etl.ingest import job as ingest
 from longattn.etl.ingest import reading, stage
-from longattn.etl.ingest.listing import list_files, specs_of
+from longattn.etl.ingest.current import current_documents, with_text
+from longattn.etl.ingest.listing import list_files
 from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.sources import specs_of
 from longattn.etl.ingest.spark_readers import read_with_spark
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.udfs.errors import ConfigError, NothingLeft, SourceError, UserError
@@ -106,7 +108,16 @@ def test_all_formats_as_users_have_them(make_context: Make, tmp_path: Path) -> N
     stored = context.tables.read("documents").where("domain = 'arxiv'").first()
     assert json.loads(stored.meta) == {"meta.language": "en"}
     files = {"files": 0, "refused_files": 0, "skipped_files": 10}
-    assert ingest_all(context).metrics == files | {"bytes": 0}
+    assert ingest_all(context).metrics == files | {"bytes": 0, "not_in_sources": 0}
+
+
+def current_sizes(context: Context) -> dict[str, list[int]]:
+    """Words of the current documents of each domain."""
+    rows = with_text(context, current_documents(context)).collect()
+    sizes: dict[str, list[int]] = {}
+    for row in rows:
+        sizes.setdefault(row.domain, []).append(len(row.text.split()))
+    return {domain: sorted(words) for domain, words in sizes.items()}
 
 
 def test_documents_of_too_few_or_too_many_tokens_are_refused_before_dedup(
@@ -126,10 +137,22 @@ def test_documents_of_too_few_or_too_many_tokens_are_refused_before_dedup(
         ingest={"min_tokens": {"book": 5, "web": 4}, "max_tokens": {"web": 9}},
     )
     outcome = ingest_all(context)
-    kept = {d: sorted(len(t.split()) for t in texts(context, d).values()) for d in ("book", "web")}
-    assert kept == {"book": [5, 9, 10], "web": [4, 5, 9]}
-    assert len(texts(context, "code")) == len(sizes)
+    assert current_sizes(context) == {
+        "book": [5, 9, 10],
+        "web": [4, 5, 9],
+        "code": [1, 4, 5, 9, 10],
+    }
     assert outcome.refused == {"too_short": 3, "too_long": 1}
+    rejected = context.tables.read("rejects").groupBy("domain", "reason").count().collect()
+    expected = {("book", "too_short", 2), ("web", "too_short", 1), ("web", "too_long", 1)}
+    assert {tuple(row) for row in rejected} == expected
+    wider = make_context(
+        tokenizer=str(tmp_path / "tokenizer.json"),
+        sources={"book": source, "code": source, "web": source},
+        ingest={"min_tokens": 4},
+    )
+    write(tmp_path / "a.jsonl", b"")  # limits are applied to what is known: no file is read again
+    assert current_sizes(wider) == {domain: [4, 5, 9, 10] for domain in ("book", "web", "code")}
 
 
 def test_bad_input_is_refused_with_file_and_line_and_the_run_goes_on(
@@ -218,7 +241,7 @@ def test_what_killed_runs_left_is_removed_after_a_day(make_context: Make, tmp_pa
     assert [path.name for path in staging.iterdir()] == ["recent"]
 
 
-@pytest.mark.parametrize("dies_at", ["documents", "rejects", "source_files"])
+@pytest.mark.parametrize("dies_at", ["documents", "origins", "source_files"])
 def test_a_run_that_dies_between_appends_loses_and_doubles_nothing(
     make_context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
 ) -> None:

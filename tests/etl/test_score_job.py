@@ -188,7 +188,8 @@ def test_layers_of_a_model_go_through_the_job_into_the_table(
     checkpoint = make_checkpoint(tmp_path / "model", "llama3")
     build_scorer(str(checkpoint), str(tmp_path / "scorer"), [0, 1])
     token_ids = token_windows(6)
-    settings = {"model": str(tmp_path / "scorer"), "layers": [1, 0], "device": "cpu", "commit": 4}
+    settings = {"scorer": "longattn", "model": str(tmp_path / "scorer"), "layers": [1, 0]}
+    settings |= {"device": "cpu", "commit": 4}
     context = scored_by(make_context, tokenizer, token_ids, settings)
     s1, s2 = eager_statistics(checkpoint, token_ids, (1, 0))
     rows = context.tables["scores"].read().orderBy("window_id").collect()

@@ -235,32 +235,19 @@ class TestBaselines:
 
 
 class TestCandidates:
-    def test_other_scorers_windowings_and_duplicates_stay_out(self, spark: Any) -> None:
+    def test_other_scorers_and_other_windows_stay_out(self, spark: Any) -> None:
+        """The domain is the window's of now, whatever it was when it was scored."""
         scores = spark.createDataFrame(
-            [("w1", "s"), ("w2", "s"), ("w3", "s"), ("w1", "old"), ("p", "s")],
-            "window_id string, scorer string",
+            [("w1", "s", "old"), ("w2", "s", "old"), ("w1", "other", "old")],
+            "window_id string, scorer string, domain string",
         )
         windows = spark.createDataFrame(
-            [
-                ("w1", "d1", "now", 9),
-                ("w2", "d2", "now", 9),
-                ("w3", "d1", "then", 9),
-                ("p", None, "now", 9),
-            ],
-            "window_id string, doc_id string, windowing string, n_tokens int",
+            [("w1", "d1", "book", 9, 70)],
+            "window_id string, doc_id string, domain string, n_tokens int, doc_tokens bigint",
         )
-        duplicates = spark.createDataFrame([("d2",)], "doc_id string")
-        lengths = spark.createDataFrame(
-            [("d1", "now", 70), ("d1", "then", 80)],
-            "doc_id string, windowing string, n_tokens bigint",
-        )
-        found = stage.candidates(
-            scores, windows, duplicates, lengths, scorer="s", windowing="now"
-        ).orderBy("window_id")
-        assert [(r["window_id"], r["scorer"], r["doc_tokens"]) for r in found.collect()] == [
-            ("p", "s", 9),
-            ("w1", "s", 70),
-        ]
+        rows = stage.candidates(scores, windows, scorer="s").collect()
+        assert [(r["window_id"], r["scorer"], r["domain"]) for r in rows] == [("w1", "s", "book")]
+        assert (rows[0]["window_tokens"], rows[0]["doc_tokens"]) == (9, 70)
 
     def test_fingerprint_sees_values_but_not_order(self, spark: Any) -> None:
         def of(data: list[tuple[str, float]]) -> Any:

@@ -15,6 +15,7 @@ from longattn.etl import cli
 from longattn.etl.after.printed import so_far_words
 from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
+from longattn.etl.dedup.recipe import Recipe as Comparison
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import TABLES
@@ -74,7 +75,8 @@ def made(config: Config) -> None:
     mine, scorer = Recipe(config).windowing, Recipe(config).scorer.version
     append(config, "documents", documents("d1", "d2") + documents("d3", domain="code"))
     append(config, "duplicates", [{"doc_id": "d2", "domain": "book"}])
-    append(config, "signatures", documents("d1", "d2"))
+    compared = {"method": "self", "recipe": f"{Comparison(config.dedup).name}book"}
+    append(config, "pairs", [{"doc_a": d, "doc_b": d, **compared} for d in ("d1", "d2")])
     append(config, "lengths", [{"doc_id": "d1", "domain": "book", "windowing": mine}])
     windows = [
         {"window_id": f"w{n}", "doc_id": "d1", "domain": "book", "windowing": mine, "n_tokens": 8}
@@ -99,7 +101,7 @@ def test_sizes_and_domains_are_the_logs(config: Config) -> None:
     assert found.tables["scores"]["version"] == 1 and found.tables["scores"]["rows"] == 3
     stored = sum(p.stat().st_size for p in Path(config.tables.root, "windows").rglob("*.parquet"))
     assert found.tables["windows"]["bytes"] == stored
-    assert "pairs" not in found.tables
+    assert "signatures" not in found.tables
 
 
 def test_each_scorer_has_a_row(config: Config) -> None:
@@ -117,7 +119,7 @@ def test_each_scorer_has_a_row(config: Config) -> None:
 
 
 def test_what_is_pending_is_told(config: Config) -> None:
-    """d3 has no signature and no windows, w1 no score of this scorer, and scores are newer."""
+    """d3 was never compared, nor cut; w1 has no score of this scorer, and scores are newer."""
     made(config)
     found = status_of_logs(config)
     assert found is not None
@@ -204,7 +206,8 @@ def test_the_command_starts_no_jvm_and_imports_no_pyspark(config: Config, tmp_pa
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr[-2000:]
     printed = json.loads(answer.stdout)
-    assert {"root", "tables", "jobs", "balances", "scorers", "pending"} == printed.keys()
+    keys = {"root", "tables", "jobs", "balances", "scorers", "pending", "not_in_sources"}
+    assert keys == printed.keys()
     assert printed["balances"] is True
 
 

@@ -22,7 +22,7 @@ from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
 from longattn.udfs.documents import records
 from longattn.udfs.documents.bytes import Split
-from longattn.udfs.documents.formats import Item, SourceSpec, source_attributes, source_identity
+from longattn.udfs.documents.formats import Item, SourceSpec
 from longattn.udfs.documents.records import doc_id, lookup, to_batches, to_row
 
 SPEC = SourceSpec(domain="book", source="books")
@@ -487,15 +487,12 @@ def test_items_without_a_record_are_refusals() -> None:
 def test_a_source_is_named_by_the_fields_that_decide_what_is_read() -> None:
     """The hash is recorded: a field that is new changes it only where it is set."""
     spec = SourceSpec(domain="book", source="books", where={"lang": ("en", "de")})
-    assert source_identity(spec) == "1b1a5d3849953342"
+    assert spec.reading == "2273f4d4162737f5"
     decides: dict[str, Any] = {"format": "text", "text": "body", "id": "id", "meta": ("url",)}
-    decides |= {"where": {"lang": ("en",)}, "min_chars": 2, "max_bytes": 99}
-    decides |= {"tokenizer": "words"}
+    decides |= {"source": "tree", "where": {"lang": ("en",)}, "min_chars": 2, "max_bytes": 99}
     every = [replace(spec, **{name: value}) for name, value in decides.items()]
-    assert len({source_identity(other) for other in [spec, *every]}) == len(every) + 1
-    attributes = {"domain": "code", "source": "tree", "priority": 3}
-    same = replace(spec, **attributes, where={"lang": ("de", "en")}, min_tokens=0)
-    assert source_identity(same) == source_identity(spec)
-    assert source_attributes(same) == attributes
-    named = {*decides, *attributes, "min_tokens", "max_tokens"}
-    assert named == {field.name for field in fields(SourceSpec)}
+    assert len({other.reading for other in [spec, *every]}) == len(every) + 1
+    beside: dict[str, Any] = {"domain": "code", "priority": 3, "tokenizer": "words"}
+    beside |= {"min_tokens": 5, "max_tokens": 9}
+    assert replace(spec, **beside, where={"lang": ("de", "en")}).reading == spec.reading
+    assert {*decides, *beside} == {field.name for field in fields(SourceSpec)}

@@ -8,6 +8,7 @@ import codecs
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from longattn.udfs.digest import fields_digest
@@ -23,7 +24,6 @@ from longattn.udfs.documents.bytes import (
     split_lines,
 )
 from longattn.udfs.errors import whole_message
-from longattn.udfs.text.tokens import tokenizer_name
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LINE_LIMIT = 1 << 31  # bytes; no line longer than this is ever held
@@ -47,6 +47,24 @@ class SourceSpec:
     min_tokens: int = 0
     max_tokens: int | None = None
 
+    @cached_property
+    def reading(self) -> str:
+        """Names all that decides which documents a file's records become.
+
+        The source's name is part of a document's id. Domain, priority and licence are not: what a
+        source says of documents is no part of what they are.
+        """
+        return fields_digest(
+            source=self.source,
+            format=self.format,
+            text=self.text,
+            id=self.id,
+            meta=self.meta,
+            where={field: sorted(values) for field, values in self.where.items()},
+            min_chars=self.min_chars,
+            max_bytes=self.max_bytes,
+        )[:16]
+
     @property
     def line_limit(self) -> int:
         """Bytes of the longest line read: JSON escapes make at most 6 bytes of one, fields more."""
@@ -64,32 +82,6 @@ class SourceSpec:
     def missing_in(self, names: Collection[str]) -> list[str]:
         """Fields it maps that lie in none of a file's columns."""
         return [path for path in self.paths if not any(_lies_in(path, name) for name in names)]
-
-
-def source_identity(spec: SourceSpec) -> str:
-    """16 hex digits that name what becomes of a file's records, wherever the file lies.
-
-    They change with the fields that are read and with what is refused, and not with the source's
-    attributes (`source_attributes`).
-    """
-    asks_for_tokens = spec.tokenizer is not None
-    return fields_digest(
-        format=spec.format,
-        text=spec.text,
-        id=spec.id,
-        meta=spec.meta,
-        where={field: sorted(values) for field, values in spec.where.items()},
-        min_chars=spec.min_chars,
-        max_bytes=spec.max_bytes,
-        tokenizer=tokenizer_name(spec.tokenizer) if spec.tokenizer else None,
-        min_tokens=spec.min_tokens if asks_for_tokens else None,
-        max_tokens=spec.max_tokens if asks_for_tokens else None,
-    )[:16]
-
-
-def source_attributes(spec: SourceSpec) -> dict[str, str | int]:
-    """What the config says of a source's documents beside what their files hold."""
-    return {"domain": spec.domain, "source": spec.source, "priority": spec.priority}
 
 
 def _lies_in(path: str, column: str) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STAGED_DDL = (
     "domain string, source string, source_uri string, source_row bigint, source_id string, "
+    "reading string, file_name string, "  # with the uri they say which file, read how
     "doc_id string, priority int, n_chars bigint, meta string, text string, "
     "reason string, detail string, excerpt string"
 )
@@ -43,6 +44,7 @@ def to_row(item: Item, uri: str, name: str, spec: SourceSpec) -> Row:
     """
     row: Row = {"domain": spec.domain, "source": spec.source, "source_uri": uri}
     row |= {"source_row": item.row, "priority": spec.priority}
+    row |= {"reading": spec.reading, "file_name": name}
     row["source_id"] = _own_id(item, spec)
     try:
         return row | _document(item, row["source_id"], name, spec)

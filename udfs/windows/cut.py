@@ -4,8 +4,8 @@ A document gives one row per window and one row of its length (window_index null
 is tokenised twice. A document to be packed gives the length row only, with its tokens.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ PACKED_SCHEMA = pa.schema(
         ("domain", pa.string()),
         ("window_index", pa.int32()),
         ("n_tokens", pa.int32()),
+        ("packed_from", pa.string()),
         ("segments", SEGMENTS),
         ("token_ids", pa.list_(pa.int32())),
     ]
@@ -59,28 +60,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSpec:
-    """How documents become windows. `length` is in tokens of text: one less than asked with BOS.
-
-    `min_tokens` and `max_tokens` are by domain; `default_min` and `default_max` hold elsewhere.
-    """
+    """How documents become windows. `length` is in tokens of text: one less than asked with BOS."""
 
     windowing: str
     tokenizer: str
     length: int
     strategy: str | None  # None keeps a document's tokens whole, to be packed
     chunk_chars: int = 1 << 18
-    default_min: int = 1
-    default_max: int | None = None
-    min_tokens: Mapping[str, int] = field(default_factory=dict)
-    max_tokens: Mapping[str, int] = field(default_factory=dict)
 
-    def refusal(self, domain: str, n_tokens: int) -> str | None:
-        """Why a document of this many tokens is refused, or None."""
-        least = self.min_tokens.get(domain, self.default_min)
-        if n_tokens < max(least, self.length if self.strategy else 1):
-            return "too_short"
-        most = self.max_tokens.get(domain, self.default_max)
-        return "too_long" if most is not None and n_tokens > most else None
+    def refusal(self, n_tokens: int) -> str | None:
+        """Why a document of this many tokens gives no window, or None."""
+        return "too_short" if n_tokens < (self.length if self.strategy else 1) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +96,24 @@ def cut_batches(batches: Iterable[pa.RecordBatch], spec: WindowSpec) -> Iterator
     return _batched(rows, CUT_SCHEMA)
 
 
+def count_batches(batches: Iterable[pa.RecordBatch], tokenizer: str) -> Iterator[pa.RecordBatch]:
+    """Tokens of documents (doc_id, text): batches of doc_id, n_tokens and soft_cuts."""
+    encoder = load_tokenizer(tokenizer)
+    for batch in batches:
+        tokens = [encode_long(encoder, text.as_py()) for text in batch.column(1)]
+        counts = pa.array([len(one) for one in tokens], pa.int64())
+        soft_cuts = pa.array([one.soft_cuts for one in tokens], pa.int32())
+        yield pa.record_batch(
+            [batch.column(0), counts, soft_cuts], names=["doc_id", "n_tokens", "soft_cuts"]
+        )
+
+
 def cut_document(
     doc_id: str, domain: str, text: str, tokenizer: TextTokenizer, spec: WindowSpec
 ) -> Iterator[Row]:
     """A document's window rows, then the row of its length."""
     tokens = encode_long(tokenizer, text, spec.chunk_chars)
-    reason = spec.refusal(domain, len(tokens))
+    reason = spec.refusal(len(tokens))
     document: Row = {"doc_id": doc_id, "domain": domain}
     windows = [] if reason or spec.strategy is None else _window_rows(doc_id, tokens, spec)
     yield from ({**document, **window} for window in windows)
@@ -126,7 +128,9 @@ def cut_document(
 
 
 def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
-    """Pack one group of documents (doc_id, domain, token_ids) of one domain: PACKED_SCHEMA.
+    """Pack one group of documents (doc_id, domain, packed_from, token_ids): PACKED_SCHEMA.
+
+    They are of one domain and one group, and a window is named by its group and its place there.
 
     The order of the documents given does not matter: they are put in that of a seeded hash.
     """
@@ -135,13 +139,14 @@ def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
     tokens = _token_arrays(documents["token_ids"])
     ordered = [tokens[i] for i in order]
     windows = PACKERS[spec.strategy]([len(t) for t in ordered], spec.length)
-    domain = documents["domain"][0].as_py()
+    domain, group = (documents[name][0].as_py() for name in ("domain", "packed_from"))
     rows: list[Row] = []
     for index, window in enumerate(windows):
         segments = [(ids[order[part.document]], part.start, part.n_tokens) for part in window]
         rows.append(
             {
-                "window_id": _digest("|".join([spec.windowing, *map(str, segments)])),
+                "window_id": _digest(f"{group}|{index}"),
+                "packed_from": group,
                 "domain": domain,
                 "window_index": index,
                 "n_tokens": sum(part.n_tokens for part in window),

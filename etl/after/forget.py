@@ -1,0 +1,153 @@
+"""Documents deleted with all that came of them, so that no run brings them back.
+
+What is forgotten is written down first, by ids alone: from then on no job takes these documents for
+current, and whatever is interrupted is finished by forgetting them again. Rows are deleted from the
+newest versions of the tables; versions of before keep them until they are vacuumed. The jobs from
+dedup on then make selections and exports anew, and a copy that had lost to a forgotten document is
+promoted.
+"""
+
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.run.context import Context
+from longattn.etl.run.ledger import holding
+from longattn.etl.tables.schema import FORGOTTEN
+from longattn.udfs.errors import UserError, first_line
+
+AT_ONCE = 5_000  # values that one commit deletes by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Rows of a table that are to go: those whose column is one of the values."""
+
+    table: str
+    column: str
+    values: Collection[str]
+
+
+def ids_in(path: str) -> list[str]:
+    """The ids of a file, one to a line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise UserError(f"forget: --ids {path}: {error.strerror}") from None
+    if not lines:
+        raise UserError(f"forget: --ids {path}: no id is in it")
+    return lines
+
+
+def documents_where(context: Context, condition: str) -> list[str]:
+    """Ids of the documents for which a condition over the columns of `documents` holds."""
+    try:
+        rows = context.tables.read("documents").where(condition).select("doc_id").collect()
+    except (AnalysisException, ParseException) as error:
+        raise UserError(f"forget: --where {condition}: {first_line(error)}") from None
+    if not rows:
+        raise UserError(f"forget: --where {condition}: no document is so")
+    return [row["doc_id"] for row in rows]
+
+
+def known_ids(context: Context, ids: Collection[str]) -> list[str]:
+    """Those of the ids that a document or an origin has; raises UserError where there is none."""
+    wanted = _frame(context, "doc_id", ids)
+    tables = ("documents", "origins", "forgotten")
+    known = [context.tables.read(table).select("doc_id") for table in tables]
+    every = known[0].union(known[1]).union(known[2]).distinct()
+    rows = every.join(wanted, "doc_id", "left_semi").collect()
+    if not rows:
+        raise UserError(f"forget: no document has any of the {len(ids):,} ids, {min(ids)} for one")
+    return sorted(row["doc_id"] for row in rows)
+
+
+def count(context: Context, ids: Collection[str]) -> dict[str, int]:
+    """How many rows of each table would go."""
+    counts: dict[str, int] = {}
+    for step in _steps(context, ids):
+        n_rows = _rows(context, step).count() if step.values else 0
+        counts[step.table] = counts.get(step.table, 0) + n_rows
+    return counts
+
+
+def forget(context: Context, ids: Collection[str]) -> dict[str, int]:
+    """Delete the documents and all that came of them; returns the rows deleted by table."""
+    with holding(context, "forget", uuid.uuid4().hex):
+        _remember(context, ids)
+        deleted: dict[str, int] = {}
+        for step in list(_steps(context, ids)):
+            n_rows = sum(
+                context.tables.delete(step.table, step.column, values)
+                for values in _in_parts(sorted(step.values))
+            )
+            deleted[step.table] = deleted.get(step.table, 0) + n_rows
+    return deleted
+
+
+def _remember(context: Context, ids: Collection[str]) -> None:
+    """Write down the ids, and the files that held the documents; an id of no file stands alone."""
+    wanted = _frame(context, "doc_id", ids)
+    origins = context.tables.read("origins").select("doc_id", "source_uri", "fingerprint")
+    rows = wanted.join(origins, "doc_id", "left").fillna("", ["source_uri", "fingerprint"])
+    stamped = rows.distinct().withColumn("forgotten_at", F.current_timestamp())
+    context.tables.merge("forgotten", stamped.select(*FORGOTTEN.columns))
+
+
+def _steps(context: Context, ids: Collection[str]) -> Iterator[Step]:
+    """What is to go, windows last of what names them, documents last of all."""
+    windows = _windows_of(context, ids)
+    for table in ("selections", "scores", "contamination", "windows"):
+        yield Step(table=table, column="window_id", values=windows)
+    yield Step(table="rejects", column="source_id", values=windows)
+    yield Step(table="pairs", column="doc_a", values=_to_compare_again(context, ids))
+    yield Step(table="pairs", column="doc_b", values=ids)
+    yield Step(table="duplicates", column="kept_id", values=ids)
+    for table in ("duplicates", "signatures", "lengths", "origins", "documents"):
+        yield Step(table=table, column="doc_id", values=ids)
+
+
+def _windows_of(context: Context, ids: Collection[str]) -> list[str]:
+    """Windows of the documents, and packed ones that hold a piece of one."""
+    windows = context.tables.read("windows").select("window_id", "doc_id", "segments.doc_id")
+    rows = windows.toDF("window_id", "doc_id", "members").select(
+        "window_id", F.explode(F.coalesce("members", F.array("doc_id"))).alias("doc_id")
+    )
+    mine = rows.join(_frame(context, "doc_id", ids), "doc_id", "left_semi")
+    return sorted({row["window_id"] for row in mine.select("window_id").distinct().collect()})
+
+
+def _to_compare_again(context: Context, ids: Collection[str]) -> list[str]:
+    """The documents, and those that were compared with one of them or carry the text of one.
+
+    A pair names one document for each text; without it what its text is like must be found again.
+    """
+    gone = _frame(context, "doc_id", ids)
+    pairs = context.tables.read("pairs").select("doc_a", "doc_b")
+    both = pairs.union(pairs.select("doc_b", "doc_a")).toDF("doc_id", "other")
+    related = both.join(gone, "doc_id", "left_semi").select(F.col("other").alias("doc_id"))
+    signatures = context.tables.read("signatures").select("doc_id", "text_hash")
+    texts = signatures.join(gone, "doc_id", "left_semi").select("text_hash").distinct()
+    alike = signatures.join(texts, "text_hash", "left_semi").select("doc_id")
+    rows = related.union(alike).union(gone).distinct().collect()
+    return sorted(row["doc_id"] for row in rows)
+
+
+def _in_parts(values: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(values), AT_ONCE):
+        yield values[start : start + AT_ONCE]
+
+
+def _rows(context: Context, step: Step) -> DataFrame:
+    values = _frame(context, step.column, step.values)
+    return context.tables.read(step.table).join(values, step.column, "left_semi")
+
+
+def _frame(context: Context, column: str, values: Collection[str]) -> DataFrame:
+    rows = [(value,) for value in sorted(set(values))]
+    return context.spark.createDataFrame(rows, f"{column} string")

@@ -1,0 +1,136 @@
+"""Which documents are current: those of files that the config's sources named when last listed.
+
+Tables are a cache of work. A row of `documents` says what a text is, a row of `origins` that a
+file, as it was read, holds it, and a row of `listings` that a source of a config names that file
+now. What a source says beside (domain, priority, licence) is taken from the config of the run. A
+config without sources, and a root where nothing was ever listed, go by the tables: every document
+is current, as it was first read.
+"""
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config
+from longattn.etl.ingest.sources import Inputs, inputs_of
+from longattn.etl.run.context import Context
+from longattn.udfs.errors import TableError
+from longattn.udfs.text.tokens import tokenizer_name
+
+COLUMNS = (
+    *("doc_id", "domain", "source", "source_uri", "source_row", "source_id", "priority"),
+    *("n_chars", "meta"),
+)
+SOURCES_DDL = "listing string, domain string, source string, priority int"
+
+
+def current_documents(context: Context) -> DataFrame:
+    """Current documents (COLUMNS) within the limits of `ingest`, each once; no texts.
+
+    A document that several current records give counts as the one of the smallest priority, then
+    the first by domain, file and row. Raises TableError where the sources were never listed.
+    """
+    if goes_by_tables(context):
+        return context.tables.read("documents").select(*COLUMNS)
+    return within_limits(context, _current(context, refuse_unlisted(context)))
+
+
+def goes_by_tables(context: Context) -> bool:
+    """Whether nothing says what is current: a config without sources, a root without listings."""
+    return not any(context.config.sources.values()) or context.tables["listings"].version() is None
+
+
+def with_text(context: Context, documents: DataFrame) -> DataFrame:
+    """The documents with their texts."""
+    return documents.join(context.tables.read("documents").select("doc_id", "text"), "doc_id")
+
+
+def refuse_unlisted(context: Context) -> Inputs:
+    """The config's inputs; raises TableError where no ingest has listed them."""
+    inputs = inputs_of(context.config)
+    if _listed(context, inputs).isEmpty():
+        raise TableError(
+            "listings: the sources of this config, as it reads them, were never listed here: run"
+            " `longattn ingest` with this config"
+        )
+    return inputs
+
+
+def not_current(context: Context) -> dict[str, int]:
+    """Documents in the tables that no source of the config gives, by the domain first read."""
+    if goes_by_tables(context):
+        return {}
+    current = _current(context, inputs_of(context.config)).select("doc_id")
+    left = context.tables.read("documents").join(current, "doc_id", "left_anti")
+    counts = left.groupBy("domain").count().collect()
+    return {row["domain"]: row["count"] for row in sorted(counts)}
+
+
+def _listed(context: Context, inputs: Inputs) -> DataFrame:
+    return context.tables.read("listings").where(F.col("inputs") == inputs.name)
+
+
+def _current(context: Context, inputs: Inputs) -> DataFrame:
+    """Every document of a listed file once, with what its source says of it."""
+    rows = [(name, spec.domain, spec.source, spec.priority) for name, spec in inputs.sources]
+    sources = F.broadcast(context.spark.createDataFrame(rows, SOURCES_DDL))
+    files = _listed(context, inputs).join(sources, "listing").drop("inputs", "listing")
+    origins = context.tables.read("origins").join(files, ["source_uri", "fingerprint"])
+    if context.tables["forgotten"].version() is not None:  # their rows may not be deleted yet
+        gone = context.tables.read("forgotten").select("doc_id")
+        origins = origins.join(gone, "doc_id", "left_anti")
+    first = Window.partitionBy("doc_id").orderBy(
+        *("priority", "domain", "source_uri", F.col("source_row").asc_nulls_first())
+    )
+    numbered = origins.withColumn("nth", F.row_number().over(first))
+    return numbered.where("nth = 1").select(*COLUMNS)
+
+
+# --- limits in tokens, before dedup
+
+
+def has_limits(config: Config) -> bool:
+    """Whether `ingest` limits documents by tokens."""
+    return config.ingest.min_tokens is not None or config.ingest.max_tokens is not None
+
+
+def token_counts(context: Context) -> DataFrame:
+    """doc_id and n_tokens by the config's tokenizer, of all documents that were ever measured."""
+    ending = f":{tokenizer_name(context.config.tokenizer_path)}"
+    lengths = context.tables.read("lengths").where(F.col("windowing").endswith(ending))
+    return lengths.groupBy("doc_id").agg(F.max("n_tokens").alias("n_tokens"))
+
+
+def unmeasured(context: Context) -> DataFrame:
+    """Current documents (COLUMNS) that were never measured, within the limits or not; no texts."""
+    documents = _current(context, refuse_unlisted(context))
+    return documents.join(token_counts(context), "doc_id", "left_anti")
+
+
+def within_limits(context: Context, documents: DataFrame) -> DataFrame:
+    """The documents that ingest.min_tokens and max_tokens let pass; all where there are none."""
+    if not has_limits(context.config):
+        return documents
+    measured = documents.join(token_counts(context), "doc_id", "left")
+    return measured.where(limit(context.config).isNull()).select(*documents.columns)
+
+
+def limit(config: Config) -> Column:
+    """Why a document (domain, n_tokens) is beyond the limits of `ingest`; null within."""
+    return beyond(config.ingest.min_tokens, config.ingest.max_tokens)
+
+
+def beyond(least: int | dict[str, int] | None, most: int | dict[str, int] | None) -> Column:
+    """too_short or too_long for a document (domain, n_tokens) beyond limits; null within."""
+    n_tokens, reason = F.col("n_tokens"), F.lit(None).cast("string")
+    for mine, number in _each(most):
+        reason = F.when(mine & (n_tokens > number), "too_long").otherwise(reason)
+    for mine, number in _each(least):
+        reason = F.when(mine & (n_tokens < number), "too_short").otherwise(reason)
+    return reason
+
+
+def _each(limits: int | dict[str, int] | None) -> list[tuple[Column, int]]:
+    """Each limit, and whose it is."""
+    if isinstance(limits, dict):
+        return [(F.col("domain") == domain, number) for domain, number in limits.items()]
+    return [] if limits is None else [(F.lit(True), limits)]

@@ -1,0 +1,65 @@
+"""The sources of a config as executors take them, and what `listings` calls them; without Spark."""
+
+from dataclasses import dataclass, replace
+
+from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.udfs.digest import json_digest
+from longattn.udfs.documents.formats import SourceSpec
+
+
+def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
+    """Every source of the config with what executors need to know of it, in order."""
+    return [
+        (spec_of(domain, source, config), source)
+        for domain, sources in config.sources.items()
+        for source in sources
+    ]
+
+
+def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
+    """What executors need to know of a source; limits in tokens are for later (`current`)."""
+    published = source.format == "longattn" and "text" not in source.model_fields_set
+    return SourceSpec(
+        domain=domain,
+        source=source.name or domain,
+        format=source.format,
+        text="content" if published else source.text,
+        id=source.id,
+        meta=tuple(source.meta),
+        where={field: tuple(values) for field, values in source.where.items()},
+        priority=source.priority,
+        min_chars=config.ingest.min_chars,
+        max_bytes=config.ingest.max_bytes,
+    )
+
+
+def limited(spec: SourceSpec, config: Config) -> SourceSpec:
+    """The spec with the limits of `ingest` in tokens, for a look at records before any table."""
+    least = of_domain(spec.domain, config.ingest.min_tokens)
+    most = of_domain(spec.domain, config.ingest.max_tokens)
+    tokenizer = config.tokenizer_path if least or most else None
+    return replace(spec, tokenizer=tokenizer, min_tokens=least or 0, max_tokens=most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All sources of a config: a name for each, and one for them together."""
+
+    name: str
+    sources: list[tuple[str, SourceSpec]]  # each source's name in `listings`, and its spec
+
+
+def inputs_of(config: Config) -> Inputs:
+    """The names change with what the sources list and with how records are read, and no other way.
+
+    A source that is given another domain, priority or licence keeps its name.
+    """
+    sources = [(listing_id(spec, source), spec) for spec, source in specs_of(config)]
+    names = sorted({name for name, _ in sources})
+    return Inputs(name=json_digest(names)[:16], sources=sources)
+
+
+def listing_id(spec: SourceSpec, source: SourceConfig) -> str:
+    """Names a source by the files that it asks for and how it reads them."""
+    asked = [sorted(source.path), sorted(source.include), sorted(source.exclude)]
+    return json_digest([spec.reading, *asked])[:16]

@@ -1,0 +1,130 @@
+"""Which windows are current: those of kept documents, as this config cuts or packs them.
+
+Windows and lengths are kept whatever the config of a later run says. Limits in tokens, the domain
+of a document and whether that domain is packed are looked at here, whenever windows are read.
+"""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from longattn.etl.config import Config
+from longattn.etl.dedup.kept import kept_documents
+from longattn.etl.ingest.current import beyond, goes_by_tables
+from longattn.etl.run.context import Context
+from longattn.etl.windows.pack import group_counts, grouped
+from longattn.udfs.text.tokens import separator_id
+
+
+def natural_windows(context: Context, *columns: str | Column) -> DataFrame:
+    """Current windows cut from one document: window_id, doc_id, domain, n_tokens, doc_tokens.
+
+    doc_tokens are those of the whole document. `columns` are further ones of `windows`.
+    """
+    windowing = context.recipe.windowing
+    windows = context.tables.read("windows").where(F.col("windowing") == windowing)
+    if goes_by_tables(context):
+        return _by_tables(context, windows, *columns)
+    cut = windows.select("window_id", "doc_id", "n_tokens", *columns)
+    documents = measured(context, windowing, packed=False).where("n_windows > 0")
+    kept = documents.select("doc_id", "domain", F.col("n_tokens").alias("doc_tokens"))
+    return cut.join(kept, "doc_id")
+
+
+def _by_tables(context: Context, windows: DataFrame, *columns: str | Column) -> DataFrame:
+    """As natural_windows, of all windows of the tables but those of duplicates."""
+    packed = F.col("domain").isin(*context.config.pack.domains)
+    cut = windows.where(~packed).select("window_id", "doc_id", "domain", "n_tokens", *columns)
+    if context.config.dedup.enabled:
+        removed = context.tables.read("duplicates").select("doc_id")
+        cut = cut.join(removed, "doc_id", "left_anti")
+    lengths = context.tables.read("lengths").where(F.col("windowing") == context.recipe.windowing)
+    whole = lengths.select("doc_id", F.col("n_tokens").alias("doc_tokens"))
+    known = F.coalesce("doc_tokens", F.col("n_tokens").cast("bigint"))
+    return cut.join(whole, "doc_id", "left").withColumn("doc_tokens", known)
+
+
+def scored_windows(context: Context, *columns: str | Column) -> DataFrame:
+    """As natural_windows, of the domains that are scored."""
+    windows, domains = natural_windows(context, *columns), context.config.score.domains
+    return windows.where(F.col("domain").isin(*domains)) if domains else windows
+
+
+def packed_windows(context: Context, *columns: str) -> DataFrame:
+    """Current windows packed of several documents: window_id, domain, n_tokens, and `columns`."""
+    windows = context.tables.read("windows")
+    if not context.config.pack.domains:
+        return windows.limit(0).select("window_id", "domain", "n_tokens", *columns)
+    domains = F.col("domain").isin(*context.config.pack.domains)
+    mine = windows.where((F.col("windowing") == context.recipe.packing) & domains)
+    if goes_by_tables(context) and mine.where("packed_from IS NOT NULL").isEmpty():
+        return mine.select("window_id", "domain", "n_tokens", *columns)
+    groups = packed_documents(context).select("packed_from").distinct()
+    current = mine.join(groups, "packed_from", "left_semi")
+    return current.select("window_id", "domain", "n_tokens", *columns)
+
+
+def current_windows(context: Context, *columns: str) -> DataFrame:
+    """All current windows, cut or packed: window_id, domain, n_tokens, and `columns`."""
+    cut = natural_windows(context, *columns).select("window_id", "domain", "n_tokens", *columns)
+    return cut.union(packed_windows(context, *columns))
+
+
+def packed_documents(context: Context) -> DataFrame:
+    """Documents to be packed (doc_id, domain, n_tokens), each with the group that it is packed in.
+
+    `packed_from` names the group: its documents, in which order and with what between them.
+    """
+    config = context.config
+    documents = measured(context, context.recipe.packing, packed=True)
+    sums = documents.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()
+    tokens = {row["domain"]: row["tokens"] for row in sums}
+    groups = group_counts(tokens, content_length(config))
+    separator = separator_id(config.tokenizer_path, config.pack.separator)
+    recipe = f"{context.recipe.packing}|{separator}"
+    return grouped(documents.select("doc_id", "domain", "n_tokens"), groups, config.seed, recipe)
+
+
+def measured(context: Context, windowing: str, packed: bool) -> DataFrame:
+    """Kept documents of one kind of domain that have a length and are within the limits.
+
+    Their columns, n_tokens and n_windows.
+    """
+    lengths = context.tables.read("lengths").where(F.col("windowing") == windowing)
+    known = lengths.where(F.col("reason").isNull()).select("doc_id", "n_tokens", "n_windows")
+    documents = of_kind(context, packed).join(known, "doc_id")
+    return documents.where(limit(context.config, packed).isNull())
+
+
+def judged_lengths(context: Context, packed: bool) -> DataFrame:
+    """Kept documents of a kind of domain that have a length, and why they are not wanted.
+
+    doc_id, domain, n_tokens, reason.
+    """
+    windowing = context.recipe.packing if packed else context.recipe.windowing
+    lengths = context.tables.read("lengths").where(F.col("windowing") == windowing)
+    documents = of_kind(context, packed).join(lengths.drop("domain"), "doc_id")
+    reason = F.coalesce("reason", limit(context.config, packed)).alias("reason")
+    return documents.select("doc_id", "domain", "n_tokens", reason)
+
+
+def of_kind(context: Context, packed: bool) -> DataFrame:
+    """Kept documents of the domains that are packed, or of the others."""
+    is_packed = F.col("domain").isin(*context.config.pack.domains)
+    return kept_documents(context).where(is_packed if packed else ~is_packed)
+
+
+def limit(config: Config, packed: bool) -> Column:
+    """Why a document (domain, n_tokens) is beyond `window`'s limits; null within.
+
+    For packed domains only limits given by domain hold.
+    """
+    least, most = config.window.min_tokens, config.window.max_tokens
+    if packed:
+        least = least if isinstance(least, dict) else None
+        most = most if isinstance(most, dict) else None
+    return beyond(least, most)
+
+
+def content_length(config: Config) -> int:
+    """Tokens of text in a window: one less than its length where BOS is one of the tokens."""
+    return config.window.length - config.window.bos

@@ -1,0 +1,58 @@
+"""What is asked for is what comes out: after any change a root gives what a new one would give."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.etl.changes import FILES, SOURCES, VALUES, World, set_value
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+# Each step changes several things at once: what stays behind of any of them shows.
+STEPS = (
+    ("edit_record", "rename_domain", "sources.web.0.priority=1", "window.min_tokens=1"),
+    ("prepend_record", "ingest.min_tokens=1", "pack.domains=2", "sources.web.0.name=1"),
+    ("drop_domain", "add_file", "pack.domains=0", "window.min_tokens=0", "ingest.min_tokens=0"),
+    ("restore_domains", "rename_file", "decontaminate.sources=1", "dedup.scope=1"),
+    ("move_to_other_source", "sources.web.0.where=1", "decontaminate.sources=0"),
+)
+
+
+def apply(world: World, change: str) -> None:
+    key, equals, place = change.partition("=")
+    if equals:
+        set_value(world, key, VALUES[key][int(place)])
+    else:
+        (FILES | SOURCES)[key](world)
+
+
+def test_a_root_gives_what_a_new_one_gives(spark: Any, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.outcome(spark, "kept")
+    for number, changes in enumerate(STEPS):
+        for change in changes:
+            apply(world, change)
+        assert world.outcome(spark, "kept") == world.outcome(spark, f"new{number}"), changes
+    again = world.outcome(spark, "kept")
+    assert again == world.outcome(spark, "kept")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", range(40))
+def test_any_sequence_of_changes(
+    spark: Any, tmp_path: Path, number: int, request: pytest.FixtureRequest
+) -> None:
+    draw = random.Random(request.config.getoption("--faults-seed") * 1000 + number)
+    world = World(tmp_path)
+    world.outcome(spark, "kept")
+    done = []
+    for step in range(5):
+        for _ in range(draw.randint(1, 3)):
+            kinds = [*FILES, *SOURCES, *VALUES]
+            key = draw.choice(kinds)
+            change = f"{key}={draw.randrange(len(VALUES[key]))}" if key in VALUES else key
+            apply(world, change)
+            done.append(change)
+        assert world.outcome(spark, "kept") == world.outcome(spark, f"new{step}"), done
