@@ -164,16 +164,13 @@ def _against_another(facts: Facts) -> tuple[pd.DataFrame, tuple[str, str]] | Non
 
 
 def _overlaps(facts: Facts) -> pd.DataFrame:
-    """Rows (name, domain, share): the rules that select compared, then the root's other scorers."""
+    """Rows (name, domain, share) as select compared them, those that the config names first."""
     compared = [(name, domain, share) for (name, domain), share in facts.counted.overlaps.items()]
     select = facts.config.select
     order = [*select.compare, *(f"alpha={alpha:g}" for alpha in select.ablate_alpha)]
     place = {name: i for i, name in enumerate(order)}
     compared.sort(key=lambda row: (place.get(row[0], len(order)), row[1]))
-    others = scorers.overlaps(facts.points, facts.scorer, facts.selected)
-    known = {name for name, _, _ in compared}  # those that select has compared over all windows
-    named = [(f"scorer {n}", domain, share) for n, domain, share in others if n not in known]
-    return pd.DataFrame([*compared, *named], columns=["name", "domain", "share"])
+    return pd.DataFrame(compared, columns=["name", "domain", "share"])
 
 
 def _contamination(hits: pd.DataFrame) -> list[dict[str, Any]]:

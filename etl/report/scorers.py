@@ -1,6 +1,6 @@
 """All scorers of a root side by side: how they agree, and what is known of each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,17 +71,6 @@ def side_by_side(
         )
         for scorer in (own, *others)
     ]
-
-
-def overlaps(
-    points: pd.DataFrame, own: str, selected: set[str]
-) -> Iterator[tuple[str, str, float]]:
-    """(scorer's name, domain, share of the selection that it chooses too), other scorers only."""
-    mine = points[(points["scorer"] == own) & points["window_id"].isin(selected)]
-    for scorer in sorted(set(points["scorer"]) - {own}):
-        theirs = mine["window_id"].isin(_chosen_by(points, scorer))
-        for domain, share in theirs.groupby(mine["domain"]).mean().items():
-            yield ScorerId.of(scorer).name, str(domain), float(share)
 
 
 def finding(rows: Sequence[Scorer]) -> str:
