@@ -107,14 +107,10 @@ def test_a_name_that_is_a_ranking_and_a_scorer_here_is_refused() -> None:
 
 IDLE = {  # they change neither rows nor bytes: where things are, how fast, what is shown
     "TablesConfig": {"root", "connector", "wait", "lease", "lease_folder"},
-    "IngestConfig": {"split_bytes", "big_file_bytes"},
-    "ScoreConfig": {"batch", "commit", "commit_seconds", "device", "threads", "gpu_per_task"},
-    "DedupConfig": {"max_band_size", "seed"},  # constants but for their names
-    "WindowConfig": {"chunk_chars"},
-    "PackConfig": {"group_tokens"},
+    "ScoreConfig": {"batch", "commit", "commit_seconds", "device", "threads"},
     "SelectConfig": {"compare", "ablate_alpha"},
     "ExportTarget": {"path"},
-    "ReportConfig": {"path", "examples", "excerpt_chars"},
+    "ReportConfig": {"path", "examples"},
     "EstimateConfig": {"cpu_hour", "gpu_hour", "currency"},
     "SparkConfig": {"master", "conf"},
     "Config": {"tables", "report", "estimate", "spark"},
