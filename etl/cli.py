@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_job(commands, job, text)
     for add in (_add_init, _add_check, _add_estimate, _add_status, _add_vacuum, _add_forget):
         add(commands)
-    for add in (_add_trace, _add_config, _add_scorer, _add_score_window):
+    for add in (_add_trace, _add_selections, _add_config, _add_scorer, _add_score_window):
         add(commands)
     return parser
 
@@ -178,6 +178,8 @@ def _add_job(commands: "Commands", job: str, text: str) -> None:
     parser.set_defaults(run=_run, first=job, last=job)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.late_epilog = partial(_settings_of, job)
+    if job == "select":
+        parser.add_argument("--name", help="of the selection, as select.name")
     if job == "report":
         parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
@@ -203,6 +205,20 @@ def _add_trace(commands: "Commands") -> None:
     parser = _configured(commands, "trace", "follow a window back to its file, line and characters")
     parser.add_argument("window_id", metavar="WINDOW_ID")
     parser.set_defaults(run=_trace)
+
+
+def _add_selections(commands: "Commands") -> None:
+    parser = _command(
+        commands, "selections", "list the selections of a root, show and compare them"
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _configured(actions, "list", "all selections, with windows, samples, tokens and scores")
+    show = _configured(actions, "show", "one selection, by domain")
+    show.add_argument("names", nargs=1, metavar="NAME")
+    diff = _configured(actions, "diff", "windows that two selections share, and that one has alone")
+    diff.add_argument("names", nargs=2, metavar=("A", "B"))
+    for action in actions.choices.values():
+        action.set_defaults(run=_selections)
 
 
 def _add_vacuum(commands: "Commands") -> None:
@@ -305,7 +321,9 @@ def _add_score_window(commands: "Commands") -> None:
 
 
 def _load(arguments: argparse.Namespace) -> Config:
-    return config_module.load(arguments.config, arguments.set)
+    name = getattr(arguments, "name", None)
+    named = [f"select.name={json.dumps(name)}"] if name else []
+    return config_module.load(arguments.config, [*arguments.set, *named])
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -418,6 +436,13 @@ def _trace(arguments: argparse.Namespace) -> int:
     from longattn.etl.console import show_trace
 
     show_trace(_load(arguments), arguments.window_id)
+    return 0
+
+
+def _selections(arguments: argparse.Namespace) -> int:
+    from longattn.etl.console import show_selections
+
+    show_selections(_load(arguments), getattr(arguments, "names", []))
     return 0
 
 

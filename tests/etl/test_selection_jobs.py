@@ -11,7 +11,9 @@ import pytest
 from pyspark.sql import functions as F
 
 from longattn.etl import config as config_module
-from longattn.etl.after.provenance import trace
+from longattn.etl.after import selections
+from longattn.etl.after.provenance import follow, orders_of, trace
+from longattn.etl.after.reading import SessionReader, read_logs
 from longattn.etl.export import job as export_job
 from longattn.etl.ranking import candidates
 from longattn.etl.ranking import contenders as stage
@@ -23,6 +25,7 @@ from longattn.etl.run.ledger import record
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import current
 from longattn.etl.selection import job as select_job
+from longattn.etl.selection import mix as mixing
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError
 
@@ -253,7 +256,7 @@ class TestExportAndTrace:
         _, rows = current.current_selection(context)
         books = rows.where("copies = 1 and domain = 'book'").orderBy("window_id")
         window_id = books.first()["window_id"]
-        lines = trace(context, window_id)
+        lines = trace(read_logs(context.config.tables), context.config, window_id)
         (exported,) = [line for line in lines if "jsonl" in line and line.startswith("exported")]
         _, _, file, _, _, data_id = exported.split()
         records = zstandard.open(root / "jsonl" / Path(file).name, "rt").read().splitlines()
@@ -265,7 +268,40 @@ class TestExportAndTrace:
 
     def test_an_unknown_window_is_named(self, context: Context) -> None:
         with pytest.raises(UserError, match="trace nosuch: no window"):
-            trace(context, "nosuch")
+            trace(read_logs(context.config.tables), context.config, "nosuch")
+
+    def test_logs_and_a_session_tell_the_same(
+        self, context: Context, settings: dict[str, Any], manifest: dict[str, Any]
+    ) -> None:
+        """Of traces and of selections; the order of copies is that of the export's Spark."""
+        two = {"select": settings["select"] | {"name": "other", "fraction": 0.25}}
+        run_job("select", changed(context, settings, **two))
+        logs = read_logs(context.config.tables)
+        session = SessionReader(dict(context.fresh().tables), None)
+        name, rows = current.current_selection(context)
+        kept = rows.where("copies > 0").toPandas()
+        for window_id in kept.sort_values("copies")["window_id"].iloc[[0, -1]]:
+            mine = follow(logs, context.config, window_id)
+            assert mine == follow(session, context.config, window_id)
+            assert mine.samples and mine.window["window_id"] == window_id
+        assert selections.listed(logs) == selections.listed(session)
+        by_domain = selections.shown(logs, name)
+        assert by_domain == selections.shown(session, name)
+        for domain, of in kept.groupby("domain"):
+            assert by_domain[domain].windows == len(of)
+            assert by_domain[domain].tokens == (of["copies"] * of["n_tokens"]).sum()
+        both = selections.differing(logs, name, "other")
+        assert both == selections.differing(session, name, "other")
+        others = context.fresh().tables.read("selections").where("selection = 'other'")
+        theirs = set(others.where("copies > 0").toPandas()["window_id"])
+        ours = set(kept["window_id"])
+        counts = [sum(windows[i] for windows in both.domains.values()) for i in range(3)]
+        assert counts == [len(ours & theirs), len(ours - theirs), len(theirs - ours)]
+        with pytest.raises(UserError, match=r"none is called othr .did you mean 'other'"):
+            selections.shown(logs, "othr")
+        orders = context.spark.createDataFrame([(-5, c) for c in (1, 2, 3, 9)], "o long, c int")
+        theirs = orders.select(mixing.copy_order(F.col("o"), F.col("c"))).toPandas().iloc[:, 0]
+        assert theirs.tolist() == orders_of(-5, 9)[[0, 1, 2, 8]].tolist()
 
 
 class TestReport:

@@ -143,8 +143,21 @@ def test_a_java_too_old_for_spark_is_passed_over(
     own = java_home(tmp_path, release)
     monkeypatch.setenv("JAVA_HOME", str(own))
     longattn.etl.session.java.ensure_java()
-    assert (os.environ["JAVA_HOME"] == str(own)) == usable
-    assert usable or Path(os.environ["JAVA_HOME"]).parent == packaged
+    home = Path(os.environ["JAVA_HOME"])
+    runs = str(own / "bin") if usable else "run time"
+    assert home.parent == packaged and runs in (home / "bin" / "java").read_text()
+    longattn.etl.session.java.ensure_java()
+    assert Path(os.environ["JAVA_HOME"]) == home  # what is wrapped is not wrapped again
+
+
+def test_a_java_that_cannot_be_wrapped_is_used_as_it_is(
+    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = java_home(tmp_path, "")
+    monkeypatch.setenv("JAVA_HOME", str(own))
+    packaged.write_text("a file where the cache's folder should be")
+    longattn.etl.session.java.ensure_java()
+    assert os.environ["JAVA_HOME"] == str(own)
 
 
 def test_the_packaged_java_drops_one_flag_and_no_other(packaged: Path) -> None:
