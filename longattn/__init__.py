@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from longattn import spark
     from longattn.api import score
     from longattn.comparison import Comparison, compare
+    from longattn.etl.run.jobs import JOBS
     from longattn.pipeline import Result, run
 
-__all__ = ["Comparison", "Result", "__version__", "compare", "run", "score", "spark"]
+__all__ = ["JOBS", "Comparison", "Result", "__version__", "compare", "run", "score", "spark"]
 
 HOMES = {
     "score": "api",
@@ -30,6 +31,7 @@ HOMES = {
     "Comparison": "comparison",
     "run": "pipeline",
     "Result": "pipeline",
+    "JOBS": "etl.run.jobs",
 }
 
 

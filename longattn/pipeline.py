@@ -34,6 +34,13 @@ class Result:
         rows = [(j, o.rows_in, o.rows_out, dict(o.refused), s) for j, o, s in outcomes if o]
         return pd.DataFrame(rows, columns=["job", "rows_in", "rows_out", "refused", "seconds"])
 
+    @property
+    def sizes(self) -> pd.DataFrame:
+        """A row for each table that there is: version, rows, bytes, files, domains (a dict)."""
+        from longattn.etl.after.status import status
+
+        return pd.DataFrame.from_dict(status(self.context.fresh()).tables, orient="index")
+
     def table(self, name: str) -> "DataFrame":
         """A table of the root as a Spark DataFrame; ARCHITECTURE.md lists them."""
         return self.context.fresh().tables.read(name)

@@ -32,7 +32,7 @@ dbutils.library.restartPython()
 
 # COMMAND ----------
 
-from longattn.etl.run.jobs import JOBS
+from longattn import JOBS
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -43,34 +43,25 @@ dbutils.widgets.dropdown("to", "report", list(JOBS), "To job")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Settings
-# MAGIC What the command line would get as `--config` and `--set`. A misspelt key stops here, in one
-# MAGIC line that says which key was meant.
+# MAGIC ## Run
+# MAGIC With what the command line would get as `--config` and `--set`. A misspelt key stops here, in
+# MAGIC one line that says which key was meant. A line a job: rows in, rows out, rows refused by
+# MAGIC reason. They must balance, or the job has failed.
 
 # COMMAND ----------
 
-from longattn.etl.config import load
+import longattn
 
 overrides = [part.strip() for part in dbutils.widgets.get("overrides").split(";") if part.strip()]
 if tables := dbutils.widgets.get("tables"):
     overrides.append(f"tables.root={tables}")
-config = load(dbutils.widgets.get("config"), overrides)
-print(f"config {config.hash}; tables in {config.tables.root}; domains {', '.join(config.sources)}")
-
-# COMMAND ----------
-
-# MAGIC %md
-# MAGIC ## Run
-# MAGIC A line a job: rows in, rows out, rows refused by reason. They must balance, or the job has
-# MAGIC failed.
-
-# COMMAND ----------
-
-from longattn.etl.console import run_jobs
-
-order = list(JOBS)
-first, last = (order.index(dbutils.widgets.get(name)) for name in ("from", "to"))
-runs = run_jobs(config, order[first : last + 1])
+result = longattn.run(
+    dbutils.widgets.get("config"),
+    first=dbutils.widgets.get("from"),
+    to=dbutils.widgets.get("to"),
+    settings=overrides,
+)
+print(result)
 
 # COMMAND ----------
 
@@ -79,15 +70,11 @@ runs = run_jobs(config, order[first : last + 1])
 
 # COMMAND ----------
 
-from longattn.etl.after.status import status
-from longattn.etl.console import open_context
-
-found = status(open_context(config, quiet=True)).as_dict()
-for name, table in found["tables"].items():
-    print(f"{name:<12} version {table['version']}  {table['rows']:>12,} rows  {table['domains']}")
+print(result.sizes.to_string())
 
 # COMMAND ----------
 
 import json
 
-dbutils.notebook.exit(json.dumps({run.job: run.outcome.rows_out for run in runs}))
+ledger = result.ledger
+dbutils.notebook.exit(json.dumps(dict(zip(ledger["job"], ledger["rows_out"], strict=True))))

@@ -54,6 +54,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     with cached(_with_packed(context, rank.keep_best(left, cuts))) as kept:
         shares = mixing.plan(mixing.supplies(kept), config.mix)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
+        _refuse_all_below(left, scored, shares)
         _refuse_nothing(context.recipe, scored, shares, mixed)
         commit = context.tables.replace_where("selections", mixed, {"selection": name})
     selection = context.tables["selections"].read().where(F.col("selection") == name)
@@ -75,6 +76,21 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         metrics={"tokens": sum(row["tokens"] for row in made.values())},
         figures=Figures(domains=_by_domain(scored, shares, made), overlaps=overlaps),
         selected=Selected(id=name, settings=settings_of(context)),
+    )
+
+
+def _refuse_all_below(left: DataFrame, scored: dict[str, int], shares: list[mixing.Share]) -> None:
+    """Raise NothingLeft where windows have scores, and filters or the cut keep none of them."""
+    if not scored or any(share.supply.windows for share in shares if share.domain in scored):
+        return
+    best = left.groupBy("domain").agg(F.max("lds").alias("best")).orderBy("domain").collect()
+    count = f"{sum(scored.values()):,} scored windows"
+    if not best:
+        raise NothingLeft(f"select: select.where leaves none of {count}")
+    highest = ", ".join(f"{row['domain']} {row['best']:.4g}" for row in best)
+    raise NothingLeft(
+        f"select: the cut keeps none of {count}; the highest scores are {highest}: lower"
+        " select.threshold, or let select.tokens hold one window"
     )
 
 

@@ -16,7 +16,7 @@ from longattn.etl.run.context import Context
 from longattn.etl.run.staging import staging
 from longattn.etl.scoring import job as score
 from longattn.etl.scoring.fresh import FreshCommits
-from longattn.etl.tables.schema import WINDOWS
+from longattn.etl.tables.schema import TABLES, WINDOWS
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers.registry import load_scorer
@@ -120,6 +120,13 @@ def test_windows_of_another_tokenizer_are_named(context: Context, tmp_path: Path
     here = context.recipe.windowing
     with pytest.raises(NothingLeft, match=f"no windows of book, code by .*book by {here}"):
         score.run(other)
+    # `windows` has run since, and no document was long enough
+    row = dict.fromkeys(TABLES["lengths"].columns) | {"doc_id": "d", "domain": "book"}
+    row |= {"windowing": other.recipe.windowing, "n_tokens": 5, "reason": "too_short"}
+    made = context.spark.createDataFrame([row], TABLES["lengths"].schema)
+    other.tables.append("lengths", made)
+    with pytest.raises(NothingLeft, match=r"no document of book, code fills .* has 5: take"):
+        score.run(other.fresh())
 
 
 def test_two_runs_at_once_commit_a_window_once(context: Context) -> None:

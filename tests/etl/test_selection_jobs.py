@@ -203,6 +203,9 @@ class TestSelectJob:
         tiny = named | {"mix": settings["mix"] | {"tokens": 5}}
         with pytest.raises(NothingLeft, match=r"no window fits into the mix; .* book \d+ of 3"):
             run_job("select", changed(context, settings, **tiny))
+        high = {"select": settings["select"] | {"threshold": 99.0}}
+        with pytest.raises(NothingLeft, match=r"the cut keeps none of \d+ scored windows"):
+            run_job("select", changed(context, settings, **high))
         with pytest.raises(NothingLeft, match=r"no scores by .*seed=7.* run `longattn score`"):
             run_job("select", changed(context, settings, seed=7))
         assert context.tables["selections"].version() == before
