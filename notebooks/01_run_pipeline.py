@@ -44,7 +44,7 @@ dbutils.widgets.dropdown("to", "report", list(JOBS), "To job")
 
 # MAGIC %md
 # MAGIC ## Run
-# MAGIC With what the command line would get as `--config` and `--set`. A misspelt key stops here, in
+# MAGIC What the command line would get as `--config` and `--set`. A misspelt key stops here, in
 # MAGIC one line that says which key was meant. A line a job: rows in, rows out, rows refused by
 # MAGIC reason. They must balance, or the job has failed.
 
