@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longattn.etl import cli
-from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.jobs import JOBS, between
 from longattn.udfs import __version__
 
 
@@ -72,4 +72,4 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     ],
 )
 def test_jobs_between(first: str | None, last: str | None, jobs: list[str]) -> None:
-    assert cli._between(first, last) == jobs
+    assert between(first, last) == jobs
