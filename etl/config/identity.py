@@ -23,6 +23,7 @@ _SCORER = (
     "pairs",
     "stride",
     "variant",
+    "background",
     "options",
 )
 _SELECT = (

@@ -259,6 +259,9 @@ class ScorerSettings(Section):
     variant: Literal["paper", "code"] = "paper"
     """ladm: as the paper has it, or as its code has it"""
 
+    background: Folder | None = None
+    """recall, seams: folder of a background (docs/adr/0020-background.md); None means none"""
+
     options: dict[str, str | int | float | bool] = {}
     """of scorers that other packages bring"""
 

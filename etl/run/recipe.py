@@ -92,6 +92,7 @@ class Recipe:
             pairs=settings.pairs,
             stride=settings.stride,
             variant=settings.variant,
+            background=settings.background,
             options=tuple(sorted(settings.options.items())),
         )
 

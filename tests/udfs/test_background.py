@@ -64,7 +64,7 @@ def test_it_is_the_dirichlet_model_of_documents_besides_one(
 @given(DOCUMENTS)
 def test_a_document_s_own_ngrams_count_as_if_it_were_not_there(documents: Documents) -> None:
     own, others = documents[0], holding(documents[1:])
-    ngrams = besides_one(held_by(np.array(ids, np.int64) for ids in documents))
+    ngrams = besides_one(held_by([np.array(ids, np.int64)] for ids in documents))
     number = dict(zip(ngrams.key_G.tolist(), ngrams.number_G.tolist(), strict=True))
     for start, key_G, _ in placed(np.array(own, np.int64)):
         for i, key in enumerate(key_G.tolist()):
@@ -108,7 +108,7 @@ def test_adding_a_document_changes_little_and_adding_none_nothing(tmp_path: Path
 
 def test_fewer_ngrams_stay_when_there_is_room_for_fewer() -> None:
     rng = np.random.default_rng(3)
-    held = held_by([rng.zipf(1.2, 2000) % 500 for _ in range(30)])
+    held = held_by([rng.zipf(1.2, 2000) % 500] for _ in range(30))
     everything, some = besides_one(held), besides_one(held, 500)
     single = some.above_G == top_key()
     assert (~single).sum() <= 500 < len(everything.key_G)

@@ -25,7 +25,7 @@ That is 3.5 to 4 bytes an entry. A key that is not there is taken for another on
 import json
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from longattn.udfs.scorers.base import TokenIds
 from longattn.udfs.text.counts import (
     MOST,
     Keys,
+    Ngrams,
     Numbers,
     besides_one,
     held_by,
@@ -144,14 +145,21 @@ def write_counted(
     """
     count = 0
 
-    def counted() -> Iterable[TokenIds]:
+    def each() -> Iterator[list[TokenIds]]:
         nonlocal count
-        for count, token_ids in enumerate(documents, start=1):  # noqa: B007
-            yield token_ids
+        for token_ids in documents:
+            count += 1
+            yield [token_ids]
 
-    ngrams = besides_one(held_by(counted()), most)
+    ngrams = besides_one(held_by(each()), most)
+    return write_ngrams(parent, ngrams, documents=count, tokenizer=tokenizer)
+
+
+def write_ngrams(parent: Path, ngrams: Ngrams, *, documents: int, tokenizer: str) -> Path:
+    """Write n-grams and their n, as `besides_one` gives them, and the sums above them."""
     kinds = int((ngrams.above_G == top_key()).sum())
-    return write(parent, *with_sums(ngrams), documents=count, kinds=kinds, tokenizer=tokenizer)
+    entries = with_sums(ngrams)
+    return write(parent, *entries, documents=documents, kinds=kinds, tokenizer=tokenizer)
 
 
 def write(

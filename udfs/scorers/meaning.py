@@ -60,6 +60,14 @@ MEANINGS: Mapping[str, Meaning] = {
         strength="far recall (nats a token)",
         uniformity="minus the variance over tokens",
     ),
+    "seams": Meaning(
+        name="wholeness",
+        unit="share of the median",
+        measures="how many rare n-grams tie what stands before the weakest place to what follows",
+        known="A filter against joined texts, and no ranking: it says nothing of far context.",
+        strength="wholeness (share of the median)",
+        uniformity="DU (always 0)",
+    ),
     "compress": Meaning(
         name="far compression",
         unit="bits a token",

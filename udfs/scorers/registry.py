@@ -76,6 +76,12 @@ SCORERS = {
         K | {"background"},
         model=False,
     ),
+    "seams": Plugin(
+        f"{KINDS}.seams:Seams",
+        f"{KINDS}.seams:seams_version",
+        frozenset({"background"}),
+        model=False,
+    ),
     "recurrence": Plugin(
         f"{KINDS}.recurrence:Recurrence", f"{KINDS}.recurrence:recurrence_version", K, model=False
     ),

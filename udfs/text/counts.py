@@ -17,20 +17,25 @@ Shapes: L tokens of a document, G n-grams.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from longattn.udfs.text.ngrams import mix
 
 ORDERS = 3  # tokens of the longest n-gram
 MERGED = 1 << 22  # n-grams that are gathered before they are merged
+SENT = 1 << 20  # n-grams of a batch that leaves a worker
 MOST = 64_000_000  # n-grams kept: some 350 MB, 450 at the most
 
 Keys = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 TokenIds = NDArray[np.int64]
+
+COUNTED = pa.schema({"key": "int64", "above": "int64", "documents": "int64"})
 
 _FIRST = np.uint64(0xA0761D6478BD642F)  # the id 0 becomes this: a 0 would stay 0 in all n-grams
 _JOIN = np.uint64(0xD1342543DE82EF95)  # any odd number will do
@@ -76,15 +81,31 @@ def placed(token_ids: TokenIds) -> Iterator[Placed]:
         key_G, above_G = mix(before_G * _JOIN + token_L[size:]), mix(before_G ^ _SUM)
 
 
-def held_by(documents: Iterable[TokenIds]) -> Ngrams:
-    """Count in how many documents each n-gram stands; memory is that of the distinct ones."""
+def held_by(documents: Iterable[Iterable[TokenIds]]) -> Ngrams:
+    """Count in how many documents each n-gram stands; memory is that of the distinct ones.
+
+    A document is its stretches of tokens: they may overlap, and no n-gram runs from one to another.
+    """
     total, parts, waiting = Ngrams.none(), list[Ngrams](), 0
-    for token_ids in documents:
-        parts.append(_of_one(token_ids))
+    for stretches in documents:
+        parts.append(_of_one(stretches))
         waiting += len(parts[-1].key_G)
         if waiting > max(MERGED, len(total.key_G)):
             total, parts, waiting = merged([total, *parts]), [], 0
     return merged([total, *parts])
+
+
+def counted_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Count rows (doc_id, token_ids), a document's one after the other, to rows of COUNTED."""
+    rows = (
+        (doc_id.as_py(), np.asarray(ids.values).astype(np.int64))
+        for batch in batches
+        for doc_id, ids in zip(batch.column("doc_id"), batch.column("token_ids"), strict=True)
+    )
+    ngrams = held_by((ids for _, ids in some) for _, some in groupby(rows, lambda row: row[0]))
+    columns = [ngrams.key_G.view(np.int64), ngrams.above_G.view(np.int64), ngrams.number_G]
+    table = pa.table(columns, names=COUNTED.names).cast(COUNTED)
+    yield from table.to_batches(max_chunksize=SENT)
 
 
 def merged(parts: list[Ngrams]) -> Ngrams:
@@ -126,9 +147,11 @@ def with_sums(ngrams: Ngrams) -> tuple[Keys, Numbers]:
     return np.append(ngrams.key_G, sum_key), np.append(ngrams.number_G, total)
 
 
-def _of_one(token_ids: TokenIds) -> Ngrams:
+def _of_one(stretches: Iterable[TokenIds]) -> Ngrams:
     """The distinct n-grams of a document, each held once."""
-    all_sizes = list(placed(token_ids))
-    key_G, first = np.unique(np.concatenate([p.key_G for p in all_sizes]), return_index=True)
-    above_G = np.concatenate([p.above_G for p in all_sizes])[first]
+    every = [part for token_ids in stretches for part in placed(token_ids)]
+    if not every:
+        return Ngrams.none()
+    key_G, first = np.unique(np.concatenate([part.key_G for part in every]), return_index=True)
+    above_G = np.concatenate([part.above_G for part in every])[first]
     return Ngrams(key_G, above_G, np.ones(len(key_G), np.int64))

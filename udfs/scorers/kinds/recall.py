@@ -155,11 +155,13 @@ class Grams:
 
     def earlier(self, start_OA: Places) -> Places:
         """How many equal ones stand before each [1 + O, A]: anywhere, and from each start on."""
-        index_A, stride = np.arange(len(self.place_A)), int(self.place_A.max()) + 1
-        ends_OA = np.minimum(start_OA + self.size - 1, self.place_A)
-        keys_A = self.kind_A * stride + self.place_A
-        outside_OA = np.searchsorted(keys_A, self.kind_A * stride + ends_OA)
-        found: Places = index_A - np.vstack([self.first_A, outside_OA])
+        found = np.zeros((1 + len(start_OA), len(self.place_A)), np.int64)
+        found[0] = np.arange(len(self.place_A)) - self.first_A
+        again = np.flatnonzero(self.repeats_A)  # the others have none before them
+        place, stride = self.place_A[again], int(self.place_A.max()) + 1
+        ends = np.minimum(start_OA[:, again] + self.size - 1, place)
+        key = self.kind_A[again] * stride
+        found[1:, again] = np.arange(len(again)) - np.searchsorted(key + place, key + ends)
         return found
 
 
