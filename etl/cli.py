@@ -315,9 +315,7 @@ def _add_score_window(commands: "Commands") -> None:
     )
     parser.add_argument("--pairs", type=_positive, metavar="N", help="prolong: pairs compared")
     parser.add_argument("--variant", choices=["paper", "code"], help="ladm: as which has it")
-    parser.add_argument(
-        "--background", metavar="DIR", help="recall, seams: counts of other documents"
-    )
+    parser.add_argument("--background", metavar="DIR", help="recall, seams: other documents")
     parser.add_argument("--plot", metavar="FILE.png", help="draw where the long attention goes")
     parser.set_defaults(run=_score_window)
 

@@ -99,7 +99,9 @@ def middle_of_weakest(crossed_P: Counts) -> int:
 
 def _rare(key_G: Keys, background: Background | None) -> NDArray[np.bool_]:
     if background:
-        return background.numbers(key_G) == 0
-    _, which_G, count = np.unique(key_G, return_inverse=True, return_counts=True)
-    rare_G: NDArray[np.bool_] = count[which_G] <= OFTEN
+        number_G, most = background.numbers(key_G), 0
+    else:
+        _, which_G, count = np.unique(key_G, return_inverse=True, return_counts=True)
+        number_G, most = count[which_G], OFTEN
+    rare_G: NDArray[np.bool_] = number_G <= most
     return rare_G
