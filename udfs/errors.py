@@ -9,6 +9,7 @@
     │   ├── UnsupportedTableFeature  a Delta feature this connector cannot honour, by name
     │   ├── LostLogError         the log of a table, or its end, is not there any more
     │   └── ConcurrentWriteError   another writer won; the caller may re-read and try again
+    │       └── LeaseLostError   the root is another run's by now; nothing may be written
     ├── StorageError               a place that cannot be opened, read or written
     ├── LedgerError                rows in are not rows out plus rows refused
     ├── NothingLeft                all of a source was refused, a selection is empty
@@ -66,6 +67,10 @@ class LostLogError(TableError):
 
 class ConcurrentWriteError(TableError):
     """Another writer committed first and the two changes do not commute."""
+
+
+class LeaseLostError(ConcurrentWriteError):
+    """The root is, or may be, another run's by now; this one must write no more."""
 
 
 class StorageError(LongAttnError):

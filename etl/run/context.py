@@ -14,6 +14,7 @@ from longattn.etl.run.figures import Figures
 from longattn.etl.run.progress import Progress
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Commit, Table, Txn, nothing
+from longattn.etl.tables.lease import Lease
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
 from longattn.udfs.errors import LedgerError
@@ -101,11 +102,12 @@ class TableSet(Mapping[str, Table]):
     def __len__(self) -> int:
         return len(self._tables)
 
-    def expect(self, versions: Mapping[str, int], guard: Callable[[], None] | None) -> None:
-        """Refuse tables whose logs end before these versions; call `guard` before each commit."""
-        self._expected, self._guard = versions, guard
+    def expect(self, versions: Mapping[str, int], lease: Lease | None) -> None:
+        """Refuse tables whose logs end before these versions; commit only while the lease holds."""
+        self._expected, self._guard = versions, lease.check if lease else None
         for table in self.values():
-            table.guard = guard or nothing
+            table.guard = lease.check if lease else nothing
+            table.number = lease.number if lease else None
 
     def read(self, name: str) -> DataFrame:
         """Read the latest version, pinned: what else is committed meanwhile is not seen.

@@ -23,7 +23,7 @@ from longattn.etl.tables.lease import (
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.native import schema_folder
-from longattn.udfs.errors import ConcurrentWriteError, TableError
+from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
 
 
 @dataclass(kw_only=True)
@@ -55,7 +55,7 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
     try:
         with _renewed(lease):
             dead = _look_around(lease, context)
-            context.tables.expect(lease.known, lease.check)
+            context.tables.expect(lease.known, lease)
             yield dead
     finally:
         context.tables.expect({}, None)
@@ -127,15 +127,26 @@ def _wait_for(lease: Lease, context: Context, root: str) -> None:
 
 def _look_around(lease: Lease, context: Context) -> Predecessor | None:
     """Note the tables' versions where no run has left them in order; say what a dead one did."""
-    if lease.known and not lease.took_over:
+    if lease.known and lease.in_order:
         return None
-    before, after = lease.known, _versions(context, lease.known)
-    lease.known = after
+    before = lease.known
+    if not lease.in_order:
+        _fence(lease, _versions(context, before), context)
+    lease.known = after = _versions(context, before)
     if not lease.took_over:
         return None
     written = {name: v for name, v in after.items() if v != before.get(name) and name != "runs"}
     added = {name: rows_since(context.tables[name], before.get(name)) for name in written}
     return Predecessor(holder=lease.took_over, written=written, rows_added=added)
+
+
+def _fence(lease: Lease, versions: Mapping[str, int], context: Context) -> None:
+    """Make stale what a holder that did not give the root back, asleep or dead, has under way."""
+    context.tables.expect(versions, lease)
+    for name in versions:
+        with suppress(UnsupportedTableFeature):  # nor could it have written there
+            context.tables[name].fence()
+    lease.in_order = True
 
 
 def _versions(context: Context, known: Mapping[str, int]) -> dict[str, int]:

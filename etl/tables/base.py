@@ -12,9 +12,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from longattn.etl.tables.schema import TableSpec
-from longattn.udfs.errors import ConcurrentWriteError, TableError, first_line
+from longattn.udfs.errors import ConcurrentWriteError, LeaseLostError, TableError, first_line
 
 ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
+HOLDER = "longattn-holder"  # the transaction that holders of a root number their commits by
 Result = TypeVar("Result")
 
 
@@ -53,9 +54,10 @@ class Table(ABC):
         self.spark = spark
         self.spec = spec
         self.location = location  # folder, URI or catalog.schema.table
-        self.guard: Callable[[], None] = (
-            nothing  # called before each commit; what it raises stops it
-        )
+        # Called once a commit knows its version and before it is made; what it raises stops it.
+        self.guard: Callable[[], None] = nothing
+        # Numbers commits while the root is held, and then none is made against a later version.
+        self.number: Callable[[], int] | None = None
 
     def empty(self) -> DataFrame:
         """No rows, with the table's columns."""
@@ -109,6 +111,8 @@ class Table(ABC):
         for attempt in range(ATTEMPTS):
             try:
                 return commit()
+            except LeaseLostError:
+                raise
             except overtaken as error:
                 last = first_line(error)
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
@@ -116,6 +120,10 @@ class Table(ABC):
             f"table {self.location}: other writers won {ATTEMPTS} times in a row; run it again "
             f"(the last time: {last})"
         )
+
+    @abstractmethod
+    def fence(self) -> None:
+        """Move the table on by a version, if it is made: what others have under way is stale."""
 
     @abstractmethod
     def version(self) -> int | None:

@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
+from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (
     NewFiles,
@@ -36,7 +36,6 @@ from longattn.etl.tables.files import (
 )
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
 from longattn.udfs.errors import (
-    ConcurrentWriteError,
     TableError,
     UnsupportedTableFeature,
     first_line,
@@ -45,6 +44,7 @@ from longattn.udfs.storage import local_path
 from longattn.udfs.stores import delta_options
 
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
+NO_FILES = NewFiles(folder="", actions=[], rows=0, bytes=0)
 ORPHAN_HOURS = 24  # files the log has never named may be a running job's until they are this old
 
 
@@ -74,16 +74,10 @@ class DeltaRsTable(Table):
         if skip := self._skip(txn):
             return skip
         files = self._write(df)
-        table = self._open_or_create()
-        if skip := self._skip(txn, table):  # committed by somebody else while we wrote
-            return skip
-        try:
-            return self._commit(files, "append", retries=APPEND_RETRIES, txn=txn, table=table)
-        except CommitFailedError as error:
-            if skip := self._skip(txn):
-                return skip
-            reason = f"nothing was added: {error}"
-            raise ConcurrentWriteError(f"table {self.location}: {reason}") from None
+        return self._retry(lambda: self._append(files, txn))
+
+    def fence(self) -> None:
+        self._retry(self._fence)
 
     def overwrite(self, df: DataFrame) -> Commit:
         files = self._write(df)
@@ -237,6 +231,20 @@ class DeltaRsTable(Table):
         folder = as_pattern(f"{self.location}/{files.folder}")
         return self.spark.read.schema(self.spec.schema).parquet(folder).select(*self.spec.columns)
 
+    def _fence(self) -> None:
+        table = self._open()
+        if table is not None:
+            refuse_unwritable(table, self.location)
+            self._commit(NO_FILES, "append", table=table)
+
+    def _append(self, files: NewFiles, txn: Txn | None) -> Commit:
+        """Appends commute, but who holds the root must not commit after it has lost it."""
+        table = self._open_or_create()
+        if skip := self._skip(txn, table):  # committed by somebody else while we wrote
+            return skip
+        retries = 0 if self.number else APPEND_RETRIES
+        return self._commit(files, "append", retries=retries, txn=txn, table=table)
+
     def _commit_unknown(self, files: NewFiles, written: DataFrame, since: int | None) -> Commit:
         """Commit the rows whose keys the newest version has not, unless it is overtaken."""
         table, rows = self._open_or_create(), files.rows
@@ -277,7 +285,7 @@ class DeltaRsTable(Table):
         properties = CommitProperties(
             custom_metadata={"userMetadata": mark},
             max_commit_retries=retries,
-            app_transactions=[Transaction(txn.app_id, txn.version)] if txn else None,
+            app_transactions=self._transactions(txn),
         )
         self.guard()
         table.create_write_transaction(
@@ -290,6 +298,12 @@ class DeltaRsTable(Table):
         )
         version = self._version_of(mark, since=table.version())
         return Commit(version=version, rows=files.rows, bytes=files.bytes)
+
+    def _transactions(self, txn: Txn | None) -> list[Transaction] | None:
+        """What a commit is known by: its work, and its holder's number, which natives look at."""
+        named = [Transaction(txn.app_id, txn.version)] if txn else []
+        numbered = [Transaction(HOLDER, self.number())] if self.number else []
+        return named + numbered or None
 
     def _version_of(self, mark: str, since: int) -> int:
         """The version our commit became; others may have committed before and after it."""
@@ -326,7 +340,8 @@ class DeltaRsTable(Table):
         if table is None:
             return {"files_added": 0, "files_removed": 0}
         refuse_unwritable(table, self.location)
-        metrics = table.optimize.compact()
+        self.guard()
+        metrics = table.optimize.compact(commit_properties=CommitProperties(max_commit_retries=0))
         return {
             "files_added": metrics["numFilesAdded"],
             "files_removed": metrics["numFilesRemoved"],

@@ -6,15 +6,19 @@ tables themselves can be on. Who holds the root renews the value four times in t
 Who wants it waits until the value has stayed the same for the holder's length by its own clock, so
 clocks are never compared. The holder counts from before it began its last renewal, so it has
 stopped writing by the time another may begin. Each renewal also says how far the holder is.
+
+A holder that has slept through all that cannot commit either: who takes a root from it moves every
+table on by one version, and a commit of the sleeper is against an older one (Fence, ADR 25).
 """
 
+import itertools
 import json
 import os
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,10 +29,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from longattn.etl.tables.files import commit_info
 from longattn.etl.tables.locations import location
-from longattn.udfs.errors import ConcurrentWriteError, TableError
+from longattn.udfs.errors import LeaseLostError, TableError
 from longattn.udfs.storage import local_path
 
 BEATS = 4  # renewals in a lease's length: three may fail
+COMMITS = 20  # bits of a commit's number that count the commits of one holder
 LOG_CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 hours",  # a value is of use until the next
     "delta.enableExpiredLogCleanup": "true",
@@ -50,6 +55,8 @@ class Holder:
     beat: float = 0.0
     seconds: float = 60.0  # the length of this lease: who waits for it goes by it
     free: bool = False
+    in_order: bool = True  # where free: no commit of an earlier holder can be under way any more
+    term: int = 0  # more than that of any holder before
     versions: dict[str, int] = field(default_factory=dict)
     progress: dict[str, Any] | None = None  # how far the job was at that beat, where it says so
 
@@ -108,7 +115,24 @@ class DeltaRegister:
                 f"{self.location}: version {version} does not say who holds the tables; when no run"
                 " is alive, delete this folder"
             )
-        return version, Holder(**json.loads(value))
+        return version, self._holder(value, version)
+
+    def _holder(self, value: str, version: int) -> Holder:
+        place = f"{self.location}: version {version}"
+        try:
+            said = json.loads(value)
+            unknown = sorted(set(said) - {field.name for field in fields(Holder)})
+            if not unknown:
+                return Holder(**said)
+        except (TypeError, ValueError) as error:
+            raise TableError(
+                f"{place} does not name who holds the tables ({error}); when no run is alive,"
+                " delete this folder"
+            ) from None
+        raise TableError(
+            f"{place} was written by another version of longattn: unknown {', '.join(unknown)};"
+            " use that version, or, when no run is alive, delete this folder"
+        )
 
     def write(self, version: int, holder: Holder) -> bool:
         table = self._open()
@@ -144,10 +168,6 @@ class DeltaRegister:
         return DeltaTable(self.location)
 
 
-class LeaseLostError(ConcurrentWriteError):
-    """The root may be another's by now."""
-
-
 class Lease:
     """One run's claim to a root. Not taken until `take` has returned None."""
 
@@ -165,10 +185,12 @@ class Lease:
         self.clock = clock
         self.progress = progress
         self.took_over: Holder | None = None  # who held the root and did not give it back
+        self.in_order = False  # whether who held it before gave it back, or can commit no more
         self.known: dict[str, int] = {}  # versions of the tables when they were last written
         self._version = -1
         self._renewed = float("-inf")
         self._seen = (-1, 0.0)  # the version that is waited on, and since when
+        self._commits = itertools.count(1)
 
     def take(self) -> Holder | None:
         """Take the root if it is free or its holder is dead; else return who holds it."""
@@ -177,10 +199,12 @@ class Lease:
         if holder and not holder.free and not self._is_dead(version, holder):
             return holder
         known = holder.versions if holder else {}
+        self.me = replace(self.me, term=_next_term(holder))
         if not self.register.write(version, self._stamped(versions=known)):
             return self.register.read()[1] or self.me  # somebody was quicker
         self._version, self._renewed = version + 1, started
         self.known, self.took_over = known, None if holder is None or holder.free else holder
+        self.in_order = holder is not None and holder.free and holder.in_order
         return None
 
     def renew(self) -> None:
@@ -190,16 +214,29 @@ class Lease:
 
     def release(self, written: dict[str, int]) -> None:
         """Give the root back, with the versions that this run has written."""
-        self._write(self._stamped(versions=self.known | written, free=True))
+        versions = self.known | written
+        self._write(self._stamped(versions=versions, free=True, in_order=self.in_order))
         self._renewed = float("-inf")
 
     def check(self) -> None:
-        """Raise LeaseLostError when another run may have taken the root."""
+        """Raise LeaseLostError when another run may have taken the root, or the lease is gone.
+
+        Who looks at a table first, then asks here, and then commits against the version that it saw
+        cannot commit after another has begun: that one has moved the table on.
+        """
         if self.clock() - self._renewed >= self.seconds:
             raise LeaseLostError(
                 f"{self.me.job}: this run did not renew its lease for {self.seconds:g} s and"
                 " another may hold the tables now, so it writes no more; run it again"
             )
+        holder = self.register.read()[1]
+        if holder is None or holder.token != self.me.token or holder.free:
+            now = f"{holder} holds the tables now" if holder else "its lease has been deleted"
+            raise LeaseLostError(f"{self.me.job}: {now}, so this run writes no more; run it again")
+
+    def number(self) -> int:
+        """A number for the next commit: more than those before, of this holder and of others."""
+        return (self.me.term << COMMITS) + next(self._commits)
 
     def _write(self, holder: Holder) -> bool:
         """Replace our value; a value of ours whose writing was reported as failed counts."""
@@ -233,13 +270,20 @@ def steady_clock() -> float:
 def this_process() -> dict[str, str | int]:
     """What names this process in a Holder."""
     pid = os.getpid()
-    return {"machine": _machine(), "pid": pid, "born": _born(pid)}
+    return {"machine": _machine(), "pid": pid, "born": _born(pid) or ""}
 
 
 def is_gone(holder: Holder) -> bool:
     """True when the holder ran on this machine and its process has ended."""
-    here = _machine()
-    return bool(holder.born) and holder.machine == here and _born(holder.pid) != holder.born
+    if not holder.born or holder.machine != _machine():
+        return False
+    born = _born(holder.pid)
+    return not _exists(holder.pid) if born is None else born != holder.born
+
+
+def _next_term(before: Holder | None) -> int:
+    """Later than a term that is known, and, where the register is new, than those forgotten."""
+    return max(int(time.time() * 1000), before.term + 1 if before else 0)
 
 
 def _machine() -> str:
@@ -251,10 +295,24 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _born(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty when it has ended or is unknown."""
+def _born(pid: int) -> str | None:
+    """When a process started, in ticks since the boot; empty when it has ended; None if not said.
+
+    What /proc does not show may be alive: mounted with hidepid=2 it hides those of other users.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
+        return None
+    return "" if words[0] in "ZX" else words[19]
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process of this number; another user's may not be asked, but is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

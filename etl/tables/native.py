@@ -7,6 +7,7 @@ it too. Spark answers questions about a table's log with jobs, half a second eac
 
 import os
 import re
+import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -17,14 +18,22 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
 
-from longattn.etl.tables.base import Commit, Detail, Result, Table, Txn
+from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
-from longattn.udfs.errors import ConcurrentWriteError, TableError, UnsupportedTableFeature
+from longattn.udfs.errors import (
+    ConcurrentWriteError,
+    LeaseLostError,
+    TableError,
+    UnsupportedTableFeature,
+)
 from longattn.udfs.storage import local_path
 
 RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 MARK = "userMetadata"  # an option of writers that Delta keeps in the commit
+TXN_APP = "spark.databricks.delta.write.txnAppId"
+TXN_VERSION = "spark.databricks.delta.write.txnVersion"
+ONE_AT_A_TIME = threading.RLock()  # commits of a holder, whose numbers must come in order
 SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off
 NOT_MADE = {
     "PATH_NOT_FOUND",
@@ -68,10 +77,16 @@ class NativeTable(Table):
         return self.with_added_columns(frame)
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
-        writer = self._writer(df).mode("append")
-        if txn:
-            writer = writer.option("txnAppId", txn.app_id).option("txnVersion", txn.version)
-        return self._save(writer)
+        return self._save(self._writer(df).mode("append"), txn)
+
+    def fence(self) -> None:
+        """By the log where it is on this disk; Spark takes a second for a table."""
+
+        def by_log(log: DeltaRsTable) -> None:
+            log.guard, log.number = self.guard, self.number
+            log.fence()
+
+        self._from_log(by_log, self._fence)
 
     def overwrite(self, df: DataFrame) -> Commit:
         if not self.by_path:
@@ -141,6 +156,10 @@ class NativeTable(Table):
             with suppress(UnsupportedTableFeature):
                 return read(self._log)
         return ask_spark()
+
+    def _fence(self) -> None:
+        if self._newest() is not None:
+            self._save(self._writer(self.empty()).mode("append"))
 
     def _newest(self) -> int | None:
         commits = self._commits(limit=1)
@@ -214,21 +233,48 @@ class NativeTable(Table):
         """saveAsTable would make the table anew, with another schema, which Hive refuses."""
         self.check_columns(df)
         writer = df.select(*self.spec.columns).writeTo(self.location)
-        return self._marked(lambda mark: writer.option(MARK, mark).overwrite(F.expr(predicate)))
+        return self._marked(
+            lambda options: writer.options(**options).overwrite(F.expr(predicate)), None
+        )
 
-    def _save(self, writer: DataFrameWriter) -> Commit:
-        return self._marked(lambda mark: self._save_there(writer.option(MARK, mark)))
+    def _save(self, writer: DataFrameWriter, txn: Txn | None = None) -> Commit:
+        return self._marked(lambda options: self._save_there(writer.options(**options)), txn)
 
     def _save_there(self, writer: DataFrameWriter) -> None:
         writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
 
-    def _marked(self, write: Callable[[str], None]) -> Commit:
+    def _marked(self, write: Callable[[dict[str, Any]], None], txn: Txn | None) -> Commit:
         """Write and find the commit by a mark of its own: others may commit at the same time."""
         self._prepare()
         before, mark = self.version(), uuid.uuid4().hex
         assert before is not None  # it has just been made
-        self._write(lambda: write(mark))
-        return self._commit_of(mark, before)
+        with self._numbered(txn) as named:
+            options = {"txnAppId": named.app_id, "txnVersion": named.version} if named else {}
+            self._write(lambda: write({MARK: mark, **options}))
+            commit = self._commit_of(mark, before)
+            if commit.skipped and self.number:
+                self._refuse_overtaken()
+        return commit
+
+    @contextmanager
+    def _numbered(self, txn: Txn | None) -> Iterator[Txn | None]:
+        """What the next commit is known by: while the root is held, its holder's next number.
+
+        Delta makes no commit of a number when the table has seen a higher one, which it has as soon
+        as another holds the root. So numbers are committed in order, one at a time.
+        """
+        if self.number is None:
+            yield txn
+            return
+        with ONE_AT_A_TIME:
+            yield Txn(app_id=HOLDER, version=self.number())
+
+    def _refuse_overtaken(self) -> None:
+        self.guard()
+        raise LeaseLostError(
+            f"table {self.location}: a later holder of the tables has written to it, so nothing was"
+            " added; run it again"
+        )
 
     def _write(self, write: Callable[[], None]) -> None:
         self.guard()
@@ -248,14 +294,31 @@ class NativeTable(Table):
         # By name: `INSERT *` asks for columns that others have added to the table.
         columns = ", ".join(f"`{column}`" for column in self.spec.columns)
         values = ", ".join(f"new.`{column}`" for column in self.spec.columns)
-        self.guard()
+        statement = (
+            f"MERGE INTO {self.sql_name} AS kept USING {view} AS new ON {same} "
+            f"WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})"
+        )
+        counted: list[Row] = []
         try:
-            return self._execute(
-                f"MERGE INTO {self.sql_name} AS kept USING {view} AS new ON {same} "
-                f"WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})"
-            )[0]
+            with self._numbered(None) as named, self._known_by(named):
+                self._write(lambda: counted.extend(self._execute(statement)))
         finally:
             self.spark.catalog.dropTempView(view)
+        if not counted:
+            self._refuse_overtaken()
+        return counted[0]
+
+    @contextmanager
+    def _known_by(self, txn: Txn | None) -> Iterator[None]:
+        """Give statements of SQL a transaction, which they take from the session's settings."""
+        settings = {TXN_APP: txn.app_id, TXN_VERSION: str(txn.version)} if txn else {}
+        for key, value in settings.items():
+            self.spark.conf.set(key, value)
+        try:
+            yield
+        finally:
+            for key in settings:
+                self.spark.conf.unset(key)
 
     def _until_not_overtaken(self, commit: Callable[[], Result]) -> Result:
         return self.until_not_overtaken(commit, ConcurrentWriteError)

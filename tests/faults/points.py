@@ -1,10 +1,11 @@
 """`longattn` with a point at which it is stopped: python -m tests.faults.points FAULT ARGV...
 
 `"after commit windows@2=kill"` kills this process the second time it has committed to `windows`.
-Points stand before and after each commit of the delta-rs connector, and between and after the two
-renames of an export. Actions: `kill` and `term` send this process that signal, `jvm` kills its
-Java, `hold:FILE` makes FILE.held and waits until FILE is there, so that a test can run something
-else meanwhile. The product has no such points: they are put in here, from outside.
+Points stand before, within (allowed, not yet made) and after each commit of the delta-rs connector,
+and between and after the two renames of an export. Actions: `kill` and `term` send this process
+that signal, `jvm` kills its Java, `hold:FILE` makes FILE.held and waits until FILE is there, so
+that a test can run something else meanwhile. The product has no such points: they are put in here,
+from outside.
 """
 
 import os
@@ -56,6 +57,7 @@ def install(point: Callable[[str], None]) -> None:
         return guarded
 
     def committing(table: DeltaTable, *args: Any, **settings: Any) -> None:
+        point(f"within commit {table.metadata().name}")
         commit(table, *args, **settings)
         point(f"after commit {table.metadata().name}")
 

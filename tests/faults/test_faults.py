@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.world import JOBS, Sources, Stages, World, wait_for
+from tests.faults.world import JOBS, LEDGER, Sources, Stages, World, wait_for
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 # How often each job commits to each table, which a test holds to be all of its commits.
@@ -262,21 +262,36 @@ def test_a_source_that_grows_meanwhile(spark: Any, tmp_path: Path) -> None:
     assert found["scores"] == expected["scores"] and found["lengths"] == expected["lengths"]
 
 
+SLEEPERS = [
+    *(("ingest", f"before commit {table}") for table in COMMITS["ingest"]),
+    *((job, f"within commit {table}") for job in JOBS for table in COMMITS[job]),
+    ("score", "within commit scores@2"),
+]
+
+
 @long
-def test_a_paused_run_that_was_taken_for_dead_writes_no_more(fresh: Stages, tmp_path: Path) -> None:
-    """Another machine cannot see that a process is stopped, so the lease's length decides."""
-    world = fresh.before("ingest").copy(tmp_path / "world", fresh.files)
+@pytest.mark.parametrize(("job", "place"), SLEEPERS)
+def test_a_paused_run_that_was_taken_for_dead_writes_no_more(
+    fresh: Stages, tmp_path: Path, job: str, place: str
+) -> None:
+    """It sleeps until another has taken its root and done its work, and wakes in its commit.
+
+    Another machine cannot see that a process is stopped, so the lease's length decides.
+    """
+    world = fresh.before(job).copy(tmp_path / "world", fresh.files)
     settings = ["--set", "tables.lease=2"]
     gate = tmp_path / "gate"
-    first = world.start("ingest", *settings, fault=f"before commit documents=hold:{gate}")
+    first = world.start(job, *settings, fault=f"{place}=hold:{gate}")
     wait_for(Path(f"{gate}.held"))
     first.send_signal(signal.SIGSTOP)
-    code, out = world.run("ingest", *settings)
+    code, out = world.run(job, *settings)
     assert code == 0, out
+    versions = world.versions() | {LEDGER: 0}  # its own row may say that it failed
     gate.touch()
     first.send_signal(signal.SIGCONT)
     out, _ = first.communicate(timeout=300)
-    assert first.returncode == 1 and "did not renew its lease" in out
+    assert first.returncode == 1 and "writes no more" in out, out
+    assert world.versions() | {LEDGER: 0} == versions
     finish(world, fresh.done)
 
 
