@@ -20,6 +20,7 @@ from longattn.etl.run.jobs import JOBS, between
 from longattn.etl.run.reasons import one_line
 from longattn.udfs import __version__
 from longattn.udfs.errors import LongAttnError, ModelError, UserError, missing_extra
+from longattn.udfs.redaction import redacted_text
 
 if TYPE_CHECKING:
     from longattn.udfs.scorers.base import ScorerSpec
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"longattn: {message}", file=sys.stderr)
+    print(f"longattn: {redacted_text(message)}", file=sys.stderr)
     return code
 
 
@@ -465,7 +466,7 @@ def _print_config(arguments: argparse.Namespace) -> int:
 def _print_values(config: Config) -> None:
     import yaml
 
-    print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
+    print(yaml.safe_dump(config.shown(), sort_keys=False), end="")
 
 
 def _build_scorer(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@ deltalake or pyarrow.
 """
 
 import os
+import re
 from contextlib import suppress
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -11,6 +12,8 @@ import pyarrow.fs as pafs
 
 from longattn.udfs.errors import StorageError, first_line
 from longattn.udfs.stores import Settings, known_settings, store_of
+
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def local_path(uri: str) -> str | None:
@@ -57,12 +60,15 @@ def file_name(uri: str) -> bytes | None:
 
 
 def expanded(path: str) -> str:
-    """A path as a person writes it: `~` is the home folder, and a slash at the end says nothing.
+    """A path as a person writes it: `~` is the home folder, `${VAR}` what the environment says.
+
+    A slash at the end says nothing. Raises KeyError with the variable's name when it is not set.
 
     >>> expanded("s3://bucket/lake/"), expanded("/")
     ('s3://bucket/lake', '/')
     """
-    home = os.path.expanduser(path) if path.startswith("~") else path
+    whole = VARIABLE.sub(lambda named: os.environ[named[1]], path)
+    home = os.path.expanduser(whole) if whole.startswith("~") else whole
     return home.rstrip("/") or "/"
 
 

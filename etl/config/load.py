@@ -21,6 +21,7 @@ from longattn.etl.config.sections import (
 )
 from longattn.etl.config.yaml_file import parse, read_settings
 from longattn.udfs.errors import ConfigError, did_you_mean
+from longattn.udfs.redaction import is_secret, redacted_text
 
 
 def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
@@ -61,7 +62,7 @@ def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
 def _apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one `a.b=c` in place; c is read as YAML, so 3, true, [1, 2] and null mean themselves."""
     key, equals, text = override.partition("=")
-    shown = f"--set {' '.join(override.split())}"
+    shown = redacted_text(f"--set {' '.join(override.split())}")
     if not equals or not key.strip():
         raise ConfigError(f"{shown}: expected key=value, for example window.length=8192")
     *parents, last = key.strip().split(".")
@@ -95,7 +96,8 @@ def _explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":
         return f"config: {problem['ctx']['error']}"
     got = problem["input"]
-    shown = f", got {got!r}" if not isinstance(got, (dict, list)) else ""
+    secret = problem["type"] == "credentials_in_a_path" or is_secret(name)
+    shown = f", got {got!r}" if not secret and not isinstance(got, (dict, list)) else ""
     return f"config: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"
 
 

@@ -18,6 +18,7 @@ from longattn.etl.config.identity import decisive
 from longattn.etl.config.yaml_file import WORDS
 from longattn.udfs.digest import json_digest
 from longattn.udfs.errors import did_you_mean
+from longattn.udfs.redaction import has_credentials, redacted
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration
@@ -28,7 +29,27 @@ from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-Place = Annotated[str, AfterValidator(expanded)]  # a folder, a file or a URI; ~ is the home folder
+
+
+def _place(path: str) -> str:
+    """A path with `~` and `${VAR}` expanded; none that says a password, as paths go into tables."""
+    if has_credentials(path):
+        raise PydanticCustomError(
+            "credentials_in_a_path",
+            "a path must hold no user:password@ and no signature, as it is written into tables,"
+            " manifests and logs; set them in the environment or in spark.conf (docs/storage.md)",
+        )
+    try:
+        return expanded(path)
+    except KeyError as error:
+        raise PydanticCustomError(
+            "variable_not_set",
+            "the environment variable {name} is not set",
+            {"name": error.args[0]},
+        ) from None
+
+
+Place = Annotated[str, AfterValidator(_place)]  # a folder, a file or a URI
 
 
 def _on_machines(place: str) -> str:
@@ -45,6 +66,7 @@ def _on_machines(place: str) -> str:
 
 Folder = Annotated[Place, AfterValidator(_on_machines)]
 OWN: Any = None  # of select.by, until Config, which knows the scorer, fills it in
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows that have no domain
 RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
 PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
@@ -567,6 +589,11 @@ class Config(Section):
                 if domain not in self.sources:
                     meant = did_you_mean(domain, self.sources)
                     raise ValueError(f"{key}: {domain} is no domain of `sources`{meant}")
+        for domain in self.sources:
+            if domain in ("", HIVE_NULL):
+                raise ValueError(
+                    f"sources: {domain!r} cannot be a domain: tables keep no value under it"
+                )
         packed = set(self.score.domains) & set(self.pack.domains)
         if packed:
             raise ValueError(f"score.domains: {min(packed)}: packed domains are not scored")
@@ -626,9 +653,18 @@ class Config(Section):
         named = (self.score.scorer, *self.score.also)
         return next((n for n in named if n in known_scorers() and reads_model(n)), None)
 
+    def shown(self) -> dict[str, Any]:
+        """All settings as they may be printed and stored: secrets are hidden."""
+        settings: dict[str, Any] = redacted(self.model_dump(mode="json"))
+        return settings
+
     def to_json(self) -> str:
-        """The whole config as JSON with sorted keys."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """The same as JSON with sorted keys."""
+        return _as_json(self.shown())
+
+
+def _as_json(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
 
 
 def own_ranking(scorer: str) -> str:

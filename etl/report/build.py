@@ -87,7 +87,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
         refused_records=next((r["refused_text"] for r in ledger if r["job"] == "ingest"), ""),
         notes={"lds": sampled, "scatter": sampled} if sampled else {},
         versions=facts.versions,
-        config=json.dumps(facts.config.model_dump(mode="json"), indent=2),
+        config=json.dumps(facts.config.shown(), indent=2),
     )
 
 

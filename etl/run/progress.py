@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from longattn.udfs.redaction import redacted_text
+
 LogFormat = Literal["text", "json"]
 LOG_FORMAT = "LONGATTN_LOG_FORMAT"  # the default of --log-format
 EVERY = 60.0  # seconds between lines where there is no terminal
@@ -114,7 +116,8 @@ class Progress:
         return state.as_dict() if state else None
 
     def say(self, line: str) -> None:
-        """Print one line above any bar."""
+        """Print one line above any bar, without what looks like a secret."""
+        line = redacted_text(line)
         self._print(line, {"event": "message", "message": line})
 
     def _print(self, line: str, fields: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from longattn.udfs.errors import LongAttnError
+from longattn.udfs.redaction import redacted_text
 
 INTERRUPTED = "interrupted; what was committed is kept, run it again to go on"
 # What the innermost message holds -> what to say of it, and what to do.
@@ -50,6 +51,10 @@ PYTHON_ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)
 
 def one_line(error: BaseException) -> str:
     """An error as one line that says what failed and, where it is known, what to do."""
+    return redacted_text(_one_line(error))
+
+
+def _one_line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return str(error) or INTERRUPTED
     if isinstance(error, LongAttnError):

@@ -375,3 +375,9 @@ def test_a_packed_domain_is_not_scored() -> None:
 @pytest.mark.parametrize("name", ["demo.yaml", "longabc-32k.yaml"])
 def test_the_configs_that_come_with_it_are_valid(name: str) -> None:
     assert config.load(Path(__file__).parents[2] / "conf" / name).sources
+
+
+@pytest.mark.parametrize("domain", ["", "__HIVE_DEFAULT_PARTITION__"])
+def test_a_domain_that_tables_keep_no_value_under_is_refused(domain: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a domain"):
+        config.validate({"sources": {domain: [{"path": "a"}]}})
