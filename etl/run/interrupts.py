@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a command the same way: what was committed stays, one line says so."""
 
 import logging
+import os
 import signal
 import socketserver
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+AGAIN = 0.05  # seconds
 TERMINATED = "terminated; what was committed is kept, run it again to go on"
 
 
@@ -28,7 +30,12 @@ def interruptible() -> Iterator[None]:
     Signals reach the main thread alone; in another, nothing changes.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
-    with _no_log_of_a_lost_call(), _no_trace_of_a_lost_peer(), _sigterm_as_interrupt():
+    with (
+        _no_log_of_a_lost_call(),
+        _no_trace_of_a_lost_peer(),
+        _sigterm_as_interrupt(),
+        _no_trace_of_a_finaliser(),
+    ):
         yield
 
 
@@ -72,6 +79,38 @@ def _no_trace_of_a_lost_peer() -> Iterator[None]:
         yield
     finally:
         socketserver.BaseServer.handle_error = tell  # type: ignore[method-assign]
+
+
+@contextmanager
+def _no_trace_of_a_finaliser() -> Iterator[None]:
+    """Python drops what a finaliser raises, and prints a trace of it.
+
+    An interrupt that was raised there comes once more, a moment later. A file that cannot be
+    closed, on a full disk, has failed before, when it was written.
+    """
+    show = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, KeyboardInterrupt):
+            _interrupt_again(isinstance(dropped.exc_value, Terminated))
+        elif not isinstance(dropped.exc_value, OSError):
+            show(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = show
+
+
+def _interrupt_again(terminated: bool) -> None:
+    """Only the main thread is interrupted, so this runs in it."""
+    if terminated:
+        signal.signal(signal.SIGTERM, _terminate)
+    number = signal.SIGTERM if terminated else signal.SIGINT
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

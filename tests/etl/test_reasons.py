@@ -4,6 +4,8 @@ import json
 import logging
 import socket
 import socketserver
+import sys
+import time
 from contextlib import nullcontext
 from typing import Any
 
@@ -185,3 +187,33 @@ def test_a_peer_that_has_died_leaves_no_trace(capsys: pytest.CaptureFixture[str]
             socket.create_connection(server.server_address[:2]).close()
             server.handle_request()
         assert ("Traceback" in capsys.readouterr().err) == told
+
+
+class Finalised:
+    def __init__(self, raises: BaseException) -> None:
+        self.raises = raises
+
+    def __del__(self) -> None:
+        raise self.raises
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Terminated])
+def test_an_interrupt_in_a_finaliser_is_not_lost(
+    interrupt: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python drops it, with a trace."""
+    with pytest.raises(interrupt), interruptible():
+        Finalised(interrupt())
+        time.sleep(10)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_closed_has_said_so_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: shown.append(str(dropped.exc_value)))
+    with interruptible():
+        Finalised(OSError(28, "No space left on device"))
+        Finalised(ValueError("a mistake"))
+    assert shown == ["a mistake"]
