@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from longattn.udfs.errors import ModelError, UserError
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.models.build import build_scorer
+from longattn.udfs.models.causal import load_causal_lm
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from tests.udfs.models import PACKAGES, smollm2
@@ -114,6 +115,21 @@ def test_only_shards_with_needed_tensors_are_opened(tmp_path: Path) -> None:
     for file in set(index.values()) - needed:
         (folder / file).write_bytes(b"not a tensor")
     assert build_scorer(str(folder), str(tmp_path / "scorer")).tensors == 4
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_damaged_file_of_a_checkpoint_is_named(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    """By who makes a scorer of it, and by who loads all of it."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(checkpoint, folder)
+    whole = (checkpoint / name).read_bytes() if (checkpoint / name).exists() else b"{" * 100
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=rf"/{name}: damaged or cut short"):
+        build_scorer(str(folder), str(tmp_path / "scorer"))
+    with pytest.raises(ModelError, match=rf"/{name}: damaged or cut short"):
+        load_causal_lm(str(folder), "float32", "cpu", "fargain")
 
 
 def test_building_again_replaces_with_the_same(checkpoint: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from longattn.udfs.errors import LongAttnError, ModelError, first_line
 from longattn.udfs.models.gguf import gguf_file
+from longattn.udfs.models.safetensors import refuse_damaged
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,7 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
     Raises ModelError where there is no such model; `scorer` is who asks.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -93,7 +95,8 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
         loaded = AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=gguf, dtype=getattr(torch, dtype), local_files_only=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        refuse_damaged(Path(folder))  # transformers does not say which file it was
         raise ModelError(f"score.model {model}: {first_line(error)}") from None
     on = device_of(device)
     if dtype == "bfloat16" and not has_bfloat16(on):

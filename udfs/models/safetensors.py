@@ -4,11 +4,12 @@ import functools
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longattn.udfs.errors import ModelError, whole_message
+from longattn.udfs.errors import ModelError, first_line, whole_message
 from longattn.udfs.models.tokenizer_files import TOKENIZER_FILES, convert_tokenizer
 from longattn.udfs.text.conversion import SENTENCEPIECE
 
@@ -16,6 +17,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longattn.udfs.models.quantised import Weights
+
+
+DAMAGED = "damaged or cut short; fetch it again"
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A file of tensors. Raises ModelError, naming it, for one that is damaged or cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as shard:
+            yield shard
+    except SafetensorError as error:
+        raise ModelError(
+            f"{file}: damaged or cut short, fetch it again: {first_line(error)}"
+        ) from None
+
+
+def read_json(file: Path) -> Any:
+    """Raises ModelError, naming the file, for one that is no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(
+            f"{file}: damaged or cut short, fetch it again: {first_line(error)}"
+        ) from None
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raise ModelError for the first of a checkpoint's files that cannot be read."""
+    for file in sorted(folder.glob("*.json")):
+        read_json(file)
+    for file in sorted(folder.glob("*.safetensors")):
+        with opened(file):
+            pass
 
 
 class SafetensorsCheckpoint:
@@ -75,9 +112,7 @@ class SafetensorsCheckpoint:
         return Weights(self.name, self.names(), self._stored, packed_bits(self._settings()))
 
     def _stored(self, name: str) -> "Tensor":
-        from safetensors import safe_open
-
-        with safe_open(self._need(self.file_of[name]), framework="pt") as shard:
+        with opened(self._need(self.file_of[name])) as shard:
             tensor: Tensor = shard.get_tensor(name)
         return tensor
 
@@ -93,13 +128,10 @@ class SafetensorsCheckpoint:
 
     def _file_of(self) -> dict[str, str]:
         """Which file holds which tensor."""
-        from safetensors import safe_open
-
         index = self.fetch("model.safetensors.index.json")
         if index:
-            return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        single = self._need("model.safetensors")
-        with safe_open(single, framework="pt") as shard:
+            return dict(read_json(index)["weight_map"])
+        with opened(self._need("model.safetensors")) as shard:
             return dict.fromkeys(shard.keys(), "model.safetensors")
 
     def _licence(self) -> str | None:
