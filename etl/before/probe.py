@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow.parquet as pq
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import wanted_by
+from longattn.etl.ingest.listing import partition_values, wanted_by
 from longattn.etl.ingest.local_files import list_local
 from longattn.etl.ingest.sources import limited, spec_of
 from longattn.etl.tables.locations import is_table_name
@@ -150,7 +150,8 @@ def _read_first(look: Look, spec: SourceSpec) -> None:
 
 
 def _items(file: File, spec: SourceSpec) -> Iterator[Item]:
-    split = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name)
+    constants = partition_values(file.name, spec)
+    split = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name, constants)
     return read(split, spec)
 
 

@@ -660,11 +660,7 @@ class Config(Section):
 
     def to_json(self) -> str:
         """The same as JSON with sorted keys."""
-        return _as_json(self.shown())
-
-
-def _as_json(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True)
+        return json.dumps(self.shown(), sort_keys=True)
 
 
 def own_ranking(scorer: str) -> str:

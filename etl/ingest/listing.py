@@ -21,6 +21,7 @@ from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
+from longattn.etl.tables.files import HIVE_NULL
 from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
@@ -59,7 +60,7 @@ def list_files(
             spec=number,
             name=file.name,
             fingerprint=_fingerprint(spec, file),
-            constants=file.constants,
+            constants=file.constants or partition_values(file.name, spec),
             refusal=file.refusal,
         )
         for file in _listed(spark, spec, source)
@@ -70,6 +71,19 @@ def list_files(
             f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}"
         )
     return [found[uri] for uri in sorted(found)]
+
+
+def partition_values(name: str, spec: SourceSpec) -> str | None:
+    """What a Parquet file's folders say of its rows, as JSON: `lang=en/part.parquet`, as Hive does.
+
+    Values are texts, of the fields that the source maps; None where no folder names one.
+    """
+    if spec.format != "parquet":
+        return None
+    named = dict(folder.split("=", 1) for folder in name.split("/")[:-1] if "=" in folder)
+    wanted = {column: unquote(named[column]) for column in spec.columns_in(named)}
+    found = {column: None if value == HIVE_NULL else value for column, value in wanted.items()}
+    return json.dumps(found) if found else None
 
 
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:

@@ -72,7 +72,8 @@ def _is_whole(file: SourceFile, spec: SourceSpec, whole_bytes: int) -> bool:
 
 def _read_whole(spark: SparkSession, files: Sequence[SourceFile], spec: SourceSpec) -> DataFrame:
     contents = spark.read.format("binaryFile").load(_uris(files)).select("path", "content")
-    return contents.mapInArrow(partial(_read_contents, spec, _names(files)), STAGED_DDL)
+    places = {file.uri: (file.name, file.constants) for file in files}
+    return contents.mapInArrow(partial(_read_contents, spec, places), STAGED_DDL)
 
 
 def _read_lines(spark: SparkSession, files: Sequence[SourceFile], spec: SourceSpec) -> DataFrame:
@@ -96,16 +97,19 @@ def _names(files: Sequence[SourceFile]) -> dict[str, str]:
 
 
 def _read_contents(
-    spec: SourceSpec, names: dict[str, str], batches: "Iterator[pa.RecordBatch]"
+    spec: SourceSpec,
+    places: dict[str, tuple[str, str | None]],
+    batches: "Iterator[pa.RecordBatch]",
 ) -> "Iterator[pa.RecordBatch]":
     splits = (
-        Split(row["path"], 0, size := len(row["content"]), size, 1, "", None, row["content"])
+        Split(row["path"], 0, size := len(row["content"]), size, 1, name, constants, row["content"])
         for batch in batches
         for row in batch.to_pylist()
+        for name, constants in [places[row["path"]]]
     )
     return to_batches(
-        to_row(item, split.uri, names[split.uri], spec)
-        for split in (split._replace(name=names[split.uri]) for split in splits)
+        to_row(item, split.uri, split.name, spec)
+        for split in splits
         for item in sources.read(split, spec)
     )
 

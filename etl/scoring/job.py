@@ -319,8 +319,10 @@ def _rows_of(context: Context, windows: Pending, batch: Batch) -> DataFrame:
 def _commit(context: Context, scored: pa.Table, commits: FreshCommits) -> tuple[int, int]:
     """Add the statistics; a batch's are some megabytes, so they pass through the driver.
 
-    Returns what FreshCommits.commit does.
+    Returns what FreshCommits.commit does; nothing of a batch of which no window could be scored.
     """
+    if not scored.num_rows:
+        return 0, 0
     frame = context.spark.createDataFrame(scored.select(list(stage.STATISTICS)))
     stamped = frame.withColumn("scored_at", F.current_timestamp()).select(*SCORES.columns)
     return commits.commit(stamped.coalesce(1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -54,14 +55,17 @@ def plan(supply: Mapping[str, Supply], config: MixConfig) -> list[Share]:
     is as large as keeps the weights with what there is (max_copies of it under `repeat`). Raises
     ConfigError when a domain is short and mix.short is `error`.
     """
-    weights = dict(config.weights) or {d: float(s.tokens) for d, s in supply.items()}
+    # as they are written, so that a domain that limits the mix is planned to its last token
+    given = {d: Fraction(repr(w)) for d, w in config.weights.items()}
+    weights = given or {d: Fraction(s.tokens) for d, s in supply.items()}
     empty = Supply(windows=0, tokens=0)
     copies = config.max_copies if config.short == "repeat" else 1
     total = config.tokens or _largest_total(weights, supply, copies)
-    whole = sum(weights.values()) or 1.0
+    whole = sum(weights.values()) or 1
+    every = dict.fromkeys(supply, Fraction(0)) | weights
     return [
-        _share(domain, supply.get(domain, empty), round(total * weight / whole), config)
-        for domain, weight in (weights | {d: 0.0 for d in supply if d not in weights}).items()
+        _share(domain, supply.get(domain, empty), round(total * every[domain] / whole), config)
+        for domain in dict.fromkeys([*weights, *supply])
     ]
 
 
@@ -88,7 +92,9 @@ def copy_order(mix_order: Column, copy: Column) -> Column:
     return F.when(copy == 1, mix_order).otherwise(F.xxhash64(mix_order, copy))
 
 
-def _largest_total(weights: Mapping[str, float], supply: Mapping[str, Supply], copies: int) -> int:
+def _largest_total(
+    weights: Mapping[str, Fraction], supply: Mapping[str, Supply], copies: int
+) -> Fraction:
     """The most tokens whose weights all domains can meet; domains with nothing do not count."""
     whole = sum(weights.values())
     reach = [
@@ -96,7 +102,7 @@ def _largest_total(weights: Mapping[str, float], supply: Mapping[str, Supply], c
         for domain, weight in weights.items()
         if weight and domain in supply
     ]
-    return int(min(reach, default=0.0))
+    return min(reach, default=Fraction(0))
 
 
 def _share(domain: str, supply: Supply, planned: int, config: MixConfig) -> Share:

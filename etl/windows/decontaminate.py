@@ -1,8 +1,10 @@
 """Windows that share a long run of words with an evaluation set."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -10,14 +12,28 @@ from longattn.udfs.ddl import ddl
 from longattn.udfs.text.ngrams import JUDGED_SCHEMA, Hashes, distinct_ngrams, judged_batches
 
 
-def evaluation_ngrams(items: DataFrame, n: int) -> Hashes:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is looked for of an evaluation set."""
+
+    ngrams: Hashes
+    items: int
+    short: int  # of them have fewer than n words, and cannot be looked for
+
+
+def evaluation_ngrams(items: DataFrame, n: int) -> Evaluation:
     """Hashes of every n words in a row of evaluation items (text), for `judged`.
 
     Evaluation sets are small: they are read on the driver, 8 bytes a word. Words are those of
-    udfs.text.ngrams; items of fewer than n words cannot be looked for and add nothing of their own.
+    udfs.text.ngrams.
     """
     texts = (row["text"] for row in items.select("text").toLocalIterator())
-    return distinct_ngrams(texts, n)
+    found = [distinct_ngrams([text], n) for text in texts]
+    return Evaluation(
+        ngrams=np.unique(np.concatenate([*found, np.empty(0, np.uint64)])),
+        items=len(found),
+        short=sum(not len(ngrams) for ngrams in found),
+    )
 
 
 def judged(

@@ -38,10 +38,12 @@ def judge_windows(context: Context) -> tuple[dict[str, float], Figures]:
     waiting = _waiting(context, plans)
     if not waiting.isEmpty():
         n = context.config.decontaminate.ngram
-        known = {
+        sets = {
             evaluation: stage.evaluation_ngrams(_items(context, plan), n)
             for evaluation, plan in plans.items()
         }
+        _say_what_is_too_short(context, sets, n)
+        known = {evaluation: found.ngrams for evaluation, found in sets.items()}
         found = stage.judged(waiting, context.tables.read("documents"), known, n)
         context.tables.merge("contamination", found.select(*CONTAMINATION.columns))
     return _counts(context, plans)
@@ -144,6 +146,16 @@ def _counts(context: Context, plans: Mapping[str, Plan]) -> tuple[dict[str, floa
     by_set = {name.rsplit(":", 2)[0]: hits.get(name, 0) for name in plans}
     with_any = bad.select("window_id").distinct().count()
     return {"contaminated_windows": with_any}, Figures(contaminated=by_set)
+
+
+def _say_what_is_too_short(context: Context, sets: Mapping[str, stage.Evaluation], n: int) -> None:
+    for evaluation, found in sets.items():
+        if found.short:
+            context.progress.say(
+                f"decontaminate: {evaluation.rsplit(':', 2)[0]}: {found.short:,} of"
+                f" {found.items:,} items are shorter than {n} words and cannot be looked for;"
+                " decontaminate.ngram sets another length"
+            )
 
 
 def _items(context: Context, plan: Plan) -> DataFrame:

@@ -36,9 +36,9 @@ def test_a_window_is_judged_by_its_own_text_and_a_packed_one_by_its_documents(sp
     frame = spark.createDataFrame(rows, f"{names_}, {segments}")
     words = spark.createDataFrame([(" ".join(FILLER.split()[2:10]),)], "text string")
     known = {
-        "quiz": stage.evaluation_ngrams(questions, 8),
-        "filler": stage.evaluation_ngrams(words, 8),
-        "empty": stage.evaluation_ngrams(words.limit(0), 8),
+        "quiz": stage.evaluation_ngrams(questions, 8).ngrams,
+        "filler": stage.evaluation_ngrams(words, 8).ngrams,
+        "empty": stage.evaluation_ngrams(words.limit(0), 8).ngrams,
     }
     judged = stage.judged(frame, documents, known, 8).collect()
     assert len(judged) == len(rows) * len(known)

@@ -1,5 +1,6 @@
 """Listing local files: every name is read or refused with its reason, whatever it is made of."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longattn.etl.config import SourceConfig
-from longattn.etl.ingest.listing import wanted_by
+from longattn.etl.ingest.listing import partition_values, wanted_by
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
 from longattn.etl.ingest.reading import Plan, by_reader
 from longattn.etl.ingest.stage import SourceFile
@@ -367,3 +368,15 @@ def test_files_go_to_their_readers_without_being_compared(monkeypatch: pytest.Mo
     read = by_reader(Plan(specs=specs, pending=files, n_finished=0))
     here, away, table, refused = ([file] for file in files)
     assert dict(read) == {"python": here, 1: away, "table": table, "refused": refused}
+
+
+def test_folders_of_a_partitioned_table_give_its_column() -> None:
+    spec = SourceSpec(
+        domain="d", source="d", format="parquet", text="text", meta=("lang", "n"), where={"y": ()}
+    )
+    name = "lang=e%20n/y=2024/other=1/n=__HIVE_DEFAULT_PARTITION__/part.parquet"
+    values = {"lang": "e n", "y": "2024", "n": None}
+    assert json.loads(partition_values(name, spec) or "") == values
+    assert partition_values("other=1/lang=en.parquet", spec) is None
+    jsonl = SourceSpec(domain="d", source="d", format="jsonl", text="text", meta=("lang",))
+    assert partition_values("lang=en/a.jsonl", jsonl) is None

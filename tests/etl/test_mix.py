@@ -52,6 +52,21 @@ class TestPlan:
         assert found["wiki"] == (50, 0, 50)
 
     @given(
+        weights=st.dictionaries(st.sampled_from("abc"), st.floats(0.01, 100), min_size=1),
+        tokens=st.fixed_dictionaries({d: st.integers(1, 10**12) for d in "abc"}),
+        short=st.sampled_from(["shortfall", "repeat"]),
+    )
+    def test_the_domain_that_limits_the_mix_is_taken_whole(
+        self, weights: dict[str, float], tokens: dict[str, int], short: Any
+    ) -> None:
+        """As of 11 windows and 1 with the weights 11 and 1; rounding down would lose the last."""
+        supply = {domain: Supply(windows=1, tokens=n) for domain, n in tokens.items()}
+        config = MixConfig(weights=weights, short=short, max_copies=3)
+        copies = 3 if short == "repeat" else 1
+        shares = stage.plan(supply, config)
+        assert any(s.planned == s.supply.tokens * copies and s.rounds == copies for s in shares)
+
+    @given(
         weights=st.dictionaries(st.sampled_from(["book", "code"]), st.floats(0.1, 100), min_size=1),
         short=st.sampled_from(["shortfall", "repeat"]),
         total=st.none() | st.integers(1, 10_000),

@@ -12,6 +12,8 @@ from longattn.udfs.storage import file_name
 
 CHUNK = 1 << 20  # bytes read at a time
 COMPRESSED_CHUNK = 1 << 14  # gzip makes at most 1032 bytes of one, zstd more
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER_BYTES = 1024  # by its specification
 EXCERPT = 200  # characters of a refused record that are kept
 
 
@@ -36,6 +38,14 @@ def compression(uri: str) -> str | None:
     """The file name's ending if it is that of a compressed file."""
     ending = os.path.splitext(uri)[1].lower()
     return ending if ending in DECODERS else None
+
+
+def is_lfs_pointer(split: Split) -> bool:
+    """Whether a file is what git-lfs leaves in the place of one that it has not fetched."""
+    if split.size > LFS_POINTER_BYTES:
+        return False
+    with open_split(split) as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def count_lines(split: Split) -> int:

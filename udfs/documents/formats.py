@@ -20,12 +20,14 @@ from longattn.udfs.documents.bytes import (
     Split,
     beginning,
     chunks,
+    is_lfs_pointer,
     open_split,
     split_lines,
 )
 from longattn.udfs.errors import whole_message
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+SHORT_DIGITS = 640  # of an integer that Python reads, however it is set
 LINE_LIMIT = 1 << 31  # bytes; no line longer than this is ever held
 
 
@@ -107,6 +109,9 @@ def read(split: Split, spec: SourceSpec) -> Iterator[Item]:
 
     Raises OSError when the file cannot be read at all: that is not the file's fault.
     """
+    if is_lfs_pointer(split):
+        detail = "the file is not here, only git-lfs's note of it: run `git lfs pull`"
+        return iter([Item(1, None, None, "git_lfs_pointer", detail, split.name)])
     return READERS[spec.format](split, spec)
 
 
@@ -145,12 +150,26 @@ def parse_json(row: int | None, text: str) -> Item:
     """One JSON object to a line: RedPajama, Dolma and most others."""
     excerpt = text[:EXCERPT]
     try:
-        record = json.loads(text)
+        record = _loads(text)
     except (ValueError, RecursionError) as error:
         return Item(row, None, excerpt, "broken_json", str(error))
     if not isinstance(record, dict):
         return Item(row, None, excerpt, "not_an_object", f"a {type(record).__name__}")
     return Item(row, record, excerpt)
+
+
+def _loads(text: str) -> Any:
+    """JSON; an integer of more digits than Python reads stays the text that it is."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_int)
+
+
+def _int(digits: str) -> int | str:
+    return int(digits) if len(digits) <= SHORT_DIGITS else digits
 
 
 def parse_prefixed(row: int | None, text: str) -> Item:
@@ -231,22 +250,43 @@ def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:
         first_row += group.num_rows
 
 
-def batch_records(batch: Any) -> "Iterator[dict[str, Any] | UnicodeDecodeError]":
-    """Rows of an Arrow batch as dicts; the error in place of a row that is not UTF-8.
+Maps = Any  # None where a type holds no map; else what `_has_maps` found of it
+
+
+class Refusal(NamedTuple):
+    """Why a row is no record."""
+
+    reason: str
+    detail: str
+
+
+Record = dict[str, Any] | Refusal
+
+
+def batch_records(batch: Any) -> Iterator[Record]:
+    """Rows of an Arrow batch as dicts; the refusal in place of a row that Python cannot hold.
 
     A map is a dict, and the last of two equal keys in it counts.
     """
     columns = [(name, batch.column(name)) for name in batch.schema.names]
     maps = {name: _has_maps(column.type) for name, column in columns}
     for index in range(batch.num_rows):
+        yield _row_of(columns, maps, index)
+
+
+def _row_of(columns: list[tuple[str, Any]], maps: dict[str, Maps], index: int) -> Record:
+    """Dates after the year 9999 and times of unknown zones are among what Python cannot hold."""
+    import pyarrow as pa
+
+    row: dict[str, Any] = {}
+    for name, column in columns:
         try:
-            values = ((name, column[index].as_py()) for name, column in columns)
-            yield {name: _with_dicts(x, maps[name]) for name, x in values}
+            row[name] = _with_dicts(column[index].as_py(), maps[name])
         except UnicodeDecodeError as error:
-            yield error
-
-
-Maps = Any  # None where a type holds no map; else what `_has_maps` found of it
+            return Refusal("invalid_utf8", _where(error))
+        except (OverflowError, ValueError, LookupError, pa.ArrowException) as error:
+            return Refusal("bad_value", f"column {name}: {column.type}: {whole_message(error)}")
+    return row
 
 
 def _has_maps(kind: Any) -> Maps:
@@ -281,12 +321,10 @@ def _key(key: Any) -> str:
     return key if isinstance(key, str) else str(key)
 
 
-def record_item(
-    row: int | None, record: "dict[str, Any] | UnicodeDecodeError", constants: dict[str, Any]
-) -> Item:
+def record_item(row: int | None, record: Record, constants: dict[str, Any]) -> Item:
     """The item for what batch_records gave."""
-    if isinstance(record, UnicodeDecodeError):
-        return Item(row, None, None, "invalid_utf8", _where(record))
+    if isinstance(record, Refusal):
+        return Item(row, None, None, *record)
     return Item(row, {**constants, **record})
 
 

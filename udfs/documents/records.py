@@ -4,6 +4,8 @@ import ast
 import json
 import math
 from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from longattn.udfs.digest import hex_digest
@@ -119,10 +121,31 @@ def _as_object(text: str) -> Any:
 def _check_where(record: dict[str, Any], spec: SourceSpec) -> None:
     for path, accepted in spec.where.items():
         value = lookup(record, path)
-        word = value if isinstance(value, str) else json.dumps(value, default=str)
-        if value is MISSING or word not in accepted:
-            found = _no_field(path, record) if value is MISSING else f"{path} is {word}"
-            raise Refused("filtered", found)
+        if value is MISSING:
+            raise Refused("filtered", _no_field(path, record))
+        if not any(word in accepted for word in _words(value)):
+            raise Refused("filtered", f"{path} is {_words(value)[0]}")
+
+
+def _words(value: Any) -> list[str]:
+    """A value as a config may write it; a list is any of its values.
+
+    >>> _words(True), _words(2.0), _words(Decimal("0.50")), _words(["en", "news"])
+    (['true', 'True'], ['2.0', '2'], ['0.50', '0.5'], ['["en", "news"]', 'en', 'news'])
+    """
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [_json(value), *(word for one in value for word in _words(one))]
+    if isinstance(value, Decimal) and value.is_finite():
+        return [str(value), f"{value.normalize():f}"]
+    if isinstance(value, float) and value.is_integer():
+        return [str(value), f"{value:.0f}"]
+    if isinstance(value, bool):
+        return [str(value).lower(), str(value)]
+    if isinstance(value, datetime):
+        return [str(value), value.isoformat()]
+    return [str(value)] if isinstance(value, date | time | Decimal) else [_json(value)]
 
 
 def _text(record: dict[str, Any], spec: SourceSpec) -> str:

@@ -1,0 +1,119 @@
+"""Records that Python cannot hold, values as configs spell them, files that are not there."""
+
+import datetime as dt
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from longattn.udfs.documents.bytes import Split
+from longattn.udfs.documents.formats import Item, SourceSpec, read
+from longattn.udfs.documents.records import to_row
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    f"oid sha256:{'0123456789abcdef' * 4}\nsize 123456789\n"
+)
+
+
+def items(path: Path, **spec: Any) -> list[Item]:
+    size = path.stat().st_size
+    split = Split(f"file:{path}", 0, size, size, 1, path.name)
+    return list(read(split, spec_of(**spec)))
+
+
+def spec_of(**spec: Any) -> SourceSpec:
+    return SourceSpec(**{"domain": "d", "source": "d", "text": "text", **spec})
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [("a.txt", "text"), ("a.jsonl", "jsonl"), ("a.jsonl.gz", "jsonl"), ("a.parquet", "parquet")],
+)
+def test_a_pointer_of_git_lfs_is_refused_by_name(tmp_path: Path, name: str, format_: str) -> None:
+    path = tmp_path / name
+    path.write_text(POINTER)
+    (item,) = items(path, format=format_)
+    row = to_row(item, f"file:{path}", name, spec_of(format=format_))
+    assert row["reason"] == "git_lfs_pointer" and "git lfs pull" in row["detail"]
+
+
+def test_a_text_about_git_lfs_is_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(f"It says: {POINTER}")
+    (item,) = items(path, format="text")
+    assert item.record and item.record["text"].startswith("It says")
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_an_integer_of_any_length_leaves_the_text_alone(tmp_path: Path, compress: bool) -> None:
+    path = tmp_path / ("a.jsonl.gz" if compress else "a.jsonl")
+    lines = [f'{{"text": "t", "small": 7, "big": {"7" * n}}}' for n in (20, 641, 5000)]
+    data = "\n".join([*lines, '{"text": "t", "big": 7']).encode()
+    path.write_bytes(gzip.compress(data) if compress else data)
+    *good, broken = items(path, meta=("big",))
+    assert [str(item.record and item.record["big"]) for item in good] == [
+        "7" * n for n in (20, 641, 5000)
+    ]
+    assert all(item.record and item.record["small"] == 7 for item in good)
+    assert broken.reason == "broken_json"
+    row = to_row(good[2], "u", "n", spec_of(meta=("big",)))
+    assert json.loads(row["meta"])["big"] == "7" * 5000
+
+
+FAR = {
+    "date": pa.array([19_000, 3_664_000, -800_000], pa.int32()).cast(pa.date32()),
+    "time": pa.array([0, 316_000_000_000_000_000, 1], pa.int64()).cast(pa.timestamp("us")),
+}
+
+
+@pytest.mark.parametrize("kind", FAR)
+def test_dates_that_python_has_not_refuse_their_record_alone(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "created": FAR[kind]}), path)
+    found = items(path, format="parquet", meta=("created",))
+    refused = [item.row for item in found if item.reason == "bad_value"]
+    expected = {"date": [2, 3], "time": [2]}[kind]
+    assert refused == expected and "column created" in str(found[1].detail)
+    assert items(path, format="parquet")[1].record == {"text": "b"}  # nobody asked for it
+
+
+def test_times_of_a_zone_that_nobody_knows_refuse_their_records(tmp_path: Path) -> None:
+    path, kind = tmp_path / "a.parquet", pa.timestamp("us", tz="Atlantis/Capital")
+    times = pa.array([0, 1], pa.int64()).cast(kind)
+    pq.write_table(pa.table({"text": ["a", "b"], "created": times}), path)
+    found = items(path, format="parquet", meta=("created",))
+    assert [item.reason for item in found] == ["bad_value"] * 2
+    assert "Atlantis" in str(found[0].detail)
+
+
+WHERE = [
+    (dt.date(2024, 1, 1), "2024-01-01", "2024-01-02"),
+    (dt.datetime(2024, 1, 1, 12), "2024-01-01 12:00:00", "2024-01-01"),
+    (dt.datetime(2024, 1, 1, 12), "2024-01-01T12:00:00", "12:00:00"),
+    (Decimal("0.50"), "0.50", "0.51"),
+    (Decimal("0.50"), "0.5", "50"),
+    (["en", "news"], "en", "de"),
+    ([Decimal("1.0"), 2], "1", "3"),
+    (True, "true", "false"),
+    (True, "True", "1"),
+    (1.0, "1", "2"),
+    (1.0, "1.0", "10"),
+    (7, "7", "7.0"),
+    (None, "null", "None"),
+    ("en", "en", '"en"'),
+    ({"a": 1}, '{"a": 1}', "a"),
+]
+
+
+@pytest.mark.parametrize(("value", "accepted", "other"), WHERE)
+def test_where_compares_values_as_people_write_them(value: Any, accepted: str, other: str) -> None:
+    item = Item(1, {"text": "t", "field": value})
+    for words, reason in [((accepted,), None), ((other,), "filtered"), ((other, accepted), None)]:
+        row = to_row(item, "u", "n", spec_of(where={"field": words}))
+        assert row.get("reason") == reason
