@@ -330,9 +330,10 @@ class DeltaRsTable(Table):
         table = self._open_or_create()
         listed = ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values))
         self.guard()
-        metrics = table.delete(
-            f"{column} IN ({listed})", commit_properties=CommitProperties(max_commit_retries=0)
+        properties = CommitProperties(
+            max_commit_retries=0, app_transactions=self._transactions(None)
         )
+        metrics = table.delete(f"{column} IN ({listed})", commit_properties=properties)
         return Commit(version=table.version(), rows=-metrics["num_deleted_rows"], bytes=0)
 
     def _compact(self) -> dict[str, Any]:

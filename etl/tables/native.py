@@ -116,9 +116,8 @@ class NativeTable(Table):
     def delete(self, column: str, values: Collection[str]) -> Commit:
         self._prepare()
         listed = ", ".join(_sql(value) for value in sorted(values))
-        self.guard()
         statement = f"DELETE FROM {self.sql_name} WHERE `{column}` IN ({listed})"
-        deleted = self._until_not_overtaken(lambda: self._execute(statement))[0][0]
+        deleted = self._until_not_overtaken(lambda: self._change(statement))[0]
         version = self.version()
         assert version is not None  # it has been made
         return Commit(version=version, rows=-deleted, bytes=0)
@@ -298,12 +297,16 @@ class NativeTable(Table):
             f"MERGE INTO {self.sql_name} AS kept USING {view} AS new ON {same} "
             f"WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})"
         )
-        counted: list[Row] = []
         try:
-            with self._numbered(None) as named, self._known_by(named):
-                self._write(lambda: counted.extend(self._execute(statement)))
+            return self._change(statement)
         finally:
             self.spark.catalog.dropTempView(view)
+
+    def _change(self, statement: str) -> Row:
+        """Run a statement of SQL that commits; what Delta counted of it."""
+        counted: list[Row] = []
+        with self._numbered(None) as named, self._known_by(named):
+            self._write(lambda: counted.extend(self._execute(statement)))
         if not counted:
             self._refuse_overtaken()
         return counted[0]
