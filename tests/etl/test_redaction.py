@@ -1,12 +1,9 @@
 """Secrets in settings and URIs are in nothing that is written or printed."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
 
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
@@ -93,43 +90,3 @@ def nested(key: str, value: Any) -> dict[str, Any]:
         value = {part: value}
     found: dict[str, Any] = value
     return found
-
-
-@pytest.mark.spark
-def test_nothing_that_a_run_leaves_or_prints_has_a_secret(spark: Any, tmp_path: Path) -> None:
-    texts = [" ".join(f"w{d}x{n % 40}" for n in range(150)) for d in range(3)]
-    lines = [json.dumps({"id": d, "text": text}) for d, text in enumerate(texts)]
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.jsonl").write_text("\n".join([*lines, "{"]))
-    out = tmp_path / "out"
-    settings = {
-        "tables": {"root": str(out / "tables")},
-        "sources": {"book": [{"path": str(tmp_path / "in"), "id": "id"}]},
-        "tokenizer": "words",
-        "window": {"length": 64},
-        "score": {"scorer": "compress"},
-        "select": {"by": "compress", "fraction": 1.0},
-        "export": {"jsonl": {"path": str(out / "export"), "compression": "none"}},
-        "report": {"path": str(out / "report.html")},
-        "spark": {"conf": CONF},
-    }
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps(settings))
-    said = ""
-    for argv in ("run", "status", "status --json", "config", "check"):
-        code, printed = longattn(*argv.split(), "--config", str(config))
-        assert code == 0, printed
-        said += printed
-    code, printed = longattn("ingest", "--config", str(config), "--set", "sources.book=[]")
-    for place, text in [("printed", said + printed), *written(out)]:
-        assert PLANT not in text, place
-    assert "spark.hadoop.fs.s3a.secret.key: '***'" in said
-
-
-def written(root: Path) -> Iterator[tuple[str, str]]:
-    """Every file below a folder, as it is, and the rows of every table."""
-    for file in root.rglob("*"):
-        if file.is_file():
-            yield str(file), file.read_bytes().decode(errors="replace")
-        elif DeltaTable.is_deltatable(str(file)):
-            yield str(file), str(DeltaTable(str(file)).to_pyarrow_table().to_pylist())
