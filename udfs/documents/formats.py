@@ -168,8 +168,12 @@ def _loads(text: str) -> Any:
         return json.loads(text, parse_int=_int)
 
 
-def _int(digits: str) -> int | str:
-    return int(digits) if len(digits) <= SHORT_DIGITS else digits
+class Digits(str):
+    """An integer of more digits than Python reads."""
+
+
+def _int(digits: str) -> int | Digits:
+    return int(digits) if len(digits) <= SHORT_DIGITS else Digits(digits)
 
 
 def parse_prefixed(row: int | None, text: str) -> Item:

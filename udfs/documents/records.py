@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import EXCERPT
-from longattn.udfs.documents.formats import Item, SourceSpec
+from longattn.udfs.documents.formats import Digits, Item, SourceSpec
 from longattn.udfs.text.tokens import count_tokens, load_tokenizer
 
 if TYPE_CHECKING:
@@ -156,8 +156,9 @@ def _text(record: dict[str, Any], spec: SourceSpec) -> str:
         raise Refused("null_text", f"field {spec.text} is null")
     if isinstance(value, bytes):
         return _decode(value)
-    if not isinstance(value, str):
-        raise Refused("text_not_string", f"field {spec.text} is a {type(value).__name__}")
+    if not isinstance(value, str) or isinstance(value, Digits):
+        kind = "int" if isinstance(value, Digits) else type(value).__name__
+        raise Refused("text_not_string", f"field {spec.text} is a {kind}")
     return value
 
 
