@@ -24,8 +24,7 @@ from longattn.etl.dedup.lineage import cut_lineage
 from longattn.etl.dedup.recipe import Recipe
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.run.multiset import multiset_hash
-from longattn.etl.run.once import refuse_repeated
+from longattn.etl.run.multiset import multiset_hash, refuse_repeated
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
 

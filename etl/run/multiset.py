@@ -1,9 +1,20 @@
-"""A number that says whether two tables hold the same rows, whatever their order."""
+"""Rows as a multiset: a number that tells two apart, and the refusal of rows that repeat."""
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from longattn.udfs.errors import TableError
+
 WIDE = "decimal(20,0)"  # holds 64 bits; Spark widens it by ten digits when it adds up
+
+
+def refuse_repeated(rows: int, distinct: int, where: str) -> None:
+    """Raise TableError when there are fewer distinct keys than rows."""
+    if rows != distinct:
+        raise TableError(
+            f"{where}: {rows - distinct} of {rows} rows are there more than once, and what follows"
+            " would be wrong; `longattn status --check` says which, and how to mend it"
+        )
 
 
 def multiset_hash(*columns: str) -> Column:

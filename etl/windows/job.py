@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import Config
 from longattn.etl.ingest.current import with_text
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.run.once import refuse_repeated
+from longattn.etl.run.multiset import refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Txn
 from longattn.etl.windows import current, pack, stage
