@@ -82,8 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_job(commands, job, text)
     for add in (_add_init, _add_check, _add_estimate, _add_status, _add_vacuum, _add_forget):
         add(commands)
-    for add in (_add_trace, _add_selections, _add_config, _add_scorer, _add_score_window):
+    for add in (_add_trace, _add_verify, _add_selections, _add_config, _add_scorer):
         add(commands)
+    _add_score_window(commands)
     return parser
 
 
@@ -203,8 +204,11 @@ def _add_status(commands: "Commands") -> None:
 
 
 def _add_trace(commands: "Commands") -> None:
-    parser = _configured(commands, "trace", "follow a window back to its file, line and characters")
-    parser.add_argument("window_id", metavar="WINDOW_ID")
+    text = "follow a window back to its file, line and characters, or say what a sample is"
+    parser = _configured(commands, "trace", text, required=False)
+    parser.add_argument("window_id", metavar="WINDOW_ID", nargs="?")
+    parser.add_argument("--export", metavar="PATH", help="an export's folder, with --sample")
+    parser.add_argument("--sample", type=int, metavar="N", help="number of a sample, from 0")
     parser.set_defaults(run=_trace)
 
 
@@ -220,6 +224,13 @@ def _add_selections(commands: "Commands") -> None:
     diff.add_argument("names", nargs=2, metavar=("A", "B"))
     for action in actions.choices.values():
         action.set_defaults(run=_selections)
+
+
+def _add_verify(commands: "Commands") -> None:
+    text = "compare an export with its manifest: hashes, counts, boundaries; exit 1 for each fault"
+    parser = _command(commands, "verify", text)
+    parser.add_argument("export", metavar="EXPORT", help="folder of an export")
+    parser.set_defaults(run=_verify)
 
 
 def _add_vacuum(commands: "Commands") -> None:
@@ -433,7 +444,31 @@ def _forget(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from longattn.etl.export.read import faults, opened
+
+    if code := _fail_all((f"{arguments.export}: {fault}" for fault in faults(arguments.export)), 1):
+        return code
+    _, manifest = opened(arguments.export)
+    print(f"{arguments.export}: {manifest['samples']:,} samples: nothing is wrong")
+    return 0
+
+
+def _trace_sample(arguments: argparse.Namespace) -> int:
+    from longattn.etl.export.read import lines_of
+
+    if arguments.sample is None or arguments.window_id:
+        raise UserError("trace: give --export with --sample N, and no window")
+    for line in lines_of(arguments.export, arguments.sample):
+        print(line)
+    return 0
+
+
 def _trace(arguments: argparse.Namespace) -> int:
+    if arguments.export:
+        return _trace_sample(arguments)
+    if not arguments.config or not arguments.window_id:
+        raise UserError("trace: give --config and a window, or --export and --sample")
     from longattn.etl.console import show_trace
 
     show_trace(_load(arguments), arguments.window_id)

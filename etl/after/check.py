@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.export.files import Folder
 from longattn.etl.export.job import targets_of
+from longattn.etl.export.read import faults as export_faults
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import last_holder
@@ -185,13 +186,12 @@ def _of_scorer(context: Context) -> Iterator[str]:
 
 def _of_exports(context: Context) -> Iterator[str]:
     for target in targets_of(context).values():
-        folder = Folder.at(target.path)
         try:
-            manifest = folder.manifest()
+            faults = list(export_faults(target.path)) if Folder.at(target.path).manifest() else []
         except LongAttnError as error:
             yield str(error)
             continue
-        for fault in folder.faults(manifest["files"], hashes=True) if manifest else ():
+        for fault in faults:
             yield f"export {target.path}: {fault}; delete {target.path} and run export again"
 
 

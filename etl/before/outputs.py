@@ -9,6 +9,7 @@ from pathlib import Path
 from longattn.etl.before.findings import Findings, as_findings, fact, fault, note
 from longattn.etl.before.probe import Look
 from longattn.etl.config import Config, ExportConfig
+from longattn.etl.export.places import refusals
 from longattn.etl.run.show import human_bytes
 from longattn.etl.session import delta_conf
 from longattn.etl.session.java import OLDEST, has_java
@@ -30,6 +31,8 @@ def output_findings(config: Config, jobs: Sequence[str]) -> Findings:
         folders["report.path"] = os.path.dirname(config.report.path) or "."
     for where, folder in folders.items():
         yield from as_findings(where, _writable(where, folder))
+    if "export" in jobs:
+        yield from (fault(where, text) for where, text in refusals(config))
 
 
 def _writable(where: str, folder: str) -> Findings:

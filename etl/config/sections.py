@@ -49,6 +49,12 @@ def _place(path: str) -> str:
         ) from None
 
 
+def _without_slash(name: str) -> str:
+    if "/" in name:
+        raise ValueError(f"{name} names files in the export's folder: leave / out")
+    return name
+
+
 Place = Annotated[str, AfterValidator(_place)]  # a folder, a file or a URI
 
 
@@ -234,6 +240,9 @@ class PackConfig(Section):
 
     separator: str | None = None
     """token between documents; None means the tokenizer's EOS"""
+
+    attend_across: bool = False
+    """whether exports let documents of a packed window attend to those before them"""
 
 
 class DecontaminateConfig(Section):
@@ -447,15 +456,25 @@ class ExportTarget(Section):
     shard_tokens: Positive = 64 << 20
     """about this many tokens to a file"""
 
-    prefix: str = "LongAttn"
-    """jsonl data_id prefix"""
+    prefix: Annotated[str, AfterValidator(_without_slash)] = "LongAttn"
+    """of jsonl's data_id, and of the files of megatron, megatron_bridge and numpy"""
+
+    position_ids: bool = False
+    """parquet only: a column of positions that restart with documents"""
+
+    token_column: Literal["tokens", "input_ids"] = "tokens"
+    """mds only: the name of the tokens' column; LLM Foundry reads tokens, ProLong input_ids"""
 
 
 class ExportConfig(Section):
     parquet: ExportTarget | None = None
     jsonl: ExportTarget | None = None
     megatron: ExportTarget | None = None
+    megatron_bridge: ExportTarget | None = None
     mds: ExportTarget | None = None
+
+    numpy: ExportTarget | None = None
+    """OLMo-core's arrays"""
 
 
 class ReportConfig(Section):
@@ -572,7 +591,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _refuse_exports_of_ids_that_no_model_has(self) -> "Config":
-        for name in ("megatron", "mds"):
+        for name in ("megatron", "megatron_bridge", "mds", "numpy"):
             counts_words = (self.tokenizer or self._own_tokenizer) == WORDS_TOKENIZER
             if counts_words and getattr(self.export, name):
                 raise ValueError(

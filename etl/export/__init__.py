@@ -1,14 +1,18 @@
 """Exporters by name; each writes the same samples in the same order."""
 
+from longattn.etl.export.bridge import MEGATRON_BRIDGE
 from longattn.etl.export.formats import Format
 from longattn.etl.export.jsonl import JSONL
 from longattn.etl.export.mds import MDS
 from longattn.etl.export.megatron import MEGATRON
+from longattn.etl.export.memmap import NUMPY
 from longattn.etl.export.parquet import PARQUET
 
 FORMATS: dict[str, Format] = {
     "parquet": PARQUET,
     "jsonl": JSONL,
     "megatron": MEGATRON,
+    "megatron_bridge": MEGATRON_BRIDGE,
     "mds": MDS,
+    "numpy": NUMPY,
 }

@@ -85,6 +85,32 @@ def _size(samples: int) -> str:
     return next((name for below, name in SIZES.items() if samples < below), "n>1M")
 
 
+def _context(manifest: Manifest) -> list[str]:
+    """How far back the tokens see: exports of packed short text see less than their length."""
+    masked, unmasked = manifest["context"]["masked"], manifest["context"]["unmasked"]
+    rows = [
+        f"| {int(least):,} to {2 * int(least) - 1:,} | {_share(masked, least)}"
+        f" | {_share(unmasked, least)} |"
+        for least in unmasked["octaves"]
+    ]
+    return [
+        "## Context",
+        "",
+        f"Half of the target tokens have fewer than {masked['half_below']:,} tokens before them to"
+        f" attend to, where attention stays within the stretches of `seq_lens`; without such masks"
+        f" fewer than {unmasked['half_below']:,}.",
+        "",
+        "| tokens before | share of targets, with masks | without |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _share(counted: Manifest, octave: str) -> str:
+    return f"{counted['octaves'].get(octave, 0) / max(counted['targets'], 1):.1%}"
+
+
 def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str]) -> str:
     domains = [
         f"| {name} | {found['samples']:,} | {found['tokens']:,} |"
@@ -114,6 +140,7 @@ def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str])
         "|---|---|---|",
         *domains,
         "",
+        *_context(manifest),
         "## Sources",
         "",
         "| domain | source | licence | files |",

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -22,6 +23,9 @@ MANIFEST = "_manifest.json"  # Spark skips names with _
 STAGING, BEFORE = ".staging", ".before"  # put after an export's path
 LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
 BLOCK = 8 << 20  # bytes read at once
+# Indices that Megatron keeps beside a data set, and what uploading to a hub leaves: neither is a
+# person's, and indices of an older export must not outlive it.
+LEFT_BY_READERS = re.compile(r"[^/]+/cache/\w+_indices/|\.cache/huggingface/|\.DS_Store$")
 SWAPS = 10  # tries to be the one that moves the old export aside
 
 
@@ -109,6 +113,27 @@ class Folder:
                 ) from None
         return found
 
+    def open(self, name: str) -> Any:
+        """A file of the export, to be read from any place in it."""
+        system, root = self._open(self.path)
+        return system.open_input_file(f"{root}/{name}")
+
+    def strangers(self) -> list[str]:
+        """Files in the folder that the export's manifest does not name."""
+        system, root = self._open(self.path)
+        files = [info.path[len(root) + 1 :] for info in _files(system, root)]
+        own = {MANIFEST, *(file["name"] for file in files_of(self.manifest() or {}))}
+        return sorted(name for name in files if name not in own and not LEFT_BY_READERS.match(name))
+
+    def refuse_strangers(self) -> None:
+        """Raise ExportError for files of others: the folder is replaced as a whole."""
+        if names := self.strangers():
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            raise ExportError(
+                f"export to {self.path}: the folder holds other files, as {names[0]}{more}, which"
+                " the export would delete: move them, or name another folder"
+            )
+
     def faults(self, files: Sequence[Mapping[str, Any]], hashes: bool = False) -> list[str]:
         """What is wrong with the files of a manifest: missing, of another size, other bytes.
 
@@ -131,14 +156,12 @@ class Folder:
     def begin(self) -> None:
         """Make an empty staging folder; what interrupted exports left is put back or deleted.
 
-        Raises ExportError when the place holds files that are no export.
+        Raises ExportError when the place holds files that are not of an export.
         """
         self._recover()
         for path in self.left_behind():
             storage.delete(path)
-        system, root = self._open(self.path)
-        if self.manifest() is None and _files(system, root):
-            raise ExportError(f"export to {self.path}: the folder holds other files; empty it")
+        self.refuse_strangers()
         if stores.store_of(self.staging) is None:  # they have no folders to make
             system, root = self._open(self.staging)
             system.create_dir(f"{root}/ready")
@@ -150,6 +173,7 @@ class Folder:
         system with a rename readers see the old export, for a moment none, then all of the new
         one. Object stores have no rename: there the manifest goes first and comes back last.
         """
+        self.refuse_strangers()
         system, root = self._open(self.staging)
         for staged, name in names.items():
             _move(system, f"{root}/{staged}", f"{root}/ready/{name}")
@@ -216,6 +240,20 @@ class Folder:
         aside = sorted(self._beside(BEFORE))
         if aside and system.get_file_info(root).type == fs.FileType.NotFound:
             system.move(self._open(aside[-1])[1], root)
+
+
+def files_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All files that a manifest names, the small ones beside the data too."""
+    return [*manifest.get("files", []), *manifest.get("extras", [])]
+
+
+def described(texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Small text files as a manifest names them."""
+    data = {name: text.encode() for name, text in texts.items()}
+    return [
+        {"name": name, "bytes": len(b), "sha256": hashlib.sha256(b).hexdigest()}
+        for name, b in data.items()
+    ]
 
 
 def _files(system: fs.FileSystem, root: str) -> list[fs.FileInfo]:

@@ -1,13 +1,17 @@
 """What an exporter is: the columns it needs, a writer for one shard, and files of the whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from longattn.etl.export.files import Folder, HashedFile
+from longattn.udfs.errors import ExportError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,11 @@ class Options:
     tokenizer: str  # to read the text of packed windows from their tokens
     largest_id: int
     with_ids: bool = True  # False where ids are of no model's vocabulary
+    attend_across: bool = False  # whether documents of a packed window attend to those before
+    separator: int | None = None  # the token between packed documents; None where none are packed
+    longest: int = 0  # tokens of the longest sample; shorter ones are filled up by some formats
+    position_ids: bool = False  # of parquet
+    token_column: str = "tokens"  # of mds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +55,21 @@ class Writer(Protocol):
 class Format:
     """An export format."""
 
-    columns: tuple[str, ...]  # of `samples` beside shard and sample
+    columns: tuple[str, ...]  # of `samples` beside those of every format
     writer: Callable[[Options], Writer]
     file_name: Callable[[str, str, int, int], str]  # prefix, suffix, number, count -> name
-    extras: Callable[[str, Sequence[dict[str, Any]]], dict[str, str]]  # path, files -> texts
-    needs_largest_id: bool = False
+    # path, files, options -> small files beside the data
+    extras: Callable[[str, Sequence[dict[str, Any]], Options], dict[str, str]]
+    # an open file, its name -> rows as READ of the samples in it; None for files without any
+    read: Callable[[Any, str], Iterator[dict[str, Any]] | None]
+    bare: bool = False  # files of tokens alone: their width and their separators matter
     # of what `datasets` loads; with one there is a dataset card
     schema: Callable[[Options], pa.Schema] | None = None
+
+
+# What every file with samples gives back: where a sample is and what it is made of. `n_ids` is
+# how many tokens are there; `segments` is null where the format keeps `seq_lens` alone.
+READ = ("sample", "window_id", "domain", "n_tokens", "n_ids", "seq_lens", "segments")
 
 
 def part(staged: str, file: HashedFile, suffix: str, samples: int, tokens: int) -> Part:
@@ -77,13 +94,85 @@ def as_split(prefix: str, suffix: str, number: int, count: int) -> str:
     return numbered("train", suffix, number, count)
 
 
-def no_extras(path: str, files: Sequence[dict[str, Any]]) -> dict[str, str]:
+def no_extras(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
     """For formats whose data files are all there is."""
     return {}
 
 
-def token_arrays(batch: pa.RecordBatch) -> list[Any]:
-    """The token ids of each sample as int32 arrays, not copied."""
-    lists = batch.column("token_ids")
+def arrays(batch: pa.RecordBatch, column: str) -> list[Any]:
+    """A column of lists, such as the token ids of each sample, as int32 arrays, not copied."""
+    lists = batch.column(column)
     values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
     return [values[a:b] for a, b in pairwise(offsets)]
+
+
+class SampleIndex:
+    """Parquet beside shards of bare tokens: which window a sample is and where documents lie in it.
+
+    Trainers do not read it; `longattn verify` and `longattn trace` do.
+    """
+
+    SUFFIX = ".samples.parquet"
+    FIELDS = ("sample", "window_id", "domain", "n_tokens", "segments", "seq_lens")
+
+    def __init__(self, folder: Folder) -> None:
+        self.staged, self.file = folder.new_file()
+        self.writer: pq.ParquetWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        rows = batch.select(list(self.FIELDS))
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.file, rows.schema, compression="zstd")
+        self.writer.write_batch(rows)
+
+    def close(self) -> Part:
+        if self.writer:
+            self.writer.close()
+        self.file.close()
+        return part(self.staged, self.file, self.SUFFIX, 0, 0)
+
+
+def read_parquet(stream: Any, name: str) -> Iterator[dict[str, Any]]:
+    """Rows as READ of a Parquet file of samples."""
+    file = pq.ParquetFile(stream)
+    names = [field for field in (*READ, "input_ids") if field in file.schema_arrow.names]
+    for batch in file.iter_batches(1024, columns=names):
+        if "input_ids" in names:
+            batch = batch.append_column("n_ids", pc.list_value_length(batch["input_ids"]))
+            batch = batch.drop_columns(["input_ids"])
+        yield from batch.to_pylist()
+
+
+def read_index(stream: Any, name: str) -> Iterator[dict[str, Any]] | None:
+    """Rows of a SampleIndex; None of the files beside it."""
+    return read_parquet(stream, name) if name.endswith(SampleIndex.SUFFIX) else None
+
+
+def filled(ids: Any, options: Options, sample: str) -> Any:
+    """Token ids filled up to the longest sample by separators, each a document of its own."""
+    missing = options.longest - len(ids)
+    if missing <= 0:
+        return ids
+    if options.separator is None:
+        raise ExportError(
+            f"{sample}: {len(ids):,} tokens, and others have {options.longest:,}; the tokenizer has"
+            " no EOS to fill it up with"
+        )
+    return np.concatenate([ids, np.full(missing, options.separator, ids.dtype)])
+
+
+def refuse_other_boundaries(ids: Any, lengths: Any, options: Options, sample: str) -> None:
+    """Raise ExportError where a reader that looks for separators finds other boundaries.
+
+    Only formats need this whose readers are told of boundaries by the tokens themselves.
+    """
+    if options.separator is None or options.attend_across:
+        return
+    ends = np.flatnonzero(ids == options.separator) + 1
+    inside = ends[ends < len(ids)]
+    if not np.array_equal(inside, np.cumsum(lengths)[:-1]):
+        raise ExportError(
+            f"{sample}: the separator, token {options.separator}, does not stand at the ends of"
+            " documents alone, and this format has no other mark of them: leave pack.separator"
+            " out, or export parquet, jsonl, mds or megatron_bridge"
+        )

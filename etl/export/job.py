@@ -13,8 +13,9 @@ from longattn.etl.config.identity import decisive
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, dataset_card
-from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.export.files import MANIFEST, Folder, described, files_of
 from longattn.etl.export.formats import Format, Options
+from longattn.etl.export.places import refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.run.context import Context, Outcome
@@ -25,6 +26,7 @@ from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import fields_digest, hex_digest
 from longattn.udfs.errors import ExportError, LedgerError
 from longattn.udfs.scorers.registry import scorer_version
+from longattn.udfs.text.tokens import separator_id
 from longattn.udfs.text.words import NAME as WORDS
 
 NO_IDS = f"tokenizer {WORDS}: its ids are hashes that no model knows"
@@ -37,6 +39,7 @@ def run(context: Context) -> Outcome:
     if not targets:
         context.progress.say("export: no format is configured; set export.parquet.path, for one")
         return Outcome(rows_in=0, rows_out=0)
+    refuse(context.config)
     if not knows_ids(context.config):
         context.progress.say(f"export: {NO_IDS}: input_ids are left out")
     name, selection = current_selection(context)
@@ -72,10 +75,11 @@ def export(
     Raises LedgerError, and shows nothing of it, when other samples were written than there are.
     """
     folder = Folder.at(target.path, owner(context))
-    identity = _identity(selection, format_name, target)
+    across = context.config.pack.attend_across
+    identity = _identity(selection, format_name, target, across)
     present = folder.manifest()
     if present and present["identity"] == identity:
-        damage = folder.faults(present["files"])
+        damage = folder.faults(files_of(present))
         if not damage:
             context.progress.say(f"export: {format_name} in {target.path} is up to date")
             return present
@@ -87,7 +91,7 @@ def export(
             f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
         )
     folder.begin()
-    options = _options(context, selection, FORMATS[format_name], target, folder)
+    options = _options(context, selection, plan, format_name, target, folder)
     written = _write(context, selection, plan, FORMATS[format_name], options)
     if written.samples != plan.samples:
         raise LedgerError(
@@ -95,9 +99,10 @@ def export(
             " are windows of the selection missing?"
         )
     head = {"format": format_name, "identity": identity, "selection": name}
-    manifest = head | _manifest(context, plan, written)
-    texts = FORMATS[format_name].extras(target.path, written.files)
+    manifest = head | _manifest(context, plan, written, options)
+    texts = FORMATS[format_name].extras(target.path, written.files, options)
     texts |= _card(context, FORMATS[format_name], options, manifest)
+    manifest["extras"] = described(texts)
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
     return manifest
 
@@ -118,22 +123,40 @@ def _card(
 
 
 def _options(
-    context: Context, selection: DataFrame, format_: Format, target: ExportTarget, folder: Folder
+    context: Context,
+    selection: DataFrame,
+    plan: stage.Plan,
+    format_name: str,
+    target: ExportTarget,
+    folder: Folder,
 ) -> Options:
-    windows = context.tables.read("windows")
+    config, windows = context.config, context.tables.read("windows")
+    bare = FORMATS[format_name].bare
     return Options(
         folder=folder,
         compression=target.compression,
         prefix=target.prefix,
-        tokenizer=context.config.tokenizer_path,
-        largest_id=stage.largest_id(selection, windows) if format_.needs_largest_id else 0,
-        with_ids=knows_ids(context.config),
+        tokenizer=config.tokenizer_path,
+        largest_id=stage.largest_id(selection, windows) if bare else 0,
+        with_ids=knows_ids(config),
+        attend_across=config.pack.attend_across,
+        separator=_separator(config) if bare else None,
+        longest=plan.longest,
+        position_ids=target.position_ids,
+        token_column=target.token_column,
     )
+
+
+def _separator(config: Config) -> int | None:
+    """The token that stands between documents; None where none are packed."""
+    if not config.pack.domains:
+        return None
+    return separator_id(config.tokenizer_path, config.pack.separator)
 
 
 def knows_ids(config: Config) -> bool:
     """Whether token ids are of a vocabulary, so that a model can be trained on them."""
-    return config.tokenizer != WORDS
+    return config.tokenizer_path != WORDS
 
 
 def ranker(recipe: Recipe) -> str:
@@ -166,18 +189,21 @@ def owner(context: Context) -> str:
     return hex_digest(name)[:8]
 
 
-def _identity(selection: DataFrame, format_name: str, target: ExportTarget) -> str:
+def _identity(selection: DataFrame, format_name: str, target: ExportTarget, across: bool) -> str:
     """A hash of everything that the bytes of an export depend on."""
     return fields_digest(
         version=udfs.__version__,
         layout=LAYOUT,
         format=format_name,
         target=decisive(target),
+        attend_across=across,
         rows=list(fingerprint(selection).first() or ()),
     )[:16]
 
 
-def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str, Any]:
+def _manifest(
+    context: Context, plan: stage.Plan, written: Written, options: Options
+) -> dict[str, Any]:
     config = context.config
     sources = {
         domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in found]
@@ -192,6 +218,9 @@ def _manifest(context: Context, plan: stage.Plan, written: Written) -> dict[str,
         "samples": written.samples,
         "tokens": written.tokens,
         "bytes": sum(file["bytes"] for file in written.files),
+        "sequence_length": plan.longest,
+        "separator": options.separator,
+        "context": written.context,
         "domains": {d: n | {"sources": sources.get(d, [])} for d, n in plan.domains.items()},
         "files": written.files,
     }

@@ -6,12 +6,14 @@ its `content` is decoded from its tokens.
 """
 
 import gzip
+import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
+from longattn.etl.export.formats import READ, Format, Options, Part, as_split, no_extras, part
 from longattn.etl.export.parquet import COLUMNS, sample_batch, sample_schema
 from longattn.udfs.text.tokens import load_tokenizer
 
@@ -73,10 +75,28 @@ def _compressed(file: Any, compression: str) -> Any:
     return file
 
 
+def _read(stream: Any, name: str) -> Iterator[dict[str, Any]]:
+    for line in io.BufferedReader(_decompressed(stream, name)):
+        row = json.loads(line)
+        n_ids = {"n_ids": len(row["input_ids"])} if "input_ids" in row else {}
+        yield {key: row[key] for key in READ if key in row} | n_ids
+
+
+def _decompressed(stream: Any, name: str) -> Any:
+    if name.endswith(".gz"):
+        return gzip.GzipFile(fileobj=stream)
+    if name.endswith(".zst"):
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+    return stream
+
+
 JSONL = Format(
     columns=COLUMNS,
     writer=JsonlWriter,
     file_name=as_split,
     extras=no_extras,
+    read=_read,
     schema=_schema,
 )

@@ -6,48 +6,67 @@ its reader.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from longattn.etl.export.formats import Format, Options, Part, part, token_arrays
+from longattn.etl.export.formats import Format, Options, Part, arrays, part
 from longattn.udfs.errors import ExportError
 
-COLUMNS = {"domain": "str", "sample": "int", "tokens": "ndarray:int32", "window_id": "str"}
+COLUMNS = {
+    "domain": "str",
+    "indices": "ndarray:int32",  # [sequences, 2]: where each begins and ends, as ProLong reads it
+    "n_tokens": "int",
+    "sample": "int",
+    "seq_lens": "ndarray:int32",
+    "window_id": "str",
+}
 SIZES = {"int": 8}  # bytes of fixed-size encodings; the others store their size with each sample
 SIZE_LIMIT = 1 << 26  # bytes of a shard, MDSWriter's default; its offsets are uint32
-SHARD: dict[str, Any] = {
-    "column_encodings": list(COLUMNS.values()),
-    "column_names": list(COLUMNS),
-    "column_sizes": [SIZES.get(encoding) for encoding in COLUMNS.values()],
-    "compression": None,
-    "format": "mds",
-    "hashes": [],
-    "size_limit": SIZE_LIMIT,
-    "version": 2,
-}
-HEADER = json.dumps(SHARD, sort_keys=True).encode()
 
 
-def encode_sample(domain: str, sample: int, tokens: Any, window_id: str) -> bytes:
+def encodings(token_column: str) -> dict[str, str]:
+    """Column -> encoding, in the order of their names, which is that of the file."""
+    return dict(sorted({**COLUMNS, token_column: "ndarray:int32"}.items()))
+
+
+def shard_head(token_column: str) -> dict[str, Any]:
+    """What is the same for all shards, in the index and in each of them."""
+    columns = encodings(token_column)
+    return {
+        "column_encodings": list(columns.values()),
+        "column_names": list(columns),
+        "column_sizes": [SIZES.get(encoding) for encoding in columns.values()],
+        "compression": None,
+        "format": "mds",
+        "hashes": [],
+        "size_limit": SIZE_LIMIT,
+        "version": 2,
+    }
+
+
+def header(token_column: str) -> bytes:
+    return json.dumps(shard_head(token_column), sort_keys=True).encode()
+
+
+def encode_sample(values: Mapping[str, Any], columns: Mapping[str, str]) -> bytes:
     """Sizes of the columns without a fixed one (uint32 each), then all columns in name order."""
-    texts = domain.encode(), window_id.encode()
-    array = _array(tokens)
-    sizes = np.array([len(texts[0]), len(array), len(texts[1])], dtype="<u4")
-    number = np.array([sample], dtype="<i8")
-    return sizes.tobytes() + texts[0] + number.tobytes() + array + texts[1]
+    encoded = {name: ENCODERS[kind](values[name]) for name, kind in columns.items()}
+    sizes = [len(encoded[name]) for name, kind in columns.items() if kind not in SIZES]
+    return np.array(sizes, dtype="<u4").tobytes() + b"".join(encoded.values())
 
 
-def encode_shard(samples: Sequence[bytes]) -> bytes:
+def encode_shard(samples: Sequence[bytes], head: bytes) -> bytes:
     """A shard: how many samples (uint32), their offsets and the end (uint32), header, samples."""
-    start = 4 + 4 * (len(samples) + 1) + len(HEADER)
+    start = 4 + 4 * (len(samples) + 1) + len(head)
     ends = np.cumsum([start, *map(len, samples)])
     if ends[-1] >= 1 << 32:
         raise ExportError(f"mds: a shard of {ends[-1]:,} bytes; its offsets must fit 32 bits")
     count = np.array([len(samples)], dtype="<u4")
-    return b"".join((count.tobytes(), ends.astype("<u4").tobytes(), HEADER, *samples))
+    return b"".join((count.tobytes(), ends.astype("<u4").tobytes(), head, *samples))
 
 
 class MdsWriter:
@@ -55,14 +74,18 @@ class MdsWriter:
 
     def __init__(self, options: Options) -> None:
         self.folder = options.folder
+        self.tokens_as = options.token_column
+        self.columns, self.head = encodings(self.tokens_as), header(self.tokens_as)
         self.parts: list[Part] = []
         self._start_shard()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        names, windows = (batch.column(c).to_pylist() for c in ("domain", "window_id"))
-        numbers = batch.column("sample").to_pylist()
-        for row in zip(names, numbers, token_arrays(batch), windows, strict=True):
-            self._add(encode_sample(*row), len(row[2]))
+        rows = batch.select(["domain", "n_tokens", "sample", "window_id"]).to_pylist()
+        token_ids, lengths = arrays(batch, "token_ids"), arrays(batch, "seq_lens")
+        for row, ids, seq_lens in zip(rows, token_ids, lengths, strict=True):
+            ends = np.cumsum(seq_lens)
+            row |= {"indices": np.stack([ends - seq_lens, ends], 1), "seq_lens": seq_lens}
+            self._add(encode_sample({**row, self.tokens_as: ids}, self.columns), len(ids))
 
     def close(self) -> list[Part]:
         if self.samples:
@@ -71,7 +94,7 @@ class MdsWriter:
 
     def _start_shard(self) -> None:
         self.samples: list[bytes] = []
-        self.tokens, self.size = 0, 4 + 4 + len(HEADER)
+        self.tokens, self.size = 0, 4 + 4 + len(self.head)
 
     def _add(self, sample: bytes, tokens: int) -> None:
         size = len(sample) + 4
@@ -83,24 +106,73 @@ class MdsWriter:
 
     def _finish_shard(self) -> None:
         name, file = self.folder.new_file()
-        file.write(encode_shard(self.samples))
+        file.write(encode_shard(self.samples, self.head))
         file.close()
         self.parts.append(part(name, file, ".mds", len(self.samples), self.tokens))
         self._start_shard()
 
 
-def _array(tokens: Any) -> bytes:
-    """An `ndarray:int32` of one axis: axes and width of the length, the length, the values."""
-    width = next(w for w in (1, 2, 4) if len(tokens) < 1 << (8 * w))
-    axes = 1 << 2 | {1: 0, 2: 1, 4: 2}[width]
-    values: bytes = tokens.astype("<i4").tobytes()
-    return bytes([axes]) + len(tokens).to_bytes(width, "little") + values
+def _array(values: Any) -> bytes:
+    """An `ndarray:int32`: axes and width of their lengths, the lengths, the values."""
+    width = next(w for w in (1, 2, 4) if max(values.shape) < 1 << (8 * w))
+    axes = values.ndim << 2 | {1: 0, 2: 1, 4: 2}[width]
+    shape = b"".join(length.to_bytes(width, "little") for length in values.shape)
+    data: bytes = values.astype("<i4").tobytes()
+    return bytes([axes]) + shape + data
 
 
-def _index(path: str, files: Sequence[dict[str, Any]]) -> dict[str, str]:
+ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    "int": lambda number: int(number).to_bytes(8, "little", signed=True),
+    "ndarray:int32": _array,
+    "str": str.encode,
+}
+
+
+def _read(stream: Any, name: str) -> Iterator[dict[str, Any]] | None:
+    return map(_as_read, decode_shard(stream.read())) if name.endswith(".mds") else None
+
+
+def decode_shard(data: bytes) -> Iterator[dict[str, Any]]:
+    """The samples of a shard, by column."""
+    count = int.from_bytes(data[:4], "little")
+    ends = np.frombuffer(data, "<u4", count + 1, offset=4).tolist()
+    head = json.loads(data[4 + 4 * (count + 1) : ends[0]])
+    columns = dict(zip(head["column_names"], head["column_encodings"], strict=True))
+    for begin, end in pairwise(ends):
+        yield _decoded(data[begin:end], columns)
+
+
+def _decoded(data: bytes, columns: Mapping[str, str]) -> dict[str, Any]:
+    varying = [name for name, kind in columns.items() if kind not in SIZES]
+    sizes = dict(zip(varying, np.frombuffer(data, "<u4", len(varying)).tolist(), strict=True))
+    row, begin = {}, 4 * len(varying)
+    for name, kind in columns.items():
+        end = begin + sizes.get(name, 8)
+        row[name] = _value(data[begin:end], kind)
+        begin = end
+    return row
+
+
+def _value(data: bytes, kind: str) -> Any:
+    if kind == "int":
+        return int.from_bytes(data, "little", signed=True)
+    if kind == "str":
+        return data.decode()
+    axes, width = data[0] >> 2, 1 << (data[0] & 3)
+    shape = [int.from_bytes(data[1 + i * width :][:width], "little") for i in range(axes)]
+    return np.frombuffer(data, "<i4", offset=1 + axes * width).reshape(shape)
+
+
+def _as_read(row: dict[str, Any]) -> dict[str, Any]:
+    ids = row.get("tokens", row.get("input_ids"))
+    same = {name: row[name] for name in ("sample", "window_id", "domain", "n_tokens")}
+    return same | {"n_ids": len(ids), "seq_lens": row["seq_lens"].tolist()}
+
+
+def _index(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
     """The merged `index.json` of all tasks' shards."""
     shards = [
-        SHARD
+        shard_head(options.token_column)
         | {
             "raw_data": {"basename": file["name"], "bytes": file["bytes"], "hashes": {}},
             "samples": file["samples"],
@@ -116,8 +188,9 @@ def _name(prefix: str, suffix: str, number: int, count: int) -> str:
 
 
 MDS = Format(
-    columns=("domain", "window_id", "token_ids"),
+    columns=("token_ids",),
     writer=MdsWriter,
     file_name=_name,
     extras=_index,
+    read=_read,
 )

@@ -1,6 +1,10 @@
 """Megatron-LM's indexed dataset: tokens in a .bin, where each sequence starts in an .idx.
 
-A window is one sequence and one document, so that training may reset masks between windows.
+A window is one sequence and one document. GPTDataset shuffles sequences, joins them and cuts the
+row every `sequence_length` tokens: all sequences have that length, shorter windows being filled up
+with separators, so that each sample is one whole window. Documents of a packed window as sequences
+of their own would be scattered over samples. Their boundaries arrive by the separators: GPTDataset
+resets positions and masks after each EOD. See docs/adr/0023-boundaries.md.
 """
 
 from collections.abc import Sequence
@@ -10,7 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from longattn.etl.export.formats import Format, Options, Part, numbered, part, token_arrays
+from longattn.etl.export.formats import (
+    Format,
+    Options,
+    Part,
+    SampleIndex,
+    arrays,
+    filled,
+    numbered,
+    part,
+    read_index,
+    refuse_other_boundaries,
+)
 from longattn.udfs.errors import ExportError
 
 MAGIC = b"MMIDIDX\x00\x00"
@@ -62,29 +77,36 @@ class MegatronWriter:
     """Streams tokens into a .bin and keeps only the sequences' lengths for the .idx."""
 
     def __init__(self, options: Options) -> None:
-        self.folder = options.folder
-        self.dtype = token_dtype(options.largest_id)
+        self.folder, self.options = options.folder, options
+        self.dtype = token_dtype(max(options.largest_id, options.separator or 0))
+        self.samples = SampleIndex(options.folder)
+        self.tokens = 0
         self.staged, self.file = self.folder.new_file()
         self.lengths: list[int] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for token_ids in token_arrays(batch):
-            self.file.write(token_ids.astype(self.dtype).tobytes())
-            self.lengths.append(len(token_ids))
+        self.samples.write(batch)
+        names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
+        for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):
+            refuse_other_boundaries(ids, lengths, self.options, f"megatron: window {name}")
+            whole = filled(ids, self.options, f"megatron: window {name}")
+            self.file.write(whole.astype(self.dtype).tobytes())
+            self.lengths.append(len(whole))
+            self.tokens += len(ids)
 
     def close(self) -> list[Part]:
         self.file.close()
         name, index = self.folder.new_file()
         index.write(index_bytes(self.lengths, self.dtype))
         index.close()
-        counts = len(self.lengths), sum(self.lengths)
         return [
-            part(self.staged, self.file, ".bin", *counts),
+            part(self.staged, self.file, ".bin", len(self.lengths), self.tokens),
             part(name, index, ".idx", 0, 0),
+            self.samples.close(),
         ]
 
 
-def _blend(path: str, files: Sequence[dict[str, Any]]) -> dict[str, str]:
+def _blend(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
     """`blend.txt`, for Megatron's --data-args-path: the shards, weighted by their tokens."""
     bins = [file for file in files if file["name"].endswith(".bin")]
     lines = [f"{file['tokens']} {path}/{file['name'].removesuffix('.bin')}" for file in bins]
@@ -96,5 +118,6 @@ MEGATRON = Format(
     writer=MegatronWriter,
     file_name=numbered,
     extras=_blend,
-    needs_largest_id=True,
+    read=read_index,
+    bare=True,
 )

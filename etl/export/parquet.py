@@ -1,10 +1,18 @@
-"""Parquet that `datasets` loads: tokens, text and where each window came from."""
+"""Parquet that `datasets` loads: tokens, text, where documents lie and where they came from."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longattn.etl.export.formats import Format, Options, Part, as_split, no_extras, part
-from longattn.udfs.windows.cut import SEGMENTS
+from longattn.etl.export.formats import (
+    Format,
+    Options,
+    Part,
+    as_split,
+    no_extras,
+    part,
+    read_parquet,
+)
+from longattn.udfs.windows.segments import BOUNDARIES
 
 FIELDS = pa.schema(
     [
@@ -21,7 +29,9 @@ FIELDS = pa.schema(
         ("lds", pa.float64()),  # the score under its first name, which scripts read
         ("copy", pa.int32()),
         ("n_tokens", pa.int32()),
-        ("segments", SEGMENTS),  # documents of a packed window
+        ("segments", BOUNDARIES),  # the stretches of documents that the sample is made of
+        ("seq_lens", pa.list_(pa.int32())),  # tokens within which attention stays, in order
+        ("position_ids", pa.list_(pa.int32())),  # from 0 in each of these
         ("text", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
     ]
@@ -57,8 +67,8 @@ class ParquetWriter:
 
 def sample_schema(options: Options) -> pa.Schema:
     """The columns of a sample; no `input_ids` where no model knows them."""
-    kept = [field for field in FIELDS if options.with_ids or field.name != "input_ids"]
-    return pa.schema(kept)
+    asked = {"input_ids": options.with_ids, "position_ids": options.position_ids}
+    return pa.schema([field for field in FIELDS if asked.get(field.name, True)])
 
 
 def sample_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -68,11 +78,13 @@ def sample_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-COLUMNS = tuple("token_ids" if n == "input_ids" else n for n in FIELDS.names if n != "sample")
+MADE = {"sample", "segments", "seq_lens", "position_ids"}  # by `as_samples`
+COLUMNS = tuple("token_ids" if n == "input_ids" else n for n in FIELDS.names if n not in MADE)
 PARQUET = Format(
     columns=COLUMNS,
     writer=ParquetWriter,
     file_name=as_split,
     extras=no_extras,
+    read=read_parquet,
     schema=sample_schema,
 )

@@ -9,6 +9,8 @@ from pyspark.sql import functions as F
 from longattn.etl.ranking.contenders import score
 from longattn.etl.selection.mix import copy_order
 
+# What every format needs of a sample, to number it and to say where documents lie in it.
+NEEDED = ("window_id", "domain", "doc_id", "start_token", "n_tokens", "segments")
 ORDERS = 2.0**64  # how many shuffle keys there are
 
 
@@ -20,6 +22,7 @@ class Plan:
     first_sample: dict[int, int]  # of each shard that has samples
     samples: int
     tokens: int
+    longest: int  # tokens of the longest sample
     domains: dict[str, dict[str, int]]  # samples and tokens of each
 
 
@@ -45,7 +48,11 @@ def plan(selection: DataFrame, shard_tokens: int) -> Plan:
     whole = selection.agg(F.sum(F.col("copies") * F.col("n_tokens"))).first()
     n_shards = max(1, -(-((whole and whole[0]) or 0) // shard_tokens))
     counted = copies(selection).groupBy(shard_of(n_shards).alias("shard"), "domain")
-    rows = counted.agg(F.count("*").alias("samples"), F.sum("n_tokens").alias("tokens")).toPandas()
+    rows = counted.agg(
+        F.count("*").alias("samples"),
+        F.sum("n_tokens").alias("tokens"),
+        F.max("n_tokens").alias("longest"),
+    ).toPandas()
     in_shards = rows.groupby("shard")["samples"].sum()  # sorted by shard
     starts = (in_shards.cumsum() - in_shards).tolist()
     in_domains = rows.groupby("domain")[["samples", "tokens"]].sum()
@@ -54,6 +61,7 @@ def plan(selection: DataFrame, shard_tokens: int) -> Plan:
         first_sample=dict(zip(in_shards.index.tolist(), starts, strict=True)),
         samples=int(in_shards.sum()),
         tokens=int(rows["tokens"].sum()),
+        longest=int(rows["longest"].max()) if len(rows) else 0,
         domains={
             str(domain): {"samples": int(row["samples"]), "tokens": int(row["tokens"])}
             for domain, row in in_domains.iterrows()
@@ -77,7 +85,8 @@ def samples(
     scorer: str,
     n_shards: int,
 ) -> DataFrame:
-    """The mix with `shard`, `order` and the columns asked for, each shard sorted in one task.
+    """The mix with `shard`, `order`, what is needed of every sample and the columns asked for, each
+    shard sorted in one task.
 
     text is documents.text[start_char:end_char] in code points, null for a packed window, and so are
     score and scorer. Columns not asked for are not read.
@@ -98,7 +107,7 @@ def samples(
     rows = (
         found.join(sources, "doc_id", "left")
         .withColumns(derived)
-        .select("shard", "order", *columns)
+        .select("shard", "order", *dict.fromkeys((*NEEDED, *columns)))
     )
     return rows.repartition(n_shards, "shard").sortWithinPartitions("shard", "order")
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from longattn.etl.export.formats import Format, Options, Part
 from longattn.etl.export.samples import Plan
 from longattn.udfs.ddl import ddl
+from longattn.udfs.errors import ExportError
+from longattn.udfs.windows import segments
 
 PART_SCHEMA = pa.schema(
     [
@@ -24,6 +27,9 @@ PART_SCHEMA = pa.schema(
         ("tokens", pa.int64()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
+        # target tokens by how much context they have, see context_octaves; with a shard's first
+        ("masked", pa.list_(pa.int64())),
+        ("unmasked", pa.list_(pa.int64())),
     ]
 )
 Batches = Iterator[pa.RecordBatch]
@@ -35,6 +41,7 @@ class Written:
 
     names: dict[str, str]
     files: list[dict[str, Any]]
+    context: dict[str, Any]
 
     @property
     def samples(self) -> int:
@@ -53,8 +60,9 @@ def write_shards(rows: DataFrame, plan: Plan, format_: Format, options: Options)
     """
     parts = rows.mapInArrow(_task(plan.first_sample, format_, options), ddl(PART_SCHEMA)).toPandas()
     ordered = parts.sort_values(["shard", "number"]).itertuples(index=False, name=None)
-    named = [dict(zip(parts.columns, row, strict=True)) for row in ordered]
-    return _named(named, format_, options.prefix)
+    rows_ = [dict(zip(parts.columns, row, strict=True)) for row in ordered]
+    names, files = _named(rows_, format_, options.prefix)
+    return Written(names=names, files=files, context=context_of(rows_))
 
 
 def _task(
@@ -63,10 +71,13 @@ def _task(
     def write(batches: Batches) -> Batches:
         for shard, pieces in groupby(_by_shard(batches), key=lambda piece: piece[0]):
             writer, number = format_.writer(options), first_sample[shard]
+            context = Context()
             for _, piece in pieces:
-                writer.write(_numbered(piece, number))
+                sample_rows = as_samples(piece, number, options)
+                writer.write(sample_rows)
+                context.add(sample_rows)
                 number += piece.num_rows
-            yield _described(shard, writer.close())
+            yield _described(shard, writer.close(), context)
 
     return write
 
@@ -81,17 +92,76 @@ def _by_shard(batches: Batches) -> Iterator[tuple[int, pa.RecordBatch]]:
                 yield int(shards[start]), batch.slice(start, end - start)
 
 
-def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-    numbers = pa.array(range(first, first + batch.num_rows), pa.int64())
-    return batch.append_column("sample", numbers)
+def as_samples(windows: pa.RecordBatch, first: int, options: Options) -> pa.RecordBatch:
+    """Rows of windows as samples numbered from `first`: `segments` as BOUNDARIES, and `seq_lens`.
+
+    Raises ExportError for a window whose segments, or whose tokens, are not as many as it says.
+    """
+    _refuse_other_lengths(windows)
+    numbers = pa.array(range(first, first + windows.num_rows), pa.int64())
+    found = segments.boundaries(windows, attend_across=options.attend_across)
+    lengths = segments.sequence_lengths(found)
+    place = windows.schema.get_field_index("segments")
+    rows = windows.set_column(place, "segments", found).append_column("sample", numbers)
+    rows = rows.append_column("seq_lens", lengths)
+    if options.position_ids:
+        rows = rows.append_column("position_ids", segments.position_ids(lengths))
+    return rows
 
 
-def _described(shard: int, parts: Sequence[Part]) -> pa.RecordBatch:
+def _refuse_other_lengths(windows: pa.RecordBatch) -> None:
+    if "token_ids" not in windows.schema.names:
+        return
+    found = pc.list_value_length(windows["token_ids"])
+    wrong = pc.fill_null(pc.not_equal(found, windows["n_tokens"]), True)
+    if place := pc.index(wrong, True).as_py() + 1:
+        raise ExportError(
+            f"window {windows['window_id'][place - 1]}: {found[place - 1]} token ids, and its row"
+            f" says {windows['n_tokens'][place - 1]}: the table windows is damaged"
+        )
+
+
+class Context:
+    """How much context the target tokens of a shard have, with and without masks."""
+
+    def __init__(self) -> None:
+        self.masked = np.zeros(segments.OCTAVES, np.int64)
+        self.unmasked = np.zeros(segments.OCTAVES, np.int64)
+
+    def add(self, samples: pa.RecordBatch) -> None:
+        within = samples["seq_lens"].flatten().to_numpy()
+        self.masked += segments.context_octaves(within)
+        self.unmasked += segments.context_octaves(samples["n_tokens"].to_numpy())
+
+
+def context_of(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest's `context`: target tokens by octave of context, in all shards together.
+
+    `half_below` is the smallest power of two that at least half of the target tokens have less
+    context than.
+    """
+    described = {}
+    for kind in ("masked", "unmasked"):
+        counts = sum((np.asarray(p[kind]) for p in parts if p[kind] is not None), np.zeros(1, int))
+        counts = np.trim_zeros(counts, "b")
+        half = np.searchsorted(np.cumsum(counts) * 2, counts.sum())
+        described[kind] = {
+            "targets": int(counts.sum()),
+            "octaves": {str(1 << octave): int(n) for octave, n in enumerate(counts)},
+            "half_below": 2 << int(half) if len(counts) else 0,
+        }
+    return described
+
+
+def _described(shard: int, parts: Sequence[Part], context: Context) -> pa.RecordBatch:
     rows = [{"shard": shard, "number": i} | asdict(part) for i, part in enumerate(parts)]
+    rows[0] |= {"masked": context.masked.tolist(), "unmasked": context.unmasked.tolist()}
     return pa.RecordBatch.from_pylist(rows, schema=PART_SCHEMA)
 
 
-def _named(parts: Sequence[dict[str, Any]], format_: Format, prefix: str) -> Written:
+def _named(
+    parts: Sequence[dict[str, Any]], format_: Format, prefix: str
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Name each file by its place among those of its suffix, so that numbers have no gaps."""
     totals, seen = Counter(part["suffix"] for part in parts), Counter[str]()
     names, files, first = {}, [], 0
@@ -103,4 +173,4 @@ def _named(parts: Sequence[dict[str, Any]], format_: Format, prefix: str) -> Wri
         names[part["staged"]] = name
         first += sizes["samples"]
         seen[suffix] += 1
-    return Written(names=names, files=files)
+    return names, files

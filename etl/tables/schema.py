@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from longattn.udfs.ddl import ddl_type
-from longattn.udfs.windows.cut import SEGMENTS
+from longattn.udfs.windows.segments import SEGMENTS
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType

@@ -44,13 +44,14 @@ BLOCK = re.compile(
 KINDS = {"bash", "python", "yaml", "ini", "text"}
 DOMAINS = ("arxiv", "book", "code", "wiki")  # that pages take as known
 # Run as typed by the stub `longattn`; the other commands start Spark.
-AS_TYPED = ("init", "config", "status", "score-window", "check")
+AS_TYPED = ("init", "config", "status", "score-window", "check", "verify")
 PLACEHOLDERS = {"FOLDER": "corpus", "DIR_OR_HUB_ID": "model", "LM": "model"}
 # Named in docs and run for real by this module; of the others the arguments and the config are
 # checked as `longattn check` does, because they would take minutes.
 CHEAP = {
     "longattn select --config conf/demo.yaml --set select.by=longattn",
     "longattn trace WINDOW_ID --config conf/demo.yaml",
+    "longattn trace --export out/parquet --sample 0",
     "longattn report --config conf/demo.yaml --open",
 }
 RECORDED = ("make", "spark-submit", "pip", "python3.11", "airflow", "databricks", "torchrun")

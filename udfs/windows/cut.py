@@ -16,6 +16,7 @@ from longattn.udfs.digest import hex_digest
 from longattn.udfs.text.tokens import TextTokenizer, Tokens, encode_long, load_tokenizer
 from longattn.udfs.windows.packing import STRATEGIES as PACKERS
 from longattn.udfs.windows.packing import tokens_of
+from longattn.udfs.windows.segments import SEGMENTS
 from longattn.udfs.windows.spans import STRATEGIES, overlaps
 
 BATCH_BYTES = 16 << 20  # of token ids in one output batch; a window of 1M tokens has 4 MiB
@@ -40,9 +41,6 @@ CUT_SCHEMA = pa.schema(
 )
 
 # The documents of a packed window, in order.
-SEGMENTS = pa.list_(
-    pa.struct([("doc_id", pa.string()), ("start_token", pa.int64()), ("n_tokens", pa.int32())])
-)
 PACKED_SCHEMA = pa.schema(
     [
         ("window_id", pa.string()),

@@ -1,0 +1,101 @@
+"""OLMo-core's token arrays: bare `.npy` memmaps, lengths of documents and a mask of labels.
+
+NumpyFSLDataset cuts an array every `sequence_length` tokens: all samples have that length, shorter
+windows being filled up with separators. It finds documents by EOS, or, where a dataset packs them
+itself, by the `.csv.gz` beside the array.
+"""
+
+import gzip
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from longattn.etl.export.formats import (
+    Format,
+    Options,
+    Part,
+    SampleIndex,
+    arrays,
+    filled,
+    no_extras,
+    numbered,
+    part,
+    read_index,
+    refuse_other_boundaries,
+)
+
+
+def token_dtype(largest_id: int) -> np.dtype[Any]:
+    """uint16 where every id fits, else uint32: the dtypes that the reader has."""
+    return np.dtype("<u2" if largest_id < 1 << 16 else "<u4")
+
+
+class MemmapWriter:
+    """An array of tokens, and beside it the documents' ends and which tokens are targets.
+
+    The `.csv.gz` has a line START,END,,WINDOW_ID,SEQUENCE for each stretch of attention, in tokens
+    of the array. The `.mask` has a byte for each token, 0 where it is no target: the first of a
+    stretch, which nothing foretells, and what fills a sample up.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.folder, self.options = options.folder, options
+        self.dtype = token_dtype(max(options.largest_id, options.separator or 0))
+        self.staged, self.file = self.folder.new_file()
+        self.mask_staged, self.mask = self.folder.new_file()
+        self.index = SampleIndex(options.folder)
+        self.ends = io.StringIO()
+        self.samples = self.tokens = self.place = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self.index.write(batch)
+        names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
+        for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):
+            refuse_other_boundaries(ids, lengths, self.options, f"numpy: window {name}")
+            whole = filled(ids, self.options, f"numpy: window {name}")
+            self.file.write(whole.astype(self.dtype).tobytes())
+            self.mask.write(targets(lengths, len(whole)).tobytes())
+            self._add(name, lengths, len(whole))
+
+    def _add(self, name: str, lengths: Any, length: int) -> None:
+        ends = self.place + np.cumsum(lengths)
+        for number, (start, end) in enumerate(zip(ends - lengths, ends, strict=True)):
+            self.ends.write(f"{start},{end},,{name},{number}\n")
+        self.place += length
+        self.samples += 1
+        self.tokens += int(sum(lengths))
+
+    def close(self) -> list[Part]:
+        self.file.close()
+        self.mask.close()
+        name, ends = self.folder.new_file()
+        ends.write(gzip.compress(self.ends.getvalue().encode(), mtime=0))
+        ends.close()
+        return [
+            part(self.staged, self.file, ".npy", self.samples, self.tokens),
+            part(self.mask_staged, self.mask, ".mask", 0, 0),
+            part(name, ends, ".csv.gz", 0, 0),
+            self.index.close(),
+        ]
+
+
+def targets(lengths: Sequence[int], length: int) -> Any:
+    """Which of a sample's tokens something foretells, bool [length]."""
+    found = np.zeros(length, bool)
+    ends = np.cumsum(lengths)
+    found[: ends[-1]] = True
+    found[ends - lengths] = False
+    return found
+
+
+NUMPY = Format(
+    columns=("token_ids",),
+    writer=MemmapWriter,
+    file_name=numbered,
+    extras=no_extras,
+    read=read_index,
+    bare=True,
+)

@@ -1,0 +1,116 @@
+"""Where exports may not go: an export's folder is replaced as a whole, with all that is in it."""
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import combinations
+from pathlib import PurePosixPath
+
+from longattn.etl.config import Config, ExportConfig, SourceConfig
+from longattn.etl.export.files import Folder
+from longattn.etl.tables.locations import is_catalog_name
+from longattn.udfs import storage
+from longattn.udfs.errors import ConfigError, LongAttnError
+
+MAGIC = "*?["  # what makes a path a pattern
+
+Refusal = tuple[str, str]  # a key of the config, and what is wrong with it
+
+
+def refusals(config: Config) -> Iterator[Refusal]:
+    """Each export that would delete something, or be read back as a source. Nothing is changed.
+
+    Folders that only a session or an account can list are looked into when they are written.
+    """
+    exports = {key: place(path) for key, path in _exports(config).items()}
+    for (key, path), (other, there) in combinations(exports.items(), 2):
+        if _inside(path, there) or _inside(there, path):
+            yield key, f"{path} and {other}, {there}, hold one another: give each its own folder"
+    for key, path in exports.items():
+        yield from ((key, text) for text in _of_others(config, path))
+        yield from ((key, text) for text in _of_persons(path))
+
+
+def refuse(config: Config) -> None:
+    """Raise ConfigError for the first of `refusals`."""
+    for key, text in refusals(config):
+        raise ConfigError(f"{key}: {text}")
+
+
+def _exports(config: Config) -> dict[str, str]:
+    targets = {name: getattr(config.export, name) for name in ExportConfig.model_fields}
+    return {f"export.{name}.path": target.path for name, target in targets.items() if target}
+
+
+def _of_others(config: Config, path: str) -> Iterator[str]:
+    """What of the config's own places an export at this path would touch."""
+    root = config.tables.root
+    if not is_catalog_name(root) and (_inside(path, place(root)) or _inside(place(root), path)):
+        yield f"{path} and tables.root, {root}, hold one another: give the export its own folder"
+    if _inside(place(config.report.path), path):
+        yield f"report.path, {config.report.path}, is in {path}, which is replaced as a whole"
+    for key, pattern in _sources(config):
+        if _inside(_fixed(place(pattern)), path):
+            yield f"{key}, {pattern}, is in {path}, which is replaced as a whole"
+        elif _reads(place(pattern), path):
+            yield f"{path} is in {key}, {pattern}, which would read the export back"
+
+
+def _sources(config: Config) -> Iterator[tuple[str, str]]:
+    listed: list[tuple[str, list[SourceConfig]]] = [
+        *((f"sources.{domain}", found) for domain, found in config.sources.items()),
+        ("decontaminate.sources", config.decontaminate.sources),
+    ]
+    for key, sources in listed:
+        yield from ((key, path) for source in sources for path in source.path)
+
+
+def _of_persons(path: str) -> Iterator[str]:
+    """What stands in an export's folder and is not of the export."""
+    if storage.local_path(path) is None:
+        return
+    try:
+        Folder(path=path).refuse_strangers()
+    except LongAttnError as error:
+        yield str(error)
+
+
+def place(path: str) -> str:
+    """A path as places are compared: whole, without links, or a URI without its last slash."""
+    local = storage.local_path(storage.expanded(path))
+    return storage.expanded(path) if local is None else os.path.realpath(local)
+
+
+def _inside(path: str, folder: str) -> bool:
+    """Whether a path is a folder, or in it.
+
+    >>> _inside("/a/b", "/a"), _inside("/a", "/a"), _inside("/ab", "/a")
+    (True, True, False)
+    """
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _fixed(pattern: str) -> str:
+    """What of a pattern holds before its first wildcard.
+
+    >>> _fixed("/data/*/x.jsonl"), _fixed("/data/x.jsonl")
+    ('/data', '/data/x.jsonl')
+    """
+    parts = pattern.split("/")
+    wild = next((n for n, part in enumerate(parts) if set(part) & set(MAGIC)), len(parts))
+    return "/".join(parts[:wild]) or "/"
+
+
+def _reads(pattern: str, folder: str) -> bool:
+    """Whether a source of this pattern would find files that are put into a folder.
+
+    >>> _reads("/data", "/data/out"), _reads("/data/*.jsonl", "/data/out")
+    (True, False)
+    >>> _reads("/data/*/*.jsonl", "/data/out"), _reads("/data/**/*.jsonl", "/data/a/out")
+    (True, True)
+    """
+    if "**" in pattern:
+        return _inside(folder, _fixed(pattern.split("**")[0].rstrip("/")))
+    wanted, parts = PurePosixPath(pattern).parts, PurePosixPath(folder).parts
+    held = wanted if len(parts) >= len(wanted) else wanted[:-1]  # folders are read with all in them
+    return len(parts) >= len(held) and all(map(fnmatchcase, parts, held))
