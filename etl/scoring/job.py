@@ -90,6 +90,9 @@ class Pending:
 
 def run(context: Context) -> Outcome:
     """Score what the config's scorers have not seen; rows are windows, once for each scorer."""
+    if context.config.pack.domains and not context.recipe.scored_domains:
+        context.progress.say("score: every domain is packed: there is nothing to score")
+        return Outcome(rows_in=0, rows_out=0)
     outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
         for spec in context.recipe.specs:

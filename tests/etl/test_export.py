@@ -96,7 +96,7 @@ def columns_of(name: str, **changes: Any) -> Any:
 def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> list[dict[str, Any]]:
     folder = Folder(path=str(path))
     written = stage_export(corpus, name, folder, **changes)
-    extras = FORMATS[name].extras(str(path), written.files)
+    extras = FORMATS[name].extras(str(path), written.files, options_at(folder))
     folder.publish(written.names, extras | {MANIFEST: json.dumps({"files": written.files})})
     return written.files
 
@@ -139,7 +139,8 @@ class TestParquet:
             i = number_of(row["window_id"])
             packed = i == N_WINDOWS - 1
             assert row["text"] == (None if packed else TEXT[i : i + 7])
-            assert bool(row["segments"]) == packed
+            assert [s["length"] for s in row["segments"]] == ([10, 6] if packed else [16])
+            assert row["seq_lens"] == ([10, 6] if packed else [16])
             assert row["score"] == row["lds"] == 1.0 - i
             assert (row["scorer"], row["percentile"]) == ("recall:n=6", 50.0)
 
@@ -223,6 +224,7 @@ class TestCard:
                 }
             },
             "files": written.files,
+            "context": written.context,
         }
         card = dataset_card(manifest, columns_of(name), {"select.fraction": 0.5}, ["No ids"])
         place.publish(written.names, {CARD: card, MANIFEST: json.dumps(manifest)})
@@ -253,6 +255,7 @@ class TestCard:
         assert card.data.size_categories == ["n<1K"]
         assert "| book | dolma | CC0-1.0 |" in card.text
         assert "`select.fraction` | `0.5`" in card.text
+        assert "| 8 to 15 | 53.3% | 53.3% |" in card.text  # of 15 targets 8, in each window
         assert "\nNo ids.\n" in card.text
 
     def test_rows_that_are_missing_are_noticed(
@@ -347,8 +350,10 @@ for name in ("", ".datasets", ".transforms", ".transforms.functional"):
     sys.modules["torchvision" + name] = stub
 from streaming import LocalDataset, MDSWriter
 theirs, ours = sys.argv[1:]
-samples = [s | {"tokens": s["tokens"].tolist()} for s in LocalDataset(ours)]
-columns = {"domain": "str", "sample": "int", "tokens": "ndarray:int32", "window_id": "str"}
+lists = ("tokens", "indices", "seq_lens")
+samples = [s | {n: s[n].tolist() for n in lists} for s in LocalDataset(ours)]
+columns = {"domain": "str", "indices": "ndarray:int32", "n_tokens": "int", "sample": "int"}
+columns |= {"seq_lens": "ndarray:int32", "tokens": "ndarray:int32", "window_id": "str"}
 with MDSWriter(columns=columns, out=theirs) as writer:
     for sample in LocalDataset(ours):
         writer.write(sample)
@@ -390,7 +395,7 @@ def merged_shard(folder: Path) -> bytes:
         count = int.from_bytes(data[:4], "little")
         ends = np.frombuffer(data, "<u4", count + 1, offset=4)
         samples += [data[a:b] for a, b in pairwise(ends)]
-    return mds.encode_shard(samples)
+    return mds.encode_shard(samples, mds.header("tokens"))
 
 
 class TestMdsLimits:
@@ -402,7 +407,7 @@ class TestMdsLimits:
                 return 1 << 32
 
         with pytest.raises(ExportError, match="offsets must fit 32 bits"):
-            mds.encode_shard([Huge()])
+            mds.encode_shard([Huge()], b"")
 
 
 @pytest.mark.spark
@@ -438,7 +443,7 @@ class TestAtomic:
         _, orphan = folder.new_file()
         orphan.write(b"half a shard")
         orphan.close()
-        folder.publish(written.names, {MANIFEST: "{}"})
+        folder.publish(written.names, {MANIFEST: json.dumps({"files": written.files})})
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert names == {f["name"] for f in written.files} | {MANIFEST}
 
@@ -451,6 +456,21 @@ class TestAtomic:
 
     def test_a_folder_of_other_files_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("years of work")
-        with pytest.raises(ExportError, match="holds other files"):
+        with pytest.raises(ExportError, match=r"other files, as thesis\.tex, which"):
             Folder(path=str(tmp_path)).begin()
         assert (tmp_path / "thesis.tex").exists()
+
+    def test_a_file_that_comes_while_it_is_written_is_left_alone(
+        self, corpus: dict[str, Any], tmp_path: Path
+    ) -> None:
+        export(corpus, "parquet", tmp_path / "out")
+        folder = Folder(path=str(tmp_path / "out"))
+        written = stage_export(corpus, "parquet", folder)
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        (tmp_path / "out" / "a" / "cache" / "GPTDataset_indices").mkdir(parents=True)
+        (tmp_path / "out" / "a" / "cache" / "GPTDataset_indices" / "x.npy").write_text("theirs")
+        with pytest.raises(ExportError, match=r"other files, as notes\.txt, which"):
+            folder.publish(written.names, {MANIFEST: "{}"})
+        assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+        (tmp_path / "out" / "notes.txt").unlink()
+        assert folder.strangers() == []

@@ -15,6 +15,7 @@ from longattn.etl.after import selections
 from longattn.etl.after.provenance import follow, orders_of, trace
 from longattn.etl.after.reading import SessionReader, read_logs
 from longattn.etl.export import job as export_job
+from longattn.etl.export.read import faults as export_faults
 from longattn.etl.ranking import candidates
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking.candidates import cached, considered
@@ -23,12 +24,14 @@ from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import record
 from longattn.etl.run.recipe import Recipe
+from longattn.etl.scoring import job as score_job
 from longattn.etl.selection import current
 from longattn.etl.selection import job as select_job
 from longattn.etl.selection import mix as mixing
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError
 
+MODULES = {"score": score_job, "select": select_job, "export": export_job, "report": report_job}
 pytestmark = pytest.mark.spark
 LENGTH, N_DOCS = 32, 24
 TEXT = "The long road went on past the mill, \u4e2d\u6587 and \U0001f33e, to the sea. " * 5
@@ -170,6 +173,17 @@ class TestSelectJob:
             current.name_of_now(moved)
         monkeypatch.undo()
         assert current.name_of_now(moved) == name
+
+    def test_packing_alone_is_a_job(
+        self, context: Context, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """Every domain is packed: nothing is scored, all of it is selected and exported."""
+        parts = {"sources": {"wiki": settings["sources"]["wiki"]}, "mix": {}}
+        parts |= {"export": {"parquet": {"path": str(tmp_path / "packed")}}}
+        alone = changed(context, settings, **parts, report={"path": str(tmp_path / "report.html")})
+        for job, rows in (("score", 0), ("select", 3), ("export", 3), ("report", 0)):
+            assert record(job, alone.fresh(), MODULES[job].run).outcome.rows_out == rows, job
+        assert list(export_faults(str(tmp_path / "packed"))) == []
 
     def test_the_score_has_two_names_and_older_rows_have_one(self, context: Context) -> None:
         rows = context.tables["selections"].read()
