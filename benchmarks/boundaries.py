@@ -2,8 +2,8 @@
 
     python -m benchmarks.boundaries [--windows 256] [--length 8192]
 
-Windows of random tokens, each packed of documents of some 500, through the Parquet writer: CPU seconds
-for `segments` and `seq_lens`, for the octaves of context, and for the file.
+Windows of random tokens, each packed of documents of some 500, through the Parquet writer: seconds
+of CPU for `segments` and `seq_lens`, for the octaves of context, and for the file.
 """
 
 import argparse

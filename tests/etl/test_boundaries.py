@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longattn.etl.export import FORMATS, read
@@ -175,6 +175,7 @@ class TestContract:
             starts = [7 * n for n in range(len(packing.lengths))] if packing.packed else [5]
             assert [s["start_token"] for s in row["segments"]] == starts
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=9))
     def test_what_may_attend_across_is_one_sequence(self, parts: list[tuple[int, bool]]) -> None:
         """Lengths and flags of one sample; joined by hand."""
