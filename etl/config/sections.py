@@ -51,7 +51,7 @@ def _place(path: str) -> str:
 
 def _without_slash(name: str) -> str:
     if "/" in name:
-        raise ValueError(f"{name} names files in the export's folder: leave / out")
+        raise PydanticCustomError("a_path", "it names files in the export's folder: leave / out")
     return name
 
 

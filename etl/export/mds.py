@@ -145,7 +145,8 @@ def decode_shard(data: bytes) -> Iterator[dict[str, Any]]:
 def _decoded(data: bytes, columns: Mapping[str, str]) -> dict[str, Any]:
     varying = [name for name, kind in columns.items() if kind not in SIZES]
     sizes = dict(zip(varying, np.frombuffer(data, "<u4", len(varying)).tolist(), strict=True))
-    row, begin = {}, 4 * len(varying)
+    row: dict[str, Any] = {}
+    begin = 4 * len(varying)
     for name, kind in columns.items():
         end = begin + sizes.get(name, 8)
         row[name] = _value(data[begin:end], kind)

@@ -46,7 +46,8 @@ def faults(path: str) -> Iterator[str]:
 def _of_samples(folder: Folder, manifest: dict[str, Any]) -> Iterator[str]:
     """One line for each file whose samples are not what the manifest or they themselves say."""
     for name, first, n_samples, n_tokens, rows in _shards(folder, manifest):
-        wrong, count, tokens = [], 0, 0
+        wrong: list[str] = []
+        count = tokens = 0
         try:
             for row in rows:
                 wrong += _of_sample(row, first + count)
@@ -75,11 +76,11 @@ def _shards(
     for _, of_shard in groupby(sorted(manifest["files"], key=_stem), key=_stem):
         files = list(of_shard)
         first = min((file["first_sample"] for file in files if file["samples"]), default=0)
-        sums = [sum(file[key] for file in files) for key in ("samples", "tokens")]
+        n_samples, n_tokens = (sum(f[key] for f in files) for key in ("samples", "tokens"))
         for file in files:
             rows = read(folder.open(file["name"]), file["name"])
             if rows is not None:
-                yield file["name"], first, *sums, rows
+                yield file["name"], first, n_samples, n_tokens, rows
 
 
 def _stem(file: Row) -> str:
@@ -88,7 +89,7 @@ def _stem(file: Row) -> str:
 
 def _of_sample(row: Row, number: int) -> list[str]:
     """What is wrong with one sample."""
-    n_tokens, wrong = row["n_tokens"], []
+    n_tokens, wrong = row["n_tokens"], list[str]()
     if row["sample"] != number:
         wrong.append(f"sample {row['sample']} where {number} should be")
     if row.get("n_ids", n_tokens) != n_tokens:

@@ -142,8 +142,8 @@ def context_of(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     described = {}
     for kind in ("masked", "unmasked"):
-        counts = sum((np.asarray(p[kind]) for p in parts if p[kind] is not None), np.zeros(1, int))
-        counts = np.trim_zeros(counts, "b")
+        found = [np.asarray(part[kind]) for part in parts if part[kind] is not None]
+        counts = np.trim_zeros(np.sum(found, axis=0), "b")
         half = np.searchsorted(np.cumsum(counts) * 2, counts.sum())
         described[kind] = {
             "targets": int(counts.sum()),
