@@ -165,7 +165,7 @@ def _value(data: bytes, kind: str) -> Any:
 
 
 def _as_read(row: dict[str, Any]) -> dict[str, Any]:
-    ids = row.get("tokens", row.get("input_ids"))
+    ids = row["tokens"] if "tokens" in row else row["input_ids"]
     same = {name: row[name] for name in ("sample", "window_id", "domain", "n_tokens")}
     return same | {"n_ids": len(ids), "seq_lens": row["seq_lens"].tolist()}
 
