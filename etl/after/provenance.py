@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from longattn.etl.after.reading import Reader, Row
 from longattn.etl.config import Config, ExportConfig
 from longattn.etl.export.files import Folder
-from longattn.etl.export.jsonl import data_id
+from longattn.etl.export.writers.jsonl import data_id
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.meaning import meaning_of
 

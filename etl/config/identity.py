@@ -55,7 +55,14 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "WhereConfig": ("scorer", "measure", "percentile"),
     "SelectConfig": ("name", *_SELECT),
     "MixConfig": ("tokens", "weights", "short", "max_copies"),
-    "ExportTarget": ("compression", "shard_tokens", "prefix", "position_ids", "token_column"),
+    "ExportTarget": (
+        "compression",
+        "shard_tokens",
+        "prefix",
+        "position_ids",
+        "token_column",
+        "text_key",
+    ),
     "ExportConfig": ("parquet", "jsonl", "megatron", "megatron_bridge", "mds", "numpy"),
     "Config": (
         *("sources", "tokenizer", "ingest", "dedup", "window", "pack", "decontaminate", "score"),

@@ -459,6 +459,9 @@ class ExportTarget(Section):
     prefix: Annotated[str, AfterValidator(_without_slash)] = "LongAttn"
     """of jsonl's data_id, and of the files of megatron, megatron_bridge and numpy"""
 
+    text_key: Literal["text", "content"] = "text"
+    """jsonl only: the name of the text; the published data set has `content`"""
+
     position_ids: bool = False
     """parquet only: a column of positions that restart with documents"""
 

@@ -29,6 +29,7 @@ class Options:
     longest: int = 0  # tokens of the longest sample; shorter ones are filled up by some formats
     position_ids: bool = False  # of parquet
     token_column: str = "tokens"  # of mds
+    text_key: str = "text"  # of jsonl
 
 
 @dataclass(frozen=True, kw_only=True)

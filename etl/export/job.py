@@ -75,8 +75,7 @@ def export(
     Raises LedgerError, and shows nothing of it, when other samples were written than there are.
     """
     folder = Folder.at(target.path, owner(context))
-    across = context.config.pack.attend_across
-    identity = _identity(selection, format_name, target, across)
+    identity = _identity(context, selection, format_name, target)
     present = folder.manifest()
     if present and present["identity"] == identity:
         damage = folder.faults(files_of(present))
@@ -113,11 +112,7 @@ def _card(
     """The dataset card, by its name, where `datasets` reads the format."""
     if format_.schema is None:
         return {}
-    settings = {
-        f"{section}.{key}": value
-        for section in ("select", "mix")
-        for key, value in getattr(context.config, section).model_dump(exclude_defaults=True).items()
-    }
+    settings = _choices(context)
     notes = [] if options.with_ids else [f"{NO_IDS}: `input_ids` are left out"]
     return {CARD: dataset_card(manifest, format_.schema(options), settings, notes)}
 
@@ -144,6 +139,7 @@ def _options(
         longest=plan.longest,
         position_ids=target.position_ids,
         token_column=target.token_column,
+        text_key=target.text_key,
     )
 
 
@@ -189,26 +185,46 @@ def owner(context: Context) -> str:
     return hex_digest(name)[:8]
 
 
-def _identity(selection: DataFrame, format_name: str, target: ExportTarget, across: bool) -> str:
-    """A hash of everything that the bytes of an export depend on."""
+def _choices(context: Context) -> dict[str, Any]:
+    """How the samples were chosen: the settings of select and mix that are no defaults."""
+    return {
+        f"{section}.{key}": value
+        for section in ("select", "mix")
+        for key, value in getattr(context.config, section).model_dump(exclude_defaults=True).items()
+    }
+
+
+def _identity(
+    context: Context, selection: DataFrame, format_name: str, target: ExportTarget
+) -> str:
+    """A hash of everything that is written into an export: its data, its manifest and its card."""
+    config = context.config
     return fields_digest(
         version=udfs.__version__,
         layout=LAYOUT,
         format=format_name,
         target=decisive(target),
-        attend_across=across,
+        attend_across=config.pack.attend_across,
         rows=list(fingerprint(selection).first() or ()),
+        scorer=ranker(context.recipe),
+        windowing=context.recipe.windowing,
+        sources=_sources(config),
+        choices=_choices(context),
     )[:16]
+
+
+def _sources(config: Config) -> dict[str, list[dict[str, Any]]]:
+    """What the manifest says of the sources of each domain."""
+    return {
+        domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in sources]
+        for domain, sources in config.sources.items()
+    }
 
 
 def _manifest(
     context: Context, plan: stage.Plan, written: Written, options: Options
 ) -> dict[str, Any]:
-    config = context.config
-    sources = {
-        domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in found]
-        for domain, found in config.sources.items()
-    }
+    config, sources = context.config, _sources(context.config)
     return {
         "longattn": udfs.__version__,
         "config": config.hash,

@@ -239,7 +239,7 @@ def features_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 class TestJsonl:
     def test_lines_have_them(self, packings: list[Packing], tmp_path: Path) -> None:
         pytest.importorskip("tokenizers")
-        from longattn.etl.export.jsonl import JsonlWriter
+        from longattn.etl.export.writers.jsonl import JsonlWriter
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(JsonlWriter, "_decoded", lambda self, ids: "text")
@@ -546,7 +546,7 @@ def from_bridge(path: Path) -> Iterator[Sample]:
 
 
 def from_mds(path: Path) -> Iterator[Sample]:
-    from longattn.etl.export.mds import decode_shard
+    from longattn.etl.export.writers.mds import decode_shard
 
     for file in sorted(path.glob("*.mds")):
         for row in decode_shard(file.read_bytes()):

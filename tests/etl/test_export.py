@@ -166,7 +166,7 @@ class TestJsonl:
         assert found.column_names == columns_of("jsonl").names
         assert found["data_id"][:] == [f"LongAttn_{n:07d}" for n in range(1, len(expected) + 1)]
         texts = [TEXT[number_of(w) : number_of(w) + 7] for w in expected]
-        assert found["content"][:] == texts
+        assert found["text"][:] == texts
         assert found["score"][:] == found["lds"][:] == [1.0 - number_of(w) for w in expected]
         assert found["input_ids"][:] == [token_ids(number_of(w)) for w in expected]
 
@@ -191,7 +191,7 @@ class TestJsonl:
         )
         lines = (tmp_path / "out" / file["name"]).read_text().splitlines()
         words = " ".join(f"t{i}" for i in token_ids(29))
-        assert [json.loads(line)["content"] for line in lines] == [words] * 2
+        assert [json.loads(line)["text"] for line in lines] == [words] * 2
 
 
 LOADED = {"parquet": "train-*.parquet", "jsonl": "train-*.jsonl.zst"}

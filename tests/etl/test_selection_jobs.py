@@ -278,7 +278,7 @@ class TestExportAndTrace:
         _, _, file, _, _, data_id = exported.split()
         records = zstandard.open(root / "jsonl" / Path(file).name, "rt").read().splitlines()
         index = int(window_id[-1])
-        content = {r["data_id"]: r["content"] for r in map(json.loads, records)}
+        content = {r["data_id"]: r["text"] for r in map(json.loads, records)}
         assert content[data_id.strip("()")] == TEXT[7 * index : 7 * index + 60]
         number = int(window_id[1:3]) + 1
         assert any(line.endswith(f"s.jsonl, record {number}") for line in lines)

@@ -1,8 +1,8 @@
-"""JSON lines: what LongABC-32K is published with, and every field that the Parquet export has.
+"""JSON lines with every field that the Parquet export has, and the published data set's `data_id`.
 
-{"content": text, "data_id": "LongAttn_0000001", "sample": 0, "window_id": ..., "input_ids": [...]}.
-`content` is Parquet's `text`, which is not repeated. A packed window is no stretch of one document:
-its `content` is decoded from its tokens.
+{"text": ..., "data_id": "LongAttn_0000001", "sample": 0, "window_id": ..., "input_ids": [...]}.
+LongABC-32K calls the text `content` (`text_key`). A packed window is no stretch of one document:
+its text is decoded from its tokens.
 """
 
 import gzip
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from longattn.etl.export.formats import READ, Format, Options, Part, as_split, no_extras, part
-from longattn.etl.export.parquet import COLUMNS, sample_batch, sample_schema
+from longattn.etl.export.writers.parquet import COLUMNS, sample_batch, sample_schema
 from longattn.udfs.text.tokens import load_tokenizer
 
 SUFFIXES = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
@@ -33,8 +33,9 @@ class JsonlWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         for row in sample_batch(batch, self.schema).to_pylist():
             text = row.pop("text")
-            content = text if text is not None else self._decoded(row["input_ids"])
-            named = {"content": content, "data_id": data_id(self.options.prefix, row["sample"])}
+            text = text if text is not None else self._decoded(row["input_ids"])
+            number = data_id(self.options.prefix, row["sample"])
+            named = {self.options.text_key: text, "data_id": number}
             record = {**named, **row}
             self.stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             self.samples += 1
@@ -55,8 +56,8 @@ class JsonlWriter:
 
 
 def _schema(options: Options) -> pa.Schema:
-    """Parquet's columns, with the text under the published name and in the published place."""
-    named = [("content", pa.string()), ("data_id", pa.string())]
+    """Parquet's columns, with the text in the published place."""
+    named = [(options.text_key, pa.string()), ("data_id", pa.string())]
     return pa.schema([*named, *(f for f in sample_schema(options) if f.name != "text")])
 
 
