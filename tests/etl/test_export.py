@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from longattn.etl.export import FORMATS, megatron
+from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, card_license, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.export.formats import Options
 from longattn.etl.export.write import Written, write_shards
+from longattn.etl.export.writers import megatron
 from longattn.etl.tables.schema import SELECTIONS, WINDOWS
 from longattn.udfs.errors import ExportError
 
@@ -387,7 +388,7 @@ class TestMds:
 
 def merged_shard(folder: Path) -> bytes:
     """All samples of an export in one shard, by our encoder."""
-    from longattn.etl.export import mds
+    from longattn.etl.export.writers import mds
 
     samples = []
     for path in sorted(folder.glob("*.mds")):
@@ -400,7 +401,7 @@ def merged_shard(folder: Path) -> bytes:
 
 class TestMdsLimits:
     def test_a_shard_that_uint32_offsets_cannot_reach_is_refused(self) -> None:
-        from longattn.etl.export import mds
+        from longattn.etl.export.writers import mds
 
         class Huge(bytes):
             def __len__(self) -> int:
