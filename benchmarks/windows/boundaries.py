@@ -1,6 +1,6 @@
 """What saying where documents end, and counting context, add to writing a shard.
 
-    python -m benchmarks.boundaries [--windows 256] [--length 8192]
+    python -m benchmarks.windows.boundaries [--windows 256] [--length 8192]
 
 Windows of random tokens, each packed of documents of some 500, through the Parquet writer: seconds
 of CPU for `segments` and `seq_lens`, for the octaves of context, and for the file.
