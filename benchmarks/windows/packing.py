@@ -1,4 +1,4 @@
-"""How full the packed windows are: python -m benchmarks.windows.packing TABLES_ROOT [--length 8192].
+"""How full packed windows are: python -m benchmarks.windows.packing TABLES_ROOT [--length 8192].
 
 Takes the lengths of the real documents in a `lengths` table, packs those that one window holds,
 and prints the table of docs/performance.md: our best fit in groups of several

@@ -35,7 +35,7 @@ OF_THE_DEMO = {
         "| base64 |",
     ),
     "vocabulary_tables": ("256", "| 256 |"),
-    "packing": ("{root} --length 8192", "| best_fit, all at once |"),
+    "windows.packing": ("{root} --length 8192", "| best_fit, all at once |"),
     "sampling": (f"{{root}} {SCORER}", "| 1/8 | 4 errors |"),
     "efficiency": (f"{{root}} {SCORER} {{gguf}} --windows 1", "| longattn, exact |"),
 }

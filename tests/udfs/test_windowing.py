@@ -18,6 +18,7 @@ from longattn.udfs.windows.cut import (
     PACKED_SCHEMA,
     PackSpec,
     WindowSpec,
+    count_batches,
     cut_batches,
     pack_table,
     window_id,
@@ -122,26 +123,27 @@ def test_ids_name_document_windowing_and_place() -> None:
     assert window_id("d", "w", 3) == hashlib.sha256(b"d|w|3").hexdigest()[:32]
 
 
-def test_limits_are_per_domain_before_the_default(spec: WindowSpec) -> None:
-    limited = replace(spec, default_min=100, min_tokens={"web": 70}, max_tokens={"web": 80})
-    assert [limited.refusal("web", n) for n in (69, 70, 80, 81)] == [
-        "too_short",
-        None,
-        None,
-        "too_long",
-    ]
-    assert limited.refusal("book", 99) == "too_short"
-    assert limited.refusal("book", 10**9) is None
-    assert replace(spec, min_tokens={"book": 1}).refusal("book", LENGTH - 1) == "too_short"
+def test_a_document_shorter_than_a_window_has_none(spec: WindowSpec) -> None:
+    assert [spec.refusal(n) for n in (LENGTH - 1, LENGTH)] == ["too_short", None]
+    packed = replace(spec, strategy=None)
+    assert [packed.refusal(n) for n in (0, 1)] == ["too_short", None]
 
 
 def test_a_document_to_be_packed_keeps_its_tokens(spec: WindowSpec) -> None:
     contents = texts(10)
-    windows, lengths = cut(contents, replace(spec, strategy=None, min_tokens={"book": 30}))
+    windows, lengths = cut(contents, replace(spec, strategy=None))
     assert windows == []
     for row in lengths:
-        ids = one_go(contents, spec.tokenizer)[row["doc_id"]]
-        assert row["token_ids"] == (ids if len(ids) >= 30 else None)
+        assert row["token_ids"] == one_go(contents, spec.tokenizer)[row["doc_id"]]
+
+
+def test_counts_are_those_of_the_cut(spec: WindowSpec) -> None:
+    contents = texts(10)
+    _, lengths = cut(contents, spec)
+    rows = [{"doc_id": doc_id, "text": text} for doc_id, text in contents.items()]
+    (counted,) = count_batches([pa.RecordBatch.from_pylist(rows)], spec.tokenizer)
+    expected = {row["doc_id"]: (row["n_tokens"], row["soft_cuts"]) for row in lengths}
+    assert {r["doc_id"]: (r["n_tokens"], r["soft_cuts"]) for r in counted.to_pylist()} == expected
 
 
 def test_batches_are_bounded_by_bytes(spec: WindowSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +184,7 @@ def packed(documents: dict[str, list[int]], recipe: PackSpec) -> pa.Table:
         {
             "doc_id": list(documents),
             "domain": ["wiki"] * len(documents),
+            "packed_from": ["group"] * len(documents),
             "token_ids": pa.array(list(documents.values()), pa.list_(pa.int32())),
         }
     )
