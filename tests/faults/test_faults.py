@@ -23,7 +23,7 @@ from tests.faults.world import JOBS, LEDGER, Sources, Stages, World, wait_for
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 # How often each job commits to each table, which a test holds to be all of its commits.
 COMMITS = {
-    "ingest": {"rejects": 1, "documents": 1, "source_files": 1},
+    "ingest": {"rejects": 1, "documents": 1, "origins": 1, "source_files": 1, "listings": 1},
     "dedup": {"signatures": 1, "pairs": 1, "duplicates": 1},
     "windows": {"windows": 1, "lengths": 1},
     "score": {"scores": 8},
