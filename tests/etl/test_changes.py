@@ -12,11 +12,12 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 # Each step changes several things at once: what stays behind of any of them shows.
 STEPS = (
-    ("edit_record", "rename_domain", "sources.web.0.priority=1", "window.min_tokens=1"),
-    ("prepend_record", "ingest.min_tokens=1", "pack.domains=2", "sources.web.0.name=1"),
-    ("drop_domain", "add_file", "pack.domains=0", "window.min_tokens=0", "ingest.min_tokens=0"),
-    ("restore_domains", "rename_file", "decontaminate.sources=1", "dedup.scope=1"),
-    ("move_to_other_source", "sources.web.0.where=1", "decontaminate.sources=0"),
+    ("edit_record", "prepend_record", "rename_domain", "sources.web.0.priority=1"),
+    ("drop_domain", "add_file", "ingest.min_tokens=1", "sources.web.0.name=1"),
+    (
+        *("restore_domains", "rename_file", "move_to_other_source", "ingest.min_tokens=0"),
+        *("decontaminate.sources=1", "dedup.scope=1", "window.min_tokens=1"),
+    ),
 )
 
 
@@ -35,8 +36,6 @@ def test_a_root_gives_what_a_new_one_gives(spark: Any, tmp_path: Path) -> None:
         for change in changes:
             apply(world, change)
         assert world.outcome(spark, "kept") == world.outcome(spark, f"new{number}"), changes
-    again = world.outcome(spark, "kept")
-    assert again == world.outcome(spark, "kept")
 
 
 @pytest.mark.faults
