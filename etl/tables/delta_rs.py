@@ -19,6 +19,7 @@ import deltalake
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import PrimitiveType
 from deltalake.transaction import Transaction
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -206,6 +207,9 @@ class DeltaRsTable(Table):
     def _put(self, row: Mapping[str, Any]) -> Commit:
         table, mark = self._open() or self._open_or_create(), uuid.uuid4().hex
         refuse_unwritable(table, self.location)
+        if lacking := self.spec.lacking([field.name for field in table.schema().fields]):
+            types = ((name, PrimitiveType(self.spec.columns[name][0])) for name in lacking)
+            table.alter.add_columns([deltalake.Field(name, type_) for name, type_ in types])
         rows = pa.Table.from_pylist([dict(row)], schema=pa.schema(table.schema().to_arrow()))
         properties = CommitProperties(custom_metadata={"userMetadata": mark}, max_commit_retries=0)
         write_deltalake(

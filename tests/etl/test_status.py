@@ -5,11 +5,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from longattn.etl import cli
 from longattn.etl.after.printed import so_far_words
@@ -17,8 +17,9 @@ from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
 from longattn.etl.dedup.recipe import Recipe as Comparison
 from longattn.etl.run.recipe import Recipe
+from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
-from longattn.etl.tables.schema import TABLES
+from longattn.etl.tables.schema import RUNS, TABLES
 from longattn.etl.windows.evaluation import list_sets
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -50,10 +51,13 @@ def config(tmp_path: Path) -> Config:
     )
 
 
-def append(config: Config, table: str, rows: list[dict[str, Any]]) -> None:
+def append(
+    config: Config, table: str, rows: list[dict[str, Any]], without: tuple[str, ...] = ()
+) -> None:
     """Commit rows by deltalake alone; columns that a row lacks are null."""
     spec = TABLES[table]
-    types = {name: ARROW[t] for name, (t, _) in spec.columns.items() if t in ARROW}
+    columns_ = {name: t for name, (t, _) in spec.columns.items() if name not in without}
+    types = {name: ARROW[t] for name, t in columns_.items() if t in ARROW}
     columns = {name: pa.array([r.get(name) for r in rows], t) for name, t in types.items()}
     path = f"{config.tables.root}/{table}"
     write_deltalake(path, pa.table(columns), mode="append", partition_by=list(spec.partition_by))
@@ -174,6 +178,24 @@ def running(config: Config, born: str | None = None) -> dict[str, Any]:
     found = status_of_logs(config)
     assert found is not None
     return found.jobs["score"]
+
+
+def test_a_ledger_of_an_earlier_version_gets_its_columns_with_the_next_run(config: Config) -> None:
+    """Without Spark, as the ledger is written; the rows that it had have null there."""
+    append(config, "runs", [run("ingest")], without=RUNS.added)
+    path = f"{config.tables.root}/runs"
+    assert status_of_logs(config) is not None and "selection" not in _columns(path)
+    table = DeltaRsTable(cast(Any, None), RUNS, path)
+    row = dict.fromkeys(RUNS.columns) | run("select", selection="s1", settings="a1")
+    for _ in range(2):
+        table.put(row)
+    found = DeltaTable(path).to_pyarrow_table().sort_by("job").to_pylist()
+    kept = [(row["job"], row["selection"], row["settings"]) for row in found]
+    assert kept == [("ingest", None, None), ("select", "s1", "a1")]
+
+
+def _columns(path: str) -> list[str]:
+    return [field.name for field in DeltaTable(path).schema().fields]
 
 
 def test_a_running_job_says_how_far_it_is(config: Config) -> None:
