@@ -54,6 +54,7 @@ def spark() -> Any:
 
     conf = {
         "spark.sql.shuffle.partitions": "4",  # a task costs more than the rows it would carry
+        "spark.sql.adaptive.enabled": "false",  # each stage would be a job, planned anew
         "spark.driver.memory": "3g",
         JVM: LOCAL_CONF[JVM].replace("-XX:TieredStopAtLevel=1", ""),  # long-lived: optimise too
         **({"spark.jars": jars()} if has_jars() else {}),

@@ -67,7 +67,7 @@ def _cut_ranks(config: SelectConfig, n: int) -> list[int]:
 def test_windows_near_the_cut_are_those_of_the_definition(
     spark: Any, settings: dict[str, Any]
 ) -> None:
-    config, rows = SelectConfig(by="lds", **settings), frame(1)
+    config, rows = SelectConfig(**{"by": "lds", **settings}), frame(1)
     found = cascade.straddlers(spark.createDataFrame(rows), config, seed=0, width=2.0)
     expected = near_cut(rows, config, 2.0)
     assert 0 < len(expected) < len(rows) / 2
