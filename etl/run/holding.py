@@ -130,23 +130,29 @@ def _look_around(lease: Lease, context: Context) -> Predecessor | None:
     if lease.known and lease.in_order:
         return None
     before = lease.known
-    if not lease.in_order:
-        _fence(lease, _versions(context, before), context)
-    lease.known = after = _versions(context, before)
+    fenced = set() if lease.in_order else _fence(lease, _versions(context, before), context)
+    lease.known = _versions(context, before)
     if not lease.took_over:
         return None
-    written = {name: v for name, v in after.items() if v != before.get(name) and name != "runs"}
+    left = {name: version - (name in fenced) for name, version in lease.known.items()}
+    written = {name: v for name, v in left.items() if v != before.get(name) and name != "runs"}
     added = {name: rows_since(context.tables[name], before.get(name)) for name in written}
     return Predecessor(holder=lease.took_over, written=written, rows_added=added)
 
 
-def _fence(lease: Lease, versions: Mapping[str, int], context: Context) -> None:
-    """Make stale what a holder that did not give the root back, asleep or dead, has under way."""
+def _fence(lease: Lease, versions: Mapping[str, int], context: Context) -> set[str]:
+    """Make stale what a holder that did not give the root back, asleep or dead, has under way.
+
+    Returns the tables that have one version more by this.
+    """
     context.tables.expect(versions, lease)
+    fenced = set()
     for name in versions:
         with suppress(UnsupportedTableFeature):  # nor could it have written there
             context.tables[name].fence()
+            fenced.add(name)
     lease.in_order = True
+    return fenced
 
 
 def _versions(context: Context, known: Mapping[str, int]) -> dict[str, int]:
