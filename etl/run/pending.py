@@ -182,9 +182,10 @@ def _scored_by_tables(recipe: Recipe, made: Collection[str]) -> str:
 
 
 def _scored_domains(recipe: Recipe) -> Rows:
-    score, packed = recipe.config.score, recipe.config.pack.domains
-    having = {"domain": score.domains} if score.domains else {}
-    return Rows(table="windows", having=having, lacking={"domain": packed})
+    config = recipe.config
+    named = bool(config.sources or config.score.domains)
+    having = {"domain": recipe.scored_domains} if named else {}
+    return Rows(table="windows", having=having, lacking={"domain": config.pack.domains})
 
 
 def _scored(recipe: Recipe, made: Collection[str]) -> str:

@@ -45,8 +45,10 @@ def _by_tables(context: Context, windows: DataFrame, *columns: str | Column) -> 
 
 def scored_windows(context: Context, *columns: str | Column) -> DataFrame:
     """As natural_windows, of the domains that are scored."""
-    windows, domains = natural_windows(context, *columns), context.config.score.domains
-    return windows.where(F.col("domain").isin(*domains)) if domains else windows
+    windows, config = natural_windows(context, *columns), context.config
+    if not (config.sources or config.score.domains):
+        return windows
+    return windows.where(F.col("domain").isin(*context.recipe.scored_domains))
 
 
 def packed_windows(context: Context, *columns: str) -> DataFrame:

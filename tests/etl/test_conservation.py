@@ -126,7 +126,7 @@ def hurt(monkeypatch: pytest.MonkeyPatch, write: str, table: str, fault: Fault) 
         ("ingest", "append", "documents", "double"),
         ("dedup", "append", "pairs", "drop"),
         ("dedup", "overwrite", "duplicates", "double"),
-        ("windows", "append", "lengths", "drop"),
+        ("windows", "merge", "lengths", "drop"),
         ("windows", "append", "windows", "double"),
         ("score", "merge", "scores", "drop"),
         ("score", "merge", "scores", "double"),
