@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.etl.changes import FILES, SOURCES, VALUES, World, set_value
+from tests.faults.changes import FILES, SOURCES, VALUES, World, set_value
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 
 # Each step changes several things at once: what stays behind of any of them shows.
 STEPS = (
@@ -38,7 +38,6 @@ def test_a_root_gives_what_a_new_one_gives(spark: Any, tmp_path: Path) -> None:
         assert world.outcome(spark, "kept") == world.outcome(spark, f"new{number}"), changes
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("number", range(40))
 def test_any_sequence_of_changes(
     spark: Any, tmp_path: Path, number: int, request: pytest.FixtureRequest

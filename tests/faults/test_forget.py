@@ -7,9 +7,9 @@ import pytest
 
 from longattn.etl.after import forget
 from longattn.udfs.errors import UserError
-from tests.etl.changes import World
+from tests.faults.changes import World
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 
 
 def test_a_root_without_documents_is_one_that_never_had_them(spark: Any, tmp_path: Path) -> None:
