@@ -178,6 +178,11 @@ def _scored_by_tables(recipe: Recipe, made: Collection[str]) -> str:
     removed = recipe.config.dedup.enabled and "duplicates" in made
     kept = f" AND NOT EXISTS ({_same('duplicates', 'w')})" if removed else ""
     mine = f"w.windowing = {_literal(recipe.windowing)} AND {_scored_domains(recipe).sql('w')}"
+    limits = recipe.config.window
+    beyond = _beyond(limits.min_tokens, limits.max_tokens, "n.domain", "n.n_tokens")
+    same = "n.doc_id = w.doc_id AND n.windowing = w.windowing"
+    if "lengths" in made:
+        mine += f" AND NOT EXISTS (SELECT 1 FROM lengths n WHERE {same} AND ({beyond}))"
     return f"SELECT w.window_id, w.doc_id, w.domain FROM windows w WHERE {mine}{kept}"
 
 

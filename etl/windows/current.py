@@ -38,6 +38,8 @@ def _by_tables(context: Context, windows: DataFrame, *columns: str | Column) -> 
         removed = context.tables.read("duplicates").select("doc_id")
         cut = cut.join(removed, "doc_id", "left_anti")
     lengths = context.tables.read("lengths").where(F.col("windowing") == context.recipe.windowing)
+    beyond_limits = lengths.where(limit(context.config, packed=False).isNotNull())
+    cut = cut.join(beyond_limits.select("doc_id"), "doc_id", "left_anti")
     whole = lengths.select("doc_id", F.col("n_tokens").alias("doc_tokens"))
     known = F.coalesce("doc_tokens", F.col("n_tokens").cast("bigint"))
     return cut.join(whole, "doc_id", "left").withColumn("doc_tokens", known)

@@ -213,10 +213,11 @@ def test_an_export_on_s3_replaces_the_one_before(store: Store) -> None:
         staged, file = folder.new_file()
         file.write(data)
         file.close()
-        folder.publish({staged: name}, {MANIFEST: json.dumps({"last": name})})
+        manifest = {"last": name, "files": [{"name": name}]}
+        folder.publish({staged: name}, {MANIFEST: json.dumps(manifest)})
     names = {key.rpartition("/")[2] for key in store.keys("out/")} - {""}
     assert names == {"b.bin", MANIFEST} and store.read("out/b.bin") == b"de"
-    assert store.keys("out.staging") == [] and folder.manifest() == {"last": "b.bin"}
+    assert store.keys("out.staging") == [] and folder.manifest() == manifest
 
 
 @pytest.mark.spark
@@ -231,7 +232,7 @@ def test_a_place_may_be_a_link_a_uri_or_end_in_a_slash(tmp_path: Path) -> None:
         staged, file = folder.new_file()
         file.write(b"abc")
         file.close()
-        folder.publish({staged: "a.bin"}, {MANIFEST: "{}"})
+        folder.publish({staged: "a.bin"}, {MANIFEST: '{"files": [{"name": "a.bin"}]}'})
         assert link.is_symlink() and sorted(os.listdir(target)) == [MANIFEST, "a.bin"]
         assert sorted(os.listdir(tmp_path)) == ["disk", "link"]
 
@@ -249,7 +250,7 @@ def test_an_export_fills_a_mount_point(tmp_path: Path) -> None:
             staged, file = folder.new_file()
             file.write(b"abc")
             file.close()
-            folder.publish({staged: name}, {MANIFEST: "{}"})
+            folder.publish({staged: name}, {MANIFEST: json.dumps({"files": [{"name": name}]})})
             assert sorted(os.listdir(disk)) == [MANIFEST, name]
     finally:
         os.system(f"umount {place}")
