@@ -54,8 +54,8 @@ def side_by_side(
     `seconds`: a window, by the scorer's name.
     """
     wide = points.pivot_table(index=["window_id", "domain"], columns="scorer", values="value")
-    wide = wide.reset_index()
     others = sorted(set(points["scorer"]) - {own})
+    wide = wide.reindex(columns=[own, *others]).reset_index()  # own has none where all are packed
     judge = next((s for s in (own, *others) if s.startswith(f"{JUDGE}:")), None)
     return [
         Scorer(
