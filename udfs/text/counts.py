@@ -17,25 +17,21 @@ Shapes: L tokens of a document, G n-grams.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from longattn.udfs.text.ngrams import mix
 
 ORDERS = 3  # tokens of the longest n-gram
 MERGED = 1 << 22  # n-grams that are gathered before they are merged
-SENT = 1 << 20  # n-grams of a batch that leaves a worker
 MOST = 64_000_000  # n-grams kept: some 350 MB, 450 at the most
 
 Keys = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 TokenIds = NDArray[np.int64]
 
-COUNTED = pa.schema({"key": "int64", "above": "int64", "documents": "int64"})
 
 _FIRST = np.uint64(0xA0761D6478BD642F)  # the id 0 becomes this: a 0 would stay 0 in all n-grams
 _JOIN = np.uint64(0xD1342543DE82EF95)  # any odd number will do
@@ -93,19 +89,6 @@ def held_by(documents: Iterable[Iterable[TokenIds]]) -> Ngrams:
         if waiting > max(MERGED, len(total.key_G)):
             total, parts, waiting = merged([total, *parts]), [], 0
     return merged([total, *parts])
-
-
-def counted_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Count rows (doc_id, token_ids), a document's one after the other, to rows of COUNTED."""
-    rows = (
-        (doc_id.as_py(), np.asarray(ids.values).astype(np.int64))
-        for batch in batches
-        for doc_id, ids in zip(batch.column("doc_id"), batch.column("token_ids"), strict=True)
-    )
-    ngrams = held_by((ids for _, ids in some) for _, some in groupby(rows, lambda row: row[0]))
-    columns = [ngrams.key_G.view(np.int64), ngrams.above_G.view(np.int64), ngrams.number_G]
-    table = pa.table(columns, names=COUNTED.names).cast(COUNTED)
-    yield from table.to_batches(max_chunksize=SENT)
 
 
 def merged(parts: list[Ngrams]) -> Ngrams:
