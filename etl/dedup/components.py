@@ -13,8 +13,7 @@ the edges that came in.
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.dedup.lineage import cut_lineage
-from longattn.etl.run.multiset import multiset_hash
+from longattn.etl.run.frames import cut_lineage, multiset_hash
 from longattn.udfs.errors import LongAttnError
 
 MAX_ROUNDS = 40

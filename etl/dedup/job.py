@@ -18,13 +18,11 @@ from pyspark.sql import functions as F
 
 from longattn.etl.dedup import lsh, stage
 from longattn.etl.dedup.components import components
-from longattn.etl.dedup.ids import with_ids
 from longattn.etl.dedup.kept import settings_of
-from longattn.etl.dedup.lineage import cut_lineage
 from longattn.etl.dedup.recipe import Recipe
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.run.multiset import multiset_hash, refuse_repeated
+from longattn.etl.run.frames import cut_lineage, multiset_hash, refuse_repeated, with_ids
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
 
@@ -127,12 +125,13 @@ def _compare_new(context: Context, recipe: Recipe, live: DataFrame) -> tuple[Ids
         return new, {"candidates": 0, "pairs": 0}
     texts = stage.distinct_texts(stage.ever(live, _compared(context, recipe)), new.frame)
     likely = cut_lineage(lsh.candidates(texts))
-    near = _alike(likely, texts, documents, recipe)
+    candidates = likely.count()
+    near = _alike(likely, texts, documents, recipe) if candidates else _no_pairs(likely)
     scopes = live.select("doc_id", F.concat(F.lit(recipe.name), "scope").alias("recipe"))
     rows = stage.pair_rows(near, scopes.join(new.frame, "doc_id", "left_semi"))
     version = context.tables.versions_read.get("pairs")
     commit = context.tables.append("pairs", rows, new.txn("pairs", recipe.name, version))
-    return new, {"candidates": likely.count(), "pairs": commit.rows - new.rows}
+    return new, {"candidates": candidates, "pairs": commit.rows - new.rows}
 
 
 def _alike(pairs: DataFrame, texts: DataFrame, documents: DataFrame, recipe: Recipe) -> DataFrame:
@@ -149,6 +148,13 @@ def _alike(pairs: DataFrame, texts: DataFrame, documents: DataFrame, recipe: Rec
     ends = likely.select("doc_a", "doc_b").distinct()
     alike = lsh.verified(ends, documents, config.ngram, config.threshold)
     return likely.drop("similarity").join(alike, ["doc_a", "doc_b"])
+
+
+def _no_pairs(candidates: DataFrame) -> DataFrame:
+    """What _alike gives where there are no candidates."""
+    return candidates.select("doc_a", "doc_b", F.lit(1.0).alias("similarity"), "scope").toDF(
+        "doc_a", "doc_b", "similarity", "recipe"
+    )
 
 
 def _decide(context: Context, recipe: Recipe, live: DataFrame) -> Agreed:

@@ -1,19 +1,21 @@
 """The documents that a run goes on with: current ones that dedup did not remove."""
 
+from collections.abc import Hashable
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.config.identity import decisive
-from longattn.etl.dedup.lineage import cut_lineage
-from longattn.etl.ingest.current import current_documents
+from longattn.etl.ingest.current import current_documents, has_limits
 from longattn.etl.ingest.sources import inputs_of
 from longattn.etl.run.context import Context
+from longattn.etl.run.frames import cut_lineage
 from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
 
-# What says which documents are kept; limits of `ingest` look at lengths.
-READ = ("documents", "origins", "listings", "forgotten", "lengths", "duplicates")
+# What says which documents are kept.
+READ = ("documents", "origins", "listings", "forgotten", "duplicates")
 
 
 def kept_documents(context: Context) -> DataFrame:
@@ -21,10 +23,16 @@ def kept_documents(context: Context) -> DataFrame:
 
     Raises TableError where the duplicates were decided for other sources or settings.
     """
-    for table in READ:
+    return context.once(("kept", state(context)), lambda: _kept(context))
+
+
+def state(context: Context, *tables: str) -> Hashable:
+    """What kept documents follow from: the config, and versions of tables, of further ones too."""
+    limits = ["lengths"] if has_limits(context.config) else []
+    read = [*READ, *limits, *tables]
+    for table in read:
         context.tables.read(table)  # so that the ledger says what the documents depend on
-    versions = tuple(context.tables[table].version() for table in READ)
-    return context.once(("kept", context.config.hash, versions), lambda: _kept(context))
+    return context.config.hash, *(context.tables[table].version() for table in read)
 
 
 def _kept(context: Context) -> DataFrame:

@@ -11,9 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType
 
-from longattn.etl.dedup.ids import with_ids
-from longattn.etl.dedup.lineage import cut_lineage
 from longattn.etl.dedup.recipe import MAX_BAND_SIZE
+from longattn.etl.run.frames import cut_lineage, with_ids
 from longattn.udfs.text.minhash import estimate, measure_pairs, sketch_batches
 
 BLOCK = 8 << 20  # bytes of sketches that a task holds twice while it compares two blocks

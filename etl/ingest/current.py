@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import Config
 from longattn.etl.ingest.sources import Inputs, inputs_of
 from longattn.etl.run.context import Context
+from longattn.etl.run.frames import light
 from longattn.udfs.errors import TableError
 from longattn.udfs.text.tokens import tokenizer_name
 
@@ -41,7 +42,8 @@ def goes_by_tables(context: Context) -> bool:
 
 def with_text(context: Context, documents: DataFrame) -> DataFrame:
     """The documents with their texts."""
-    return documents.join(context.tables.read("documents").select("doc_id", "text"), "doc_id")
+    texts = context.tables.read("documents").select("doc_id", "text")
+    return texts.join(light(documents), "doc_id")
 
 
 def refuse_unlisted(context: Context) -> Inputs:

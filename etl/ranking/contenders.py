@@ -13,7 +13,7 @@ from longattn.etl.config import SelectConfig
 from longattn.etl.ranking.filters import best_of_documents, not_refused
 from longattn.etl.ranking.lds import score_by
 from longattn.etl.ranking.rank import cuts_of, keep_best, sizes
-from longattn.etl.run.multiset import multiset_hash
+from longattn.etl.run.frames import multiset_hash
 
 
 def candidates(scores: DataFrame, windows: DataFrame, *, scorer: str) -> DataFrame:

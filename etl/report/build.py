@@ -120,24 +120,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
-    meaning, own = meaning_of(facts.scorer), facts.own
     refused = {row["job"]: row["refused"] for row in records(facts.runs)}
     flow = steps(facts.documents, facts.windows, refused.get("ingest"), sorted(facts.formats))
     timed = facts.runs.assign(unit=facts.runs["job"].map(UNITS).fillna("rows"))
     domains = facts.counted.domains
-    cuts = {domain: of.cut for domain, of in domains.items() if of.cut is not None}
-    drawn = {
-        "flow": figures.flow(flow),
-        "lds": figures.distribution(own, "lds", cuts, palette, facts.score.axis),
-        "timing": figures.timing(timed),
-    }
-    if facts.scorer.startswith("longattn:"):
-        ds, du = meaning.strength, meaning.uniformity
-        drawn["ds"] = figures.distribution(own, "ds", palette=palette, axis=ds)
-        drawn["du"] = figures.distribution(own, "du", palette=palette, axis=du)
-        drawn["scatter"] = figures.scatter(own, palette, (ds, du))
-    elif (pair := _against_another(facts)) is not None:
-        drawn["scatter"] = figures.scatter(pair[0], palette, pair[1])
+    drawn = {"flow": figures.flow(flow), "timing": figures.timing(timed)}
+    if len(facts.own):
+        drawn |= _score_figures(facts, palette)
     if len(facts.lengths):
         drawn["lengths"] = figures.lengths(facts.lengths, facts.config.window.length, palette)
     if len(shares := _overlaps(facts)):
@@ -147,6 +136,22 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
         rows = [(domain, planned[domain], domains[domain].made or 0) for domain in sorted(planned)]
         mixed = pd.DataFrame(rows, columns=["domain", "planned", "made"])
         drawn["mix"] = figures.mix(mixed, palette)
+    return drawn
+
+
+def _score_figures(facts: Facts, palette: Palette) -> dict[str, Any]:
+    """How the scored windows lie; a corpus whose domains are all packed has none."""
+    meaning, own = meaning_of(facts.scorer), facts.own
+    domains = facts.counted.domains
+    cuts = {domain: of.cut for domain, of in domains.items() if of.cut is not None}
+    drawn = {"lds": figures.distribution(own, "lds", cuts, palette, facts.score.axis)}
+    if facts.scorer.startswith("longattn:"):
+        ds, du = meaning.strength, meaning.uniformity
+        drawn["ds"] = figures.distribution(own, "ds", palette=palette, axis=ds)
+        drawn["du"] = figures.distribution(own, "du", palette=palette, axis=du)
+        drawn["scatter"] = figures.scatter(own, palette, (ds, du))
+    elif (pair := _against_another(facts)) is not None:
+        drawn["scatter"] = figures.scatter(pair[0], palette, pair[1])
     return drawn
 
 

@@ -13,7 +13,7 @@ from longattn.etl.config import Config
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.progress import Progress
 from longattn.etl.run.recipe import Recipe
-from longattn.etl.tables.base import Commit, Table, Txn, nothing
+from longattn.etl.tables.base import Commit, Table, Txn, nothing, same_keys
 from longattn.etl.tables.lease import Lease
 from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
@@ -116,9 +116,10 @@ class TableSet(Mapping[str, Table]):
         """
         version = self[name].version()
         self._refuse_lost(name, version)
-        if version is not None:
-            self.versions_read.setdefault(name, version)
-        return self[name].read(version)
+        if version is None:
+            return self[name].read()
+        self.versions_read.setdefault(name, version)
+        return self[name].pinned(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
         added = self._note(name, self.intact(name).append(df, txn))
@@ -144,9 +145,9 @@ class TableSet(Mapping[str, Table]):
 
     def there(self, name: str, rows: DataFrame) -> int:
         """How many rows of a table, as it is now, have the keys of `rows`."""
-        found, key = self[name].read(), list(self[name].spec.key)
-        same = [found[column].eqNullSafe(rows[column]) for column in key]
-        return found.join(rows.select(*key), same, "left_semi").count()
+        key = self[name].spec.key
+        known, same = same_keys(rows, key)
+        return self[name].read().select(*key).join(known, same, "left_semi").count()
 
     def put_run(self, row: Mapping[str, Any]) -> None:
         """Enter a run in the ledger, or replace its row."""

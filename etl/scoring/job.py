@@ -96,12 +96,13 @@ def run(context: Context) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
         for spec in context.recipe.specs:
-            arrived = unscored(context, spec).count()
-            before, left_out = refuse_contaminated(context, spec)
+            arrived, left_out = refuse_contaminated(context, spec)
             windows = pending(context, spec, save)
             if not windows.n_windows and not left_out:
                 refuse_no_windows(context)
-            outcome = replace(score_pending(context, spec, windows), rows_in=arrived - before)
+            outcome = score_pending(context, spec, windows)
+            if arrived is not None:
+                outcome = replace(outcome, rows_in=arrived)
             outcomes[spec.scorer] = _refused_too(outcome, left_out)
         outcome = _together(outcomes)
         if context.config.score.cascade is None:
@@ -200,16 +201,19 @@ def unscored(context: Context, spec: ScorerSpec, evaluations: Collection[str] = 
     return to_score(scorer_version(spec), evaluations).left(windows, context.tables.read)
 
 
-def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int, int]:
+def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int | None, int]:
     """Enter windows that share words with an evaluation set into `rejects`.
 
-    Returns how many of them had been entered before, and how many now were.
+    Returns how many windows are to be decided on, those among them, and how many were entered;
+    None where nothing is looked for, and those to be scored are all.
     """
     if not context.config.decontaminate.sources:
-        return 0, 0
-    bad = stage.contaminated_windows(unscored(context, spec), contaminated(context))
+        return None, 0
+    windows = unscored(context, spec)
+    bad = stage.contaminated_windows(windows, contaminated(context))
     refused = stage.as_rejects(bad.withColumn("scorer", F.lit(scorer_version(spec))))
-    return context.tables.there("rejects", refused), context.reject(refused)
+    entered_before = context.tables.there("rejects", refused)
+    return windows.count() - entered_before, context.reject(refused)
 
 
 def _refused_too(outcome: Outcome, contaminated_windows: int) -> Outcome:

@@ -18,7 +18,7 @@ from longattn.etl.ranking.candidates import (
 from longattn.etl.ranking.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome, Selected
 from longattn.etl.run.figures import DomainFigures, Figures
-from longattn.etl.run.multiset import refuse_repeated
+from longattn.etl.run.frames import refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing

@@ -3,8 +3,9 @@
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -58,6 +59,7 @@ class Table(ABC):
         self.guard: Callable[[], None] = nothing
         # Numbers commits while the root is held, and then none is made against a later version.
         self.number: Callable[[], int] | None = None
+        self._pinned: tuple[int, DataFrame] | None = None  # the version read last, and its rows
 
     def empty(self) -> DataFrame:
         """No rows, with the table's columns."""
@@ -73,14 +75,16 @@ class Table(ABC):
 
     def with_added_columns(self, frame: DataFrame) -> DataFrame:
         """The spec's columns; null where a table of an older version lacks one."""
-        types = {name: self.spec.columns[name][0] for name in self.spec.lacking(frame.columns)}
-        nulls = {name: F.lit(None).cast(type_) for name, type_ in types.items()}
-        return self.with_columns(frame, nulls)
+        return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
 
-    def with_columns(self, frame: DataFrame, values: Mapping[str, Column]) -> DataFrame:
-        """The spec's columns, some of them by value; withColumns of Spark Connect wants one."""
-        named = ((name, values.get(name, F.col(name))) for name in self.spec.columns)
-        return frame.select(*(value.alias(name) for name, value in named))
+    def with_values(self, frame: DataFrame, values: Mapping[str, Any]) -> DataFrame:
+        """The spec's columns, some by constants; as SQL, for a Column is several calls to Java.
+
+        A constant is a partition's value, text or null.
+        """
+        types = {name: type_ for name, (type_, _) in self.spec.columns.items()}
+        constants = {n: f"CAST({sql_text(v)} AS {types[n]}) AS `{n}`" for n, v in values.items()}
+        return frame.selectExpr(*(constants.get(name, f"`{name}`") for name in types))
 
     def check_schema(self, found: StructType, partition_by: list[str]) -> None:
         """Raise TableError unless the table's own columns hold the spec's.
@@ -98,8 +102,10 @@ class Table(ABC):
 
     def refuse_repeated_keys(self, df: DataFrame) -> None:
         """Raise TableError, naming one, when df has a key twice."""
-        if repeated := df.groupBy(*self.spec.key).count().where("count > 1").first():
-            *values, times = repeated
+        most = F.max(F.struct("count", *self.spec.key)).alias("most")
+        repeated = df.groupBy(*self.spec.key).count().agg(most).collect()[0]["most"]
+        if repeated and repeated["count"] > 1:
+            times, *values = repeated
             key = ", ".join(f"{k}={v}" for k, v in zip(self.spec.key, values, strict=True))
             raise TableError(f"table {self.location}: merge was given {key} {times} times")
 
@@ -138,6 +144,15 @@ class Table(ABC):
         `file_names` keeps the rows of those data files and opens no other: last parts of paths, as
         input_file_name() ends in. Files of one write in several partitions share a name.
         """
+
+    def pinned(self, version: int) -> DataFrame:
+        """As `read` of a version, with one frame for all who ask: making it takes Spark 0.1 s.
+
+        Two uses of the frame have the same columns, so a join of them needs names, not Columns.
+        """
+        if self._pinned is None or self._pinned[0] != version:
+            self._pinned = version, self.read(version)
+        return self._pinned[1]
 
     @abstractmethod
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
@@ -186,6 +201,24 @@ class Table(ABC):
     @abstractmethod
     def detail(self) -> Detail | None:
         """Version, rows, bytes and files from the log alone; None when not yet made."""
+
+
+def same_keys(frame: DataFrame, key: Sequence[str]) -> tuple[DataFrame, Column]:
+    """The frame's keys, renamed, and the condition that joins them; nulls are equal.
+
+    It goes by names, so that the other side may be made of the same frame.
+    """
+    renamed = frame.select(*(F.col(name).alias(f"known_{name}") for name in key))
+    pairs = (F.col(f"known_{name}").eqNullSafe(F.col(name)) for name in key)
+    return renamed, reduce(Column.__and__, pairs)
+
+
+def sql_text(value: str | None) -> str:
+    """A literal of Spark SQL."""
+    if value is None:
+        return "NULL"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def nothing() -> None:

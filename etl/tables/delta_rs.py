@@ -22,10 +22,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import Transaction
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn
+from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn, same_keys
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (
     NewFiles,
@@ -201,8 +200,8 @@ class DeltaRsTable(Table):
     def _read_files(self, values: dict[str, Any], paths: list[str]) -> DataFrame:
         schema = self.spec.schema
         stored = StructType([field for field in schema.fields if field.name not in values])
-        constants = {name: F.lit(v).cast(schema[name].dataType) for name, v in values.items()}
-        return self.with_columns(self.spark.read.schema(stored).parquet(*paths), constants)
+        frame = self.spark.read.schema(stored).parquet(*paths)
+        return self.with_values(frame, values) if values else frame
 
     def _put(self, row: Mapping[str, Any]) -> Commit:
         table, mark = self._open() or self._open_or_create(), uuid.uuid4().hex
@@ -253,7 +252,7 @@ class DeltaRsTable(Table):
         """Commit the rows whose keys the newest version has not, unless it is overtaken."""
         table, rows = self._open_or_create(), files.rows
         names = None if since is None else self._added_since(table, since)
-        if names is None or names:
+        if (names is None and table.file_uris()) or names:
             fresh = self._unknown(written, self.read(table.version(), names))
             rows = fresh.select(*self.spec.key).count()
             files = self._write(fresh) if 0 < rows < files.rows else files
@@ -262,9 +261,7 @@ class DeltaRsTable(Table):
         return self._commit(files, "append", table=table)
 
     def _unknown(self, written: DataFrame, known: DataFrame) -> DataFrame:
-        keys = known.select(*self.spec.key)
-        same = [written[column].eqNullSafe(keys[column]) for column in self.spec.key]
-        return written.join(keys, same, "left_anti")
+        return written.join(*same_keys(known, self.spec.key), "left_anti")
 
     def _added_since(self, table: DeltaTable, version: int) -> set[str]:
         """Names of data files that the table has and had not at a version."""

@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
 
-from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn
+from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn, sql_text
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
 from longattn.udfs.errors import (
@@ -94,7 +94,8 @@ class NativeTable(Table):
         return self._save(self._writer(df).mode("overwrite"))
 
     def replace_where(self, df: DataFrame, partition: dict[str, str]) -> Commit:
-        predicate = " AND ".join(f"`{column}` = {_sql(v)}" for column, v in partition.items())
+        equal = (f"`{column}` = {sql_text(value)}" for column, value in partition.items())
+        predicate = " AND ".join(equal)
         if not self.by_path:
             return self._replace_in_catalog(df, predicate)
         return self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
@@ -115,7 +116,7 @@ class NativeTable(Table):
 
     def delete(self, column: str, values: Collection[str]) -> Commit:
         self._prepare()
-        listed = ", ".join(_sql(value) for value in sorted(values))
+        listed = ", ".join(sql_text(value) for value in sorted(values))
         statement = f"DELETE FROM {self.sql_name} WHERE `{column}` IN ({listed})"
         deleted = self._until_not_overtaken(lambda: self._change(statement))[0]
         version = self.version()
@@ -209,7 +210,7 @@ class NativeTable(Table):
         self._execute(
             f"CREATE TABLE IF NOT EXISTS {self.sql_name} ({columns}) USING delta "
             + (f"PARTITIONED BY ({by}) " if by else "")
-            + f"TBLPROPERTIES ('{STATS_COLUMNS}' = {_sql(self.spec.stats_property)})"
+            + f"TBLPROPERTIES ('{STATS_COLUMNS}' = {sql_text(self.spec.stats_property)})"
         )
 
     def _add_columns(self) -> None:
@@ -397,10 +398,4 @@ def _message(error: Exception) -> str:
 
 
 def _column(name: str, type_: str, comment: str) -> str:
-    return f"`{name}` {type_} COMMENT {_sql(comment)}"
-
-
-def _sql(value: str) -> str:
-    """A string literal of Spark SQL."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return f"`{name}` {type_} COMMENT {sql_text(comment)}"

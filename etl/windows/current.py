@@ -8,9 +8,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
-from longattn.etl.dedup.kept import kept_documents
+from longattn.etl.dedup.kept import kept_documents, state
 from longattn.etl.ingest.current import beyond, goes_by_tables
 from longattn.etl.run.context import Context
+from longattn.etl.run.frames import cut_lineage
 from longattn.etl.windows.pack import group_counts, grouped
 from longattn.udfs.text.tokens import separator_id
 
@@ -78,6 +79,11 @@ def packed_documents(context: Context) -> DataFrame:
 
     `packed_from` names the group: its documents, in which order and with what between them.
     """
+    groups = state(context, "lengths")
+    return context.once(("packed", groups), lambda: cut_lineage(_packed_documents(context)))
+
+
+def _packed_documents(context: Context) -> DataFrame:
     config = context.config
     documents = measured(context, context.recipe.packing, packed=True)
     sums = documents.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()

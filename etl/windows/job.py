@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import Config
 from longattn.etl.ingest.current import with_text
 from longattn.etl.run.context import Context, Outcome
-from longattn.etl.run.multiset import refuse_repeated
+from longattn.etl.run.frames import cut_lineage, refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Txn
 from longattn.etl.windows import current, pack, stage
@@ -70,11 +70,9 @@ def _cut(context: Context) -> Tally:
             before = _of(context, "windows", spec).select("window_id")
             new = windows.join(before, "window_id", "left_anti")
             commit = context.tables.append("windows", stage.as_windows(new, spec), txn)
-            tally.update(_commit_lengths(context, cut, spec, packed=False))
-            tally.update(_wanted_tokens(windows, stage.as_lengths(cut, spec), context.config))
-            tally["windows"] = tally["due"]
-            if not commit.skipped:
-                tally["windows"] += commit.rows - new.count()
+            tally.update(_commit_lengths(context, cut, spec, False, tally["known"]))
+            tally.update(_wanted_tokens(cut, context.config))
+            tally["windows"] = tally["due"] if commit.skipped else commit.rows + tally["there"]
     return tally
 
 
@@ -83,9 +81,10 @@ def _pack(context: Context) -> Tally:
     spec = window_spec(context.recipe, packed=True)
     with _tokenised(context, spec, packed=True) as (tally, cut, txn):
         if tally["rows_in"]:
-            tally.update(_commit_lengths(context, cut, spec, packed=True))
+            tally.update(_commit_lengths(context, cut, spec, True, tally["known"]))
         done = _of(context, "windows", spec).select("packed_from").distinct()
-        missing = current.packed_documents(context).join(done, "packed_from", "left_anti")
+        groups = current.packed_documents(context)
+        missing = cut_lineage(groups.join(done, "packed_from", "left_anti"))
         if not missing.isEmpty():
             tally.update(_pack_groups(context, missing, cut, spec, txn))
     return tally
@@ -126,34 +125,45 @@ def _tokenised(
     documents = current.of_kind(context, packed)
     windows = _of(context, "windows", spec)
     windows = windows.limit(0) if packed else windows
-    pending = stage.pending_documents(documents, _of(context, "lengths", spec), windows)
-    n_pending, n_ids, digest = stage.count_and_digest(pending)
-    refuse_repeated(n_pending, n_ids, "documents to cut")
+    lengths = _of(context, "lengths", spec)
+    pending = cut_lineage(stage.pending_documents(documents, lengths, windows))
+    count = stage.count_and_digest(pending)
+    refuse_repeated(count.documents, count.ids, "documents to cut")
     version = context.tables.versions_read.get("windows")
-    txn = Txn(app_id=f"windows-{spec.windowing}-{version}-{n_pending}-{digest}", version=1)
+    name = f"windows-{spec.windowing}-{version}-{count.documents}-{count.digest}"
     with _on_disk(context, stage.cut_documents(with_text(context, pending), spec)) as cut:
-        yield Counter(rows_in=n_pending), cut, txn
+        tally = Counter(rows_in=count.documents, known=count.measured, there=count.windows)
+        yield tally, cut, Txn(app_id=name, version=1)
 
 
-def _commit_lengths(context: Context, cut: DataFrame, spec: WindowSpec, packed: bool) -> Tally:
-    """Add the lengths of documents that have none, and say what became of the documents."""
+def _commit_lengths(
+    context: Context, cut: DataFrame, spec: WindowSpec, packed: bool, n_known: int
+) -> Tally:
+    """Add the lengths of documents that have none, and say what became of the documents.
+
+    n_known of them had a length when this run began.
+    """
     measured = stage.as_lengths(cut, spec)
-    before = context.tables.there("lengths", measured)
     commit = context.tables.merge("lengths", measured)
     tally = _tally(stage.summary(measured, current.limit(context.config, packed)))
+    tally["lengths"] = commit.rows + n_known
+    if tally["lengths"] == tally["documents"]:
+        return tally
     tally["lengths"] = context.tables.there("lengths", measured)
-    elsewhere = tally["lengths"] - before - commit.rows
+    elsewhere = tally["lengths"] - n_known - commit.rows
     if elsewhere <= 0:
         return tally
     mine = {key: n for key, n in tally.items() if not key.startswith(REFUSED)}
     return Counter(mine | {f"{REFUSED}{ELSEWHERE}": tally["lengths"]})
 
 
-def _wanted_tokens(windows: DataFrame, lengths: DataFrame, config: Config) -> Tally:
+def _wanted_tokens(cut: DataFrame, config: Config) -> Tally:
     """Tokens of the windows of documents within the limits, and those that overlap."""
-    wanted = lengths.where(current.limit(config, packed=False).isNull())
-    mine = windows.join(wanted.select("doc_id"), "doc_id", "left_semi")
-    return _sums(mine, window_tokens="n_tokens", overlap_tokens="overlap_tokens")
+    windows = cut.where(stage.is_window())
+    if config.window.min_tokens is not None or config.window.max_tokens is not None:
+        beyond = cut.where(~stage.is_window() & current.limit(config, packed=False).isNotNull())
+        windows = windows.join(beyond.select("doc_id"), "doc_id", "left_anti")
+    return _sums(windows, window_tokens="n_tokens", overlap_tokens="overlap_tokens")
 
 
 def _of(context: Context, table: str, spec: WindowSpec) -> DataFrame:
@@ -188,6 +198,7 @@ def _tally(summary: DataFrame) -> Tally:
     """Documents refused by reason, windows due, tokens of the documents kept and of all."""
     tally: Tally = Counter()
     for row in summary.collect():
+        tally["documents"] += row.documents
         if row.reason is not None:
             tally[f"{REFUSED}{row.reason}"] += row.documents
         tally["due"] += row.windows or 0

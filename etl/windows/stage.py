@@ -1,13 +1,13 @@
 """Which documents are to be windowed, and the executor that cuts them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.dedup.ids import without_ids
-from longattn.etl.run.multiset import multiset_hash
+from longattn.etl.run.frames import multiset_hash
 from longattn.etl.tables.schema import LENGTHS, WINDOWS
 from longattn.udfs.ddl import ddl
 from longattn.udfs.text.tokens import tokenizer_name
@@ -20,19 +20,39 @@ if TYPE_CHECKING:
 def pending_documents(documents: DataFrame, lengths: DataFrame, windows: DataFrame) -> DataFrame:
     """Documents that were not measured, or of whose windows some are not there.
 
-    `lengths` and `windows` are those of one windowing.
+    `lengths` and `windows` are those of one windowing. Returns doc_id, domain, known (null for what
+    was not measured) and n_there, how many windows there are.
     """
     there = windows.groupBy("doc_id").agg(F.count("*").alias("n_there"))
-    known = lengths.select("doc_id", F.coalesce("n_windows", F.lit(0)).alias("n_windows"))
-    whole = known.join(there, "doc_id", "left").where("coalesce(n_there, 0) >= n_windows")
-    return without_ids(documents, whole)
+    n_windows = F.coalesce("n_windows", F.lit(0)).alias("n_windows")
+    known = lengths.select("doc_id", n_windows, F.lit(True).alias("known"))
+    both = documents.select("doc_id", "domain").join(known, "doc_id", "left")
+    both = both.join(there, "doc_id", "left").fillna(0, ["n_there"])
+    missing = F.col("known").isNull() | (F.col("n_there") < F.col("n_windows"))
+    return both.where(missing).select("doc_id", "domain", "known", "n_there")
 
 
-def count_and_digest(documents: DataFrame) -> tuple[int, int, str]:
-    """How many documents, how many ids, and a hash of these whatever their order."""
-    ids = F.count_distinct("doc_id")
-    row = documents.agg(F.count("*"), ids, multiset_hash("doc_id")).collect()[0]
-    return row[0], row[1], row[2]
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many documents are pending, their ids, those measured, their windows; a hash of ids."""
+
+    documents: int
+    ids: int
+    measured: int
+    windows: int
+    digest: str
+
+
+def count_and_digest(pending: DataFrame) -> Count:
+    """The counts of `pending_documents`, whatever their order."""
+    row = pending.agg(
+        F.count("*").alias("documents"),
+        F.count_distinct("doc_id").alias("ids"),
+        F.count("known").alias("measured"),
+        F.coalesce(F.sum("n_there"), F.lit(0)).alias("windows"),
+        multiset_hash("doc_id").alias("digest"),
+    )
+    return Count(**row.collect()[0].asDict())
 
 
 def cut_documents(documents: DataFrame, spec: WindowSpec) -> DataFrame:

@@ -10,7 +10,10 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.spark, pytest.mark.jars, pytest.mark.slow]
-TABLES = "documents lengths pairs runs scores selections signatures source_files windows"
+TABLES = (
+    "documents lengths listings origins pairs runs scores selections signatures source_files"
+    " windows"
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def test_a_second_run_finds_nothing_to_do(found: Any) -> None:
 
 
 def test_status_trace_and_check_read_a_catalog(found: Any) -> None:
-    assert found["check"] == {"code": 0, "out": "9 tables, 64 rows: nothing is wrong\n"}
+    assert found["check"] == {"code": 0, "out": "11 tables, 69 rows: nothing is wrong\n"}
     assert (found["status"]["code"], found["trace"]["code"]) == (0, 0)
     assert "random:seed=0" in found["status"]["out"]
     assert "1.jsonl" in found["trace"]["out"]

@@ -12,8 +12,8 @@ from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import list_garbage, vacuum
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.frames import refuse_repeated
 from longattn.etl.run.ledger import record
-from longattn.etl.run.multiset import refuse_repeated
 from longattn.etl.run.reasons import one_line
 from longattn.etl.tables.schema import DOCUMENTS, LENGTHS, SCORES, WINDOWS, TableSpec
 from longattn.udfs.errors import ExportError, TableError

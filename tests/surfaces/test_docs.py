@@ -117,10 +117,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     _write_model(folder / "model")
     build_scorer(str(folder / "model"), str(folder / "data" / "scorer"))
     _write_corpus(folder)
-    config = (REPO / "conf" / "demo.yaml").read_text()
-    for name in ("conf/demo.yaml", "my.yaml", "conf/mine.yaml"):
-        # absolute: the JVM of the tests was started in another folder
-        (folder / name).write_text(re.sub(r"\bdata/", f"{folder}/data/", config))
+    # absolute: the JVM of the tests was started in another folder
+    config = re.sub(r"\bdata/", f"{folder}/data/", (REPO / "conf" / "demo.yaml").read_text())
+    (folder / "conf/demo.yaml").write_text(config)
+    own = yaml.safe_load(config)
+    del own["score"]["also"]  # as `init` writes it
+    for name in ("my.yaml", "conf/mine.yaml"):
+        (folder / name).write_text(yaml.safe_dump(own))
     (folder / "windows.jsonl").write_text(json.dumps({"input_ids": list(range(5, 69))}) + "\n")
     _write_stubs(folder)
     return World(folder)

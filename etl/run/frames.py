@@ -1,0 +1,50 @@
+"""DataFrames as jobs hold them: worked out now, hashed whatever their order, met by ids alone."""
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from longattn.udfs.errors import TableError
+
+WIDE = "decimal(20,0)"  # holds 64 bits; Spark widens it by ten digits when it adds up
+FEW = 4_000_000  # ids that are broadcast: some half a gigabyte of the driver and of each executor
+
+
+def cut_lineage(frame: DataFrame) -> DataFrame:
+    """Compute the rows now and keep them; later plans start from these.
+
+    Kept under spark.checkpoint.dir where that is set, else on the executors. Rows that are lost
+    with an executor are an error of the job that needs them, never recomputed or left out.
+    """
+    reliable = frame.sparkSession.conf.get("spark.checkpoint.dir", None)
+    return frame.checkpoint() if reliable else frame.localCheckpoint()
+
+
+def with_ids(documents: DataFrame, ids: DataFrame) -> DataFrame:
+    """The documents whose doc_id is among the ids."""
+    # A new name of Spark's own: ids that were made of the documents would conflict.
+    return documents.join(light(ids.select(F.col("doc_id").alias("doc_id"))), "doc_id", "left_semi")
+
+
+def light(rows: DataFrame) -> DataFrame:
+    """Rows to be joined with texts: broadcast where they are few, as shuffling texts takes long."""
+    return F.broadcast(rows) if rows.count() <= FEW else rows
+
+
+def refuse_repeated(rows: int, distinct: int, where: str) -> None:
+    """Raise TableError when there are fewer distinct keys than rows."""
+    if rows != distinct:
+        raise TableError(
+            f"{where}: {rows - distinct} of {rows} rows are there more than once, and what follows"
+            " would be wrong; `longattn status --check` says which, and how to mend it"
+        )
+
+
+def multiset_hash(*columns: str) -> Column:
+    """The sum of the rows' hashes, in digits; "0" of no rows.
+
+    Equal rows add up, where an xor would cancel them in pairs. A null changes no hash of Spark's,
+    so each column is hashed with whether it is null: (null, a) and (a, null) differ.
+    """
+    values = [value for name in columns for value in (F.col(name), F.isnull(F.col(name)))]
+    total = F.sum(F.xxhash64(*values).cast(WIDE))
+    return F.coalesce(total.cast("string"), F.lit("0"))
