@@ -53,7 +53,9 @@ def spark() -> Any:
     from longattn.etl.session import LOCAL_CONF, get_spark
 
     conf = {
-        "spark.sql.shuffle.partitions": "4",  # a task costs more than the rows it would carry
+        "spark.sql.shuffle.partitions": "2",  # a task costs more than the rows it would carry
+        "spark.sql.codegen.wholeStage": "false",  # compiling a plan costs more than it saves
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.adaptive.enabled": "false",  # each stage would be a job, planned anew
         "spark.driver.memory": "3g",
         JVM: LOCAL_CONF[JVM].replace("-XX:TieredStopAtLevel=1", ""),  # long-lived: optimise too
