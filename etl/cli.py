@@ -293,6 +293,19 @@ def _add_scorer(commands: "Commands") -> None:
         "--windows", type=int, default=200, metavar="N", help="sample of a domain (%(default)s)"
     )
     calibrate.set_defaults(run=_calibrate_scorer)
+    background = _configured(
+        actions, "background", "count the config's documents for recall and seams to judge by"
+    )
+    background.add_argument(
+        "--out",
+        default="data/backgrounds",
+        metavar="DIR",
+        help="folder to make it in (%(default)s)",
+    )
+    background.add_argument(
+        "--tokens", type=int, default=200_000_000, metavar="N", help="at most about (%(default)s)"
+    )
+    background.set_defaults(run=_count_background)
 
 
 def _add_score_window(commands: "Commands") -> None:
@@ -508,6 +521,13 @@ def _build_scorer(arguments: argparse.Namespace) -> int:
     from longattn.udfs.models.build import build_scorer
 
     print(build_scorer(arguments.model, arguments.out, layers=arguments.layers))
+    return 0
+
+
+def _count_background(arguments: argparse.Namespace) -> int:
+    from longattn.etl.console import count_background
+
+    count_background(_load(arguments), Path(arguments.out), arguments.tokens)
     return 0
 
 

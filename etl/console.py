@@ -139,6 +139,16 @@ def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
     print(f"calibrated: {out}: score.scorer=calibrated score.model={out} score.cascade=WIDTH")
 
 
+def count_background(config: Config, out: Path, most_tokens: int) -> None:
+    """Count the config's documents into a background and print where it is."""
+    from longattn.etl.scoring import background
+
+    context, result = open_context(config), background.Result()
+    count = partial(background.run, out=out, most_tokens=most_tokens, result=result)
+    context.progress.say(run_line(record("background", context, count)))
+    print(f"counted: score.background={result.folder}")
+
+
 def reader_of(config: Config) -> Reader:
     """The tables by their logs, in a second; by a session where only that can open them."""
     found = read_logs(config.tables)

@@ -4,7 +4,6 @@ Counts come from the logs and keys from the columns of the keys; no text and no 
 Exported files are hashed.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -53,7 +52,7 @@ def check(context: Context) -> Checked:
     faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole), *_between(whole)]
     note = _at_work(holder)
     if "runs" in whole and not note:
-        faults += _of_ledger(whole["runs"].read(), counts)
+        faults += _of_ledger(whole["runs"].read(), whole, counts)
     faults += [*_of_scorer(context), *_of_exports(context)]
     return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), note=note)
 
@@ -144,7 +143,9 @@ def _strangers(rows: DataFrame, of: DataFrame, name: str, other: str) -> Iterato
         )
 
 
-def _of_ledger(runs: DataFrame, counts: Mapping[str, int]) -> Iterator[str]:
+def _of_ledger(
+    runs: DataFrame, tables: Mapping[str, Table], counts: Mapping[str, int]
+) -> Iterator[str]:
     """Runs that do not balance or did not end, and tables with other rows than runs added."""
     ended = [row for row in runs.orderBy("started").collect() if row["status"] != "running"]
     for run in runs.where("status = 'running'").collect():
@@ -154,25 +155,38 @@ def _of_ledger(runs: DataFrame, counts: Mapping[str, int]) -> Iterator[str]:
         if run["status"] == "done" and run["rows_in"] != run["rows_out"] + refused:
             yield f"run {run['run_id']}: {run['job']} does not balance; run it again"
     if len(ended) == runs.count():
-        yield from _sums(ended, counts)
+        yield from _sums(ended, tables, counts)
 
 
-def _sums(runs: list[Row], counts: Mapping[str, int]) -> Iterator[str]:
-    """Compared where every run that wrote to a table said how many rows it added."""
-    added: Counter[str] = Counter()
-    untold: set[str] = set()
-    for run in runs:
-        told = Figures.decode(run["metrics"]).added
-        for table in run["versions_written"] or {}:
-            rows = told.get(table)
-            added[table] += int(rows or 0)
-            untold |= {table} if rows is None else set()
-    for table in sorted(set(added) - untold - REWRITTEN):
-        if counts.get(table, 0) != added[table]:
+def _sums(runs: list[Row], tables: Mapping[str, Table], counts: Mapping[str, int]) -> Iterator[str]:
+    """Tables that have other rows than runs have added to them."""
+    written = {name for run in runs for name in run["versions_written"] or {}}
+    for name in sorted(written - REWRITTEN):
+        expected = _expected_rows(runs, name, tables.get(name))
+        if expected is not None and counts.get(name, 0) != expected:
             yield (
-                f"table {table}: {counts.get(table, 0)} rows, but the runs added {added[table]};"
-                f" something else has written to it: {RESTORE}"
+                f"table {name}: {counts.get(name, 0)} rows, but the runs left {expected};"
+                " something else has written to it; run again, which makes what is missing; if that"
+                f" changes nothing, {RESTORE}"
             )
+
+
+def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | None:
+    """The rows that runs have left in a table; None where one did not say how many it added.
+
+    What somebody else has written between two runs is counted as the later run has found it.
+    """
+    rows, version = 0, None
+    for run in runs:
+        read = (run["versions_read"] or {}).get(name)
+        if table and version is not None and read is not None and read > version:
+            rows, version = table.read(read).count(), read
+        if name in (run["versions_written"] or {}):
+            added = Figures.decode(run["metrics"]).added.get(name)
+            if added is None:
+                return None
+            rows, version = rows + int(added), run["versions_written"][name]
+    return rows
 
 
 def _of_scorer(context: Context) -> Iterator[str]:

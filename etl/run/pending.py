@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Values = Sequence[str] | Sequence[bool]
 Limits = int | dict[str, int] | None
+MADE_OF = {"whole": "lengths"}  # a view, and the table without which it is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Pending:
         conditions += [
             f"NOT EXISTS (SELECT 1 FROM {done.table} x WHERE x.{key} = w.{key} AND {done.sql('x')})"
             for key, done in self.done
-            if done.table in made
+            if MADE_OF.get(done.table, done.table) in made
         ]
         count = f"SELECT count(*) AS n FROM {self.wanted.table} w"
         return f"{views} {count} WHERE {' AND '.join(conditions)}"
@@ -94,7 +95,7 @@ def to_measure(recipe: Recipe) -> list[Pending]:
 
 
 def _measured(windowing: str) -> Rows:
-    return Rows(table="lengths", having={"windowing": [windowing]})
+    return Rows(table="whole", having={"windowing": [windowing]})
 
 
 def to_score(version: str, evaluations: Collection[str] = ()) -> Pending:
@@ -117,12 +118,16 @@ class Listed:
 
 
 def views(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> str:
-    """Views current and kept (doc_id, domain) and scored (window_id, doc_id, domain)."""
+    """Views current and kept (doc_id, domain), whole (doc_id, windowing) of documents that have a
+    length and as many windows as it says, and scored (window_id, doc_id, domain).
+    """
     config = recipe.config
     removed = config.dedup.enabled and "duplicates" in made
     kept = "SELECT doc_id, domain FROM current c"
     kept += f" WHERE NOT EXISTS ({_same('duplicates', 'c')})" if removed else ""
     parts = {"current": _current(recipe, listed, made), "kept": kept}
+    if "lengths" in made:
+        parts["whole"] = _whole(made)
     if "windows" in made:
         parts["scored"] = _scored(recipe, made) if listed else _scored_by_tables(recipe, made)
     return "WITH " + ", ".join(f"{name} AS ({sql})" for name, sql in parts.items())
@@ -171,6 +176,17 @@ def _within_ingest(recipe: Recipe, made: Collection[str]) -> str:
     )
     beyond = _beyond(limits.min_tokens, limits.max_tokens, "f.domain", "n.n_tokens")
     return f"LEFT JOIN ({counts}) AS n ON n.doc_id = f.doc_id WHERE f.nth = 1 AND NOT ({beyond})"
+
+
+def _whole(made: Collection[str]) -> str:
+    lengths = "SELECT n.doc_id, n.windowing FROM lengths n"
+    if "windows" not in made:
+        return f"{lengths} WHERE coalesce(n.n_windows, 0) = 0"
+    counts = "SELECT doc_id, windowing, count(*) AS n_there FROM windows GROUP BY doc_id, windowing"
+    return (
+        f"{lengths} LEFT JOIN ({counts}) AS c ON c.doc_id = n.doc_id AND c.windowing = n.windowing"
+        " WHERE coalesce(c.n_there, 0) >= coalesce(n.n_windows, 0)"
+    )
 
 
 def _scored_by_tables(recipe: Recipe, made: Collection[str]) -> str:

@@ -64,7 +64,7 @@ def test_each_fault_is_named_and_a_sound_root_has_none(context: Context) -> None
     context.tables["scores"].append(again)
     repeated, sums = faults(context)
     assert "2 rows repeat a key, as window_id=w" in repeated and "restore a version" in repeated
-    assert "scores: 7 rows, but the runs added 5" in sums
+    assert "scores: 7 rows, but the runs left 5" in sums
 
     context.tables["windows"].append(frame(context, WINDOWS, range(9, 10), window_index=0))
     found = faults(context)

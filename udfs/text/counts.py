@@ -17,9 +17,12 @@ Shapes: L tokens of a document, G n-grams.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from longattn.udfs.text.ngrams import mix
@@ -27,6 +30,8 @@ from longattn.udfs.text.ngrams import mix
 ORDERS = 3  # tokens of the longest n-gram
 MERGED = 1 << 22  # n-grams that are gathered before they are merged
 MOST = 64_000_000  # n-grams kept: some 350 MB, 450 at the most
+
+COUNTED_SCHEMA = pa.schema({"key": pa.int64(), "above": pa.int64(), "number": pa.int64()})
 
 Keys = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
@@ -89,6 +94,41 @@ def held_by(documents: Iterable[Iterable[TokenIds]]) -> Ngrams:
         if waiting > max(MERGED, len(total.key_G)):
             total, parts, waiting = merged([total, *parts]), [], 0
     return merged([total, *parts])
+
+
+def count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Count rows (doc_id, token_ids), the stretches of one document next to each other.
+
+    Yields COUNTED_SCHEMA, keys as signed numbers, for some millions of n-grams at a time; the same
+    one may come again.
+    """
+    parts, waiting = list[Ngrams](), 0
+    for _, stretches in groupby(_stretches(batches), key=itemgetter(0)):
+        parts.append(_of_one(token_ids for _, token_ids in stretches))
+        waiting += len(parts[-1].key_G)
+        if waiting > MERGED:
+            yield _as_batch(merged(parts))
+            parts, waiting = [], 0
+    yield _as_batch(merged([Ngrams.none(), *parts]))
+
+
+def _stretches(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, TokenIds]]:
+    for batch in batches:
+        tokens = (ids.values.to_numpy().astype(np.int64) for ids in batch["token_ids"])
+        yield from zip(batch["doc_id"].to_pylist(), tokens, strict=True)
+
+
+def _as_batch(ngrams: Ngrams) -> pa.RecordBatch:
+    columns = ngrams.key_G.view(np.int64), ngrams.above_G.view(np.int64), ngrams.number_G
+    return pa.RecordBatch.from_arrays([*map(pa.array, columns)], schema=COUNTED_SCHEMA)
+
+
+def from_table(table: pa.Table) -> Ngrams:
+    """Rows of COUNTED_SCHEMA, in any order, each n-gram once."""
+    key_G, above_G, number_G = (table[name].to_numpy() for name in COUNTED_SCHEMA.names)
+    order_G = np.argsort(key_G.view(np.uint64))
+    unsigned = [keys[order_G].view(np.uint64) for keys in (key_G, above_G)]
+    return Ngrams(unsigned[0], unsigned[1], number_G[order_G])
 
 
 def merged(parts: list[Ngrams]) -> Ngrams:

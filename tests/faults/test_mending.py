@@ -1,0 +1,70 @@
+"""A table that was put back to an earlier version, or emptied: the next run makes up for it."""
+
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from longattn.etl.after.check import check
+from tests.faults.changes import VALUES, World, add_file, edit_record, set_value
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+TABLES = (
+    *("documents", "origins", "listings", "source_files", "signatures", "pairs", "duplicates"),
+    *("lengths", "windows", "contamination", "scores", "selections", "rejects", "runs"),
+)
+IN_CI = ("documents", "signatures", "windows")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, spark: Any) -> World:
+    """A root with some history: two runs, between them a correction, a new file, a setting."""
+    world = World(tmp_path_factory.mktemp("mending"))
+    set_value(world, "decontaminate.sources", VALUES["decontaminate.sources"][1])
+    world.outcome(spark, "kept")
+    edit_record(world)
+    add_file(world)
+    set_value(world, "window.min_tokens", VALUES["window.min_tokens"][1])
+    world.outcome(spark, "kept")
+    return world
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world: World, spark: Any) -> dict[str, Any]:
+    return world.outcome(spark, "undisturbed")
+
+
+def mended(world: World, spark: Any) -> dict[str, Any]:
+    outcome = world.outcome(spark, "kept")
+    assert check(world.context(spark, "kept")).faults == []
+    return outcome
+
+
+@pytest.mark.parametrize("name", IN_CI)
+def test_an_emptied_table_is_filled_again(
+    world: World, undisturbed: dict[str, Any], spark: Any, name: str
+) -> None:
+    DeltaTable(world.folder / "kept" / name).delete()
+    assert mended(world, spark) == undisturbed
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in IN_CI])
+def test_every_other_table_too(
+    world: World, undisturbed: dict[str, Any], spark: Any, name: str
+) -> None:
+    if (world.folder / "kept" / name).exists():
+        test_an_emptied_table_is_filled_again(world, undisturbed, spark, name)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_put_back_catches_up(
+    world: World, undisturbed: dict[str, Any], spark: Any, name: str
+) -> None:
+    if not (world.folder / "kept" / name).exists():
+        pytest.skip("this table was not made")
+    table = DeltaTable(world.folder / "kept" / name)
+    table.restore(max(1, table.version() // 2))
+    assert mended(world, spark) == undisturbed
