@@ -209,6 +209,10 @@ def _add_trace(commands: "Commands") -> None:
     parser.add_argument("window_id", metavar="WINDOW_ID", nargs="?")
     parser.add_argument("--export", metavar="PATH", help="an export's folder, with --sample")
     parser.add_argument("--sample", type=int, metavar="N", help="number of a sample, from 0")
+    parser.add_argument(
+        "--epoch", type=int, default=0, metavar="K", help="the N-th in the order of this epoch"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of epoch_order (%(default)s)")
     parser.set_defaults(run=_trace)
 
 
@@ -468,11 +472,13 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _trace_sample(arguments: argparse.Namespace) -> int:
+    from longattn.etl.export.order import sample_in
     from longattn.etl.export.read import lines_of
 
     if arguments.sample is None or arguments.window_id:
         raise UserError("trace: give --export with --sample N, and no window")
-    for line in lines_of(arguments.export, arguments.sample):
+    number = sample_in(arguments.export, arguments.sample, arguments.epoch, arguments.seed)
+    for line in lines_of(arguments.export, number):
         print(line)
     return 0
 

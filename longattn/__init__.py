@@ -20,10 +20,21 @@ if TYPE_CHECKING:
     from longattn import spark
     from longattn.api import score
     from longattn.comparison import Comparison, compare
+    from longattn.etl.export.order import epoch_order
     from longattn.etl.run.jobs import JOBS
     from longattn.pipeline import Result, run
 
-__all__ = ["JOBS", "Comparison", "Result", "__version__", "compare", "run", "score", "spark"]
+__all__ = [
+    "JOBS",
+    "Comparison",
+    "Result",
+    "__version__",
+    "compare",
+    "epoch_order",
+    "run",
+    "score",
+    "spark",
+]
 
 HOMES = {
     "score": "api",
@@ -32,6 +43,7 @@ HOMES = {
     "run": "pipeline",
     "Result": "pipeline",
     "JOBS": "etl.run.jobs",
+    "epoch_order": "etl.export.order",
 }
 
 
