@@ -152,9 +152,8 @@ def _alike(pairs: DataFrame, texts: DataFrame, documents: DataFrame, recipe: Rec
 
 def _no_pairs(candidates: DataFrame) -> DataFrame:
     """What _alike gives where there are no candidates."""
-    return candidates.select("doc_a", "doc_b", F.lit(1.0).alias("similarity"), "scope").toDF(
-        "doc_a", "doc_b", "similarity", "recipe"
-    )
+    given = F.lit(1.0).alias("similarity"), F.col("scope").alias("recipe")
+    return candidates.select("doc_a", "doc_b", *given)
 
 
 def _decide(context: Context, recipe: Recipe, live: DataFrame) -> Agreed:

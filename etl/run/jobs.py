@@ -16,7 +16,7 @@ JOBS: dict[str, str] = {
     "windows": "tokenise documents and cut windows of equal length",
     "score": "measure each window's long-range attention",
     "select": "keep the best windows of each domain and mix them",
-    "export": "write the selection as Parquet, JSONL, Megatron or MDS",
+    "export": "write the selection in the formats of trainers",
     "report": "draw one HTML page of what the jobs did and chose",
 }
 # Each job's room is called as the job, but for these; a module `select` would shadow Python's own.

@@ -14,7 +14,7 @@ TABLES = (
     *("documents", "origins", "listings", "source_files", "signatures", "pairs", "duplicates"),
     *("lengths", "windows", "contamination", "scores", "selections", "rejects", "runs"),
 )
-IN_CI = ("documents", "signatures", "windows")
+IN_CI = ("signatures", "windows")
 
 
 @pytest.fixture(scope="module")
