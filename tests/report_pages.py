@@ -107,10 +107,11 @@ def facts() -> Facts:
 
 def shown() -> list[samples.Sample]:
     """One window a domain, with a map and with links of both kinds."""
-    ids = np.arange(200) % 90
     link = Link(start=150, stop=153, source=60, source_stop=63, weight=0.25)
     far = np.tril(np.random.default_rng(1).random((24, 24)), -6)
-    passages = samples.passages(ids, [link], lambda ids: " ".join(f"<t{i}>" for i in ids))
+    passages = samples.passages(
+        [link], lambda start, stop: " ".join(f"<t{i % 90}>" for i in range(start, stop))
+    )
     stands = samples.standings(points(), ["w00000", f"w{EACH:05}", f"w{2 * EACH:05}"])
     return [
         samples.Sample(

@@ -11,9 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from longattn.udfs.pictures.links import Link
-from longattn.udfs.scorers.base import TokenIds
+from longattn.udfs.text.words import split_words
 
-Decode = Callable[[Sequence[int]], str]
+TextOf = Callable[[int, int], str]  # the text of tokens [start, stop) of a window
 
 LINKS = 4  # shown of a window
 AROUND = 28  # tokens before and after a link's end
@@ -90,12 +90,12 @@ def standings(points: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[Sta
     return found
 
 
-def passages(token_ids: TokenIds, links: Sequence[Link], decode: Decode) -> list[dict[str, Any]]:
+def passages(links: Sequence[Link], text_of: TextOf) -> list[dict[str, Any]]:
     """Each link as text: its two ends with what stands around them, and how far they are apart."""
     return [
         {
-            "far": _passage(token_ids, link.source, link.source_stop, decode),
-            "here": _passage(token_ids, link.start, link.stop, decode),
+            "far": _passage(link.source, link.source_stop, text_of),
+            "here": _passage(link.start, link.stop, text_of),
             "at": link.start,
             "distance": link.distance,
             "tokens": link.stop - link.start,
@@ -110,9 +110,18 @@ def shared_map(maps: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | N
     return np.mean(maps, axis=0) if len(maps) > 1 else None
 
 
-def _passage(token_ids: TokenIds, start: int, stop: int, decode: Decode) -> list[str]:
+def text_by_words(text: str, n_tokens: int) -> TextOf | None:
+    """Reads a text by the tokens of `words`, which have no way back; None if it has other ones."""
+    _, starts = split_words(text)
+    if len(starts) != n_tokens:
+        return None
+    places = [*starts.tolist(), len(text)]
+    return lambda start, stop: text[places[start] : places[min(stop, n_tokens)]]
+
+
+def _passage(start: int, stop: int, text_of: TextOf) -> list[str]:
     """Text before, inside and after tokens [start, stop)."""
     end = min(stop, start + LONGEST)
-    parts = (slice(max(0, start - AROUND), start), slice(start, end), slice(end, end + AROUND))
-    before, inside, after = (decode(token_ids[part].tolist()) for part in parts)
+    before, inside = text_of(max(0, start - AROUND), start), text_of(start, end)
+    after = text_of(end, end + AROUND)
     return [before, inside + (" \u2026" if end < stop else ""), after]

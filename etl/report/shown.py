@@ -65,7 +65,7 @@ def shown_windows(
 
 
 def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
-    """The windows' places, tokens and sources; their text is read off their tokens."""
+    """The windows' places, tokens and sources; and their text, where tokens do not tell it."""
     tables = context.tables
     windows = tables.read("windows").where(F.col("window_id").isin(*window_ids))
     columns = ["doc_id", "source", "source_uri", "source_row", "source_id"]
@@ -73,10 +73,10 @@ def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
     if _decoder(context.config) is not None:
         rows = windows.join(documents.select(*columns), "doc_id", "left")
     else:
-        begin = (F.coalesce("start_char", F.lit(0)) + 1).cast("int")
-        excerpt = F.substring("text", begin, F.lit(EXCERPT_CHARS))
+        begin, n_chars = F.col("start_char"), F.col("end_char") - F.col("start_char")
+        text = F.substring("text", (begin + 1).cast("int"), n_chars.cast("int"))
         rows = windows.join(documents.select(*columns, "text"), "doc_id", "left")
-        rows = rows.withColumn("beginning", excerpt).drop("text")
+        rows = rows.withColumn("text", F.coalesce(text, F.lit("")))
     return {row["window_id"]: row for row in rows.collect()}
 
 
@@ -88,22 +88,18 @@ def _sample(
     usual: np.ndarray[Any, Any] | None,
 ) -> Sample:
     token_ids, config = _ids(row), context.config
-    if (decode := _decoder(config)) is None:
-        return Sample(
-            window_id=row["window_id"],
-            domain=row["domain"],
-            provenance=_provenance(context, row),
-            beginning=row["beginning"] or "",
-            standings=standings,
-        )
+    text_of = _text_of(config, row)
     k = config.window.k or min(NEAR, default_k(len(token_ids)))
-    links = {"repeats": samples.passages(token_ids, repeats(token_ids, k, samples.LINKS), decode)}
+    far_links = {"repeats": repeats(token_ids, k, samples.LINKS)}
     drawn = None
     if looked is not None:
         far, heavy, far_k = looked
-        links["attention"] = samples.passages(token_ids, heavy, decode)
+        far_links["attention"] = list(heavy)
         drawn = figures.attention_map(far, len(token_ids), far_k, usual)
-    excerpt = decode(token_ids[:EXCERPT_CHARS].tolist())
+    links = (
+        {kind: samples.passages(of, text_of) for kind, of in far_links.items()} if text_of else {}
+    )
+    excerpt = text_of(0, EXCERPT_CHARS) if text_of else row["text"]
     return Sample(
         window_id=row["window_id"],
         domain=row["domain"],
@@ -115,7 +111,15 @@ def _sample(
     )
 
 
-def _decoder(config: Config) -> samples.Decode | None:
+def _text_of(config: Config, row: Row) -> samples.TextOf | None:
+    """Reads a window by its tokens; None where its text is not the one that the tokens are of."""
+    ids = row["token_ids"]
+    if (decode := _decoder(config)) is None:
+        return samples.text_by_words(row["text"], len(ids))
+    return lambda start, stop: decode(ids[start:stop])
+
+
+def _decoder(config: Config) -> Callable[[Sequence[int]], str] | None:
     """Tokens to text; None for the tokenizer `words`, which has nothing to decode."""
     tokenizer = load_tokenizer(config.tokenizer_path)
     return None if isinstance(tokenizer, WordTokenizer) else tokenizer.tokenizer.decode

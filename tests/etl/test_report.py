@@ -179,10 +179,17 @@ class TestSamples:
     def test_the_page_is_bounded(self) -> None:
         points = report_pages.points()
         assert len(samples.to_show(points, 10_000)) == samples.MOST
-        ids = np.zeros(100_000, np.int64)
         link = repeats(np.tile(np.arange(5000), 3), 1024, 1)[0]
-        (passage,) = samples.passages(ids, [link], lambda ids: "x" * len(ids))
+        (passage,) = samples.passages([link], lambda start, stop: "x" * (stop - start))
         assert len("".join(passage["here"])) <= samples.LONGEST + 2 * samples.AROUND + 2
+
+    def test_text_is_read_by_the_tokens_of_words(self) -> None:
+        text = "Far, \u4e2d\u6587 so far away."  # far , 2 characters so far away .
+        text_of = samples.text_by_words(text, 8)
+        assert text_of is not None
+        assert (text_of(0, 2), text_of(2, 4)) == ("Far, ", "\u4e2d\u6587 ")
+        assert text_of(6, 99) == "away."
+        assert samples.text_by_words(text, 7) is None
 
     def test_a_window_stands_by_each_scorer(self) -> None:
         points = report_pages.points()
