@@ -171,7 +171,8 @@ show(figures.scatter(windows, axes=axes))
 
 others = compare.by_settings(scored, compare.variants(settings), config.seed)
 shares = compare.shares(kept, [others]).toPandas()
-show(figures.overlap(shares))
+selected = {row["domain"]: row["count"] for row in kept.groupBy("domain").count().collect()}
+show(figures.overlap(shares, selected))
 
 # COMMAND ----------
 

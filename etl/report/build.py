@@ -130,7 +130,8 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     if len(facts.lengths):
         drawn["lengths"] = figures.lengths(facts.lengths, facts.config.window.length, palette)
     if len(shares := _overlaps(facts)):
-        drawn["overlap"] = figures.overlap(shares)
+        selected = {domain: of.selected or 0 for domain, of in domains.items()}
+        drawn["overlap"] = figures.overlap(shares, selected)
     planned = {domain: of.planned for domain, of in domains.items() if of.planned is not None}
     if planned:
         rows = [(domain, planned[domain], domains[domain].made or 0) for domain in sorted(planned)]

@@ -191,16 +191,20 @@ def scatter(
     return styled(figure, 460, f"{names[0]} and {names[1]} {relation}", top=64)
 
 
-def overlap(shares: pd.DataFrame) -> go.Figure:
-    """How much of the selection each compared selection has too: name, domain, share."""
+def overlap(shares: pd.DataFrame, selected: Mapping[str, float]) -> go.Figure:
+    """How much of the selection each compared selection has too: name, domain, share.
+
+    `selected`: windows of the selection by domain, which the last column weighs domains by.
+    """
     names, domains = list(dict.fromkeys(shares["name"])), sorted(set(shares["domain"]))
     table = shares.pivot_table(index="name", columns="domain", values="share").loc[names, domains]
-    means = table.mean(axis=1)
+    weights = np.array([selected.get(domain, 0) for domain in domains])
+    means = (table * weights).sum(axis=1) / (table.notna() * weights).sum(axis=1)
     percent = 100 * np.column_stack([table, means])
     figure = go.Figure(
         go.Heatmap(
             z=percent,
-            x=[*map(plain, domains), "<b>mean</b>"],
+            x=[*map(plain, domains), "<b>all</b>"],
             y=[*map(plain, names)],
             zmin=0,
             zmax=100,

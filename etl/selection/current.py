@@ -98,21 +98,21 @@ def figures_of(context: Context, name: str) -> Figures:
 
 
 def selection_summary(context: Context) -> list[dict[str, Any]]:
-    """Per scored domain, of the windows in the mix: windows, scored (of how many), tokens, lds_min,
-    lds_max, best (its id)."""
+    """Per scored domain: windows and tokens in the mix, scored (of how many), lds_min and lds_max
+    of all that was selected, best (its id).
+    """
     name, selection = current_selection(context)
     domains = figures_of(context, name).domains
     told = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
     scored = told or rank.sizes(considered(context))  # of a selection by an earlier version
-    found = (
-        selection.where(stage.score().isNotNull() & (F.col("copies") > 0))
-        .groupBy("domain")
-        .agg(
-            F.count("*").alias("windows"),
-            F.sum(F.col("n_tokens").cast("bigint")).alias("tokens"),
-            F.min(stage.score()).alias("lds_min"),
-            F.max(stage.score()).alias("lds_max"),
-            F.min_by("window_id", "rank").alias("best"),
-        )
+    taken = F.col("copies") > 0
+    tokens = F.sum(F.when(taken, F.col("n_tokens").cast("bigint")))
+    by_domain = selection.where(stage.score().isNotNull()).groupBy("domain")
+    sums = by_domain.agg(
+        F.count_if(taken).alias("windows"),
+        F.coalesce(tokens, F.lit(0)).alias("tokens"),
+        F.min(stage.score()).alias("lds_min"),
+        F.max(stage.score()).alias("lds_max"),
+        F.min_by("window_id", "rank").alias("best"),
     )
-    return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(found.collect())]
+    return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(sums.collect())]

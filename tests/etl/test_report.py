@@ -91,8 +91,17 @@ class TestFigures:
 
     def test_no_domain_hides_another_in_overlap(self) -> None:
         rows = [(name, d, 0.5) for name in ("random", "ds") for d in "abc"]
-        drawn = figures.overlap(pd.DataFrame(rows, columns=["name", "domain", "share"]))
+        shares = pd.DataFrame(rows, columns=["name", "domain", "share"])
+        drawn = figures.overlap(shares, dict.fromkeys("abc", 1))
         assert [note.text for note in drawn.layout.annotations] == ["50 %"] * 8
+
+    def test_domains_weigh_by_their_windows_in_overlap(self) -> None:
+        rows = [("random", "a", 1.0), ("random", "b", 0.1), ("ds", "a", 0.5), ("ds", "b", 0.5)]
+        shares = pd.DataFrame(rows, columns=["name", "domain", "share"])
+        drawn = figures.overlap(shares, {"a": 1, "b": 99})
+        every = [note.text for note in drawn.layout.annotations if note.x == 2]
+        assert every == ["11 %", "50 %"]  # (1 + 9.9) / 100
+        assert finding(drawn).endswith("same is ds (50 %); chance gives 11 %")
 
     def test_names_are_shown_as_they_stand(self) -> None:
         odd = ["<b>&amp;", "2020", "mean"]
@@ -102,8 +111,8 @@ class TestFigures:
         shares = pd.DataFrame(
             [("random", d, 0.5) for d in odd], columns=["name", "domain", "share"]
         )
-        drawn = figures.overlap(shares)
-        assert list(drawn.data[0].x) == ["2020", "&lt;b&gt;&amp;amp;", "mean", "<b>mean</b>"]
+        drawn = figures.overlap(shares, dict.fromkeys(odd, 1))
+        assert list(drawn.data[0].x) == ["2020", "&lt;b&gt;&amp;amp;", "mean", "<b>all</b>"]
         assert drawn.data[0].z.tolist() == [[50.0] * 4] and drawn.layout.xaxis.type == "category"
         assert picture._plain("<b>&lt;b&gt;&amp;amp;</b>") == "<b>&amp;"
 
