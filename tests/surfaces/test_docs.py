@@ -121,7 +121,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     config = re.sub(r"\bdata/", f"{folder}/data/", (REPO / "conf" / "demo.yaml").read_text())
     (folder / "conf/demo.yaml").write_text(config)
     own = yaml.safe_load(config)
-    del own["score"]["also"]  # as `init` writes it
+    for name in ("also", "model"):  # as `init` writes it
+        del own["score"][name]
     for name in ("my.yaml", "conf/mine.yaml"):
         (folder / name).write_text(yaml.safe_dump(own))
     (folder / "windows.jsonl").write_text(json.dumps({"input_ids": list(range(5, 69))}) + "\n")
