@@ -102,9 +102,9 @@ def selection_summary(context: Context) -> list[dict[str, Any]]:
     lds_max, best (its id)."""
     name, selection = current_selection(context)
     domains = figures_of(context, name).domains
-    told = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
-    scored = told or rank.sizes(considered(context))  # of a selection by an earlier version
-    found = (
+    recorded = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
+    scored = recorded or rank.sizes(considered(context))  # of a selection by an earlier version
+    summary = (
         selection.where(stage.score().isNotNull() & (F.col("copies") > 0))
         .groupBy("domain")
         .agg(
@@ -115,4 +115,4 @@ def selection_summary(context: Context) -> list[dict[str, Any]]:
             F.min_by("window_id", "rank").alias("best"),
         )
     )
-    return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(found.collect())]
+    return [row.asDict() | {"scored": scored[row["domain"]]} for row in sorted(summary.collect())]
