@@ -120,12 +120,12 @@ def _configured(commands: "Commands", name: str, text: str, required: bool = Tru
 def _overrides(text: str) -> list[str]:
     """A JSON list of KEY=VALUE."""
     try:
-        found = json.loads(text)
+        overrides = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(value, str) for value in found):
+        overrides = None
+    if not isinstance(overrides, list) or not all(isinstance(value, str) for value in overrides):
         raise argparse.ArgumentTypeError(f'expected a JSON list like ["seed=1"], got {text!r}')
-    return found
+    return overrides
 
 
 def _add_run(commands: "Commands") -> None:
@@ -371,10 +371,10 @@ def _run_checked(arguments: argparse.Namespace) -> int:
     from longattn.etl.before.findings import faults
 
     jobs = between(arguments.first, arguments.last)
-    found = check(_load(arguments), jobs)
-    if bad := faults(found):
+    findings = check(_load(arguments), jobs)
+    if bad := faults(findings):
         return _fail_all(map(str, bad), 2)
-    for finding in found:
+    for finding in findings:
         if finding.kind == "note":
             print(f"check: {finding}", file=sys.stderr)
     return _run(arguments)
@@ -394,24 +394,24 @@ def _check(arguments: argparse.Namespace) -> int:
     from longattn.etl.before.check import check
     from longattn.etl.before.findings import faults
 
-    found = check(_load(arguments))
-    for finding in found:
+    findings = check(_load(arguments))
+    for finding in findings:
         if finding.kind != "fault":
             print(finding)
-    return _fail_all(map(str, faults(found)), 2)
+    return _fail_all(map(str, faults(findings)), 2)
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
     from longattn.etl.before.estimate import estimate, hours_table, notes, sizes_table
     from longattn.etl.run.show import print_table
 
-    found = estimate(_load(arguments), arguments.device)
+    run_estimate = estimate(_load(arguments), arguments.device)
     if arguments.json:
-        print(json.dumps(found.as_dict(), indent=2))
+        print(json.dumps(run_estimate.as_dict(), indent=2))
         return 0
     for draw in (sizes_table, hours_table):
-        print_table(draw(found))
-    print("\n".join(notes(found)))
+        print_table(draw(run_estimate))
+    print("\n".join(notes(run_estimate)))
     return 0
 
 
@@ -429,18 +429,18 @@ def _status(arguments: argparse.Namespace) -> int:
     from longattn.etl.after.status import status, status_of_logs
 
     config = _load(arguments)
-    found = status_of_logs(config)
-    if found is None:  # only a session can open these tables
+    current_status = status_of_logs(config)
+    if current_status is None:  # only a session can open these tables
         from longattn.etl.console import open_context
 
-        found = status(open_context(config, quiet=True))
+        current_status = status(open_context(config, quiet=True))
     if arguments.json:
-        print(json.dumps(found.as_dict(), indent=2, sort_keys=True, default=str))
+        print(json.dumps(current_status.as_dict(), indent=2, sort_keys=True, default=str))
         return 0
     from longattn.etl.run.show import print_table
 
     for draw in (tables_table, scorers_table, jobs_table):
-        print_table(draw(found))
+        print_table(draw(current_status))
     return 0
 
 

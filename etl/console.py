@@ -80,15 +80,15 @@ def show_check(config: Config, as_json: bool) -> int:
     """Print a line for each fault of the tables and exports; 1 when there is any, else 0."""
     from longattn.etl.after.check import as_dict, check
 
-    found = check(open_context(config, quiet=True))
+    result = check(open_context(config, quiet=True))
     if as_json:
-        print(json.dumps(as_dict(found), indent=2))
-        return int(bool(found.faults))
-    for line in [*found.faults, *([found.note] if found.note else [])]:
+        print(json.dumps(as_dict(result), indent=2))
+        return int(bool(result.faults))
+    for line in [*result.faults, *([result.note] if result.note else [])]:
         print(line)
-    if not found.faults:
-        print(f"{found.tables} tables, {found.rows:,} rows: nothing is wrong")
-    return int(bool(found.faults))
+    if not result.faults:
+        print(f"{result.tables} tables, {result.rows:,} rows: nothing is wrong")
+    return int(bool(result.faults))
 
 
 def show_vacuum(config: Config, hours: float, apply: bool) -> None:
@@ -97,8 +97,8 @@ def show_vacuum(config: Config, hours: float, apply: bool) -> None:
     from longattn.etl.export.job import folders_of
 
     context = open_context(config, quiet=True)
-    found = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
-    for garbage in found:
+    kinds = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
+    for garbage in kinds:
         print(f"{len(garbage.paths):6,} {garbage.what}")
         for path in garbage.paths:
             print(f"       {path}")
@@ -151,9 +151,9 @@ def count_background(config: Config, out: Path, most_tokens: int) -> None:
 
 def reader_of(config: Config) -> Reader:
     """The tables by their logs, in a second; by a session where only that can open them."""
-    found = read_logs(config.tables)
-    if found is not None:
-        return found
+    reader = read_logs(config.tables)
+    if reader is not None:
+        return reader
     return SessionReader(dict(open_context(config, quiet=True).tables), None)
 
 
@@ -161,10 +161,10 @@ def show_selections(config: Config, names_: Sequence[str]) -> None:
     """Print all selections of the root; one by domain; or what two have in common and alone."""
     reader = reader_of(config)
     if len(names_) < 2:
-        found = selections.shown(reader, names_[0]) if names_ else selections.listed(reader)
+        totals = selections.shown(reader, names_[0]) if names_ else selections.listed(reader)
         of = "domain" if names_ else "selection"
         table = new_table(names_[0] if names_ else "Selections", *(of, *COUNTED))
-        for name, one in found.items():
+        for name, one in totals.items():
             ends = ["" if x is None else f"{x:.4f}" for x in (one.lowest, one.highest)]
             counts = (f"{n:,}" for n in (one.windows, one.samples, one.tokens))
             table.add_row(name, *counts, *ends)

@@ -104,8 +104,8 @@ def score(
     tasks = tasks_of(scorer, window, tokenizer, model, strategy, settings)
     tables = [Table(task) for task in tasks]
     for label, rows in scored(tasks, labelled(texts, column), workers, progress):
-        for table, found in zip(tables, rows, strict=True):
-            table.add(label, found)
+        for table, text_rows in zip(tables, rows, strict=True):
+            table.add(label, text_rows)
     return pd.concat([table.frame() for table in tables])
 
 

@@ -75,8 +75,8 @@ def compare(
             started = time.process_time()
             rows = one.scored(chunk)
             seconds[number] += time.process_time() - started
-            for (label, _), found in zip(chunk, rows, strict=True):
-                tables[number].add(label, found)
+            for (label, _), text_rows in zip(chunk, rows, strict=True):
+                tables[number].add(label, text_rows)
         scored = sum(row["window"] is not None for row in tables[0].rows)
         if scored >= windows:
             break
@@ -97,10 +97,10 @@ def compare(
 def _side_by_side(names: Sequence[str], tables: Sequence[Table]) -> pd.DataFrame:
     """A row per window that all have scored: text, window, characters, and a column a scorer."""
     place = ["text", "window", "start_char", "end_char"]
-    found = tables[0].frame().reset_index()[place]
+    scores = tables[0].frame().reset_index()[place]
     for name, table in zip(names, tables, strict=True):
-        found[name] = table.frame()["ds"].to_numpy()
-    return found.dropna().reset_index(drop=True)
+        scores[name] = table.frame()["ds"].to_numpy()
+    return scores.dropna().reset_index(drop=True)
 
 
 def _beginnings(texts: dict[Any, Any], scores: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""What must not be written down: secrets, told by the names that they go by and by their form."""
+"""What must not be written down: secrets, recognised by their names and their form."""
 
 import re
 from collections.abc import Mapping

@@ -97,10 +97,10 @@ def refuse_unreachable(uri: str) -> None:
     system, root = open_fs(uri)
     room = root.partition("/")[0]
     try:
-        found = [system.get_file_info(path).type for path in (root, room)]
+        kinds = [system.get_file_info(path).type for path in (root, room)]
     except OSError as error:
         raise StorageError(f"{uri}: {first_line(error)}") from None
-    if all(kind == pafs.FileType.NotFound for kind in found):
+    if all(kind == pafs.FileType.NotFound for kind in kinds):
         raise StorageError(f"{uri}: there is no {store.room} {room}")
 
 

@@ -1,4 +1,4 @@
-"""Object stores: what each needs to be told, said once for Spark, deltalake and pyarrow alike.
+"""Object stores: the settings that each needs, given once for Spark, deltalake and pyarrow alike.
 
 Settings have the names of the environment, AWS_* and AZURE_*: what Spark's settings say of the same
 is put over them, and all of it is put into Spark's.
@@ -54,18 +54,18 @@ class S3(Store):
         >>> S3().settings({"spark.hadoop.fs.s3a.access.key": "me"}, {"AWS_REGION": "eu-west-1"})
         {'AWS_REGION': 'eu-west-1', 'AWS_ACCESS_KEY_ID': 'me'}
         """
-        found = {name: environ[name] for name in self.names.values() if environ.get(name)}
-        if "AWS_REGION" not in found and environ.get("AWS_DEFAULT_REGION"):
-            found["AWS_REGION"] = environ["AWS_DEFAULT_REGION"]
+        settings = {name: environ[name] for name in self.names.values() if environ.get(name)}
+        if "AWS_REGION" not in settings and environ.get("AWS_DEFAULT_REGION"):
+            settings["AWS_REGION"] = environ["AWS_DEFAULT_REGION"]
         for key, name in self.names.items():
             if value := conf.get(f"{self.prefix}{key}"):
-                found[name] = value
-        if endpoint := found.get("AWS_ENDPOINT_URL"):
+                settings[name] = value
+        if endpoint := settings.get("AWS_ENDPOINT_URL"):
             scheme = "" if "://" in endpoint else "https://"
-            found["AWS_ENDPOINT_URL"] = f"{scheme}{endpoint}"
+            settings["AWS_ENDPOINT_URL"] = f"{scheme}{endpoint}"
             if endpoint.startswith("http://"):
-                found["AWS_ALLOW_HTTP"] = "true"  # deltalake's word; the others go by the URL
-        return found
+                settings["AWS_ALLOW_HTTP"] = "true"  # deltalake's word; the others go by the URL
+        return settings
 
     def hadoop_conf(self, settings: Settings) -> dict[str, str]:
         known = {key: name for key, name in self.names.items() if name in settings}
@@ -100,13 +100,13 @@ class Azure(Store):
         >>> Azure().settings({"spark.hadoop.fs.azure.account.key.me.dfs.core.windows.net": "k"}, {})
         {'AZURE_STORAGE_ACCOUNT_NAME': 'me', 'AZURE_STORAGE_ACCOUNT_KEY': 'k'}
         """
-        found = {name: environ[name] for name in self.names if environ.get(name)}
+        settings = {name: environ[name] for name in self.names if environ.get(name)}
         for name, value in conf.items():
             if key := self.key.match(name):
-                found |= dict(zip(self.names, (key[1], value), strict=False))
-        if found.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://"):
-            found["AZURE_ALLOW_HTTP"] = "true"
-        return found
+                settings |= dict(zip(self.names, (key[1], value), strict=False))
+        if settings.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://"):
+            settings["AZURE_ALLOW_HTTP"] = "true"
+        return settings
 
     def hadoop_conf(self, settings: Settings) -> dict[str, str]:
         account, key, endpoint = map(settings.get, self.names)

@@ -14,13 +14,13 @@ from longattn.udfs.scorers.meaning import meaning_of
 MARKS = {"done": "[green]done[/]", "running": "[yellow]running[/]"}
 
 
-def tables_table(found: Status) -> Table:
+def tables_table(status: Status) -> Table:
     """Tables with version, rows, bytes and rows per domain."""
     table = new_table("Tables", "table", ">version", ">rows", ">size", "domains")
-    for name, size in found.tables.items():
+    for name, size in status.tables.items():
         domains = _by_domain(size["domains"])
-        if name == "documents" and found.not_in_sources:
-            domains += f"  (no longer in sources: {_by_domain(found.not_in_sources)})"
+        if name == "documents" and status.not_in_sources:
+            domains += f"  (no longer in sources: {_by_domain(status.not_in_sources)})"
         cells = (str(size["version"]), f"{size['rows']:,}", human_bytes(size["bytes"]), domains)
         table.add_row(name, *cells)
     return table
@@ -30,18 +30,18 @@ def _by_domain(rows: dict[str, int]) -> str:
     return "  ".join(f"{domain} {count:,}" for domain, count in rows.items())
 
 
-def jobs_table(found: Status) -> Table:
+def jobs_table(status: Status) -> Table:
     """Last run of every job and its ledger."""
     table = new_table(
         "Last runs",
         *("job", "status", "started", ">seconds", ">in", ">out", "refused", "ledger", "pending"),
     )
-    for name in [job for job in JOBS if job in found.jobs or job in found.pending]:
-        waiting = pending_words(found.pending.get(name, {}))
-        if name not in found.jobs:
+    for name in [job for job in JOBS if job in status.jobs or job in status.pending]:
+        waiting = pending_words(status.pending.get(name, {}))
+        if name not in status.jobs:
             table.add_row(name, "not run", *[""] * 6, waiting)
             continue
-        run = found.jobs[name]
+        run = status.jobs[name]
         refused = "  ".join(f"{reason} {n:,}" for reason, n in run["refused"].items() if n)
         hits = Figures.decode(run["metrics"]).contaminated
         refused += contamination_words(hits).replace(", ", "  ")
@@ -75,10 +75,10 @@ def pending_words(pending: dict[str, Any]) -> str:
     return f"{', '.join(pending['changed'])} changed" if pending else ""
 
 
-def scorers_table(found: Status) -> Table:
+def scorers_table(status: Status) -> Table:
     """What each scorer measures, and has scored."""
     table = new_table("Scorers", "scorer", ">windows", ">tokens", "first", "last", "measures")
-    for name, row in found.scorers.items():
+    for name, row in status.scorers.items():
         counts = f"{row['windows']:,}", f"{row['tokens']:,}", row["first"], row["last"]
         table.add_row(name, *counts, meaning_of(name).measures)
     return table

@@ -40,8 +40,8 @@ def trace(reader: Reader, config: Config, window_id: str) -> list[str]:
 def follow(reader: Reader, config: Config, window_id: str) -> Trace:
     """The chain as rows, by SQL that Spark and DataFusion read alike."""
     mine = f"WHERE window_id = {_quoted(window_id)}"
-    found = _rows(reader, "windows", f"SELECT {WINDOW} FROM windows {mine}")
-    if not found:
+    windows = _rows(reader, "windows", f"SELECT {WINDOW} FROM windows {mine}")
+    if not windows:
         raise UserError(f"trace {window_id}: no window has this id")
     scores = f"SELECT scorer, ds, du FROM scores {mine} ORDER BY scorer"
     selections = (
@@ -49,8 +49,8 @@ def follow(reader: Reader, config: Config, window_id: str) -> Trace:
         f" {mine} ORDER BY selection"
     )
     return Trace(
-        window=found[0],
-        documents=_documents(reader, found[0]),
+        window=windows[0],
+        documents=_documents(reader, windows[0]),
         scores=_rows(reader, "scores", scores),
         selections=_rows(reader, "selections", selections),
         samples=list(_samples(reader, config, window_id)),
@@ -150,21 +150,21 @@ def _file_of(files: list[dict[str, Any]], number: int) -> dict[str, Any]:
     return next(f for f in files if f["first_sample"] <= number < f["first_sample"] + f["samples"])
 
 
-def _lines(found: Trace) -> Iterator[str]:
-    window = found.window
+def _lines(trace: Trace) -> Iterator[str]:
+    window = trace.window
     yield f"window     {window['window_id']}  {window['domain']}  {window['n_tokens']:,} tokens"
     yield f"  cut by   {window['windowing']}, number {window['window_index']} of its document"
     if not window["segments"]:
         yield f"  tokens   {window['start_token']:,} to {window['end_token']:,} of the document"
         yield f"  chars    {window['start_char']:,} to {window['end_char']:,} of its text"
-    for row in found.documents:
+    for row in trace.documents:
         yield f"document   {row['doc_id']}  {row['source']}  {row['n_chars']:,} characters"
         yield f"  record   {row['source_id']}"
         yield f"  file     {row['source_uri']}, record {row['source_row']}"
         yield f"  text     {' '.join(row['beginning'].split())}"
-    yield from (_score_line(row) for row in found.scores)
-    yield from (_selection_line(row) for row in found.selections)
-    yield from (f"exported   {sample}" for sample in found.samples)
+    yield from (_score_line(row) for row in trace.scores)
+    yield from (_selection_line(row) for row in trace.selections)
+    yield from (f"exported   {sample}" for sample in trace.samples)
 
 
 def _score_line(row: Row) -> str:

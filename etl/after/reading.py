@@ -75,10 +75,10 @@ class LogReader:
         if files.domains is None or files.counts is None:
             sql = f"SELECT domain, count(*) AS n FROM {name} GROUP BY domain ORDER BY domain"
             return {row["domain"]: row["n"] for row in self.rows(sql)}
-        found = dict.fromkeys(sorted(set(files.domains)), 0)
+        counts = dict.fromkeys(sorted(set(files.domains)), 0)
         for domain, count in zip(files.domains, files.counts, strict=True):
-            found[domain] += count
-        return found
+            counts[domain] += count
+        return counts
 
     def rows(self, sql: str) -> list[Row]:
         try:
@@ -147,7 +147,7 @@ def read_logs(config: TablesConfig) -> LogReader | None:
     """
     if is_catalog_name(config.root) or local_path(config.root) is None:
         return None
-    holder, found = _last_holder(config.root), {}
+    holder, tables = _last_holder(config.root), {}
     known = holder.versions if holder else {}
     for name in TABLES:
         path = str(local_path(location(config.root, name)))
@@ -157,8 +157,8 @@ def read_logs(config: TablesConfig) -> LogReader | None:
             return None
         refuse_lost_at(path, table.version() if table else None, known.get(name))
         if table:
-            found[name] = table
-    return LogReader(found, holder)
+            tables[name] = table
+    return LogReader(tables, holder)
 
 
 def _open(path: str) -> DeltaTable | None:

@@ -82,11 +82,10 @@ _SCORED = (
 
 
 def _taken(reader: Reader, name: str) -> list[Row]:
-    found = reader.rows(
+    return reader.rows(
         f"SELECT * FROM ({_SCORED}) AS scored"
         f" WHERE copies > 0 AND selection = '{_quoted(name)}' ORDER BY window_id"
     )
-    return found
 
 
 def _domain(row: Row) -> Domain:
@@ -109,9 +108,9 @@ def _quoted(text: str) -> str:
     return text.replace("'", "''")
 
 
-def lines_of(found: Difference, first: str, second: str) -> Iterator[str]:
+def lines_of(difference: Difference, first: str, second: str) -> Iterator[str]:
     """A difference's best windows, for people."""
-    for name, rows in ((first, found.only_first), (second, found.only_second)):
+    for name, rows in ((first, difference.only_first), (second, difference.only_second)):
         for row in rows:
             score = "packed" if row["score"] is None else f"{row['score']:.4f}"
             yield f"only in {name}: {row['domain']} {row['window_id']} {score}"

@@ -155,15 +155,15 @@ def _pending(
     reader: Reader, config: Config, jobs: Mapping[str, Row], tables: Mapping[str, Row]
 ) -> dict[str, Row]:
     """Rows to be decided on where they can be counted, else inputs changed since the last run."""
-    found: dict[str, Row] = {}
+    pending: dict[str, Row] = {}
     for job, queries in _to_do(reader, config).items():
         if count := sum(row["n"] for sql in queries for row in reader.rows(sql)):
-            found[job] = {"rows": count}
+            pending[job] = {"rows": count}
     for job in ("select", "export"):
         changed = _changed(jobs.get(job), tables)
         if changed:
-            found[job] = {"changed": changed}
-    return found
+            pending[job] = {"changed": changed}
+    return pending
 
 
 def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
@@ -180,21 +180,21 @@ def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
 
 
 def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
-    """Queries whose sum is what a job has to decide on; none where names cannot be told."""
+    """Queries whose sum is what a job has to decide on; none where names cannot be resolved."""
     recipe, made = Recipe(config), reader.made
-    found: dict[str, list[str]] = {}
+    queries: dict[str, list[str]] = {}
     if "documents" not in made:
-        return found
+        return queries
     with suppress(LongAttnError):
         current = views(recipe, _listed(config) if "listings" in made else None, made)
         if config.dedup.enabled:
-            found["dedup"] = [_to_compare(config, made, current)]
-        found["windows"] = [part.sql(made, current) for part in to_measure(recipe)]
+            queries["dedup"] = [_to_compare(config, made, current)]
+        queries["windows"] = [part.sql(made, current) for part in to_measure(recipe)]
         if "windows" in made:
             sets = _evaluations(reader, config)
             versions = dict.fromkeys(map(scorer_version, recipe.specs))
-            found["score"] = [to_score(version, sets).sql(made, current) for version in versions]
-    return found
+            queries["score"] = [to_score(version, sets).sql(made, current) for version in versions]
+    return queries
 
 
 def _to_compare(config: Config, made: Collection[str], current: str) -> str:

@@ -31,12 +31,12 @@ def list_garbage(context: Context, folders: list[Folder], hours: float) -> list[
 def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbage]:
     """Delete it, holding the root meanwhile; waits for a run that is at work."""
     with holding(context, "vacuum", uuid.uuid4().hex):
-        found = list(_garbage(context, folders, hours, apply=True))
-        for path in (path for garbage in found[1:] for path in garbage.paths):
+        kinds = list(_garbage(context, folders, hours, apply=True))
+        for path in (path for garbage in kinds[1:] for path in garbage.paths):
             delete(path)
     if register := register_of(context):
         register.tidy()
-    return found
+    return kinds
 
 
 def _garbage(

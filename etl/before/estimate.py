@@ -70,10 +70,10 @@ class Estimate:
         return sum(self.gpu_hours.values(), NOTHING)
 
     def as_dict(self) -> dict[str, Any]:
-        found = asdict(replace(self, config=None))  # type: ignore[arg-type]
+        values = asdict(replace(self, config=None))  # type: ignore[arg-type]
         money = self.money(self.total_cpu, self.total_gpu)
         rates = self.config.estimate.model_dump()
-        return {**found, "money": money and asdict(money), "rates": rates, "config": None}
+        return {**values, "money": money and asdict(money), "rates": rates, "config": None}
 
 
 def estimate(config: Config, device: str | None = None) -> Estimate:
@@ -150,14 +150,14 @@ def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) 
     of_windows = windows * (length * per_token + ROW_BYTES)
     scorers = len(Recipe(config).specs)
     of_scores = windows * (scorers * ROW_BYTES + heads * BYTES_PER_HEAD)
-    found = {
+    sizes = {
         "documents": text.widened(0.1),
         "windows": of_windows.widened(0.1),
         "scores": of_scores.widened(0.3),
     }
     selected = product(_mixed(_selected_tokens(config, read), config.mix), kept)
     text_a_token = text.value / max(1.0, _sum(read, "n_tokens").value)
-    return found | _exports(config, selected, per_token, text_a_token)
+    return sizes | _exports(config, selected, per_token, text_a_token)
 
 
 def _exports(
@@ -181,28 +181,28 @@ def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:
     if config.short == "error":  # which is for the run to say: these figures are about right
         config = config.model_copy(update={"short": "shortfall"})
     shares = {share.domain: share for share in plan(supply, config)}
-    found = NOTHING
+    total = NOTHING
     for name, tokens in selected.items():
         there = max(1, supply[name].tokens)
-        found += tokens * min(shares[name].planned / there, copies)
-    return found
+        total += tokens * min(shares[name].planned / there, copies)
+    return total
 
 
 def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]:
     """Tokens that the selection keeps of each domain, in windows of the config's length."""
-    found = dict.fromkeys((sample.domain for sample in read), NOTHING)
+    tokens = dict.fromkeys((sample.domain for sample in read), NOTHING)
     for sample in read:
         windows = sample.total("n_windows") * float(config.window.length)
         fraction = of_domain(sample.domain, config.select.fraction)
         budget = of_domain(sample.domain, config.select.tokens)
         if sample.packed:
-            found[sample.domain] += sample.total("n_tokens")
+            tokens[sample.domain] += sample.total("n_tokens")
         elif budget:
             each = (min(budget, x) for x in (windows.value, windows.low, windows.high))
-            found[sample.domain] += Range(*each)
+            tokens[sample.domain] += Range(*each)
         elif fraction:
-            found[sample.domain] += windows * fraction
-    return found
+            tokens[sample.domain] += windows * fraction
+    return tokens
 
 
 def _compressed_share(documents: Sequence[Document]) -> float:
@@ -236,47 +236,51 @@ def _heads(config: Config) -> int:
 # --- tables for people
 
 
-def sizes_table(found: Estimate) -> Table:
+def sizes_table(estimate: Estimate) -> Table:
     """Documents, tokens, windows and bytes, each with its range."""
-    table = new_table(f"Sizes, from {found.sampled:.0%} of the sources", "what", ">about", ">range")
+    table = new_table(
+        f"Sizes, from {estimate.sampled:.0%} of the sources", "what", ">about", ">range"
+    )
     for name in ("documents", "tokens", "windows", "packed_tokens"):
-        value: Range = getattr(found, name)
+        value: Range = getattr(estimate, name)
         if value.value:
             table.add_row(name.replace("_", " "), _count(value.value), _range(value, _count))
-    copies = found.duplicates
+    copies = estimate.duplicates
     table.add_row("copies, exact and near", f"{copies.value:.1%}", _range(copies, "{:.1%}".format))
-    for name, size in found.bytes.items():
+    for name, size in estimate.bytes.items():
         table.add_row(name, human_bytes(size.value), _range(size, human_bytes))
     return table
 
 
-def hours_table(found: Estimate) -> Table:
+def hours_table(estimate: Estimate) -> Table:
     """Hours of one core or one GPU, and what they cost at the config's rates."""
-    currency = found.config.estimate.currency
+    currency = estimate.config.estimate.currency
     table = new_table("Hours of one core or GPU", "what", ">hours", ">range", f">{currency}")
-    for name, hours in found.cpu_hours.items():
-        table.add_row(f"{name}, CPU", *_hours(hours), _money(found.money(cpu=hours)))
-    for name, hours in found.gpu_hours.items():
-        table.add_row(f"{name}, {found.device}", *_hours(hours), _money(found.money(gpu=hours)))
-    if len(found.cpu_hours) > 2 or found.gpu_hours:
-        total = _money(found.money(found.total_cpu, found.total_gpu))
-        table.add_row("all of it, CPU", *_hours(found.total_cpu), total)
-    for name, hours in found.variants.items():
-        on_gpu = found.device is not None and "CPU" not in name
-        cost = found.money(gpu=hours) if on_gpu else found.money(cpu=hours)
+    for name, hours in estimate.cpu_hours.items():
+        table.add_row(f"{name}, CPU", *_hours(hours), _money(estimate.money(cpu=hours)))
+    for name, hours in estimate.gpu_hours.items():
+        table.add_row(
+            f"{name}, {estimate.device}", *_hours(hours), _money(estimate.money(gpu=hours))
+        )
+    if len(estimate.cpu_hours) > 2 or estimate.gpu_hours:
+        total = _money(estimate.money(estimate.total_cpu, estimate.total_gpu))
+        table.add_row("all of it, CPU", *_hours(estimate.total_cpu), total)
+    for name, hours in estimate.variants.items():
+        on_gpu = estimate.device is not None and "CPU" not in name
+        cost = estimate.money(gpu=hours) if on_gpu else estimate.money(cpu=hours)
         table.add_row(f"instead: {name}", *_hours(hours), _money(cost))
     return table
 
 
-def notes(found: Estimate) -> list[str]:
+def notes(estimate: Estimate) -> list[str]:
     """Where the figures come from."""
     lines = ["scoring: timed on one core of this machine with documents of the sample"]
-    if found.device:
+    if estimate.device:
         lines = [
-            f"scoring on {found.device}: not measured; from the bound of its arithmetic for our"
+            f"scoring on {estimate.device}: not measured; from the bound of its arithmetic for our"
             " kernel to the rate that the paper reports for its own code (docs/performance.md)"
         ]
-    if found.sampled < 1:
+    if estimate.sampled < 1:
         lines.append("copies: a sample shows few of them, and knows near ones by their beginning")
     return lines
 

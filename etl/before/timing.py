@@ -1,4 +1,4 @@
-"""Hours of scoring: timed on this machine, or told for a GPU that is elsewhere."""
+"""Hours of scoring: timed on this machine, or computed for a GPU that is elsewhere."""
 
 import json
 import time

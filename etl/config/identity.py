@@ -76,8 +76,8 @@ SELECTS = _SELECT
 def decisive(settings: BaseModel, names: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The settings of a model that decide, or those named, as plain values; all that are set."""
     names = _names(type(settings)) if names is None else names
-    found = {name: _plain(getattr(settings, name)) for name in names}
-    return {name: value for name, value in found.items() if is_set(value)}
+    values = {name: _plain(getattr(settings, name)) for name in names}
+    return {name: value for name, value in values.items() if is_set(value)}
 
 
 def _names(model: type[BaseModel]) -> tuple[str, ...]:

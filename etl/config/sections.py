@@ -637,8 +637,8 @@ class Config(Section):
             "select.threshold": self.select.threshold,
         }
         listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
-        found = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
-        return [*found.items(), *listed.items()]
+        mappings = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
+        return [*mappings.items(), *listed.items()]
 
     @model_validator(mode="after")
     def _refuse_a_distance_of_a_window(self) -> "Config":

@@ -52,8 +52,8 @@ def _decoded(data: bytes, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        found = f"byte 0x{data[error.start]:02x} in line {line}"
-        raise ConfigError(f"{where}: {found} is not {error.encoding}: save it as UTF-8") from None
+        byte = f"byte 0x{data[error.start]:02x} in line {line}"
+        raise ConfigError(f"{where}: {byte} is not {error.encoding}: save it as UTF-8") from None
 
 
 class _KeyTwice(Exception):

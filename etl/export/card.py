@@ -72,13 +72,13 @@ def _type(type_: pa.DataType) -> dict[str, Any]:
 
 def card_license(manifest: Manifest) -> dict[str, Any]:
     """The one licence of all sources if the hub has a name for it."""
-    found = {source["license"] for _, source in _sources(manifest)}
-    only = str(next(iter(found))).lower() if len(found) == 1 else ""
+    licenses = {source["license"] for _, source in _sources(manifest)}
+    only = str(next(iter(licenses))).lower() if len(licenses) == 1 else ""
     return {"license": only if only in LICENSES else "other"}
 
 
 def _sources(manifest: Manifest) -> list[tuple[str, dict[str, Any]]]:
-    return [(d, source) for d, found in manifest["domains"].items() for source in found["sources"]]
+    return [(d, source) for d, entry in manifest["domains"].items() for source in entry["sources"]]
 
 
 def _size(samples: int) -> str:
@@ -113,8 +113,8 @@ def _share(counted: Manifest, octave: str) -> str:
 
 def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str]) -> str:
     domains = [
-        f"| {name} | {found['samples']:,} | {found['tokens']:,} |"
-        for name, found in manifest["domains"].items()
+        f"| {name} | {entry['samples']:,} | {entry['tokens']:,} |"
+        for name, entry in manifest["domains"].items()
     ]
     sources = [
         f"| {domain} | {source['name']} | {source['license'] or 'not given'} |"

@@ -105,13 +105,13 @@ class Folder:
             return None
         with system.open_input_stream(f"{root}/{MANIFEST}") as stream:
             try:
-                found: dict[str, Any] = json.loads(stream.read())
+                manifest: dict[str, Any] = json.loads(stream.read())
             except ValueError as error:
                 raise ExportError(
                     f"{self.path}/{MANIFEST}: not JSON ({error}); delete {self.path}, and export"
                     " writes it again"
                 ) from None
-        return found
+        return manifest
 
     def open(self, name: str) -> Any:
         """A file of the export, to be read from any place in it."""
@@ -142,16 +142,16 @@ class Folder:
         system, root = self._open(self.path)
         listed = system.get_file_info(fs.FileSelector(root, allow_not_found=True))
         sizes = {info.base_name: info.size for info in listed}
-        found = []
+        faults = []
         for file in files:
             name, size = file["name"], sizes.get(file["name"])
             if size is None:
-                found.append(f"{name} is missing")
+                faults.append(f"{name} is missing")
             elif size != file["bytes"]:
-                found.append(f"{name} has {size} bytes, not {file['bytes']}")
+                faults.append(f"{name} has {size} bytes, not {file['bytes']}")
             elif hashes and _sha256(system, f"{root}/{name}") != file["sha256"]:
-                found.append(f"{name} is damaged: its SHA-256 is another")
-        return found
+                faults.append(f"{name} is damaged: its SHA-256 is another")
+        return faults
 
     def begin(self) -> None:
         """Make an empty staging folder; what interrupted exports left is put back or deleted.
@@ -258,8 +258,8 @@ def described(texts: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _files(system: fs.FileSystem, root: str) -> list[fs.FileInfo]:
     """The files of a folder; not what a disk keeps for itself at the top of it."""
-    found = system.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
-    files = (info for info in found if info.type == fs.FileType.File)
+    entries = system.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
+    files = (info for info in entries if info.type == fs.FileType.File)
     return [info for info in files if not info.path.startswith(f"{root}/lost+found/")]
 
 

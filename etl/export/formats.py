@@ -16,7 +16,7 @@ from longattn.udfs.errors import ExportError
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a shard's writer is told; picklable."""
+    """What a shard's writer needs to know; picklable."""
 
     folder: Folder
     compression: str
@@ -165,7 +165,7 @@ def filled(ids: Any, options: Options, sample: str) -> Any:
 def refuse_other_boundaries(ids: Any, lengths: Any, options: Options, sample: str) -> None:
     """Raise ExportError where a reader that looks for separators finds other boundaries.
 
-    Only formats need this whose readers are told of boundaries by the tokens themselves.
+    Only formats need this whose readers know boundaries by the tokens alone.
     """
     if options.separator is None or options.attend_across:
         return

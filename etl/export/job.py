@@ -47,8 +47,8 @@ def run(context: Context) -> Outcome:
     counts: dict[str, FormatFigures] = {}
     for format_name, target in targets.items():
         manifest = export(context, name, selection, format_name, target)
-        found = {key: manifest[key] for key in ("samples", "tokens", "bytes")}
-        counts[format_name] = FormatFigures(**found)
+        sums = {key: manifest[key] for key in ("samples", "tokens", "bytes")}
+        counts[format_name] = FormatFigures(**sums)
     return Outcome(
         rows_in=n_samples * len(targets),
         rows_out=int(sum(count.samples for count in counts.values())),

@@ -58,7 +58,7 @@ def _of_others(config: Config, path: str) -> Iterator[str]:
 
 def _sources(config: Config) -> Iterator[tuple[str, str]]:
     listed: list[tuple[str, list[SourceConfig]]] = [
-        *((f"sources.{domain}", found) for domain, found in config.sources.items()),
+        *((f"sources.{domain}", sources) for domain, sources in config.sources.items()),
         ("decontaminate.sources", config.decontaminate.sources),
     ]
     for key, sources in listed:

@@ -36,9 +36,9 @@ def faults(path: str) -> Iterator[str]:
     yield from damaged
     yield from (f"{name} is not in the manifest" for name in folder.strangers())
     for key in SUMS:
-        found = sum(file[key] for file in manifest["files"])
-        if found != manifest[key]:
-            yield f"the manifest says {manifest[key]:,} {key}, and names files of {found:,}"
+        total = sum(file[key] for file in manifest["files"])
+        if total != manifest[key]:
+            yield f"the manifest says {manifest[key]:,} {key}, and names files of {total:,}"
     if not damaged:
         yield from _of_samples(folder, manifest)
 

@@ -91,10 +91,10 @@ def samples(
     text is documents.text[start_char:end_char] in code points, null for a packed window, and so are
     score and scorer. Columns not asked for are not read.
     """
-    found = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
+    mix = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
     # texts of documents that no sample is of never meet the shuffle of the join
     sources = documents.select("doc_id", "source", "text").join(
-        found.select("doc_id").distinct(), "doc_id", "left_semi"
+        mix.select("doc_id").distinct(), "doc_id", "left_semi"
     )
     length = F.col("end_char") - F.col("start_char")
     derived = {
@@ -105,7 +105,7 @@ def samples(
         "text": F.substring("text", (F.col("start_char") + 1).cast("int"), length.cast("int")),
     }
     rows = (
-        found.join(sources, "doc_id", "left")
+        mix.join(sources, "doc_id", "left")
         .withColumns(derived)
         .select("shard", "order", *dict.fromkeys((*NEEDED, *columns)))
     )

@@ -99,10 +99,10 @@ def as_samples(windows: pa.RecordBatch, first: int, options: Options) -> pa.Reco
     """
     _refuse_other_lengths(windows)
     numbers = pa.array(range(first, first + windows.num_rows), pa.int64())
-    found = segments.boundaries(windows, attend_across=options.attend_across)
-    lengths = segments.sequence_lengths(found)
+    boundaries = segments.boundaries(windows, attend_across=options.attend_across)
+    lengths = segments.sequence_lengths(boundaries)
     place = windows.schema.get_field_index("segments")
-    rows = windows.set_column(place, "segments", found).append_column("sample", numbers)
+    rows = windows.set_column(place, "segments", boundaries).append_column("sample", numbers)
     rows = rows.append_column("seq_lens", lengths)
     if options.position_ids:
         rows = rows.append_column("position_ids", segments.position_ids(lengths))
@@ -112,11 +112,11 @@ def as_samples(windows: pa.RecordBatch, first: int, options: Options) -> pa.Reco
 def _refuse_other_lengths(windows: pa.RecordBatch) -> None:
     if "token_ids" not in windows.schema.names:
         return
-    found = pc.list_value_length(windows["token_ids"])
-    wrong = pc.fill_null(pc.not_equal(found, windows["n_tokens"]), True)
+    lengths = pc.list_value_length(windows["token_ids"])
+    wrong = pc.fill_null(pc.not_equal(lengths, windows["n_tokens"]), True)
     if place := pc.index(wrong, True).as_py() + 1:
         raise ExportError(
-            f"window {windows['window_id'][place - 1]}: {found[place - 1]} token ids, and its row"
+            f"window {windows['window_id'][place - 1]}: {lengths[place - 1]} token ids, and its row"
             f" says {windows['n_tokens'][place - 1]}: the table windows is damaged"
         )
 
@@ -142,8 +142,8 @@ def context_of(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     described = {}
     for kind in ("masked", "unmasked"):
-        found = [np.asarray(part[kind]) for part in parts if part[kind] is not None]
-        counts = np.trim_zeros(np.sum(found, axis=0), "b")
+        histograms = [np.asarray(part[kind]) for part in parts if part[kind] is not None]
+        counts = np.trim_zeros(np.sum(histograms, axis=0), "b")
         half = np.searchsorted(np.cumsum(counts) * 2, counts.sum())
         described[kind] = {
             "targets": int(counts.sum()),

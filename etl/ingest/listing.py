@@ -53,7 +53,7 @@ def list_files(
     A file that cannot be read is among them, with its refusal. Raises SourceError for a path that
     is not there, and when no file is left of it.
     """
-    found = {
+    files = {
         file.uri: SourceFile(
             uri=file.uri,
             n_bytes=file.n_bytes,
@@ -66,11 +66,11 @@ def list_files(
         for file in _listed(spark, spec, source)
         if own is None or not own.has(file.uri)
     }
-    if not found:
+    if not files:
         raise SourceError(
             f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}"
         )
-    return [found[uri] for uri in sorted(found)]
+    return [files[uri] for uri in sorted(files)]
 
 
 def partition_values(name: str, spec: SourceSpec) -> str | None:
@@ -82,15 +82,15 @@ def partition_values(name: str, spec: SourceSpec) -> str | None:
         return None
     named = dict(folder.split("=", 1) for folder in name.split("/")[:-1] if "=" in folder)
     wanted = {column: unquote(named[column]) for column in spec.columns_in(named)}
-    found = {column: None if value == HIVE_NULL else value for column, value in wanted.items()}
-    return json.dumps(found) if found else None
+    values = {column: None if value == HIVE_NULL else value for column, value in wanted.items()}
+    return json.dumps(values) if values else None
 
 
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
-        found = (file for path in source.path for file in _delta_files(spark, path, spec))
-        yield from (file for file in found if wanted(file.uri, file.name))
+        files = (file for path in source.path for file in _delta_files(spark, path, spec))
+        yield from (file for file in files if wanted(file.uri, file.name))
         return
     local = [path for path in source.path if local_path(path) is not None]
     try:

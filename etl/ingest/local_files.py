@@ -49,7 +49,7 @@ def list_local(paths: Sequence[str], wanted: Callable[[str, str], bool]) -> list
     for path in paths:
         walk.start(path)
     walk.follow_links()
-    return list(walk.found.values())
+    return list(walk.entries.values())
 
 
 class _Walk:
@@ -57,7 +57,7 @@ class _Walk:
 
     def __init__(self, wanted: Callable[[str, str], bool]) -> None:
         self.wanted = wanted
-        self.found: dict[bytes, Listed] = {}
+        self.entries: dict[bytes, Listed] = {}
         self.folders: dict[Id, bytes] = {}
         self.files: dict[Id, bytes] = {}
         self.links: list[tuple[bytes, bytes]] = []  # with the folder that their names start at
@@ -139,14 +139,14 @@ class _Walk:
         elif not status.st_size:
             refusal = ("empty_file", "0 bytes")
         else:
-            self.found[path] = listed
+            self.entries[path] = listed
             return
-        self.found.setdefault(path, listed._replace(refusal=refusal))
+        self.entries.setdefault(path, listed._replace(refusal=refusal))
 
     def _refuse(self, path: bytes, base: bytes, reason: str, detail: str) -> None:
         uri, name = file_uri(path), _name(path, base)
         if self.wanted(uri, name) or reason in ("same_folder", "unreadable"):
-            self.found.setdefault(path, Listed(uri, 0, 0, name, refusal=(reason, detail)))
+            self.entries.setdefault(path, Listed(uri, 0, 0, name, refusal=(reason, detail)))
 
 
 def is_ignored(path: bytes) -> bool:
@@ -188,10 +188,10 @@ def _without_glob(pattern: str) -> bytes:
 
 def _matches(pattern: str) -> Iterator[bytes]:
     """Every entry that a pattern matches, once, in order."""
-    found: dict[bytes, None] = {}
+    matches: dict[bytes, None] = {}
     for plain in _braces(pattern):
-        found.update(dict.fromkeys(_below(b"/", plain.strip("/").split("/"))))
-    yield from sorted(found)
+        matches.update(dict.fromkeys(_below(b"/", plain.strip("/").split("/"))))
+    yield from sorted(matches)
 
 
 def _braces(pattern: str) -> list[str]:

@@ -37,11 +37,11 @@ def _through_hadoop(spark: SparkSession, path: str) -> Iterator[Listed]:
     conf = spark._jsparkSession.sessionState().newHadoopConf()
     root = jvm.org.apache.hadoop.fs.Path(path)
     system = root.getFileSystem(conf)
-    for found in system.globStatus(root) or ():
-        if found.isFile():
-            yield from _listed(found, path)
+    for status in system.globStatus(root) or ():
+        if status.isFile():
+            yield from _listed(status, path)
             continue
-        below = system.listFiles(found.getPath(), True)
+        below = system.listFiles(status.getPath(), True)
         while below.hasNext():
             yield from _listed(below.next(), path)
 

@@ -47,19 +47,19 @@ def _by_measure(scores: DataFrame, wanted: WhereConfig) -> DataFrame:
     """The scores with what a filter asks for as lds; ConfigError where none has such a measure."""
     if not wanted.measure:
         return scores
-    found = filters.by_measure(scores, wanted.measure)
-    if found.isEmpty():
+    rows = filters.by_measure(scores, wanted.measure)
+    if rows.isEmpty():
         keys = scores.select(F.explode(F.map_keys("measures")).alias("key")).distinct().collect()
         hint = did_you_mean(wanted.measure, [row["key"] for row in keys]) if keys else ""
         raise ConfigError(f"select.where: {wanted.scorer} has no measure {wanted.measure}{hint}")
-    return found
+    return rows
 
 
 def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
     """The scorers that select.by names; the config's own where it names none."""
     named = context.config.select.by_scorers
-    found = [version_of(context, name, versions, "select.by") for name in named]
-    return found or [context.recipe.scorer.version]
+    scorers = [version_of(context, name, versions, "select.by") for name in named]
+    return scorers or [context.recipe.scorer.version]
 
 
 def ranked_by(context: Context, version: str) -> DataFrame:

@@ -85,16 +85,16 @@ def moments(rows: DataFrame, config: SelectConfig) -> DataFrame:
     }[config.normalize]
     named = [moment.alias(name) for moment, name in zip(measured, _MOMENTS, strict=True)]
     per_domain = rows.groupBy("domain").agg(*named).collect()
-    found = [(row["domain"], *_reproducible(row)) for row in per_domain]
+    records = [(row["domain"], *_reproducible(row)) for row in per_domain]
     ddl = "domain string, " + ", ".join(f"{name} double" for name in _MOMENTS)
-    return rows.sparkSession.createDataFrame(found, ddl)
+    return rows.sparkSession.createDataFrame(records, ddl)
 
 
 def units(rows: DataFrame, column: str) -> DataFrame:
     """What a column is standardised with: domain, origin (its mean), unit (its deviation)."""
     paired = rows.select("domain", F.col(column).alias("ds"), F.col(column).alias("du"))
-    found = moments(paired, SelectConfig(normalize="zscore"))
-    return found.select(
+    per_domain = moments(paired, SelectConfig(normalize="zscore"))
+    return per_domain.select(
         "domain", F.col("ds_origin").alias("origin"), F.col("ds_unit").alias("unit")
     )
 
@@ -116,10 +116,10 @@ def _span(column: str) -> Column:
     return F.max(column) - F.min(column)
 
 
-def _reproducible(found: Row) -> list[float]:
+def _reproducible(row: Row) -> list[float]:
     """Moments to 12 digits: partial sums meet in any order, and the last bits say in which.
 
     A unit of 0 becomes infinite, which makes every standardised value 0.
     """
-    ds_origin, ds_unit, du_origin, du_unit = (float(f"{x or 0.0:.12g}") for x in tuple(found)[1:])
+    ds_origin, ds_unit, du_origin, du_unit = (float(f"{x or 0.0:.12g}") for x in tuple(row)[1:])
     return [ds_origin, ds_unit or math.inf, du_origin, du_unit or math.inf]

@@ -160,12 +160,12 @@ def _placed(rows: DataFrame) -> DataFrame:
 
     A projection per step, because Spark compiles those and interprets higher-order functions.
     """
-    found = rows.withColumn("bucket", F.lit(0))
+    placed = rows.withColumn("bucket", F.lit(0))
     for step in reversed([1 << bit for bit in range(8)]):
         # get() is null past the end, which is no reason to step
         passed = F.get("splits", F.col("bucket") + (step - 1)) <= F.col("sort_key")
-        found = found.withColumn("bucket", F.col("bucket") + F.when(passed, step).otherwise(0))
-    return found.drop("splits")
+        placed = placed.withColumn("bucket", F.col("bucket") + F.when(passed, step).otherwise(0))
+    return placed.drop("splits")
 
 
 def _before(placed: DataFrame) -> DataFrame:
@@ -194,8 +194,8 @@ def _reached() -> Column:
 def _ends(before: DataFrame, splits: DataFrame) -> DataFrame:
     """Per domain its splits and where its last bucket ends; null where that is the very last."""
     last = before.groupBy("domain").agg(F.max("bucket").alias("last"))
-    found = last.join(splits, "domain", "left")
-    return found.select("domain", "splits", F.get("splits", F.col("last")).alias("end"))
+    joined = last.join(splits, "domain", "left")
+    return joined.select("domain", "splits", F.get("splits", F.col("last")).alias("end"))
 
 
 def _local(small: DataFrame) -> DataFrame:

@@ -9,8 +9,8 @@ from longattn.udfs.scorers.identity import ScorerId
 
 def scored_versions(context: Context) -> list[str]:
     """Versions of all scorers that have scores in this root, sorted."""
-    found = context.tables.read("scores").select("scorer").distinct().collect()
-    return sorted(row["scorer"] for row in found)
+    rows = context.tables.read("scores").select("scorer").distinct().collect()
+    return sorted(row["scorer"] for row in rows)
 
 
 def labelled(versions: list[str]) -> dict[str, str]:

@@ -325,12 +325,12 @@ def attention_map(
 
 def within_domain(windows: pd.DataFrame, one: str, other: str) -> float:
     """Spearman's rank correlation of two columns within each domain, the mean over domains."""
-    found = [
+    correlations = [
         rows[one].rank().corr(rows[other].rank())
         for _, rows in windows.groupby("domain")
         if len(rows) > 2 and rows[one].nunique() > 1 and rows[other].nunique() > 1
     ]
-    return float(np.mean(found)) if found else float("nan")
+    return float(np.mean(correlations)) if correlations else float("nan")
 
 
 def _step_texts(steps: pd.DataFrame) -> Iterator[str]:

@@ -45,11 +45,11 @@ def _of_documents(documents: pd.DataFrame, records: Mapping[str, int]) -> Iterat
     if refused := sum(records.values()):
         detail += f"; {plural(refused, 'record')} refused before"
     yield _step("ingested", detail, left, left)
-    found = [method for method in DUPLICATES if method in counts]
-    if found:
-        lost = float(documents.loc[found, "tokens"].sum())
-        listed = " and ".join(f"{counts[method]:,} {method}" for method in found)
-        many = plural(counts[found].sum(), "document").partition(" ")[2]
+    methods = [method for method in DUPLICATES if method in counts]
+    if methods:
+        lost = float(documents.loc[methods, "tokens"].sum())
+        listed = " and ".join(f"{counts[method]:,} {method}" for method in methods)
+        many = plural(counts[methods].sum(), "document").partition(" ")[2]
         yield _step("as duplicates", f"{listed} {many}", left, left - lost)
         left -= lost
     for fate in documents.index.difference([*DUPLICATES, fates.KEPT]):

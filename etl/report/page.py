@@ -66,8 +66,8 @@ def render(page: Page) -> str:
 
 def samples_on(html: str) -> int:
     """How many samples a rendered page holds."""
-    found = re.search(r'<script type="application/json" id="samples">(.*?)</script>', html, re.S)
-    return len(json.loads(found[1])) if found else 0
+    match = re.search(r'<script type="application/json" id="samples">(.*?)</script>', html, re.S)
+    return len(json.loads(match[1])) if match else 0
 
 
 def _names(scorers: Sequence[Scorer]) -> dict[str, str]:

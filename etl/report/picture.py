@@ -198,8 +198,8 @@ def _note(panels: Mapping[tuple[str, str], "Axes"], note: Any) -> None:
         assert whole is not None
         whole.text(*_on_paper(note.x, note.y), _plain(note.text), ha="center", va="bottom")
         return
-    found = [axes for pair, axes in panels.items() if {x[0], y[0]} - {"paper"} <= set(pair)]
-    axes = found[0] if found else next(iter(panels.values()))
+    matches = [axes for pair, axes in panels.items() if {x[0], y[0]} - {"paper"} <= set(pair)]
+    axes = matches[0] if matches else next(iter(panels.values()))
     by_axes = [ref[0] == "paper" or len(ref) > 1 for ref in (x, y)]
     place = float(note.x), float(note.y)
     if axes.get_xscale() == "log" and not by_axes[0]:

@@ -51,7 +51,7 @@ class Sample:
             "provenance": dict(self.provenance),
             "beginning": self.beginning,
             "by": {s.scorer: [s.score, s.percentile, s.selected] for s in self.standings},
-            "links": {kind: list(found) for kind, found in self.links.items()},
+            "links": {kind: list(links) for kind, links in self.links.items()},
             "map": json.loads(self.map_figure.to_json()) if self.map_figure is not None else None,
         }
 
@@ -77,7 +77,7 @@ def standings(points: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[Sta
     """How the windows wanted stand by every scorer; percentile 100 is the best of its domain."""
     groups = points.groupby(["scorer", "domain"])["value"]
     places = 100 * groups.rank(method="first") / groups.transform("size")
-    found: dict[str, list[Standing]] = {}
+    by_window: dict[str, list[Standing]] = {}
     rows = points.assign(percentile=places)[points["window_id"].isin(wanted)]
     for row in rows.to_dict("records"):
         standing = Standing(
@@ -86,8 +86,8 @@ def standings(points: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[Sta
             percentile=round(float(row["percentile"]), 1),
             selected=bool(row["selected"]),
         )
-        found.setdefault(row["window_id"], []).append(standing)
-    return found
+        by_window.setdefault(row["window_id"], []).append(standing)
+    return by_window
 
 
 def passages(links: Sequence[Link], text_of: TextOf) -> list[dict[str, Any]]:

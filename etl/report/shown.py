@@ -131,14 +131,14 @@ def _provenance(context: Context, row: Row) -> Mapping[str, str]:
     license_ = next(
         (s.license for s in sources if (s.name or row["domain"]) == row["source"]), None
     )
-    found = {
+    values = {
         "record": row["source_id"],
         "file": f"{row['source_uri']}, record {row['source_row']}",
         "tokens": f"{row['start_token']:,} to {row['end_token']:,}" if row["end_token"] else None,
         "source": ", ".join(filter(None, (row["source"], license_))),
         "trace": f"longattn trace {row['window_id']}",
     }
-    return {name: str(value) for name, value in found.items() if value}
+    return {name: str(value) for name, value in values.items() if value}
 
 
 def _ids(row: Row) -> TokenIds:

@@ -63,38 +63,38 @@ class Figures:
         >>> Figures.decode({**made.encode(), "tokens": 64.0}) == made
         True
         """
-        found: dict[str, dict[Any, Any]] = {one.name: {} for one in fields(Figures)}
+        by_field: dict[str, dict[Any, Any]] = {one.name: {} for one in fields(Figures)}
         for name, value in (metrics or {}).items():
             head, slash, tail = name.partition("/")
             if not slash:
                 continue
             if head == "overlap":
                 choice, _, domain = tail.partition("/")  # a domain may have a slash
-                found["overlaps"][_unquoted(choice), domain] = value
+                by_field["overlaps"][_unquoted(choice), domain] = value
             elif head in ("contaminated", "added"):
-                found[head][tail] = value
+                by_field[head][tail] = value
             elif head in _OF_DOMAIN:
-                found["domains"].setdefault(tail, {})[head] = value
+                by_field["domains"].setdefault(tail, {})[head] = value
             elif head in _OF_SCORER:
-                found["scorers"].setdefault(tail, {})[head] = value
+                by_field["scorers"].setdefault(tail, {})[head] = value
             elif tail in _OF_FORMAT:
-                found["formats"].setdefault(head, {})[tail] = value
+                by_field["formats"].setdefault(head, {})[tail] = value
         return Figures(
-            domains={k: DomainFigures(**v) for k, v in found.pop("domains").items()},
-            scorers={k: ScorerFigures(**v) for k, v in found.pop("scorers").items()},
-            formats={k: FormatFigures(**v) for k, v in found.pop("formats").items()},
-            **found,
+            domains={k: DomainFigures(**v) for k, v in by_field.pop("domains").items()},
+            scorers={k: ScorerFigures(**v) for k, v in by_field.pop("scorers").items()},
+            formats={k: FormatFigures(**v) for k, v in by_field.pop("formats").items()},
+            **by_field,
         )
 
 
 def summed(parts: Iterable[Mapping[str, ScorerFigures]]) -> dict[str, ScorerFigures]:
     """Windows and seconds of every scorer in all parts."""
-    found: dict[str, ScorerFigures] = {}
+    totals: dict[str, ScorerFigures] = {}
     for name, of in chain.from_iterable(part.items() for part in parts):
-        known = found.get(name, ScorerFigures())
+        known = totals.get(name, ScorerFigures())
         windows, seconds = known.windows + of.windows, known.seconds + of.seconds
-        found[name] = ScorerFigures(windows=windows, seconds=seconds)
-    return found
+        totals[name] = ScorerFigures(windows=windows, seconds=seconds)
+    return totals
 
 
 _OF_DOMAIN, _OF_SCORER, _OF_FORMAT = (

@@ -108,7 +108,7 @@ def _claim(context: Context, job: str, run_id: str) -> Lease | None:
 
 def _wait_for(lease: Lease, context: Context, root: str) -> None:
     limit, started, pause = context.config.tables.wait, time.monotonic(), LOOK_AGAIN
-    told: str | None = None
+    announced: str | None = None
     while holder := lease.take():
         waited = time.monotonic() - started
         if waited >= limit:
@@ -116,8 +116,8 @@ def _wait_for(lease: Lease, context: Context, root: str) -> None:
                 f"tables {root} are held by {holder}; waited {waited:.0f} s (tables.wait); "
                 "run this again when it has ended"
             )
-        if told != holder.token:
-            told = holder.token
+        if announced != holder.token:
+            announced = holder.token
             context.progress.say(
                 f"{lease.me.job}: waiting up to {limit - waited:.0f} s for {root}, held by {holder}"
             )
@@ -157,13 +157,13 @@ def _fence(lease: Lease, versions: Mapping[str, int], context: Context) -> set[s
 
 def _versions(context: Context, known: Mapping[str, int]) -> dict[str, int]:
     """The tables' versions; raises LostLogError for one that is behind what is known of it."""
-    found = {}
+    versions = {}
     for name, table in context.tables.items():
         version = table.version()
         refuse_lost(table, version, known.get(name))
         if version is not None:
-            found[name] = version
-    return found
+            versions[name] = version
+    return versions
 
 
 @contextmanager

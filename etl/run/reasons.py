@@ -104,7 +104,7 @@ def _of_worker(text: str) -> str | None:
     if not traceback:
         return None
     lines = rest.splitlines()
-    ends = [found[1] for line in lines if (found := PYTHON_ERROR.match(line))]
+    ends = [match[1] for line in lines if (match := PYTHON_ERROR.match(line))]
     return ends[0] if ends else None
 
 
@@ -117,8 +117,8 @@ def _advice(chain: list[str]) -> str:
 
 def _file_in(chain: list[str]) -> str | None:
     for text in chain:
-        if found := re.search(r"(?:file:/+|s3a?://|abfss?://|gs://)[^\s'\",;]+", text):
-            return re.sub(r"^file:/+", "/", found[0]).rstrip(".:")
+        if match := re.search(r"(?:file:/+|s3a?://|abfss?://|gs://)[^\s'\",;]+", text):
+            return re.sub(r"^file:/+", "/", match[0]).rstrip(".:")
     return None
 
 
@@ -132,11 +132,11 @@ def _jvm_is_gone(error: BaseException) -> bool:
 
 def _modules(error: BaseException) -> list[str]:
     """Modules of the frames that an error came through."""
-    found, trace = [type(error).__module__], error.__traceback__
+    modules, trace = [type(error).__module__], error.__traceback__
     while trace:
-        found.append(trace.tb_frame.f_globals.get("__name__", ""))
+        modules.append(trace.tb_frame.f_globals.get("__name__", ""))
         trace = trace.tb_next
-    return found
+    return modules
 
 
 def _first(text: str) -> str:

@@ -50,8 +50,8 @@ def stale(context: Context, all_of_it: bool = False) -> list[str]:
     root = context.config.tables.root
     folder = None if is_catalog_name(root) else local_path(f"{root.rstrip('/')}/_staging")
     oldest = time.time() - LEFT_BEHIND
-    found = Path(folder).glob("*") if folder else ()
-    return [str(path) for path in found if all_of_it or path.stat().st_mtime < oldest]
+    folders = Path(folder).glob("*") if folder else ()
+    return [str(path) for path in folders if all_of_it or path.stat().st_mtime < oldest]
 
 
 def _in_folder(context: Context, folder: str) -> Iterator[Save]:

@@ -97,9 +97,9 @@ def sample_of(
 ) -> tuple[Sample, dict[str, int]]:
     """The windows that all scorers scored, and how many each of the others, in order, did not."""
     left, refused = windows.set_index("window_id"), {}
-    found = _statistics(context, windows, truth).reindex(columns=[f"{TRUTH}.ds"])
+    true_values = _statistics(context, windows, truth).reindex(columns=[f"{TRUTH}.ds"])
     for spec in (truth, *cheap):
-        mine = found if spec is truth else _statistics(context, windows, spec)
+        mine = true_values if spec is truth else _statistics(context, windows, spec)
         joined = left.join(mine, how="inner")
         refused[f"no_{spec.scorer}_score"] = len(left) - len(joined)
         left = joined
@@ -119,8 +119,8 @@ def _statistics(context: Context, windows: pd.DataFrame, spec: ScorerSpec) -> pd
     mine = context.tables["scores"].read().where(F.col("scorer") == scorer_version(spec))
     chosen = context.spark.createDataFrame(windows[["window_id"]])
     rows = mine.join(F.broadcast(chosen), "window_id").collect()
-    found = {row["window_id"]: statistics(spec.scorer, _score(row.asDict())) for row in rows}
-    return pd.DataFrame.from_dict(found, orient="index")
+    by_window = {row["window_id"]: statistics(spec.scorer, _score(row.asDict())) for row in rows}
+    return pd.DataFrame.from_dict(by_window, orient="index")
 
 
 def _score(row: dict[str, Any]) -> Score:

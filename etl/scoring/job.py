@@ -117,8 +117,8 @@ def refuse_no_windows(context: Context) -> None:
     mine, domains = context.recipe.windowing, context.recipe.scored_domains
     windows = context.tables.read("windows")
     if scored_windows(context).isEmpty():
-        found = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
-        there = ", ".join(f"{row.domain} by {row.windowing}" for row in found.collect())
+        pairs = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
+        there = ", ".join(f"{row.domain} by {row.windowing}" for row in pairs.collect())
         _refuse_too_long(context, mine, domains)
         raise NothingLeft(
             f"score: no windows of {', '.join(domains)} by {mine} (there are: {there or 'none'}):"

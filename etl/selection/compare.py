@@ -68,7 +68,7 @@ def by_scores(scores: Mapping[str, DataFrame], config: SelectConfig) -> Rankings
     """Windows (window_id, domain, window_tokens, lds) as other scorers rank them, by name."""
     rows = functools.reduce(
         DataFrame.unionAll,
-        (_named(found, [(name, F.col("lds"))]).select(*_COLUMNS) for name, found in scores.items()),
+        (_named(frame, [(name, F.col("lds"))]).select(*_COLUMNS) for name, frame in scores.items()),
     )
     counts = rows.groupBy("name", "of_domain", "domain").agg(F.count("*").alias("n")).collect()
     cuts = {row["domain"]: cut_of(row["of_domain"], row["n"], config) for row in counts}
@@ -90,11 +90,11 @@ def shares(main: DataFrame, rankings: Sequence[Rankings]) -> DataFrame:
     common = both.groupBy("name", of_domain).agg(F.count("*").alias("found"))
     windows = main.groupBy("domain").agg(F.count("*").alias("windows"))
     every = windows.crossJoin(F.broadcast(spark.createDataFrame(names, "name string")))
-    found = F.coalesce("found", F.lit(0).cast("bigint"))
+    n_common = F.coalesce("found", F.lit(0).cast("bigint"))
     return every.join(F.broadcast(common), ["name", "domain"], "left").select(
         *("name", "domain", "windows"),
-        found.alias("common"),
-        (found / F.col("windows")).alias("share"),
+        n_common.alias("common"),
+        (n_common / F.col("windows")).alias("share"),
     )
 
 
@@ -109,12 +109,12 @@ def _by(config: SelectConfig, name: str) -> SelectConfig:
 
 def _scored_by_each(rows: DataFrame, others: Mapping[str, SelectConfig], seed: int) -> DataFrame:
     """A row per window and choice, with the choice's name and ranking, and its lds."""
-    found: dict[str, DataFrame] = {}  # moments, which alpha does not change
+    by_method: dict[str, DataFrame] = {}  # moments, which alpha does not change
     scored = rows
     for place, settings in enumerate(others.values()):
-        if settings.by == "lds" and settings.normalize not in found:
-            found[settings.normalize] = moments(rows, settings)
-        known = found.get(settings.normalize)
+        if settings.by == "lds" and settings.normalize not in by_method:
+            by_method[settings.normalize] = moments(rows, settings)
+        known = by_method.get(settings.normalize)
         scored = score_by(scored, settings, seed, known).withColumnRenamed("lds", f"lds_{place}")
     return _named(scored, [(name, F.col(f"lds_{i}")) for i, name in enumerate(others)])
 

@@ -103,8 +103,8 @@ def selection_summary(context: Context) -> list[dict[str, Any]]:
     """
     name, selection = current_selection(context)
     domains = figures_of(context, name).domains
-    told = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
-    scored = told or rank.sizes(considered(context))  # of a selection by an earlier version
+    recorded = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
+    scored = recorded or rank.sizes(considered(context))  # of a selection by an earlier version
     taken = F.col("copies") > 0
     tokens = F.sum(F.when(taken, F.col("n_tokens").cast("bigint")))
     by_domain = selection.where(stage.score().isNotNull()).groupBy("domain")

@@ -242,8 +242,8 @@ class Lease:
         """Replace our value; a value of ours whose writing was reported as failed counts."""
         started = self.clock()
         if not self.register.write(self._version, holder):
-            version, found = self.register.read()
-            if found is None or found.token != self.me.token:
+            version, current = self.register.read()
+            if current is None or current.token != self.me.token:
                 return False
             self._version = version
             if not self.register.write(version, holder):

@@ -1,4 +1,4 @@
-"""Where tables live, told from their root alone: a folder, a URI or catalog.schema."""
+"""Where tables live, derived from their root alone: a folder, a URI or catalog.schema."""
 
 import re
 

@@ -387,8 +387,8 @@ def schema_folder(spark: SparkSession, root: str) -> str | None:
 
 def _condition(error: Exception) -> str:
     """The condition that an error's message begins with, as `DELTA_TABLE_NOT_FOUND`; or nothing."""
-    found = re.search(r"\[([A-Z][A-Z0-9_]+)[\].]", str(error))
-    return found[1] if found else ""
+    match = re.search(r"\[([A-Z][A-Z0-9_]+)[\].]", str(error))
+    return match[1] if match else ""
 
 
 def _message(error: Exception) -> str:

@@ -236,7 +236,7 @@ def _read_parquet(split: Split, spec: SourceSpec) -> Iterator[Item]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        if row or split.start == 0:  # a damaged footer is met by every split and told by the first
+        if row or split.start == 0:  # a damaged footer is met by every split, reported by one
             yield Item(row + 1, None, reason="corrupt_file", detail=whole_message(error))
 
 
@@ -303,7 +303,7 @@ def _has_maps(kind: Any) -> Maps:
         inner = _has_maps(kind.value_type)
         return inner and ("list", inner)
     if types.is_struct(kind):
-        fields = {field.name: found for field in kind if (found := _has_maps(field.type))}
+        fields = {field.name: nested for field in kind if (nested := _has_maps(field.type))}
         return ("struct", fields) if fields else None
     return None
 
@@ -317,7 +317,7 @@ def _with_dicts(value: Any, maps: Maps) -> Any:
         return {_key(key): _with_dicts(item, inner) for key, item in value}
     if kind == "list":
         return [_with_dicts(item, inner) for item in value]
-    return value | {name: _with_dicts(value[name], found) for name, found in inner.items()}
+    return value | {name: _with_dicts(value[name], nested) for name, nested in inner.items()}
 
 
 def _key(key: Any) -> str:

@@ -98,9 +98,9 @@ def lookup(record: dict[str, Any], path: str) -> Any:
         inner = record.get(path[:dot], MISSING)
         if isinstance(inner, str):
             inner = _as_object(inner)
-        found = lookup(inner, path[dot + 1 :]) if isinstance(inner, dict) else MISSING
-        if found is not MISSING:
-            return found
+        value = lookup(inner, path[dot + 1 :]) if isinstance(inner, dict) else MISSING
+        if value is not MISSING:
+            return value
     return MISSING
 
 
@@ -212,9 +212,9 @@ def _own_id(item: Item, spec: SourceSpec) -> str | None:
 
 def _meta(record: dict[str, Any], paths: Iterable[str]) -> str | None:
     """The fields asked for that the record has, as ASCII JSON; None when none was asked for."""
-    found = {path: lookup(record, path) for path in paths}
-    present = {path: value for path, value in found.items() if value is not MISSING}
-    return _json(present) if found else None
+    values = {path: lookup(record, path) for path in paths}
+    present = {path: value for path, value in values.items() if value is not MISSING}
+    return _json(present) if values else None
 
 
 def _json(value: Any) -> str:

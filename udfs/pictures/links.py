@@ -39,7 +39,7 @@ def repeats(token_ids: TokenIds, k: int, most: int) -> list[Link]:
     cost_L = np.array([np.log(length / counts[token]) for token in ids])
     ends_L = np.append(0.0, cost_L.cumsum())
     stretches = (_longer(ids, *stretch) for stretch in _stretches(ids, k))
-    found = [
+    links = [
         Link(
             start=start,
             stop=stop,
@@ -49,7 +49,7 @@ def repeats(token_ids: TokenIds, k: int, most: int) -> list[Link]:
         )
         for start, stop, distance in stretches
     ]
-    return _spread(found, most)
+    return _spread(links, most)
 
 
 def heaviest(

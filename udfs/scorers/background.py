@@ -109,8 +109,8 @@ class Background:
         if not self.manifest.entries:
             return np.zeros(len(key_G), np.int64)
         at_G, there_G = self._places(key_G)
-        found: Numbers = np.where(there_G, NUMBERS[self.levels[at_G]], 0)
-        return found
+        numbers: Numbers = np.where(there_G, NUMBERS[self.levels[at_G]], 0)
+        return numbers
 
     def _places(self, key_G: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where each key would stand, and whether it does; by bisection in its bucket."""

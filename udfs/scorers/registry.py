@@ -138,13 +138,13 @@ def _outside() -> dict[str, EntryPoint]:
 
 
 def _checked(spec: ScorerSpec) -> Plugin:
-    found = plugin(spec.scorer)
+    entry = plugin(spec.scorer)
     changed = {f.name for f in fields(spec) if getattr(spec, f.name) != f.default} - {"options"}
     given = changed | {name for name, _ in spec.options}
-    if foreign := sorted(given - SHARED - found.settings):
-        has = f"it has {', '.join(sorted(found.settings))}" if found.settings else "it has none"
+    if foreign := sorted(given - SHARED - entry.settings):
+        has = f"it has {', '.join(sorted(entry.settings))}" if entry.settings else "it has none"
         raise ConfigError(f"score.{foreign[0]}: {spec.scorer} has no such setting; {has}")
-    return found
+    return entry
 
 
 def _named(reference: str) -> Callable[[ScorerSpec], Any]:

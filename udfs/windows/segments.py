@@ -97,12 +97,12 @@ def context_octaves(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     >>> context_octaves(np.array([1, 6]))[:4].tolist()  # contexts 1; 2, 3; 4, 5
     [1, 2, 2, 0]
     """
-    found = np.zeros(OCTAVES, np.int64)
+    counts = np.zeros(OCTAVES, np.int64)
     used = int(np.max(lengths, initial=0)).bit_length()
     octave = np.int64(1) << np.arange(used, dtype=np.int64)
     in_each = np.asarray(lengths, np.int64)[:, None] - octave
-    found[:used] = np.clip(in_each, 0, octave).sum(axis=0)
-    return found
+    counts[:used] = np.clip(in_each, 0, octave).sum(axis=0)
+    return counts
 
 
 def _refuse_other_sums(

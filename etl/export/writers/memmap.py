@@ -84,11 +84,11 @@ class MemmapWriter:
 
 def targets(lengths: Sequence[int], length: int) -> Any:
     """Which of a sample's tokens something foretells, bool [length]."""
-    found = np.zeros(length, bool)
+    mask = np.zeros(length, bool)
     ends = np.cumsum(lengths)
-    found[: ends[-1]] = True
-    found[ends - lengths] = False
-    return found
+    mask[: ends[-1]] = True
+    mask[ends - lengths] = False
+    return mask
 
 
 NUMPY = Format(

@@ -58,8 +58,8 @@ class Column:
 
     def of(self, values: Floats) -> Floats:
         """Normal scores of values; those beyond the knots are the last knot's."""
-        found: Floats = np.interp(values, self.knots, self.scores)
-        return found
+        normal_scores: Floats = np.interp(values, self.knots, self.scores)
+        return normal_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +197,11 @@ def statistics(scorer: str, score: Score) -> dict[str, float]:
     """
     if len(score["head_s1"]) == 1:
         return {f"{scorer}.ds": score["ds"], f"{scorer}.du": score["du"]}
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for head, (s1, s2) in enumerate(zip(score["head_s1"], score["head_s2"], strict=True)):
-        found[f"{scorer}.s1[{head}]"] = s1 / score["n_tokens"]
-        found[f"{scorer}.s2[{head}]"] = s2 / score["n_tokens"]
-    return found
+        values[f"{scorer}.s1[{head}]"] = s1 / score["n_tokens"]
+        values[f"{scorer}.s2[{head}]"] = s2 / score["n_tokens"]
+    return values
 
 
 def run_as(what: ScorerSpec, how: ScorerSpec) -> ScorerSpec:
@@ -242,21 +242,21 @@ def best_penalty(sample: Sample) -> float:
 
 def estimates(sample: Sample, penalty: float | None = None) -> Floats:
     """u [N] of each document from the other folds; None chooses the penalty inside these too."""
-    found = np.empty(len(sample))
+    u_N = np.empty(len(sample))
     for left_out_N in _folds(sample):
         rest = sample.rows(~left_out_N)
         columns = fit(rest, best_penalty(rest) if penalty is None else penalty)
         mine = sample.rows(left_out_N).statistics
-        found[left_out_N] = weighted(columns, mine)
-    return found
+        u_N[left_out_N] = weighted(columns, mine)
+    return u_N
 
 
 def placings(sample: Sample, u_N: Floats) -> dict[str, Placing]:
     """What u says in each domain, and under "" in all of them together."""
-    found = {"": _placing(sample, u_N, np.ones(len(sample), dtype=bool))}
+    by_domain = {"": _placing(sample, u_N, np.ones(len(sample), dtype=bool))}
     for mine_N in _domains(sample.domain_N):
-        found[str(sample.domain_N[mine_N][0])] = _placing(sample, u_N, mine_N)
-    return found
+        by_domain[str(sample.domain_N[mine_N][0])] = _placing(sample, u_N, mine_N)
+    return by_domain
 
 
 def cascade(
@@ -285,7 +285,7 @@ def cascade(
 def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
     """What cascades of several widths cost and give, where `fraction` of each domain is kept."""
     placed = placings(sample, u_N)
-    found = []
+    rows = []
     for width in WIDTHS:
         exact = common = wanted = 0
         lifts = []
@@ -300,8 +300,8 @@ def costs(sample: Sample, u_N: Floats, fraction: float) -> list[Cost]:
             lifts.append(lift(truth_D, np.flatnonzero(kept_D), best))
         known = [one for one in lifts if not np.isnan(one)]
         shares = {"exact": exact / len(sample), "common": common / wanted}
-        found.append(Cost(width=width, **shares, lift=float(np.mean(known)) if known else np.nan))
-    return found
+        rows.append(Cost(width=width, **shares, lift=float(np.mean(known)) if known else np.nan))
+    return rows
 
 
 def lift(truth_D: Floats, kept: NDArray[np.int64], best: NDArray[np.int64]) -> float:

@@ -112,20 +112,20 @@ class FarGain:
         whole = Piece(start=0, stop=length, judged=length - (self._bos(token_ids) is None))
         return [whole, *chunks(length, k, stride)]
 
-    def _fill(self, found: list[Losses], token_ids: list[TokenIds], work: list[Work]) -> None:
+    def _fill(self, losses: list[Losses], token_ids: list[TokenIds], work: list[Work]) -> None:
         """Put the losses of pieces, run in batches of one shape, where they belong."""
         for batch in _batches(work, self.spec.batch_tokens):
             sequences = [self._sequence(token_ids[w], piece) for w, piece in batch]
             losses_BJ = self._losses(np.stack(sequences), batch[0][1].judged)
             for (w, piece), losses_J in zip(batch, losses_BJ, strict=True):
-                found[w][piece.stop - piece.judged : piece.stop] = losses_J
+                losses[w][piece.stop - piece.judged : piece.stop] = losses_J
 
     def _losses(self, ids_BL: TokenIds, judged: int) -> Losses:
         import torch
 
         with torch.inference_mode():
-            found: Losses = self.lm.losses(torch.from_numpy(ids_BL), judged).double().numpy()
-        return found
+            losses: Losses = self.lm.losses(torch.from_numpy(ids_BL), judged).double().numpy()
+        return losses
 
     def _sequence(self, token_ids: TokenIds, piece: Piece) -> TokenIds:
         """A piece of the text as the model reads it, after the BOS that the window has."""
@@ -178,7 +178,7 @@ def measures(long_N: Losses, short_N: Losses, judged_from: int) -> dict[str, flo
     """
     gain_N = np.nan_to_num(short_N - long_N)
     key_N = (gain_N > KEY_GAIN) & (long_N < KEY_LOSS)
-    found = {
+    values = {
         "gain": gain_N.mean(),
         "gain_pos": np.maximum(gain_N, 0).mean(),
         "gain_neg": np.maximum(-gain_N, 0).mean(),
@@ -187,18 +187,18 @@ def measures(long_N: Losses, short_N: Losses, judged_from: int) -> dict[str, flo
         **_by_position(gain_N, judged_from),
     }
     if key_N.any():
-        found["key_loss"] = long_N[key_N].mean()
-    return {name: float(value) for name, value in found.items()}
+        values["key_loss"] = long_N[key_N].mean()
+    return {name: float(value) for name, value in values.items()}
 
 
 def _by_position(gain_N: Losses, judged_from: int) -> dict[str, float]:
     exponent_N = np.floor(np.log2(np.arange(judged_from, len(gain_N)))).astype(int)
     judged_N = gain_N[judged_from:]
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for exponent in np.unique(exponent_N):
         mine = judged_N[exponent_N == exponent]
-        found |= {f"gain_{1 << exponent}": mine.mean(), f"tokens_{1 << exponent}": len(mine)}
-    return found
+        values |= {f"gain_{1 << exponent}": mine.mean(), f"tokens_{1 << exponent}": len(mine)}
+    return values
 
 
 def _batches(work: list[Work], batch_tokens: int) -> Iterator[list[Work]]:

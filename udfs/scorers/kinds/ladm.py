@@ -97,15 +97,15 @@ class Ladm:
 
         from longattn.udfs.models.prefix import visit_attention
 
-        found: list[float] = []
+        scores: list[float] = []
         layers = tuple(range(self.lm.body.config.num_hidden_layers))
         with torch.inference_mode():
             ids_1L = torch.from_numpy(np.asarray(token_ids))[None].to(self.lm.model.device)
             embedded_1LE = self.lm.model.get_input_embeddings()(ids_1L)
             visit_attention(
-                self.lm.body, embedded_1LE, layers, lambda call: found.append(self._of_layer(call))
+                self.lm.body, embedded_1LE, layers, lambda call: scores.append(self._of_layer(call))
             )
-        return float(np.mean(found))
+        return float(np.mean(scores))
 
     def _of_layer(self, call: "AttentionCall") -> float:
         length, variant = call.q_BHLD.shape[2], self.spec.variant
@@ -132,13 +132,13 @@ def received(call: "AttentionCall", query: int, size: int, variant: str) -> "Ten
     heads = len(q_HCD) // len(k_GJD)
     hidden_CJ = call.causal_mask(query, call.q_BHLD[:, :, query:stop])[0, 0, :, :keys] < 0
     scale = q_HCD.shape[-1] ** -0.5 if call.scale is None else call.scale
-    found = []
+    sums = []
     for head, q_CD in enumerate(q_HCD):
         logits_CJ = q_CD @ k_GJD[head // heads].T * scale
         if call.softcap is not None:
             logits_CJ = call.softcap * torch.tanh(logits_CJ / call.softcap)
-        found.append(logits_CJ.masked_fill(hidden_CJ, -torch.inf).softmax(-1).nan_to_num().sum(0))
-    return torch.stack(found)
+        sums.append(logits_CJ.masked_fill(hidden_CJ, -torch.inf).softmax(-1).nan_to_num().sum(0))
+    return torch.stack(sums)
 
 
 def span_mass(received_HJ: "Tensor", keys: list[int], spans: Spans) -> Any:

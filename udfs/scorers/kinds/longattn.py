@@ -62,14 +62,14 @@ class LongAttn:
         length = ids_BL.shape[1]
         k = self.k_of(length)
         n_rows = rows_to_sample(self.spec.sample_rows, length - k)
-        found: dict[int, Statistics] = {}
+        by_layer: dict[int, Statistics] = {}
 
         def visit(call: AttentionCall) -> None:
             _refuse_masked(call, k)
-            found[call.layer] = self._statistics(call, k, n_rows)
+            by_layer[call.layer] = self._statistics(call, k, n_rows)
 
         self.prefix.visit(ids_BL, self.spec.layers, visit)
-        layers = [found[layer] for layer in self.spec.layers]
+        layers = [by_layer[layer] for layer in self.spec.layers]
         rows = length if n_rows is None else n_rows
         return [_score(layers, window, length, k, rows) for window in range(len(token_ids))]
 

@@ -107,7 +107,7 @@ class ProLong:
         import torch
 
         predicted = self.settings.segment_tokens - 1
-        found: list[float] = []
+        perplexities: list[float] = []
         with torch.inference_mode():
             for batch_BT in torch.split(tokens_BT, self.settings.batch_pairs):
                 ids_BT = batch_BT.to(self.model.device)
@@ -116,8 +116,8 @@ class ProLong:
                 loss = torch.nn.functional.cross_entropy(
                     logits_BTV.transpose(1, 2), targets_BT, reduction="none"
                 )
-                found += loss.mean(dim=1).exp().tolist()
-        return found
+                perplexities += loss.mean(dim=1).exp().tolist()
+        return perplexities
 
 
 class ProLongScorer:

@@ -155,14 +155,14 @@ class Grams:
 
     def earlier(self, start_OA: Places) -> Places:
         """How many equal ones stand before each [1 + O, A]: anywhere, and from each start on."""
-        found = np.zeros((1 + len(start_OA), len(self.place_A)), np.int64)
-        found[0] = np.arange(len(self.place_A)) - self.first_A
+        counts = np.zeros((1 + len(start_OA), len(self.place_A)), np.int64)
+        counts[0] = np.arange(len(self.place_A)) - self.first_A
         again = np.flatnonzero(self.repeats_A)  # the others have none before them
         place, stride = self.place_A[again], int(self.place_A.max()) + 1
         ends = np.minimum(start_OA[:, again] + self.size - 1, place)
         key = self.kind_A[again] * stride
-        found[1:, again] = np.arange(len(again)) - np.searchsorted(key + place, key + ends)
-        return found
+        counts[1:, again] = np.arange(len(again)) - np.searchsorted(key + place, key + ends)
+        return counts
 
 
 def growing_grams(token_ids: TokenIds) -> Iterator[Grams]:
