@@ -51,7 +51,7 @@ def synthetic(spark: SparkSession, rows: int, heads: int) -> DataFrame:
 
 def selected(scores: DataFrame, **settings: Any) -> DataFrame:
     """Selection and mix, as the job runs them."""
-    config = SelectConfig(**settings)
+    config = SelectConfig(**({"by": "lds"} | settings))
     rows = lds.dependency(scores, config).drop("head_s1", "head_s2")
     if config.support == "block":
         rows = rows.persist()  # as the job does: work on arrays is not to be done in every pass

@@ -41,6 +41,8 @@ class MemoryTable:
     def read(self, version=None):
         return self.commits[version] if self.commits and version is not None else self.empty
 
+    pinned = read
+
     def append(self, df, txn=None):
         if txn in self.txns:
             return Commit(version=self.version(), rows=0, bytes=0, skipped=True)
