@@ -16,7 +16,21 @@ def cut_lineage(frame: DataFrame) -> DataFrame:
     with an executor are an error of the job that needs them, never recomputed or left out.
     """
     reliable = frame.sparkSession.conf.get("spark.checkpoint.dir", None)
-    return frame.checkpoint() if reliable else frame.localCheckpoint()
+    return _without_estimates(frame.checkpoint() if reliable else frame.localCheckpoint())
+
+
+def _without_estimates(frame: DataFrame) -> DataFrame:
+    """The same rows, of a size that Spark does not claim to know.
+
+    A checkpoint keeps what Spark had estimated, and the estimate of a join is the product of its
+    sides: after some rounds of joins and checkpoints it has millions of digits, and planning never
+    ends. Spark Connect gives no way in, and keeps its estimates.
+    """
+    if not hasattr(frame, "_jdf"):
+        return frame
+    session, rows = frame.sparkSession, frame._jdf.queryExecution().toRdd()
+    java_frame = session._jsparkSession.internalCreateDataFrame(rows, frame._jdf.schema(), False)
+    return type(frame)(java_frame, session)
 
 
 def with_ids(documents: DataFrame, ids: DataFrame) -> DataFrame:
