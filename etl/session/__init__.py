@@ -20,7 +20,7 @@ from longattn.etl.session.java import ensure_java
 from longattn.udfs import stores
 from longattn.udfs.errors import ConfigError
 
-LOG_CONF = Path(__file__).parent / "resources" / "log4j2.properties"
+LOG_CONF = Path(__file__).parents[1] / "resources" / "log4j2.properties"
 # What the jobs rely on, wherever the session comes from.
 SESSION_CONF = {
     "spark.sql.session.timeZone": "UTC",

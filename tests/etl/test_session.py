@@ -20,11 +20,15 @@ from pyspark.sql import SparkSession
 
 import longattn.etl.session.java
 from longattn.etl.config import SparkConfig
-from longattn.etl.session import SESSION_CONF, get_spark
+from longattn.etl.session import LOG_CONF, SESSION_CONF, get_spark
 from longattn.udfs.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
 DRIVER = "from longattn.etl.config import SparkConfig; from longattn.etl.session import get_spark\n"
+
+
+def test_the_settings_of_the_log_are_in_the_package() -> None:
+    assert LOG_CONF.is_file() and REPO in LOG_CONF.resolve().parents
 
 
 @pytest.mark.spark
