@@ -41,6 +41,8 @@ LONGEST = [
     "etl/test_windows_job.py",
     "etl/test_ledger.py",
     "etl/test_damage.py",
+    "faults/test_mending.py",
+    "etl/test_first_contact.py",
 ]
 
 
