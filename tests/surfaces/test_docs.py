@@ -123,6 +123,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     own = yaml.safe_load(config)
     for name in ("also", "model"):  # as `init` writes it
         del own["score"][name]
+    own["tokenizer"] = str(folder / "data" / "scorer")
     for name in ("my.yaml", "conf/mine.yaml"):
         (folder / name).write_text(yaml.safe_dump(own))
     (folder / "windows.jsonl").write_text(json.dumps({"input_ids": list(range(5, 69))}) + "\n")

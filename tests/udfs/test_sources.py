@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from longattn.udfs import storage
 from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
 from longattn.udfs.documents import records
-from longattn.udfs.documents.bytes import Split
+from longattn.udfs.documents.bytes import LFS_POINTER, Split
 from longattn.udfs.documents.formats import Item, SourceSpec
 from longattn.udfs.documents.records import doc_id, lookup, to_batches, to_row
 
@@ -150,6 +150,7 @@ def test_garbled_lines_never_crash_and_every_line_is_accounted_for(
         {"text": "one"}, {"text": "two\nlines"}, {"id": 1, "text": None}, {"text": "three"}
     )
     data = good[:at] + noise + good[at + cut :]
+    assume(not data.startswith(LFS_POINTER))  # hypothesis tries constants of the code under test
     rows = read(data)
     expected = [i for i, line in enumerate(data.split(b"\n"), 1) if line and not line.isspace()]
     assert [row["source_row"] for row in rows] == expected
