@@ -21,7 +21,7 @@ from longattn.etl.run.holding import last_holder
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.lost import damaged_files, refuse_lost
-from longattn.udfs.errors import LongAttnError, ModelError
+from longattn.udfs.errors import LongAttnError, ModelError, TableError
 from longattn.udfs.models.artefact import read_manifest, refuse_changed
 
 REWRITTEN = {"duplicates", "selections", "runs"}  # a run replaces rows: their sums say nothing
@@ -172,15 +172,19 @@ def _sums(runs: list[Row], tables: Mapping[str, Table], counts: Mapping[str, int
 
 
 def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | None:
-    """The rows that runs have left in a table; None where one did not say how many it added.
+    """The rows that runs have left in a table; None where that cannot be known.
 
-    What somebody else has written between two runs is counted as the later run has found it.
+    So it is where a run did not say how many it added, or a version is gone from the log. What
+    somebody else has written between two runs is counted as the later run has found it.
     """
     rows, version = 0, None
     for run in runs:
         read = (run["versions_read"] or {}).get(name)
         if table and version is not None and read is not None and read > version:
-            rows, version = table.read(read).count(), read
+            try:
+                rows, version = table.read(read).count(), read
+            except TableError:
+                return None
         if name in (run["versions_written"] or {}):
             added = Figures.decode(run["metrics"]).added.get(name)
             if added is None:
