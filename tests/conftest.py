@@ -11,6 +11,7 @@ from longattn.etl import config as config_module
 from longattn.etl.config import Config
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.progress import Progress
+from tests.few_rows import FEW_ROWS
 
 REPO = Path(__file__).resolve().parents[1]
 JARS = REPO / "jars"
@@ -55,10 +56,7 @@ def spark() -> Any:
     from longattn.etl.session import LOCAL_CONF, get_spark
 
     conf = {
-        "spark.sql.shuffle.partitions": "2",  # a task costs more than the rows it would carry
-        "spark.sql.codegen.wholeStage": "false",  # compiling a plan costs more than it saves
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.sql.adaptive.enabled": "false",  # each stage would be a job, planned anew
+        **FEW_ROWS,
         "spark.driver.memory": "3g",
         JVM: LOCAL_CONF[JVM].replace("-XX:TieredStopAtLevel=1", ""),  # long-lived: optimise too
         **({"spark.jars": jars()} if has_jars() else {}),

@@ -18,6 +18,7 @@ from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
 from tests.commands import longattn
 from tests.conftest import jars
 from tests.etl.test_everywhere import documents, settings
+from tests.few_rows import FEW_ROWS
 
 SCHEMA = "spark_catalog.longattn"
 
@@ -47,8 +48,8 @@ def configure(folder: Path) -> Path:
     (folder / "book").mkdir()
     (folder / "book" / "1.jsonl").write_text(documents("b", range(4)))
     conf = {
+        **FEW_ROWS,
         "spark.jars": jars("delta"),
-        "spark.sql.shuffle.partitions": "2",
         "spark.sql.catalogImplementation": "hive",
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": "jdbc:derby:memory:metastore;create=true",

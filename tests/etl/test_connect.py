@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from longattn.etl.session import DELTA_CONF, SESSION_CONF
 from tests.conftest import jars
 from tests.etl.test_everywhere import documents, settings
+from tests.few_rows import FEW_ROWS
 from tests.surfaces.test_submit import JVM, SPARK_HOME, free_port, stop, wait_for
 
 REPO = Path(__file__).resolve().parents[2]
@@ -31,15 +32,14 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     conf = {
         **SESSION_CONF,
         **DELTA_CONF,
+        **FEW_ROWS,
         "spark.jars": jars("delta"),
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "2g",
         "spark.driver.extraJavaOptions": JVM,
-        "spark.sql.shuffle.partitions": "2",
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
-        "spark.databricks.delta.snapshotPartitions": "1",
         "spark.ui.enabled": "false",
     }
     words = [str(SPARK_HOME / "bin" / "spark-submit"), "--class", SERVER, "--master", "local[2]"]

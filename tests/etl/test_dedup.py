@@ -343,9 +343,10 @@ def test_two_workers_give_the_same_as_one(documents, domain_run):
     """Two executors of a cluster on this machine, in a process of its own."""
     code = (
         "from tests.etl.test_dedup import Pipeline, corpus\n"
+        "from tests.few_rows import FEW_ROWS\n"
         "from longattn.etl.config import SparkConfig\n"
         "from longattn.etl.session import get_spark\n"
-        "conf = {'spark.sql.shuffle.partitions': '4', 'spark.executor.memory': '1g'}\n"
+        "conf = {**FEW_ROWS, 'spark.executor.memory': '1g'}\n"
         "spark = get_spark(SparkConfig(master='local-cluster[2,1,1024]', conf=conf))\n"
         "pipeline = Pipeline(spark)\n"
         "pipeline.add(corpus(seed=1), partitions=4)\n"

@@ -21,6 +21,7 @@ from deltalake import DeltaTable
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.commands import longattn
+from tests.few_rows import FEW_ROWS
 
 REPO = Path(__file__).resolve().parents[2]
 JOBS = ["ingest", "dedup", "windows", "score", "select", "export"]
@@ -86,7 +87,7 @@ class World:
 
     def _settings(self, files: str) -> dict[str, Any]:
         source = {"path": str(self.sources.folder / f"{files}.jsonl"), "id": "id"}
-        local = {"spark.sql.shuffle.partitions": "4", "spark.driver.memory": "1g"}
+        local = {**FEW_ROWS, "spark.driver.memory": "1g"}
         return {
             "tables": {"root": str(self.root), "wait": 240, "connector": "delta-rs"},
             "sources": {"book": [source]},

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from tests.few_rows import FEW_ROWS
+
 REPO = Path(__file__).resolve().parents[2]
 SCORER = REPO / "data" / "scorer"
 DOMAINS = {"book": "*.md", "code": "etl/**/*.py"}  # this project's own prose, and its code
@@ -21,7 +23,7 @@ def make_config(root: Path, **settings: Any) -> Path:
         "select": {"fraction": 0.5, "compare": ["random"], "ablate_alpha": [0.0]},
         "export": {"parquet": {"path": str(root / "selected")}},
         "report": {"path": str(root / "report.html")},
-        "spark": {"conf": {"spark.sql.shuffle.partitions": "4"}},
+        "spark": {"conf": FEW_ROWS},
         **settings,
     }
     path = root / "config.yaml"

@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from longattn.etl.run.jobs import JOBS
+from tests.few_rows import FEW_ROWS
 from tests.surfaces.corpus import DOMAINS, REPO, make_config
 
 sys.path.insert(0, str(REPO / "bin"))
@@ -23,7 +24,7 @@ NOTEBOOKS = sorted((REPO / "notebooks").glob("*.py"))
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("notebooks")
-    conf = {"spark.driver.memory": "1g", "spark.sql.shuffle.partitions": "4"}
+    conf = {**FEW_ROWS, "spark.driver.memory": "1g"}
     spark = {"master": "local[2]", "conf": conf}
     return make_config(root, spark=spark)
 
