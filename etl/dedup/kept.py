@@ -32,7 +32,7 @@ def state(context: Context, *tables: str) -> Hashable:
     read = [*READ, *limits, *tables]
     for table in read:
         context.tables.read(table)  # so that the ledger says what the documents depend on
-    return context.config.hash, *(context.tables[table].version() for table in read)
+    return context.config.hash, *(context.tables.version(table) for table in read)
 
 
 def _kept(context: Context) -> DataFrame:

@@ -37,7 +37,7 @@ def current_documents(context: Context) -> DataFrame:
 
 def goes_by_tables(context: Context) -> bool:
     """Whether nothing says what is current: a config without sources, a root without listings."""
-    return not any(context.config.sources.values()) or context.tables["listings"].version() is None
+    return not any(context.config.sources.values()) or context.tables.version("listings") is None
 
 
 def with_text(context: Context, documents: DataFrame) -> DataFrame:
@@ -77,7 +77,7 @@ def _current(context: Context, inputs: Inputs) -> DataFrame:
     sources = F.broadcast(context.spark.createDataFrame(rows, SOURCES_DDL))
     files = _listed(context, inputs).join(sources, "listing").drop("inputs", "listing")
     origins = context.tables.read("origins").join(files, ["source_uri", "fingerprint"])
-    if context.tables["forgotten"].version() is not None:  # their rows may not be deleted yet
+    if context.tables.version("forgotten") is not None:  # their rows may not be deleted yet
         gone = context.tables.read("forgotten").select("doc_id")
         origins = origins.join(gone, "doc_id", "left_anti")
     first = Window.partitionBy("doc_id").orderBy(

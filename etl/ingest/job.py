@@ -47,7 +47,7 @@ class Ingested:
 def run(context: Context) -> Outcome:
     """Read what has not been read, and list what is current; rows are records read in this run."""
     plan, files = make_plan(context)
-    is_first = context.tables["documents"].version() is None
+    is_first = context.tables.version("documents") is None
     with context.progress.task("ingest", unit="files"), staging(context, "ingest") as save:
         done = commit(context, plan, save) if plan.pending else Ingested()
         write_listing(context, inputs_of(context.config), files)
@@ -107,7 +107,7 @@ def finished_fingerprints(context: Context) -> set[tuple[str, str]]:
     Whatever table was restored or emptied: what it has lost is read again.
     """
     tables, file = context.tables, ["source_uri", "fingerprint"]
-    if tables["source_files"].version() is None:
+    if tables.version("source_files") is None:
         return set()
     documents = tables.read("documents").select("doc_id")
     there = tables.read("origins").select(*file, "doc_id").join(documents, "doc_id", "left_semi")
@@ -169,11 +169,11 @@ def finish(context: Context, plan: Plan, staged: DataFrame, counted: Counted) ->
     forgotten = context.tables.read("forgotten").select("doc_id").distinct()
     origins = stage.origins(staged, files).join(forgotten, "doc_id", "left_anti")
     counts = origins.groupBy("source_uri", "fingerprint").agg(F.count("*").alias("n_documents"))
-    tables, version = context.tables, context.tables["origins"].version()
+    tables, version = context.tables, context.tables.version("origins")
     txn = Txn(app_id=f"ingest-{plan.key}-{version}", version=1)
     tables.append("origins", _unknown(context, "origins", origins), txn)
     finished = finished_files(context, plan, counted, counts)
-    if tables["source_files"].version() is None:
+    if tables.version("source_files") is None:
         commit = tables.append("source_files", finished, txn)
         return len(plan.pending) if commit.skipped else commit.rows
     tables.append("source_files", _unknown(context, "source_files", finished), txn)
@@ -182,7 +182,7 @@ def finish(context: Context, plan: Plan, staged: DataFrame, counted: Counted) ->
 
 def _unknown(context: Context, table: str, rows: DataFrame) -> DataFrame:
     """The rows whose keys a table has not."""
-    if context.tables[table].version() is None:
+    if context.tables.version(table) is None:
         return rows
     key = list(context.tables[table].spec.key)
     return rows.join(context.tables.read(table).select(*key), key, "left_anti")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -92,6 +93,7 @@ class TableSet(Mapping[str, Table]):
         self._expected: Mapping[str, int] = {}
         self._guard: Callable[[], None] | None = None
         self._intact: set[str] = set()
+        self._versions: dict[str, int | None] | None = None  # while `steady`
 
     def __getitem__(self, name: str) -> Table:
         return self._tables[name]
@@ -109,12 +111,32 @@ class TableSet(Mapping[str, Table]):
             table.guard = lease.check if lease else nothing
             table.number = lease.number if lease else None
 
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """While the block runs, a table is asked once for its version, which own commits move on.
+
+        Others' commits are not seen. To ask costs a job of Spark, or a listing of an object store.
+        """
+        self._versions = {}
+        try:
+            yield
+        finally:
+            self._versions = None
+
+    def version(self, name: str) -> int | None:
+        """The version that `read` reads; None when the table has not been made."""
+        if self._versions is None:
+            return self[name].version()
+        if name not in self._versions:
+            self._versions[name] = self[name].version()
+        return self._versions[name]
+
     def read(self, name: str) -> DataFrame:
         """Read the latest version, pinned: what else is committed meanwhile is not seen.
 
         Raises LostLogError when the table has lost its log, or the end of it.
         """
-        version = self[name].version()
+        version = self.version(name)
         self._refuse_lost(name, version)
         if version is None:
             return self[name].read()
@@ -152,6 +174,7 @@ class TableSet(Mapping[str, Table]):
     def put_run(self, row: Mapping[str, Any]) -> None:
         """Enter a run in the ledger, or replace its row."""
         self.ledger_version = self["runs"].put(row).version
+        self._move("runs", self.ledger_version)
 
     @property
     def versions_left(self) -> dict[str, int]:
@@ -179,7 +202,7 @@ class TableSet(Mapping[str, Table]):
         """The table; raises LostLogError as `read` does."""
         table = self[name]
         if name not in self._intact:
-            self._refuse_lost(name, table.version())
+            self._refuse_lost(name, self.version(name))
         return table
 
     def _refuse_lost(self, name: str, version: int | None) -> None:
@@ -188,7 +211,12 @@ class TableSet(Mapping[str, Table]):
 
     def _note(self, name: str, commit: Commit) -> Commit:
         self.versions_written[name] = commit.version
+        self._move(name, commit.version)
         return commit
+
+    def _move(self, name: str, version: int) -> None:
+        if self._versions is not None:
+            self._versions[name] = version
 
 
 def rows_since(table: Table, version: int | None) -> int:

@@ -75,7 +75,8 @@ def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_
 
     entry("running")
     try:
-        outcome = job(context)
+        with context.tables.steady():
+            outcome = job(context)
     except BaseException as error:
         reason = one_line(error)
         with suppress(Exception):  # Java may be what has failed, or the root be another's by now

@@ -185,7 +185,7 @@ def pending(
     context: Context, spec: ScorerSpec, save: Save, wanted: Iterable[str] | None = None
 ) -> Pending:
     """Windows still to be scored, of those wanted; their list is staged, not collected."""
-    version = context.tables["scores"].version()
+    version = context.tables.version("scores")
     windows = unscored(context, spec, judged(context))
     if wanted is not None:
         ids = pa.table({"window_id": sorted(wanted)})

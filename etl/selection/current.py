@@ -69,7 +69,7 @@ def _made(context: Context) -> Row | None:
     if run is None:
         return None
     read = {t: v for t, v in run["versions_read"].items() if t not in run["versions_written"]}
-    if any(context.tables[table].version() != version for table, version in read.items()):
+    if any(context.tables.version(table) != version for table, version in read.items()):
         return None
     for table in read:
         context.tables.read(table)  # so that the ledger says what the name depends on
