@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longattn import spark
     from longattn.api import score
     from longattn.comparison import Comparison, compare
+    from longattn.etl.export.blend import blend
     from longattn.etl.export.order import epoch_order
     from longattn.etl.run.jobs import JOBS
     from longattn.pipeline import Result, run
@@ -29,6 +30,7 @@ __all__ = [
     "Comparison",
     "Result",
     "__version__",
+    "blend",
     "compare",
     "epoch_order",
     "run",
@@ -43,6 +45,7 @@ HOMES = {
     "run": "pipeline",
     "Result": "pipeline",
     "JOBS": "etl.run.jobs",
+    "blend": "etl.export.blend",
     "epoch_order": "etl.export.order",
 }
 

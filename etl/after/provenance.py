@@ -84,27 +84,35 @@ def _samples(reader: Reader, config: Config, window_id: str) -> Iterator[str]:
         manifest = Folder.at(target.path).manifest() if target else None
         if manifest is None:
             continue
-        for number in _numbers(reader, manifest["selection"], window_id):
+        for number in _numbers(reader, manifest, window_id):
             file = _file_of(manifest["files"], number)
             label = f" ({data_id(target.prefix, number)})" if name == "jsonl" else ""
             yield f"{name} {target.path}/{file['name']} sample {number}{label}"
 
 
-def _numbers(reader: Reader, selection: str, window_id: str) -> list[int]:
-    """The places of a window's copies among all copies of a selection, in the mix's order."""
+def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
+    """The places of a window's copies among all copies of a selection, in the mix's order.
+
+    An export by domain has one domain after the other.
+    """
     taken = _rows(
         reader,
         "selections",
-        "SELECT window_id, copies, mix_order FROM selections"
-        f" WHERE selection = {_quoted(selection)} AND copies > 0",
+        "SELECT window_id, domain, copies, mix_order FROM selections"
+        f" WHERE selection = {_quoted(manifest['selection'])} AND copies > 0",
     )
-    ids = [row["window_id"] for row in taken]
-    if window_id not in ids:
+    domain = next((row["domain"] for row in taken if row["window_id"] == window_id), None)
+    if domain is None:
         return []
+    first = 0
+    if manifest.get("by_domain"):
+        first = sum(n["samples"] for d, n in manifest["domains"].items() if d < domain)
+        taken = [row for row in taken if row["domain"] == domain]
+    ids = [row["window_id"] for row in taken]
     orders = [orders_of(row["mix_order"], row["copies"]) for row in taken]
     every = np.sort(np.concatenate(orders))
-    places: list[int] = np.searchsorted(every, orders[ids.index(window_id)]).tolist()
-    return sorted(places)
+    places = np.searchsorted(every, orders[ids.index(window_id)])
+    return sorted((first + places).tolist())
 
 
 # --- the order of copies as etl.selection.mix.copy_order has it: Spark's xxhash64

@@ -58,6 +58,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "ExportTarget": (
         "compression",
         "shard_tokens",
+        "by_domain",
         "prefix",
         "position_ids",
         "token_column",

@@ -456,6 +456,9 @@ class ExportTarget(Section):
     shard_tokens: Positive = 64 << 20
     """about this many tokens to a file"""
 
+    by_domain: bool = False
+    """a folder for each domain, so that trainers weigh them anew: docs/trainers.md"""
+
     prefix: Annotated[str, AfterValidator(_without_slash)] = "LongAttn"
     """of jsonl's data_id, and of the files of megatron, megatron_bridge and numpy"""
 

@@ -30,19 +30,14 @@ def dataset_card(
 
 def _head(manifest: Manifest, schema: pa.Schema) -> dict[str, Any]:
     names = [file["name"] for file in manifest["files"]]
-    suffix = names[0].partition(".")[2] if names else "*"
+    suffix = names[0].rpartition("/")[2].partition(".")[2] if names else "*"
     split = {"name": "train", "num_bytes": manifest["bytes"], "num_examples": manifest["samples"]}
     return {
         **card_license(manifest),
         "tags": ["longattn", "long-context"],
         "task_categories": ["text-generation"],
         "size_categories": [_size(manifest["samples"])],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": f"train-*.{suffix}"}],
-            }
-        ],
+        "configs": _configs(sorted({name.rpartition("/")[0] for name in names}), suffix),
         "dataset_info": {
             "features": features(schema),
             "splits": [split],
@@ -50,6 +45,19 @@ def _head(manifest: Manifest, schema: pa.Schema) -> dict[str, Any]:
             "dataset_size": manifest["bytes"],
         },
     }
+
+
+def _configs(folders: Sequence[str], suffix: str) -> list[dict[str, Any]]:
+    """What `load_dataset` may be asked for: all samples, and those of each domain's folder."""
+    apart = [folder for folder in folders if folder]
+    places = {"default": "*/" if apart else "", **{folder: f"{folder}/" for folder in apart}}
+    return [
+        {
+            "config_name": name,
+            "data_files": [{"split": "train", "path": f"{place}train-*.{suffix}"}],
+        }
+        for name, place in places.items()
+    ]
 
 
 def features(schema: pa.Schema) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pyarrow import fs
 
@@ -140,8 +141,7 @@ class Folder:
         Sizes cost one listing, hashes one reading of everything.
         """
         system, root = self._open(self.path)
-        listed = system.get_file_info(fs.FileSelector(root, allow_not_found=True))
-        sizes = {info.base_name: info.size for info in listed}
+        sizes = {info.path[len(root) + 1 :]: info.size for info in _files(system, root)}
         faults = []
         for file in files:
             name, size = file["name"], sizes.get(file["name"])
@@ -175,6 +175,7 @@ class Folder:
         """
         self.refuse_strangers()
         system, root = self._open(self.staging)
+        self._make_folders({*names.values(), *texts})
         for staged, name in names.items():
             _move(system, f"{root}/{staged}", f"{root}/ready/{name}")
         for name, text in texts.items():
@@ -182,6 +183,13 @@ class Folder:
                 stream.write(text.encode())
         self._swap() if isinstance(system, fs.LocalFileSystem) else self._copy()
         storage.delete(self.staging)
+
+    def _make_folders(self, names: Iterable[str]) -> None:
+        """Those of domains, in what is ready to be shown."""
+        if stores.store_of(self.staging) is None:
+            system, root = self._open(self.staging)
+            for folder in {name.rpartition("/")[0] for name in names}:
+                system.create_dir(f"{root}/ready/{folder}")
 
     def left_behind(self) -> list[str]:
         """Staging and old exports beside this place that no live run is using."""
@@ -227,8 +235,10 @@ class Folder:
         storage.delete(f"{self.path}/{MANIFEST}")
         for info in _files(system, root):
             system.delete_file(info.path)
-        files = [f.base_name for f in system.get_file_info(fs.FileSelector(ready))]
+        files = [info.path[len(ready) + 1 :] for info in _files(system, ready)]
         for name in sorted(files, key=lambda name: name == MANIFEST):
+            if isinstance(system, fs.LocalFileSystem):
+                system.create_dir(f"{root}/{name}".rpartition("/")[0])
             _move(system, f"{ready}/{name}", f"{root}/{name}")
 
     def _open(self, path: str) -> tuple[fs.FileSystem, str]:
@@ -240,6 +250,18 @@ class Folder:
         aside = sorted(self._beside(BEFORE))
         if aside and system.get_file_info(root).type == fs.FileType.NotFound:
             system.move(self._open(aside[-1])[1], root)
+
+
+def folder_of(domain: str | None) -> str:
+    """Where an export has the files of a domain, with its slash: a name that every system takes.
+
+    >>> folder_of("book"), folder_of("a/b"), folder_of(".."), folder_of(None)
+    ('book/', 'a%2Fb/', '%2E./', '')
+    """
+    if domain is None:
+        return ""
+    name = quote(domain, safe=" ")
+    return (f"%2E{name[1:]}" if name.startswith(".") else name) + "/"
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

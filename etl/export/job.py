@@ -3,6 +3,7 @@
 import json
 import os
 import uuid
+from itertools import groupby
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -30,7 +31,7 @@ from longattn.udfs.text.tokens import separator_id
 from longattn.udfs.text.words import NAME as WORDS
 
 NO_IDS = f"tokenizer {WORDS}: its ids are hashes that no model knows"
-LAYOUT = 3  # of the files and their fields: an export of another is written again
+LAYOUT = 4  # of the files and their fields: an export of another is written again
 
 
 def run(context: Context) -> Outcome:
@@ -84,7 +85,7 @@ def export(
             return present
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
         context.progress.say(f"export: {target.path}: {damage[0]}{more}; it is written again")
-    plan = stage.plan(selection, target.shard_tokens)
+    plan = stage.plan(selection, target.shard_tokens, target.by_domain)
     if not plan.samples:
         raise ExportError(
             f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
@@ -99,11 +100,24 @@ def export(
         )
     head = {"format": format_name, "identity": identity, "selection": name}
     manifest = head | _manifest(context, plan, written, options)
-    texts = FORMATS[format_name].extras(target.path, written.files, options)
+    texts = extras_of(FORMATS[format_name], target.path, written.files, options)
     texts |= _card(context, FORMATS[format_name], options, manifest)
     manifest["extras"] = described(texts)
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
     return manifest
+
+
+def extras_of(
+    format_: Format, path: str, files: list[dict[str, Any]], options: Options
+) -> dict[str, str]:
+    """Small files of each folder of data, which a trainer may read alone, by their names."""
+    texts: dict[str, str] = {}
+    for folder, inside in groupby(files, key=lambda file: file["name"].rpartition("/")[0]):
+        here = folder and f"{folder}/"
+        named = [file | {"name": file["name"].removeprefix(here)} for file in inside]
+        made = format_.extras(f"{path}/{here}".rstrip("/"), named, options)
+        texts |= {here + name: text for name, text in made.items()}
+    return texts
 
 
 def _card(
@@ -173,7 +187,7 @@ def _write(
         context.tables.read("documents"),
         columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
         scorer=ranker(context.recipe),
-        n_shards=plan.n_shards,
+        shards=plan.shards,
     )
     return write_shards(rows, plan, format_, options)
 
@@ -237,6 +251,7 @@ def _manifest(
         "sequence_length": plan.longest,
         "separator": options.separator,
         "context": written.context,
+        "by_domain": None not in plan.shards,
         "domains": {d: n | {"sources": sources.get(d, [])} for d, n in plan.domains.items()},
         "files": written.files,
     }

@@ -1,7 +1,9 @@
 """The samples of a selection: every copy of every window, in the order of the mix, by shard."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -18,12 +20,20 @@ ORDERS = 2.0**64  # how many shuffle keys there are
 class Plan:
     """How a selection falls into shards; sample numbers count through them in mix order."""
 
-    n_shards: int  # shards the keys are divided into; some may get no sample
+    shards: dict[str | None, range]  # of each domain, or of all; some may get no sample
     first_sample: dict[int, int]  # of each shard that has samples
     samples: int
     tokens: int
     longest: int  # tokens of the longest sample
     domains: dict[str, dict[str, int]]  # samples and tokens of each
+
+    @property
+    def n_shards(self) -> int:
+        return sum(map(len, self.shards.values()))
+
+    def domain_of(self, shard: int) -> str | None:
+        """The one domain whose samples a shard has; None where domains are not apart."""
+        return next(domain for domain, shards in self.shards.items() if shard in shards)
 
 
 def copies(selection: DataFrame) -> DataFrame:
@@ -39,15 +49,14 @@ def count(selection: DataFrame) -> int:
     return int((row and row[0]) or 0)
 
 
-def plan(selection: DataFrame, shard_tokens: int) -> Plan:
-    """Divide a selection into shards of about shard_tokens tokens.
+def plan(selection: DataFrame, shard_tokens: int, by_domain: bool = False) -> Plan:
+    """Divide a selection, or each of its domains, into shards of about shard_tokens tokens.
 
     Shards are equal ranges of the shuffle key, a hash, so they are about equal and no sort of the
     whole is needed to know which samples a shard holds.
     """
-    whole = selection.agg(F.sum(F.col("copies") * F.col("n_tokens"))).first()
-    n_shards = max(1, -(-((whole and whole[0]) or 0) // shard_tokens))
-    counted = copies(selection).groupBy(shard_of(n_shards).alias("shard"), "domain")
+    shards = _shards(selection, shard_tokens, by_domain)
+    counted = copies(selection).groupBy(shard_of(shards).alias("shard"), "domain")
     rows = counted.agg(
         F.count("*").alias("samples"),
         F.sum("n_tokens").alias("tokens"),
@@ -57,7 +66,7 @@ def plan(selection: DataFrame, shard_tokens: int) -> Plan:
     starts = (in_shards.cumsum() - in_shards).tolist()
     in_domains = rows.groupby("domain")[["samples", "tokens"]].sum()
     return Plan(
-        n_shards=n_shards,
+        shards=shards,
         first_sample=dict(zip(in_shards.index.tolist(), starts, strict=True)),
         samples=int(in_shards.sum()),
         tokens=int(rows["tokens"].sum()),
@@ -67,6 +76,18 @@ def plan(selection: DataFrame, shard_tokens: int) -> Plan:
             for domain, row in in_domains.iterrows()
         },
     )
+
+
+def _shards(selection: DataFrame, shard_tokens: int, by_domain: bool) -> dict[str | None, range]:
+    """The numbers of the shards of each domain, in the order of names; of None, of all domains."""
+    sums = selection.where("copies > 0").groupBy("domain")
+    rows = sums.agg(F.sum(F.col("copies") * F.col("n_tokens")).alias("tokens")).collect()
+    tokens: dict[str | None, int] = {row["domain"]: row["tokens"] for row in rows}
+    if not by_domain or not tokens:
+        tokens = {None: sum(tokens.values())}
+    domains = sorted(tokens, key=str)
+    ends = accumulate((max(1, -(-tokens[d] // shard_tokens)) for d in domains), initial=0)
+    return {d: range(*bounds) for d, bounds in zip(domains, pairwise(ends), strict=True)}
 
 
 def largest_id(selection: DataFrame, windows: DataFrame) -> int:
@@ -83,7 +104,7 @@ def samples(
     *,
     columns: Sequence[str],
     scorer: str,
-    n_shards: int,
+    shards: Mapping[str | None, range],
 ) -> DataFrame:
     """The mix with `shard`, `order`, what is needed of every sample and the columns asked for, each
     shard sorted in one task.
@@ -98,7 +119,7 @@ def samples(
     )
     length = F.col("end_char") - F.col("start_char")
     derived = {
-        "shard": shard_of(n_shards),
+        "shard": shard_of(shards),
         "score": score(),
         "lds": score(),
         "scorer": F.when(score().isNotNull(), F.lit(scorer)),
@@ -109,11 +130,23 @@ def samples(
         .withColumns(derived)
         .select("shard", "order", *dict.fromkeys((*NEEDED, *columns)))
     )
+    n_shards = sum(map(len, shards.values()))
     return rows.repartition(n_shards, "shard").sortWithinPartitions("shard", "order")
 
 
-def shard_of(n_shards: int) -> Column:
-    """The shard of a sample: its `order`, seen as a share of all orders, times n_shards."""
+def shard_of(shards: Mapping[str | None, range]) -> Column:
+    """The shard of a sample: its `order`, as a share of all orders, among those of its domain."""
     share = F.col("order").cast("double") / ORDERS + 0.5
-    # the largest orders round to 1.0
-    return F.least(F.floor(share * n_shards), F.lit(n_shards - 1)).cast("int")
+
+    def among(numbers: range) -> Column:
+        # the largest orders round to 1.0
+        within = F.least(F.floor(share * len(numbers)), F.lit(len(numbers) - 1))
+        return (within + numbers.start).cast("int")
+
+    if None in shards:
+        return among(shards[None])
+    cases: Any = F
+    for domain, numbers in shards.items():
+        cases = cases.when(F.col("domain") == F.lit(domain), among(numbers))
+    column: Column = cases
+    return column

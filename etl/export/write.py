@@ -1,7 +1,7 @@
 """Tasks write shards into staging and name them; the driver shows those that were named."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from longattn.etl.export.files import folder_of
 from longattn.etl.export.formats import Format, Options, Part
 from longattn.etl.export.samples import Plan
 from longattn.udfs.ddl import ddl
@@ -61,7 +62,8 @@ def write_shards(rows: DataFrame, plan: Plan, format_: Format, options: Options)
     parts = rows.mapInArrow(_task(plan.first_sample, format_, options), ddl(PART_SCHEMA)).toPandas()
     ordered = parts.sort_values(["shard", "number"]).itertuples(index=False, name=None)
     rows_ = [dict(zip(parts.columns, row, strict=True)) for row in ordered]
-    names, files = _named(rows_, format_, options.prefix)
+    folders = {shard: folder_of(plan.domain_of(shard)) for shard in plan.first_sample}
+    names, files = _named(rows_, format_, options.prefix, folders)
     return Written(names=names, files=files, context=context_of(rows_))
 
 
@@ -160,17 +162,21 @@ def _described(shard: int, parts: Sequence[Part], context: Context) -> pa.Record
 
 
 def _named(
-    parts: Sequence[dict[str, Any]], format_: Format, prefix: str
+    parts: Sequence[dict[str, Any]],
+    format_: Format,
+    prefix: str,
+    folders: Mapping[int, str],
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Name each file by its place among those of its suffix, so that numbers have no gaps."""
-    totals, seen = Counter(part["suffix"] for part in parts), Counter[str]()
+    """Name each file by its place in its folder among those of its suffix: numbers have no gaps."""
+    kinds = [(folders[part["shard"]], part["suffix"]) for part in parts]
+    totals, seen = Counter(kinds), Counter[tuple[str, str]]()
     names, files, first = {}, [], 0
-    for part in parts:
-        suffix = part["suffix"]
-        name = format_.file_name(prefix, suffix, seen[suffix], totals[suffix])
+    for part, kind in zip(parts, kinds, strict=True):
+        folder, suffix = kind
+        name = folder + format_.file_name(prefix, suffix, seen[kind], totals[kind])
         sizes = {key: int(part[key]) for key in ("samples", "tokens", "bytes")}
         files.append({"name": name, "first_sample": first, **sizes, "sha256": part["sha256"]})
         names[part["staged"]] = name
         first += sizes["samples"]
-        seen[suffix] += 1
+        seen[kind] += 1
     return names, files

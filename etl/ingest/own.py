@@ -39,6 +39,10 @@ class OwnFiles:
             if uri == place or uri.startswith(f"{place}/"):
                 return place
         folder = os.path.dirname(file_name(uri) or b"")
+        # a domain's files lie one folder deeper than the manifest
+        return self._export_at(folder) or self._export_at(os.path.dirname(folder))
+
+    def _export_at(self, folder: bytes) -> str | None:
         if folder not in self._exports:
             self._exports[folder] = bool(folder) and _is_export(folder)
         return os.fsdecode(folder) if self._exports[folder] else None

@@ -134,7 +134,7 @@ def write(name: str, packings: list[Packing], path: Path, **changes: Any) -> Pat
             number += batch.num_rows
         parts += [{"shard": shard, **asdict(part)} for part in writer.close()]
     counted = {"masked": context.masked, "unmasked": context.unmasked}
-    names, files = _named(parts, FORMATS[name], options.prefix)
+    names, files = _named(parts, FORMATS[name], options.prefix, {0: "", 1: ""})
     extras = FORMATS[name].extras(str(path), files, options)
     sums = {key: sum(file[key] for file in files) for key in read.SUMS}
     manifest = {"format": name, **sums, "files": files, "extras": described(extras)}

@@ -208,16 +208,17 @@ def test_a_bucket_that_is_not_there_and_a_wrong_key_are_one_line(store: Store) -
 
 def test_an_export_on_s3_replaces_the_one_before(store: Store) -> None:
     folder = Folder.at("s3a://lake/out/")
-    for name, data in (("a.bin", b"abc"), ("b.bin", b"de")):
+    for name, data in (("a.bin", b"abc"), ("book/b.bin", b"de")):
         folder.begin()
         staged, file = folder.new_file()
         file.write(data)
         file.close()
-        manifest = {"last": name, "files": [{"name": name}]}
+        manifest = {"last": name, "files": [{"name": name, "bytes": len(data)}]}
         folder.publish({staged: name}, {MANIFEST: json.dumps(manifest)})
-    names = {key.rpartition("/")[2] for key in store.keys("out/")} - {""}
-    assert names == {"b.bin", MANIFEST} and store.read("out/b.bin") == b"de"
+    names = {key.removeprefix("out/") for key in store.keys("out/") if not key.endswith("/")}
+    assert names == {"book/b.bin", MANIFEST} and store.read("out/book/b.bin") == b"de"
     assert store.keys("out.staging") == [] and folder.manifest() == manifest
+    assert folder.faults(manifest["files"]) == [] and folder.strangers() == []
 
 
 @pytest.mark.spark

@@ -4,8 +4,9 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import pytest
 
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
+from longattn.etl.export.blend import blend
 from longattn.etl.export.card import CARD, card_license, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.export.formats import Options
+from longattn.etl.export.job import extras_of
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.export.writers import megatron
 from longattn.etl.tables.schema import SELECTIONS, WINDOWS
-from longattn.udfs.errors import ExportError
+from longattn.udfs.errors import ExportError, UserError
 
 N_WINDOWS, LENGTH = 30, 16
 TEXT = "A\u00e9\U0001d4b3\u4e2d. " * 200  # one to four bytes a character
@@ -64,9 +67,11 @@ def expected(corpus: dict[str, Any]) -> list[str]:
     return [row["window_id"] for row in sorted(rows, key=lambda row: row["order"])]
 
 
-def stage_export(corpus: dict[str, Any], name: str, folder: Folder, **changes: Any) -> Written:
+def stage_export(
+    corpus: dict[str, Any], name: str, folder: Folder, by_domain: bool = False, **changes: Any
+) -> Written:
     """Begin an export and write its shards, without showing them."""
-    plan = stage.plan(corpus["selection"], SHARD_TOKENS)
+    plan = stage.plan(corpus["selection"], SHARD_TOKENS, by_domain)
     options = options_at(folder, **changes)
     folder.begin()
     rows = stage.samples(
@@ -75,7 +80,7 @@ def stage_export(corpus: dict[str, Any], name: str, folder: Folder, **changes: A
         corpus["documents"],
         columns=[c for c in FORMATS[name].columns if options.with_ids or c != "token_ids"],
         scorer="recall:n=6",
-        n_shards=plan.n_shards,
+        shards=plan.shards,
     )
     return write_shards(rows, plan, FORMATS[name], options)
 
@@ -100,6 +105,20 @@ def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> lis
     extras = FORMATS[name].extras(str(path), written.files, options_at(folder))
     folder.publish(written.names, extras | {MANIFEST: json.dumps({"files": written.files})})
     return written.files
+
+
+def export_by_domain(corpus: dict[str, Any], name: str, path: Path) -> Written:
+    """As the job does: folders for domains, each with the small files of its format."""
+    folder = Folder(path=str(path))
+    written = stage_export(corpus, name, folder, by_domain=True)
+    texts = extras_of(FORMATS[name], str(path), written.files, options_at(folder))
+    counts = {d: {"tokens": 0, "samples": 0} for d in ("book", "code")}
+    for file in written.files:
+        for key in ("tokens", "samples"):
+            counts[file["name"].partition("/")[0]][key] += file[key]
+    manifest = {"format": name, "by_domain": True, "domains": counts, "files": written.files}
+    folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest)})
+    return written
 
 
 def number_of(window_id: str) -> int:
@@ -306,7 +325,7 @@ class TestMegatron:
         indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
         export(corpus, "megatron", tmp_path / "out", largest_id=largest)
         found = []
-        for weight, prefix in blend(tmp_path / "out"):
+        for weight, prefix in lines_of_blend(tmp_path / "out"):
             dataset = indexed.IndexedDataset(prefix)
             assert dataset.index.dtype.__name__ == dtype
             assert int(weight) == dataset.sequence_lengths.sum()
@@ -315,7 +334,7 @@ class TestMegatron:
         assert found == [token_ids(number_of(w)) for w in expected]
 
 
-def blend(folder: Path) -> list[list[str]]:
+def lines_of_blend(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "blend.txt").read_text().splitlines()]
 
 
@@ -340,6 +359,102 @@ class TestMegatronIndex:
     def test_a_sequence_that_no_int32_holds_is_refused(self) -> None:
         with pytest.raises(ExportError, match="a sequence of 2,147,483,648 tokens"):
             megatron.index_bytes([1 << 31], np.dtype("int32"))
+
+
+READ_STREAMS = """
+import json, sys, types
+import transformers  # before the stubs: it looks for the real torchvision
+for name in ("", ".datasets", ".transforms", ".transforms.functional"):
+    stub = types.ModuleType("torchvision" + name)  # only its sets of images need it
+    stub.VisionDataset, stub.to_tensor = object, None
+    sys.modules["torchvision" + name] = stub
+from streaming import Stream, StreamingDataset
+import longattn
+weighed = longattn.blend(sys.argv[1], {"book": 3, "code": 1})
+streams = [Stream(local=place, proportion=weight) for weight, place in weighed]
+samples = StreamingDataset(streams=streams, epoch_size=400, shuffle=True, batch_size=1)
+print(json.dumps([sample["domain"] for sample in samples]))
+"""
+
+
+@pytest.mark.spark
+class TestByDomain:
+    def test_each_domain_has_its_samples_in_the_mix_order(
+        self, corpus: dict[str, Any], expected: list[str], tmp_path: Path
+    ) -> None:
+        written = export_by_domain(corpus, "parquet", tmp_path / "out")
+        firsts = [file["first_sample"] for file in written.files]
+        assert firsts == np.cumsum([0, *(file["samples"] for file in written.files[:-1])]).tolist()
+        number = 0
+        for name, rest in (("book", 0), ("code", 1)):
+            shards = sorted((tmp_path / "out" / name).glob("*.parquet"))
+            assert [s.name for s in shards] == [f"train-0000{i}-of-00002.parquet" for i in (0, 1)]
+            rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+            assert [r["window_id"] for r in rows] == [
+                w for w in expected if number_of(w) % 2 == rest
+            ]
+            assert [r["sample"] for r in rows] == list(range(number, number + len(rows)))
+            number += len(rows)
+
+    def test_datasets_loads_one_domain_or_all(
+        self, corpus: dict[str, Any], expected: list[str], tmp_path: Path
+    ) -> None:
+        datasets = pytest.importorskip("datasets")
+        written = export_by_domain(corpus, "parquet", tmp_path / "out")
+        sums = {key: sum(file[key] for file in written.files) for key in ("samples", "bytes")}
+        manifest = {"files": written.files, "domains": {}, "tokens": 0, "context": written.context}
+        manifest |= {"longattn": "0", "scorer": "s", "windowing": "w", "config": "c", "tables": {}}
+        card = dataset_card(manifest | sums | {"selection": "s"}, columns_of("parquet"), {})
+        (tmp_path / "out" / CARD).write_text(card)
+        cache = {"cache_dir": str(tmp_path / "cache"), "split": "train"}
+        books = datasets.load_dataset(str(tmp_path / "out"), "book", **cache)
+        assert set(books["domain"]) == {"book"}
+        both = datasets.load_dataset(str(tmp_path / "out"), **cache)
+        assert sorted(both["window_id"]) == sorted(expected)
+
+    def test_streaming_weighs_domains_anew(self, corpus: dict[str, Any], tmp_path: Path) -> None:
+        pytest.importorskip("brotli")
+        export_by_domain(corpus, "mds", tmp_path / "out")
+        command = [sys.executable, "-W", "ignore", "-c", READ_STREAMS, str(tmp_path / "out")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "No module named 'streaming'" in done.stderr:
+            pytest.skip("mosaicml-streaming is not installed")
+        assert done.returncode == 0, done.stderr
+        drawn = Counter(json.loads(done.stdout.splitlines()[-1]))
+        assert drawn == {"book": 300, "code": 100}
+
+    def test_a_blend_of_megatron_shares_a_domain_out_by_tokens(
+        self, corpus: dict[str, Any], tmp_path: Path
+    ) -> None:
+        indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+        export_by_domain(corpus, "megatron", tmp_path / "out")
+        sums = Counter[str]()
+        for weight, prefix in blend(str(tmp_path / "out"), {"book": 1, "code": 4}):
+            shards = [str(path.with_suffix("")) for path in Path(prefix).parent.glob("*.idx")]
+            tokens = {p: int(indexed.IndexedDataset(p).sequence_lengths.sum()) for p in shards}
+            domain, here = Path(prefix).parent.name, tokens[prefix] / sum(tokens.values())
+            assert weight == pytest.approx({"book": 0.2, "code": 0.8}[domain] * here)
+            sums[domain] += weight
+        assert sums == pytest.approx({"book": 0.2, "code": 0.8})
+        as_exported = blend(str(tmp_path / "out"))
+        lines = [lines_of_blend(tmp_path / "out" / name) for name in ("book", "code")]
+        tokens = {prefix: int(n) for n, prefix in chain(*lines)}
+        assert {p: w * sum(tokens.values()) for w, p in as_exported} == pytest.approx(tokens)
+
+    def test_what_cannot_be_weighed_is_said(self, corpus: dict[str, Any], tmp_path: Path) -> None:
+        export_by_domain(corpus, "jsonl", tmp_path / "out")
+        export(corpus, "jsonl", tmp_path / "mixed")
+        place = str(tmp_path / "out")
+        for weights, said in (
+            ({"wiki": 1}, "no domain wiki"),
+            ({"book": -1}, "domain book: a weight of -1"),
+            ({"book": 0}, "no domain has a weight above 0"),
+        ):
+            with pytest.raises(UserError, match=said):
+                blend(place, weights)
+        with pytest.raises(UserError, match="its files hold all domains"):
+            blend(str(tmp_path / "mixed"))
+        assert {Path(p).parent.name for _, p in blend(place, {"book": 1, "code": 0})} == {"book"}
 
 
 READ_MDS = """

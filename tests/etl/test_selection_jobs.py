@@ -1,6 +1,7 @@
 """From scores to the page: select, export, trace and report on one small set of tables."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from longattn.etl.after.provenance import follow, orders_of, trace
 from longattn.etl.after.reading import SessionReader, read_logs
 from longattn.etl.export import job as export_job
 from longattn.etl.export.read import faults as export_faults
+from longattn.etl.export.read import sample_at
 from longattn.etl.ranking import candidates
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking.candidates import cached, considered
@@ -68,7 +70,7 @@ def settings(root: Path, tokenizer: str) -> dict[str, Any]:
         },
         "export": {
             "jsonl": {"path": str(root / "jsonl"), "shard_tokens": 4 * LENGTH},
-            "mds": {"path": str(root / "mds")},
+            "mds": {"path": str(root / "mds"), "by_domain": True, "shard_tokens": 4 * LENGTH},
         },
         "report": {"path": str(root / "report.html"), "examples": 1},
     }
@@ -282,6 +284,22 @@ class TestExportAndTrace:
         assert content[data_id.strip("()")] == TEXT[7 * index : 7 * index + 60]
         number = int(window_id[1:3]) + 1
         assert any(line.endswith(f"s.jsonl, record {number}") for line in lines)
+
+    def test_every_copy_is_found_in_an_export_by_domain(
+        self, context: Context, root: Path, manifest: dict[str, Any]
+    ) -> None:
+        _, rows = current.current_selection(context)
+        taken = {row["window_id"]: row for row in rows.where("copies > 0").collect()}
+        logs, found = read_logs(context.config.tables), Counter[int]()
+        for window_id, row in taken.items():
+            lines = [line.split() for line in follow(logs, context.config, window_id).samples]
+            numbers = [int(number) for kind, _, _, number, *_ in lines if kind == "mds"]
+            assert len(numbers) == row["copies"]
+            for number in numbers:
+                sample = sample_at(str(root / "mds"), number)
+                assert (sample["window_id"], sample["domain"]) == (window_id, row["domain"])
+            found.update(numbers)
+        assert found == dict.fromkeys(range(manifest["samples"]), 1)
 
     def test_an_unknown_window_is_named(self, context: Context) -> None:
         with pytest.raises(UserError, match="trace nosuch: no window"):
