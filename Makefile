@@ -6,7 +6,7 @@ CONFIG ?= conf/demo.yaml
 GAIN := data/evidence/gain
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock docs jars demo demo-data evidence evidence-gain test test-airflow test-faults quick families lint format dist clean
+.PHONY: help setup lock docs site jars demo demo-data evidence evidence-gain test test-airflow test-faults quick families lint format dist clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ setup: ## make the virtual environment with pinned packages
 
 lock: setup ## resolve constraints.txt again, for every platform (OPTIONS=--upgrade renews all pins)
 	@VENV=$(VENV) bin/lock.sh $(OPTIONS)
+
+site: setup ## the pages as a web site, in .site/html; every link is looked at
+	@bin/site.sh
 
 jars: setup ## fetch the jars of Delta, S3 and Azure from Maven, into jars/
 	@$(PYTHON) bin/fetch_jars.py

@@ -208,6 +208,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert not heading or heading in headings(place), f"{target}#{heading}"
 
 
+def test_the_site_leads_to_every_page() -> None:
+    nav = (REPO / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    listed = {REPO / name for name in re.findall(r": (\S+\.md)$", nav, re.MULTILINE)}
+    assert listed >= set(PAGES) - {
+        REPO / "docs" / "package.md"
+    }  # the index's own page of the wheel
+    assert all(page.exists() or page.parent.name == "adr" for page in listed)
+
+
 def headings(page: Path) -> set[str]:
     """The anchors that a page's headings have on GitHub."""
     lines = re.findall(r"^#+ (.*)", page.read_text("utf-8"), re.MULTILINE)
