@@ -246,6 +246,11 @@ def _add_vacuum(commands: "Commands") -> None:
         default=168.0,
         help="keep the files of versions this young, for their readers (default 168)",
     )
+    parser.add_argument(
+        "--rows",
+        action="store_true",
+        help="rows too: of documents in no source of the config, and of windows that are gone",
+    )
     parser.set_defaults(run=_vacuum)
 
 
@@ -447,7 +452,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _vacuum(arguments: argparse.Namespace) -> int:
     from longattn.etl.console import show_vacuum
 
-    show_vacuum(_load(arguments), arguments.hours, apply=arguments.apply)
+    show_vacuum(_load(arguments), arguments.hours, rows=arguments.rows, apply=arguments.apply)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import json
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,25 +84,33 @@ def show_check(config: Config, as_json: bool) -> int:
     if as_json:
         print(json.dumps(as_dict(result), indent=2))
         return int(bool(result.faults))
-    for line in [*result.faults, *([result.note] if result.note else [])]:
+    for line in [*result.faults, *(f"note: {note}" for note in result.notes)]:
         print(line)
     if not result.faults:
         print(f"{result.tables} tables, {result.rows:,} rows: nothing is wrong")
     return int(bool(result.faults))
 
 
-def show_vacuum(config: Config, hours: float, apply: bool) -> None:
+def show_vacuum(config: Config, hours: float, rows: bool, apply: bool) -> None:
     """Print what nothing names any more, and delete it when it is to apply."""
-    from longattn.etl.after.vacuum import list_garbage, vacuum
+    from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows
     from longattn.etl.export.job import folders_of
 
     context = open_context(config, quiet=True)
+    if rows:
+        _print_rows(vacuum_rows(context.fresh(), apply))
     kinds = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
     for garbage in kinds:
         print(f"{len(garbage.paths):6,} {garbage.what}")
         for path in garbage.paths:
             print(f"       {path}")
     print("deleted" if apply else "nothing was deleted; --apply deletes it")
+
+
+def _print_rows(counts: Mapping[str, int]) -> None:
+    for table, n_rows in counts.items():
+        if n_rows:
+            print(f"{n_rows:10,} rows of {table}")
 
 
 def show_forget(config: Config, ids: str | None, where: str | None, dry_run: bool) -> None:
@@ -113,9 +121,7 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
     named = forget.ids_in(ids) if ids else forget.documents_where(context, str(where))
     doc_ids = forget.known_ids(context, named)
     counts = (forget.count if dry_run else forget.forget)(context, doc_ids)
-    for table, n_rows in counts.items():
-        if n_rows:
-            print(f"{n_rows:10,} rows of {table}")
+    _print_rows(counts)
     if dry_run:
         print(f"{len(doc_ids):,} documents would be forgotten; nothing was changed")
         return

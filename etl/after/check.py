@@ -5,16 +5,18 @@ Exported files are hashed.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from longattn.etl.after.unused import Stranger, strangers
 from longattn.etl.export.files import Folder
 from longattn.etl.export.job import targets_of
 from longattn.etl.export.read import faults as export_faults
+from longattn.etl.ingest.current import not_in_sources
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import last_holder
@@ -37,7 +39,7 @@ class Checked:
     faults: list[str]
     tables: int
     rows: int
-    note: str | None = None  # what could not be looked at, and why
+    notes: list[str]  # what could not be looked at, and why; rows that nothing reads
 
 
 def check(context: Context) -> Checked:
@@ -49,12 +51,15 @@ def check(context: Context) -> Checked:
     made = {name: tables[name] for name in counts}
     damaged = {name: found for name, table in made.items() if (found := _damage(table))}
     whole = {name: table for name, table in made.items() if name not in damaged}
-    faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole), *_between(whole)]
-    note = _at_work(holder)
-    if "runs" in whole and not note:
+    faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole)]
+    if {"windows", "lengths"} <= set(whole):
+        faults += _of_lengths(context)
+    at_work = _at_work(holder)
+    if "runs" in whole and not at_work:
         faults += _of_ledger(whole["runs"].read(), whole, counts)
     faults += [*_of_scorer(context), *_of_exports(context)]
-    return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), note=note)
+    notes = [*([at_work] if at_work else []), *map(_stranger, strangers(whole))]
+    return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), notes=notes)
 
 
 def _at_work(holder: Holder | None) -> str | None:
@@ -106,24 +111,17 @@ def _repeated(table: Table) -> tuple[int, str] | None:
     return row["n"], ", ".join(f"{name}={row['key'][name]}" for name in key)
 
 
-def _between(tables: Mapping[str, Table]) -> Iterator[str]:
-    """Rows of one table that another must have."""
-    rows = {name: table.read() for name, table in tables.items()}
-    if {"windows", "lengths"} <= set(rows):
-        yield from _of_lengths(rows["windows"], rows["lengths"])
-    for name, of in (("scores", "windows"), ("selections", "windows"), ("lengths", "documents")):
-        if {name, of} <= set(rows):
-            yield from _strangers(rows[name], rows[of], name, of)
-
-
-def _of_lengths(windows: DataFrame, lengths: DataFrame) -> Iterator[str]:
-    """`lengths` says how many windows each document has."""
+def _of_lengths(context: Context) -> Iterator[str]:
+    """`lengths` says how many windows each document has; those that no run asks for may be gone."""
+    windows, lengths = (context.tables[name].read() for name in ("windows", "lengths"))
     cut = windows.where("doc_id IS NOT NULL").groupBy("doc_id", "windowing").count()
     said = lengths.groupBy("doc_id", "windowing").agg(F.max("n_windows").alias("n_windows"))
-    both = cut.join(said, ["doc_id", "windowing"], "full")
+    left = not_in_sources(context).select("doc_id", F.lit(True).alias("left"))
+    both = cut.join(said, ["doc_id", "windowing"], "full").join(left, "doc_id", "left")
     packed = F.col("n_windows").isNull() & F.col("count").isNull()
     wrong = F.coalesce("count", F.lit(0)) != F.coalesce("n_windows", F.lit(0))
-    differing = both.where(~packed & wrong)
+    asked_for = F.col("left").isNull() & (F.col("windowing") == context.recipe.windowing)
+    differing = both.where(~packed & wrong & (F.col("count").isNotNull() | asked_for))
     if row := differing.select("doc_id", "windowing", "count", "n_windows").first():
         yield (
             f"table windows: {differing.count()} documents have other numbers of windows than"
@@ -133,14 +131,12 @@ def _of_lengths(windows: DataFrame, lengths: DataFrame) -> Iterator[str]:
         )
 
 
-def _strangers(rows: DataFrame, of: DataFrame, name: str, other: str) -> Iterator[str]:
-    column = "doc_id" if other == "documents" else "window_id"
-    alone = rows.select(column).distinct().join(of.select(column), column, "left_anti")
-    if row := alone.first():
-        yield (
-            f"table {name}: {alone.count()} of its {column}s are not in {other}, for example"
-            f" {row[0]}; one of the two was restored or rewritten: {RESTORE}"
-        )
+def _stranger(stranger: Stranger) -> str:
+    return (
+        f"table {stranger.table}: {stranger.count} of its {stranger.column}s are not in"
+        f" {stranger.of}, for example {stranger.example}: no job reads these rows;"
+        " `longattn vacuum --rows --apply` deletes them"
+    )
 
 
 def _of_ledger(
@@ -215,4 +211,4 @@ def _of_exports(context: Context) -> Iterator[str]:
 
 def as_dict(found: Checked) -> dict[str, object]:
     """For machines."""
-    return {"faults": found.faults, "tables": found.tables, "rows": found.rows, "note": found.note}
+    return asdict(found)

@@ -8,7 +8,8 @@ promoted.
 """
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,24 +70,30 @@ def known_ids(context: Context, ids: Collection[str]) -> list[str]:
 
 def count(context: Context, ids: Collection[str]) -> dict[str, int]:
     """How many rows of each table would go."""
-    counts: dict[str, int] = {}
-    for step in _steps(context, ids):
-        n_rows = _rows(context, step).count() if step.values else 0
-        counts[step.table] = counts.get(step.table, 0) + n_rows
-    return counts
+    return rows_of(context, steps(context, ids))
 
 
 def forget(context: Context, ids: Collection[str]) -> dict[str, int]:
     """Delete the documents and all that came of them; returns the rows deleted by table."""
     with holding(context, "forget", uuid.uuid4().hex):
         _remember(context, ids)
-        deleted: dict[str, int] = {}
-        for step in list(_steps(context, ids)):
-            n_rows = sum(
-                context.tables.delete(step.table, step.column, values)
-                for values in _in_parts(sorted(step.values))
-            )
-            deleted[step.table] = deleted.get(step.table, 0) + n_rows
+        return take(context, steps(context, ids))
+
+
+def rows_of(context: Context, taken: Iterable[Step]) -> dict[str, int]:
+    """How many rows of each table the steps would take."""
+    counts = Counter[str]()
+    for step in taken:
+        counts[step.table] += _rows(context, step).count() if step.values else 0
+    return counts
+
+
+def take(context: Context, taken: Iterable[Step]) -> dict[str, int]:
+    """Delete the rows of the steps, all of which are worked out first; returns how many."""
+    deleted = Counter[str]()
+    for step in list(taken):
+        for values in _in_parts(sorted(step.values)):
+            deleted[step.table] += context.tables.delete(step.table, step.column, values)
     return deleted
 
 
@@ -99,7 +106,7 @@ def _remember(context: Context, ids: Collection[str]) -> None:
     context.tables.merge("forgotten", stamped.select(*FORGOTTEN.columns))
 
 
-def _steps(context: Context, ids: Collection[str]) -> Iterator[Step]:
+def steps(context: Context, ids: Collection[str]) -> Iterator[Step]:
     """What is to go, windows last of what names them, documents last of all."""
     windows = _windows_of(context, ids)
     for table in ("selections", "scores", "contamination", "windows"):

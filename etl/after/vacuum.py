@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from longattn.etl.after.unused import count_unused, delete_unused
 from longattn.etl.export.files import Folder
 from longattn.etl.run.context import Context
 from longattn.etl.run.holding import register_of
@@ -37,6 +38,14 @@ def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbag
     if register := register_of(context):
         register.tidy()
     return kinds
+
+
+def vacuum_rows(context: Context, apply: bool) -> dict[str, int]:
+    """How many rows of each table nothing asks for; they are deleted when it is to apply."""
+    if not apply:
+        return count_unused(context)
+    with holding(context, "vacuum", uuid.uuid4().hex):
+        return delete_unused(context)
 
 
 def _garbage(

@@ -57,14 +57,13 @@ def refuse_unlisted(context: Context) -> Inputs:
     return inputs
 
 
-def not_current(context: Context) -> dict[str, int]:
-    """Documents in the tables that no source of the config gives, by the domain first read."""
+def not_in_sources(context: Context) -> DataFrame:
+    """doc_id and domain, as first read, of documents that no source of the config gives."""
+    documents = context.tables.read("documents").select("doc_id", "domain")
     if goes_by_tables(context):
-        return {}
+        return documents.where("false")
     current = _current(context, inputs_of(context.config)).select("doc_id")
-    left = context.tables.read("documents").join(current, "doc_id", "left_anti")
-    counts = left.groupBy("domain").count().collect()
-    return {row["domain"]: row["count"] for row in sorted(counts)}
+    return documents.join(current, "doc_id", "left_anti")
 
 
 def _listed(context: Context, inputs: Inputs) -> DataFrame:

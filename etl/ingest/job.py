@@ -295,7 +295,8 @@ def measure(context: Context, save: Save, new: DataFrame | None) -> Counter[str]
 
 def say_what_is_left(context: Context) -> int:
     """Say which documents of the tables are in no source of now; returns how many."""
-    left = current.not_current(context)
+    counts = current.not_in_sources(context).groupBy("domain").count().collect()
+    left = {row["domain"]: row["count"] for row in sorted(counts)}
     if left:
         words = ", ".join(f"{domain}: {n:,} documents" for domain, n in left.items())
         context.progress.say(f"{words} are no longer in sources; kept in tables, not selected")

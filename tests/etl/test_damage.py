@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from longattn.etl.after.check import check
-from longattn.etl.after.vacuum import list_garbage, vacuum
+from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.frames import refuse_repeated
@@ -165,6 +165,19 @@ def test_vacuum_lists_first_and_deletes_what_nothing_names(context: Context) -> 
     assert not staged.exists() and not half.exists() and not any(p.exists() for p in old)
     assert all(path.exists() for path in sound - set(old))
     assert faults(context) == []
+
+
+def test_rows_of_what_is_gone_are_a_note_and_vacuum_deletes_them(context: Context) -> None:
+    context.tables.delete("windows", "window_id", ["w1", "w2"])
+    context.tables.delete("documents", "doc_id", ["d1", "d2"])
+    (scores, lengths) = check(context.fresh()).notes
+    assert "scores: 2 of its window_ids are not in windows" in scores
+    assert "lengths: 2 of its doc_ids are not in documents" in lengths
+    counts = {"scores": 2, "lengths": 2}
+    assert {t: n for t, n in vacuum_rows(context.fresh(), apply=False).items() if n} == counts
+    assert {t: n for t, n in vacuum_rows(context.fresh(), apply=True).items() if n} == counts
+    assert check(context.fresh()).notes == []
+    assert not any(vacuum_rows(context.fresh(), apply=False).values())
 
 
 def test_jobs_refuse_repeated_input() -> None:

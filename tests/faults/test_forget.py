@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from longattn.etl.after import forget
+from longattn.etl.after.vacuum import vacuum_rows
 from longattn.udfs.errors import UserError
 from tests.faults.changes import World
 
@@ -39,3 +40,26 @@ def test_a_root_without_documents_is_one_that_never_had_them(spark: Any, tmp_pat
     for table in ("documents", "origins", "signatures", "lengths"):
         left = world.context(spark, "kept").tables.read(table)
         assert not left.where(left.doc_id.isin(*wanted)).count(), table
+
+
+def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
+    spark: Any, tmp_path: Path
+) -> None:
+    world = World(tmp_path)
+    everything = world.outcome(spark, "kept")
+    taken = world.settings["sources"].pop("web")
+    before = world.outcome(spark, "kept")
+    context = world.context(spark, "kept")
+    gone = {
+        row.doc_id for row in context.tables.read("origins").collect() if "/a" in row.source_uri
+    }
+    expected = vacuum_rows(context.fresh(), apply=False)
+    assert expected["origins"] >= len(gone) > 0 and expected["windows"] > 0
+    assert vacuum_rows(context.fresh(), apply=True) == expected
+    for table in ("origins", "lengths", "signatures"):
+        left = world.context(spark, "kept").tables.read(table)
+        alone = left.where(left.doc_id.isin(*gone)).select("doc_id").distinct().count()
+        assert alone <= 1, table  # the copy that the other source has too
+    assert world.outcome(spark, "kept") == before == world.outcome(spark, "never")
+    world.settings["sources"] = {"web": taken, **world.settings["sources"]}
+    assert world.outcome(spark, "kept") == everything
