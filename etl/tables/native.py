@@ -215,7 +215,8 @@ class NativeTable(Table):
 
     def _add_columns(self) -> None:
         frame = self._load()
-        assert frame is not None  # it has just been made
+        if frame is None:  # somebody else is making it, and its log is empty yet
+            raise ConcurrentWriteError(f"table {self.location}: it is being made")
         if lacking := self.spec.lacking(frame.columns):
             columns = ", ".join(_column(name, *self.spec.columns[name]) for name in lacking)
             self._execute(f"ALTER TABLE {self.sql_name} ADD COLUMNS ({columns})")
