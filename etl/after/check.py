@@ -49,7 +49,7 @@ def check(context: Context) -> Checked:
     tables = {name: table for name, table in context.tables.items() if name not in lost}
     counts = {name: d.rows for name, table in tables.items() if (d := table.detail())}
     made = {name: tables[name] for name in counts}
-    damaged = {name: found for name, table in made.items() if (found := _damage(table))}
+    damaged = {name: lines for name, table in made.items() if (lines := _damage(table))}
     whole = {name: table for name, table in made.items() if name not in damaged}
     faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole)]
     if {"windows", "lengths"} <= set(whole):
@@ -94,8 +94,8 @@ def _damage(table: Table) -> list[str]:
 
 def _of_keys(tables: Mapping[str, Table]) -> Iterator[str]:
     for table in tables.values():
-        if found := _repeated(table):
-            count, example = found
+        if repeated := _repeated(table):
+            count, example = repeated
             yield f"table {table.location}: {count} rows repeat a key, as {example}; {RESTORE}"
 
 
@@ -209,6 +209,6 @@ def _of_exports(context: Context) -> Iterator[str]:
             yield f"export {target.path}: {fault}; delete {target.path} and run export again"
 
 
-def as_dict(found: Checked) -> dict[str, object]:
+def as_dict(checked: Checked) -> dict[str, object]:
     """For machines."""
-    return asdict(found)
+    return asdict(checked)

@@ -65,15 +65,15 @@ class Outcome:
     @property
     def faults(self) -> list[str]:
         """What does not balance, in words; nothing when all of it does."""
-        found = []
+        lines = []
         if self.rows_in != self.rows_out + sum(self.refused.values()):
             refused = " + ".join(f"{count} {reason}" for reason, count in self.refused.items())
             out = f"{self.rows_out} out + refused ({refused or 'none'})"
-            found.append(f"{self.rows_in} rows in are not {out}")
+            lines.append(f"{self.rows_in} rows in are not {out}")
         for what, (had, committed) in self.committed.items():
             if had != committed:
-                found.append(f"{had} {what} became {committed} when they were committed")
-        return found
+                lines.append(f"{had} {what} became {committed} when they were committed")
+        return lines
 
     def refuse_imbalance(self, job: str) -> None:
         """Raise LedgerError, saying what does not balance."""
@@ -253,8 +253,8 @@ class Context:
         """The result of `work`, which is done when a run asks for it first."""
         if key not in self.known:
             self.known[key] = work()
-        found: Result = self.known[key]
-        return found
+        result: Result = self.known[key]
+        return result
 
     def reject(self, refused: DataFrame) -> int:
         """Append refused records that are not in `rejects` yet; return how many were new.

@@ -29,7 +29,7 @@ class Rows:
 
     def of(self, rows: "DataFrame") -> "DataFrame":
         """Those of the table's rows."""
-        return reduce(lambda found, condition: found.where(condition), self._columns(), rows)
+        return reduce(lambda left, condition: left.where(condition), self._columns(), rows)
 
     def _columns(self) -> "Iterator[Column]":
         from pyspark.sql import functions as F

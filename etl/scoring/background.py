@@ -96,5 +96,5 @@ def besides_one(ngrams: DataFrame, most: int) -> Ngrams:
     slices = [
         kept.where(F.pmod("key", F.lit(n_slices)) == part).toArrow() for part in range(n_slices)
     ]
-    found = from_table(pa.concat_tables(slices))
-    return Ngrams(found.key_G, found.above_G, found.number_G - 1)
+    counts = from_table(pa.concat_tables(slices))
+    return Ngrams(counts.key_G, counts.above_G, counts.number_G - 1)

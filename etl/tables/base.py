@@ -86,12 +86,12 @@ class Table(ABC):
         constants = {n: f"CAST({sql_text(v)} AS {types[n]}) AS `{n}`" for n, v in values.items()}
         return frame.selectExpr(*(constants.get(name, f"`{name}`") for name in types))
 
-    def check_schema(self, found: StructType, partition_by: list[str]) -> None:
+    def check_schema(self, schema: StructType, partition_by: list[str]) -> None:
         """Raise TableError unless the table's own columns hold the spec's.
 
         More are none of our business, and those of later versions may lack.
         """
-        problems = column_problems(self.spec.schema, found, self.spec.added)
+        problems = column_problems(self.spec.schema, schema, self.spec.added)
         expected = list(self.spec.partition_by)
         if partition_by != expected:
             problems.append(f"it is partitioned by {partition_by}, not {expected}")
@@ -226,10 +226,10 @@ def nothing() -> None:
 
 
 def column_problems(
-    expected: StructType, found: StructType, may_lack: Collection[str] = ()
+    expected: StructType, actual: StructType, may_lack: Collection[str] = ()
 ) -> list[str]:
-    """What of `expected` is missing or of another type in `found`; nullability does not count."""
-    types = {field.name: field.dataType.simpleString() for field in found.fields}
+    """What of `expected` is missing or of another type in `actual`; nullability does not count."""
+    types = {field.name: field.dataType.simpleString() for field in actual.fields}
     problems = []
     for field in expected.fields:
         have, want = types.get(field.name), field.dataType.simpleString()

@@ -106,7 +106,7 @@ class DeltaRsTable(Table):
         """
         versions = range(newest, oldest - 1, -1)
         infos = ((version, commit_info(self.location, version)) for version in versions)
-        kept = takewhile(lambda found: found[1] is not None, infos)
+        kept = takewhile(lambda info: info[1] is not None, infos)
         return [{**(info or {}), "version": version} for version, info in kept]
 
     def delete(self, column: str, values: Collection[str]) -> Commit:
@@ -351,10 +351,10 @@ class DeltaRsTable(Table):
 
     def _refuse_strangers(self, files: NewFiles, partition: dict[str, str]) -> None:
         for action in files.actions:
-            found = dict(action.partition_values or {})
-            if partition.items() - found.items():
+            values = dict(action.partition_values or {})
+            if partition.items() - values.items():
                 raise TableError(
-                    f"table {self.location}: replace of {partition} was given rows of {found}"
+                    f"table {self.location}: replace of {partition} was given rows of {values}"
                 )
 
 

@@ -28,11 +28,11 @@ def evaluation_ngrams(items: DataFrame, n: int) -> Evaluation:
     udfs.text.ngrams.
     """
     texts = (row["text"] for row in items.select("text").toLocalIterator())
-    found = [distinct_ngrams([text], n) for text in texts]
+    of_texts = [distinct_ngrams([text], n) for text in texts]
     return Evaluation(
-        ngrams=np.unique(np.concatenate([*found, np.empty(0, np.uint64)])),
-        items=len(found),
-        short=sum(not len(ngrams) for ngrams in found),
+        ngrams=np.unique(np.concatenate([*of_texts, np.empty(0, np.uint64)])),
+        items=len(of_texts),
+        short=sum(not len(ngrams) for ngrams in of_texts),
     )
 
 
@@ -46,9 +46,9 @@ def judged(
     """
     places = _places(windows).groupBy("doc_id").agg(F.collect_list("place").alias("places"))
     texts = documents.select("doc_id", "text").join(places, "doc_id").select("text", "places")
-    found = texts.mapInArrow(partial(judged_batches, known=known, n=n), ddl(JUDGED_SCHEMA))
+    windows = texts.mapInArrow(partial(judged_batches, known=known, n=n), ddl(JUDGED_SCHEMA))
     keys = ("window_id", "domain", "evaluation")
-    return found.groupBy(*keys).agg(F.max("contaminated").alias("contaminated"))
+    return windows.groupBy(*keys).agg(F.max("contaminated").alias("contaminated"))
 
 
 def contaminated(contamination: DataFrame, evaluations: Collection[str]) -> DataFrame:

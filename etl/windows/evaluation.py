@@ -39,13 +39,12 @@ def judge_windows(context: Context) -> tuple[dict[str, float], Figures]:
     if not waiting.isEmpty():
         n = context.config.decontaminate.ngram
         sets = {
-            evaluation: stage.evaluation_ngrams(_items(context, plan), n)
-            for evaluation, plan in plans.items()
+            name: stage.evaluation_ngrams(_items(context, plan), n) for name, plan in plans.items()
         }
         _say_what_is_too_short(context, sets, n)
-        known = {evaluation: found.ngrams for evaluation, found in sets.items()}
-        found = stage.judged(waiting, context.tables.read("documents"), known, n)
-        context.tables.merge("contamination", found.select(*CONTAMINATION.columns))
+        known = {name: evaluation.ngrams for name, evaluation in sets.items()}
+        judged = stage.judged(waiting, context.tables.read("documents"), known, n)
+        context.tables.merge("contamination", judged.select(*CONTAMINATION.columns))
     return _counts(context, plans)
 
 
@@ -149,11 +148,11 @@ def _counts(context: Context, plans: Mapping[str, Plan]) -> tuple[dict[str, floa
 
 
 def _say_what_is_too_short(context: Context, sets: Mapping[str, stage.Evaluation], n: int) -> None:
-    for evaluation, found in sets.items():
-        if found.short:
+    for name, evaluation in sets.items():
+        if evaluation.short:
             context.progress.say(
-                f"decontaminate: {evaluation.rsplit(':', 2)[0]}: {found.short:,} of"
-                f" {found.items:,} items are shorter than {n} words and cannot be looked for;"
+                f"decontaminate: {name.rsplit(':', 2)[0]}: {evaluation.short:,} of"
+                f" {evaluation.items:,} items are shorter than {n} words and cannot be looked for;"
                 " decontaminate.ngram sets another length"
             )
 
