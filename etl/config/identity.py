@@ -48,7 +48,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "IngestConfig": ("min_chars", "min_tokens", "max_tokens", "max_bytes"),
     "DedupConfig": ("enabled", "scope", "ngram", "threshold", "permutations", "verify"),
     "WindowConfig": ("length", "k", "strategy", "min_tokens", "max_tokens", "bos"),
-    "PackConfig": ("domains", "strategy", "separator", "attend_across"),
+    "PackConfig": ("domains", "strategy", "order", "repository", "separator", "attend_across"),
     "DecontaminateConfig": ("sources", "ngram"),
     "ScorerSettings": _SCORER,
     "ScoreConfig": ("scorer", *_SCORER, "also", "cascade", "domains"),

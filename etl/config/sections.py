@@ -238,11 +238,32 @@ class PackConfig(Section):
     """best_fit cuts no document that fits a window; concat joins all and cuts where a window is
     full"""
 
+    order: Literal["source", "repository"] | None = None
+    """what comes together, with concat: documents of a source's file or folder, or of a repository
+    by their paths; None means any, at random"""
+
+    repository: str | None = None
+    """with that order: the field of `meta` that says which repository a document is of"""
+
     separator: str | None = None
     """token between documents; None means the tokenizer's EOS"""
 
     attend_across: bool = False
     """whether exports let documents of a packed window attend to those before them"""
+
+    @model_validator(mode="after")
+    def _refuse_orders_that_are_not_kept(self) -> "PackConfig":
+        if self.order and self.strategy != "concat":
+            raise ValueError(
+                f"pack.order: {self.order}: {self.strategy} puts documents where they fit; say"
+                " strategy: concat"
+            )
+        if (self.order == "repository") != (self.repository is not None):
+            raise ValueError(
+                "pack.repository: the field of `meta` that names a document's repository; it is"
+                " said with order: repository, and with no other"
+            )
+        return self
 
 
 class DecontaminateConfig(Section):

@@ -45,10 +45,11 @@ class Recipe:
     def packing(self) -> str:
         """As windowing, for the domains that are packed: for example `best_fit-8192:SmolLM2@ab12`.
 
-        The separator and the seed are part of it where they are not the defaults.
+        The order, the separator and the seed are part of it where they are not the defaults.
         """
         window, pack, seed = self.config.window, self.config.pack, self.config.seed
         marks = "-bos" if window.bos else ""
+        marks += f"-by({pack.repository or pack.order})" if pack.order else ""
         marks += f"-sep({pack.separator})" if pack.separator else ""
         marks += f"-seed{seed}" if seed else ""
         return f"{pack.strategy}-{window.length}{marks}:{self.tokenizer}"

@@ -12,7 +12,7 @@ from longattn.etl.dedup.kept import kept_documents, state
 from longattn.etl.ingest.current import beyond, goes_by_tables
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
-from longattn.etl.windows.pack import group_counts, grouped
+from longattn.etl.windows.pack import Order, group_counts, grouped
 from longattn.udfs.text.tokens import separator_id
 
 
@@ -75,7 +75,7 @@ def current_windows(context: Context, *columns: str) -> DataFrame:
 
 
 def packed_documents(context: Context) -> DataFrame:
-    """Documents to be packed (doc_id, domain, n_tokens), each with the group that it is packed in.
+    """Documents to be packed (doc_id, domain, n_tokens), each with its group and its place there.
 
     `packed_from` names the group: its documents, in which order and with what between them.
     """
@@ -91,7 +91,9 @@ def _packed_documents(context: Context) -> DataFrame:
     groups = group_counts(tokens, content_length(config))
     separator = separator_id(config.tokenizer_path, config.pack.separator)
     recipe = f"{context.recipe.packing}|{separator}"
-    return grouped(documents.select("doc_id", "domain", "n_tokens"), groups, config.seed, recipe)
+    columns = ("doc_id", "domain", "n_tokens", "source_uri", "source_row", "meta")
+    order = Order(name=config.pack.order, seed=config.seed, repository=config.pack.repository)
+    return grouped(documents.select(*columns), groups, order, recipe)
 
 
 def measured(context: Context, windowing: str, packed: bool) -> DataFrame:

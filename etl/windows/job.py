@@ -93,14 +93,13 @@ def _pack(context: Context) -> Tally:
 def _pack_groups(
     context: Context, missing: DataFrame, cut: DataFrame, spec: WindowSpec, txn: Txn
 ) -> Tally:
-    """Pack documents (doc_id, domain, packed_from); tokenise those that were not just now."""
+    """Pack documents that have a group and a place; tokenise those that were not just now."""
     config = context.config
     recipe = PackSpec(
         windowing=spec.windowing,
         strategy=config.pack.strategy,
         length=spec.length,
         separator=separator_id(spec.tokenizer, config.pack.separator),
-        seed=config.seed,
     )
     others = missing.join(cut.select("doc_id"), "doc_id", "left_anti")
     again = stage.cut_documents(with_text(context, others), spec)

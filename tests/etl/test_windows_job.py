@@ -15,7 +15,7 @@ from longattn.etl.run.context import Context
 from longattn.etl.tables.schema import DOCUMENTS, DUPLICATES
 from longattn.etl.windows import job
 from longattn.etl.windows.current import natural_windows
-from longattn.etl.windows.pack import group_counts, grouped, pack_documents
+from longattn.etl.windows.pack import Order, group_counts, grouped, pack_documents
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.text.tokens import load_tokenizer
 from longattn.udfs.windows.cut import PackSpec
@@ -193,15 +193,56 @@ def test_packing_follows_from_documents_and_seed_not_from_partitions(
     frame = spark.createDataFrame(documents, "doc_id string, domain string, token_ids array<int>")
 
     def packed(partitions: int, seed: int = 0, n: int = 300) -> dict[str, str]:
-        recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1, seed=seed)
+        recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1)
         rows = frame.where(f"size(token_ids) > 0 and int(substr(doc_id, 2)) < {n}")
-        groups = grouped(rows.repartition(partitions), {"wiki": 3}, seed, "w|-1")
+        order = Order(name=None, seed=seed)
+        groups = grouped(rows.repartition(partitions), {"wiki": 3}, order, "w|-1")
         return {w.window_id: str(w.token_ids) for w in pack_documents(groups, recipe).collect()}
 
     assert packed(1) == packed(5) != packed(1, seed=1)
     one_less = packed(1, n=299)
     assert set(one_less) & set(packed(1)), "groups without the document are the same windows"
     assert set(one_less) != set(packed(1))
+
+
+PLACES = "source_uri string, source_row bigint, meta map<string,string>"
+
+
+@pytest.mark.parametrize(("name", "unit"), [("source", "file"), ("repository", "repo")])
+def test_what_belongs_together_is_packed_in_its_order(spark: Any, name: str, unit: str) -> None:
+    """Three files of records and a folder of files; repositories lie across them."""
+    rows = [
+        {
+            "doc_id": f"d{(7 * n) % 60:02}",
+            "file": f"file:/r{n % 3}.jsonl" if n < 45 else "file:/folder/",
+            "uri": f"file:/r{n % 3}.jsonl" if n < 45 else f"file:/folder/{n}.py",
+            "row": n // 3 if n < 45 else None,
+            "repo": f"repo{n % 4}",
+        }
+        for n in range(60)
+    ]
+    ddl = f"doc_id string, domain string, token_ids array<int>, {PLACES}"
+    given = [(r["doc_id"], "code", [1] * 9, r["uri"], r["row"], {"repo": r["repo"]}) for r in rows]
+    frame = spark.createDataFrame(given, ddl)
+    order = Order(name=name, seed=0, repository="repo" if name == "repository" else None)
+    groups = grouped(frame.repartition(5), {"code": 2}, order, "w|-1")
+    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1)
+    found = pack_documents(groups, recipe).orderBy("packed_from", "window_index").collect()
+    by_group: dict[str, list[str]] = {}
+    for window in found:
+        starts = [s.doc_id for s in window.segments if s.start_token == 0]
+        by_group.setdefault(window.packed_from, []).extend(starts)
+    assert sorted(doc_id for ids in by_group.values() for doc_id in ids) == sorted(
+        row["doc_id"] for row in rows
+    )
+    of = {row["doc_id"]: row for row in rows}
+    for ids in by_group.values():
+        assert ids == sorted(
+            ids,
+            key=lambda i: (of[i][unit], of[i]["uri"], -1 if of[i]["row"] is None else of[i]["row"]),
+        )
+    homes = {of[i][unit]: name for name, ids in by_group.items() for i in ids}
+    assert all(homes[of[i][unit]] == name for name, ids in by_group.items() for i in ids)
 
 
 def test_groups_are_no_smaller_than_64_windows() -> None:

@@ -156,7 +156,7 @@ def test_batches_are_bounded_by_bytes(spec: WindowSpec, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("strategy", ["concat", "best_fit"])
 def test_a_packed_window_s_segments_are_its_documents(strategy: str) -> None:
     documents = {f"d{i}": [i] * (i % 30 + 1) for i in range(100)}
-    recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1, seed=0)
+    recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1)
     whole = {doc_id: [*ids, -1] for doc_id, ids in documents.items()}
     seen = dict.fromkeys(documents, 0)
     for window in packed(documents, recipe).to_pylist():
@@ -171,20 +171,26 @@ def test_a_packed_window_s_segments_are_its_documents(strategy: str) -> None:
     assert all(seen[doc_id] - len(ids) in (0, 1) for doc_id, ids in documents.items())
 
 
-def test_packing_depends_on_the_seed_and_not_on_the_order_of_arrival() -> None:
+def test_packing_depends_on_the_places_and_not_on_the_order_of_arrival() -> None:
     documents = {f"d{i}": [i] * (i % 30 + 1) for i in range(100)}
-    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1, seed=0)
+    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1)
     backwards = dict(reversed(documents.items()))
-    assert packed(documents, recipe).equals(packed(backwards, recipe))
-    assert not packed(documents, recipe).equals(packed(documents, replace(recipe, seed=1)))
+    as_they_were = packed(backwards, recipe, places=list(range(99, -1, -1)))
+    assert packed(documents, recipe).equals(as_they_were)
+    assert not packed(documents, recipe).equals(packed(backwards, recipe))
+    segments = [s for w in packed(documents, recipe).to_pylist() for s in w["segments"]]
+    assert [s["doc_id"] for s in segments if not s["start_token"]] == list(documents)
 
 
-def packed(documents: dict[str, list[int]], recipe: PackSpec) -> pa.Table:
+def packed(
+    documents: dict[str, list[int]], recipe: PackSpec, places: list[int] | None = None
+) -> pa.Table:
     table = pa.table(
         {
             "doc_id": list(documents),
             "domain": ["wiki"] * len(documents),
             "packed_from": ["group"] * len(documents),
+            "place": places or list(range(len(documents))),
             "token_ids": pa.array(list(documents.values()), pa.list_(pa.int32())),
         }
     )

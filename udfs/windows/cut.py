@@ -73,13 +73,12 @@ class WindowSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PackSpec:
-    """How a group of documents is packed; `seed` orders them."""
+    """How a group of documents is packed."""
 
     windowing: str
     strategy: str
     length: int
     separator: int
-    seed: int
 
 
 def cut_batches(batches: Iterable[pa.RecordBatch], spec: WindowSpec) -> Iterator[pa.RecordBatch]:
@@ -126,21 +125,19 @@ def cut_document(
 
 
 def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
-    """Pack one group of documents (doc_id, domain, packed_from, token_ids): PACKED_SCHEMA.
+    """Pack one group of documents (doc_id, domain, packed_from, place, token_ids): PACKED_SCHEMA.
 
     They are of one domain and one group, and a window is named by its group and its place there.
 
-    The order of the documents given does not matter: they are put in that of a seeded hash.
+    The order of the documents given does not matter: `place` says it.
     """
-    ids = documents["doc_id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda i: _digest(f"{spec.seed}|{ids[i]}"))
-    tokens = _token_arrays(documents["token_ids"])
-    ordered = [tokens[i] for i in order]
-    windows = PACKERS[spec.strategy]([len(t) for t in ordered], spec.length)
+    documents = documents.sort_by("place")
+    ids, tokens = documents["doc_id"].to_pylist(), _token_arrays(documents["token_ids"])
+    windows = PACKERS[spec.strategy]([len(t) for t in tokens], spec.length)
     domain, group = (documents[name][0].as_py() for name in ("domain", "packed_from"))
     rows: list[Row] = []
     for index, window in enumerate(windows):
-        segments = [(ids[order[part.document]], part.start, part.n_tokens) for part in window]
+        segments = [(ids[part.document], part.start, part.n_tokens) for part in window]
         rows.append(
             {
                 "window_id": _digest(f"{group}|{index}"),
@@ -152,7 +149,7 @@ def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
                     {"doc_id": doc_id, "start_token": start, "n_tokens": n_tokens}
                     for doc_id, start, n_tokens in segments
                 ],
-                "token_ids": tokens_of(window, ordered, spec.separator),
+                "token_ids": tokens_of(window, tokens, spec.separator),
             }
         )
     return pa.Table.from_batches(list(_batched(rows, PACKED_SCHEMA)), PACKED_SCHEMA)
