@@ -73,7 +73,7 @@ def run(context: Context) -> Outcome:
         decided = _decide(context, recipe, live)
         tick(1, "duplicates")
     seconds = {"seconds": time.monotonic() - started}
-    outcome = _outcome(context, recipe, new, before)
+    outcome = _outcome(context, recipe, live, new, before)
     metrics = {**metrics, **counts, **seconds, **outcome.metrics}
     return replace(
         outcome,
@@ -168,10 +168,14 @@ def _decide(context: Context, recipe: Recipe, live: DataFrame) -> Agreed:
     return decided[0], commit.rows
 
 
-def _outcome(context: Context, recipe: Recipe, new: Ids, before: DataFrame) -> Outcome:
+def _outcome(
+    context: Context, recipe: Recipe, live: DataFrame, new: Ids, before: DataFrame
+) -> Outcome:
     """What the tables now say of the new documents, and of old ones that lost to a new one."""
     removed = context.tables.read("duplicates").select("doc_id", "method")
-    compared = stage.compared(_pairs(context, recipe)).join(new.frame, "doc_id", "left_semi")
+    scopes = live.select("doc_id", "scope").join(new.frame, "doc_id", "left_semi")
+    # it may have been compared in the scope of another domain, too, before that was renamed
+    compared = stage.compared(_pairs(context, recipe)).join(scopes, ["doc_id", "scope"])
     fates = compared.join(removed, "doc_id", "left").groupBy("method").count().collect()
     counts = {row["method"]: row["count"] for row in fates}
     kept = counts.pop(None, 0)

@@ -8,6 +8,7 @@ from itertools import combinations
 from types import SimpleNamespace
 
 import pytest
+from pyspark.sql import functions as F
 
 from longattn.etl import config as config_module
 from longattn.etl.dedup import job as dedup
@@ -278,6 +279,20 @@ def test_survivors_by_priority_then_length_then_id(spark):
     outcome = pipeline.run()
     assert {k: v[0] for k, v in pipeline.duplicates().items()} == dict.fromkeys("bcd", "e")
     assert (outcome.rows_in, outcome.rows_out, outcome.metrics["displaced"]) == (1, 1, 1)
+
+
+def test_a_domain_that_is_renamed_is_compared_again_and_balances(spark):
+    """Its documents have been compared twice then, each time in a scope of its own."""
+    documents = [(doc_id, "book", *rest) for doc_id, _, *rest in corpus(seed=4, families=6)]
+    pipeline = Pipeline(spark)
+    pipeline.add(documents)
+    assert pipeline.run().balances
+    first, tables = pipeline.duplicates(), pipeline.context.tables
+    renamed = tables.read("documents").withColumn("domain", F.lit("books"))
+    tables.overwrite("documents", renamed.select(*DOCUMENTS.columns))
+    outcome = pipeline.run()
+    assert outcome.faults == [] and outcome.rows_in == len(documents)
+    assert pipeline.duplicates() == first
 
 
 def test_switched_off_removes_nothing(spark, domain_run):
