@@ -9,6 +9,7 @@ from longattn.etl import config as config_module
 from longattn.etl.report import figures, samples
 from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page
+from longattn.etl.report.refused import Pair, Refused
 from longattn.etl.run.figures import DomainFigures, Figures
 from longattn.udfs.pictures.links import Link
 from longattn.udfs.scorers.meaning import meaning_of
@@ -102,6 +103,22 @@ def facts() -> Facts:
         formats=["jsonl", "mds"],
         seconds={"longattn": 0.25},
         versions={"scores": 3},
+        refused=[
+            Refused(
+                reason="broken json",
+                place="file:/data/books.jsonl, record 5",
+                detail="Expecting value: line 1 column 9",
+                excerpt='{"text": <b>half a',
+            )
+        ],
+        near_pairs=[
+            Pair(
+                domain="code",
+                similarity=0.83,
+                names=("code.jsonl c1", "code.jsonl c7"),
+                texts=("def add(a, b):\n    return a + b\n", "def add(x, y):\n    return x + y\n"),
+            )
+        ],
     )
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from longattn.etl.config import Config
 from longattn.etl.report import figures, scorers
-from longattn.etl.report.flow import steps
+from longattn.etl.report.flow import by_domain, steps
 from longattn.etl.report.page import Page
+from longattn.etl.report.refused import Pair, Refused
 from longattn.etl.report.samples import Sample
 from longattn.etl.report.style import Palette, colours, short
 from longattn.etl.run.figures import Figures
@@ -49,6 +50,8 @@ class Facts:
     formats: Sequence[str] = ()  # that the mix was exported to
     seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
     versions: Mapping[str, int] = field(default_factory=dict)
+    refused: Sequence[Refused] = ()
+    near_pairs: Sequence[Pair] = ()
 
     @property
     def own(self) -> pd.DataFrame:
@@ -67,7 +70,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     palette = colours([*facts.own["domain"], *domains, *facts.lengths["domain"]])
     table = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
     ledger = [_ledger_row(row, facts) for row in records(facts.runs)]
-    shown = len(facts.own)
+    shown, left = len(facts.own), by_domain(facts.documents, facts.windows)
     sampled = f"{shown:,} of {facts.total:,} windows, sampled." if shown < facts.total else ""
     return Page(
         title="What was selected, and why",
@@ -85,6 +88,10 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
         scorer=facts.scorer,
         runs=ledger,
         refused_records=next((r["refused_text"] for r in ledger if r["job"] == "ingest"), ""),
+        steps=list(left.columns),
+        left={str(domain): [short(n) for n in row] for domain, row in left.iterrows()},
+        refused=facts.refused,
+        near_pairs=facts.near_pairs,
         notes={"lds": sampled, "scatter": sampled} if sampled else {},
         versions=facts.versions,
         config=json.dumps(facts.config.shown(), indent=2),

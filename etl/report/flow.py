@@ -10,6 +10,7 @@ from longattn.etl.report.style import plural, short
 
 Step = dict[str, Any]
 DUPLICATES = ("exact", "near")
+MILESTONES = ("ingested", "windows", fates.IN_MIX)
 
 
 def steps(
@@ -24,19 +25,31 @@ def steps(
     `formats`: those that the mix was exported to. Tokens of documents that were never tokenised are
     worked out from their characters, at the rate of those that were.
     """
-    rows = list(_of_documents(_with_tokens(documents), records or {}))
+    sums = _with_tokens(documents).groupby("fate")[["documents", "tokens"]].sum()
+    rows = list(_of_documents(sums, records or {}))
     whole = rows[-1]["after"] if rows else 0
     rows += list(_of_windows(windows, whole, formats or []))
     return pd.DataFrame(rows, columns=["step", "detail", "before", "after"])
 
 
+def by_domain(documents: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
+    """A row a domain, a column a step: tokens that it takes away, or at a milestone those left."""
+    documents, rows = _with_tokens(documents), {}
+    names = list(steps(documents, windows)["step"])
+    for domain in sorted({*documents["domain"], *windows["domain"]}):
+        parts = (frame[frame["domain"] == domain] for frame in (documents, windows))
+        mine = steps(*parts).set_index("step")
+        lost = mine["before"] - mine["after"]
+        rows[domain] = lost.where(~lost.index.isin(MILESTONES), mine["after"])
+    return pd.DataFrame(rows).reindex(names).fillna(0.0).T
+
+
 def _with_tokens(documents: pd.DataFrame) -> pd.DataFrame:
-    """Documents per fate, with tokens estimated where they were not counted."""
+    """The counts, with tokens estimated where they were not counted."""
     counted = documents[documents["tokens"].notna()]
     rate = counted["tokens"].sum() / max(counted["chars"].sum(), 1) or 0.25
     tokens = documents["tokens"].astype(float).fillna(documents["chars"] * rate)
-    sums = documents.assign(tokens=tokens).groupby("fate")[["documents", "tokens"]].sum()
-    return sums
+    return documents.assign(tokens=tokens)
 
 
 def _of_documents(documents: pd.DataFrame, records: Mapping[str, int]) -> Iterator[Step]:

@@ -16,6 +16,7 @@ from longattn.etl.report import fates as flow
 from longattn.etl.report import samples, scorers
 from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page, render, samples_on
+from longattn.etl.report.refused import near_pairs, refused_records
 from longattn.etl.report.shown import AttentionMap, attention_maps, shown_windows
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, summed
@@ -71,6 +72,8 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         counted=figures_of(context, name),
         formats=exported_formats(context),
         seconds=seconds_a_window(context),
+        refused=refused_records(context),
+        near_pairs=near_pairs(context),
         versions=dict(context.tables.versions_read),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from longattn.etl.report.refused import Pair, Refused
 from longattn.etl.report.samples import Sample
 from longattn.etl.report.scorers import Scorer
 from longattn.etl.report.style import finding
@@ -36,6 +37,10 @@ class Page:
     samples: Sequence[Sample]
     runs: Sequence[Mapping[str, Any]]  # the ledger
     refused_records: str = ""  # by reason
+    steps: Sequence[str] = ()  # columns of `left`, those that take tokens away and the milestones
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)  # domain -> tokens by step
+    refused: Sequence[Refused] = ()
+    near_pairs: Sequence[Pair] = ()
     wanted: int = 0  # samples that were to be shown
     contamination: Sequence[Mapping[str, Any]] = ()  # set, windows, domains
     notes: Mapping[str, str] = field(default_factory=dict)  # figure -> sentence under it

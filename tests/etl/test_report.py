@@ -12,7 +12,7 @@ import pytest
 
 from longattn.etl.report import figures, picture, samples, scorers
 from longattn.etl.report.build import build
-from longattn.etl.report.flow import steps
+from longattn.etl.report.flow import by_domain, steps
 from longattn.etl.report.page import Page, render
 from longattn.etl.report.style import colours, finding, whole_ticks
 from longattn.udfs.pictures.links import repeats
@@ -45,6 +45,23 @@ class TestFlow:
         (tail,) = rows[rows["step"].str.contains("tails")].to_dict("records")
         held = 48_000 + 8_300_000 + 104_000 + 1_200_000 - 400_000
         assert tail["before"] - tail["after"] == 10_000_000 - held
+
+    def test_each_domain_has_its_own_way(self) -> None:
+        """Worked out by hand: book has lost nothing as duplicates, code has no window."""
+        documents, windows = report_pages.document_fates(), report_pages.window_fates()
+        left = by_domain(documents, windows)
+        assert list(left.columns[:2]) == ["ingested", "as duplicates"]
+        assert dict(left.loc["book", ["ingested", "as duplicates"]]) == {
+            "ingested": 10_000_000,
+            "as duplicates": 0,
+        }
+        assert left.loc["book", "as contaminated"] == 48_000
+        assert left.loc["book", "in the mix"] == 1_200_000
+        assert left.loc["code", "in documents too short"] == 300_000
+        assert left.loc["code", ["windows", "in the mix"]].sum() == 0
+        whole = steps(documents, windows).set_index("step")
+        lost = (whole["before"] - whole["after"])[whole["before"] > whole["after"]]
+        assert (left[lost.index].sum() == lost).all()
 
     def test_bars_show_what_is_left_and_what_is_lost(self) -> None:
         rows = steps(report_pages.document_fates(), report_pages.window_fates(), {"broken": 4})
@@ -234,6 +251,12 @@ class TestPage:
         assert 'id="lengths"' not in html
         assert 'id="windows"' not in html
         assert "evaluation set" not in html
+
+    def test_what_was_refused_and_removed_is_shown_as_text(self, page: Page) -> None:
+        html = render(page)
+        assert "&lt;b&gt;half a" in html and "<b>half a" not in html
+        assert "similarity 0.83" in html and "def add(x, y):" in html
+        assert "<tr><td>code</td><td>600.0 k</td>" in html
 
     def test_hits_stand_by_evaluation_set(self, page: Page) -> None:
         assert [(row["set"], row["windows"]) for row in page.contamination] == [
