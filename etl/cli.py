@@ -262,6 +262,9 @@ def _add_forget(commands: "Commands") -> None:
     which.add_argument(
         "--where", metavar="SQL", help="a condition over documents, as \"source_id = '12'\""
     )
+    which.add_argument(
+        "--verify", metavar="EXPORT", help="what an export still has of documents forgotten before"
+    )
     parser.add_argument("--dry-run", action="store_true", help="count rows; nothing changes")
     parser.set_defaults(run=_forget)
 
@@ -457,9 +460,11 @@ def _vacuum(arguments: argparse.Namespace) -> int:
 
 
 def _forget(arguments: argparse.Namespace) -> int:
-    from longattn.etl.console import run_jobs, show_forget
+    from longattn.etl.console import run_jobs, show_forget, show_remains
 
     config = _load(arguments)
+    if arguments.verify:
+        return show_remains(config, arguments.verify)
     show_forget(config, arguments.ids, arguments.where, dry_run=arguments.dry_run)
     if not arguments.dry_run:
         run_jobs(config, between("dedup", "export"))

@@ -131,6 +131,22 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
     )
 
 
+def show_remains(config: Config, export: str) -> int:
+    """Print a line for each forgotten document that an export has words of; 1 if there is any."""
+    from longattn.etl.after.remains import remains
+    from longattn.etl.export.job import knows_ids
+    from longattn.udfs.text.tokens import load_tokenizer
+
+    ids_are_known = knows_ids(config)
+    decode = load_tokenizer(config.tokenizer_path).tokenizer.decode if ids_are_known else None
+    lines = remains(reader_of(config), export, decode)
+    for line in lines:
+        print(line)
+    if not lines:
+        print(f"{export}: nothing of the documents that were forgotten is in it")
+    return int(bool(lines))
+
+
 def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
     """Calibrate on a sample and print the model, its errors and what cascades would cost."""
     from longattn.etl.scoring import calibrate

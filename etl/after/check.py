@@ -112,16 +112,15 @@ def _repeated(table: Table) -> tuple[int, str] | None:
 
 
 def _of_lengths(context: Context) -> Iterator[str]:
-    """`lengths` says how many windows each document has; those that no run asks for may be gone."""
+    """`lengths` says how many windows each document has; what no run asks for may lack."""
     windows, lengths = (context.tables[name].read() for name in ("windows", "lengths"))
     cut = windows.where("doc_id IS NOT NULL").groupBy("doc_id", "windowing").count()
     said = lengths.groupBy("doc_id", "windowing").agg(F.max("n_windows").alias("n_windows"))
     left = not_in_sources(context).select("doc_id", F.lit(True).alias("left"))
     both = cut.join(said, ["doc_id", "windowing"], "full").join(left, "doc_id", "left")
-    packed = F.col("n_windows").isNull() & F.col("count").isNull()
     wrong = F.coalesce("count", F.lit(0)) != F.coalesce("n_windows", F.lit(0))
     asked_for = F.col("left").isNull() & (F.col("windowing") == context.recipe.windowing)
-    differing = both.where(~packed & wrong & (F.col("count").isNotNull() | asked_for))
+    differing = both.where(wrong & (asked_for | (F.col("count") != F.col("n_windows"))))
     if row := differing.select("doc_id", "windowing", "count", "n_windows").first():
         yield (
             f"table windows: {differing.count()} documents have other numbers of windows than"

@@ -11,18 +11,21 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.after.remains import sketches
 from longattn.etl.run.context import Context
 from longattn.etl.run.ledger import holding
 from longattn.etl.tables.schema import FORGOTTEN
 from longattn.udfs.errors import UserError, first_line
 
 AT_ONCE = 5_000  # values that one commit deletes by
+SKETCH_DDL = "doc_id string, ngrams array<bigint>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +85,37 @@ def forget(context: Context, ids: Collection[str]) -> dict[str, int]:
 
 def rows_of(context: Context, taken: Iterable[Step]) -> dict[str, int]:
     """How many rows of each table the steps would take."""
-    counts = Counter[str]()
+    keys: dict[str, list[DataFrame]] = {}
     for step in taken:
-        counts[step.table] += _rows(context, step).count() if step.values else 0
-    return counts
+        rows = _rows(context, step).select(*context.tables[step.table].spec.key)
+        keys.setdefault(step.table, []).append(rows)
+    return {
+        table: reduce(DataFrame.union, rows).distinct().count()  # two steps may take one row
+        for table, rows in keys.items()
+    }
 
 
 def take(context: Context, taken: Iterable[Step]) -> dict[str, int]:
     """Delete the rows of the steps, all of which are worked out first; returns how many."""
-    deleted = Counter[str]()
-    for step in list(taken):
+    taken, deleted = list(taken), Counter[str]()
+    for step in taken:
         for values in _in_parts(sorted(step.values)):
             deleted[step.table] += context.tables.delete(step.table, step.column, values)
     return deleted
 
 
 def _remember(context: Context, ids: Collection[str]) -> None:
-    """Write down the ids, and the files that held the documents; an id of no file stands alone."""
+    """Write down the ids, the files that held the documents, and hashes of runs of their words.
+
+    An id of no file stands alone.
+    """
     wanted = _frame(context, "doc_id", ids)
     origins = context.tables.read("origins").select("doc_id", "source_uri", "fingerprint")
     rows = wanted.join(origins, "doc_id", "left").fillna("", ["source_uri", "fingerprint"])
-    stamped = rows.distinct().withColumn("forgotten_at", F.current_timestamp())
+    texts = context.tables.read("documents").join(wanted, "doc_id", "left_semi")
+    hashed = texts.select("doc_id", "text").mapInArrow(sketches, SKETCH_DDL)
+    rows = rows.distinct().join(hashed, "doc_id", "left")
+    stamped = rows.withColumn("forgotten_at", F.current_timestamp())
     context.tables.merge("forgotten", stamped.select(*FORGOTTEN.columns))
 
 

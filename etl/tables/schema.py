@@ -129,7 +129,10 @@ FORGOTTEN = TableSpec(
         "source_uri": ("string", "file that held it"),
         "fingerprint": ("string", "of that file as it was read; see source_files"),
         "forgotten_at": ("timestamp", "when"),
+        "ngrams": ("array<bigint>", "the smallest hashes of its runs of 13 words, for --verify"),
     },
+    unindexed=("ngrams",),
+    added=("ngrams",),
 )
 
 LISTINGS = TableSpec(

@@ -43,7 +43,8 @@ def fill(context: Context) -> Outcome:
 
 @pytest.fixture
 def context(make_context: MakeContext, tmp_path: Path) -> Context:
-    made = make_context(export={"parquet": {"path": str(tmp_path / "out")}})
+    target = {"parquet": {"path": str(tmp_path / "out")}}
+    made = make_context(tokenizer="words", export=target)
     record("score", made, fill)
     return made.fresh()
 
@@ -66,7 +67,8 @@ def test_each_fault_is_named_and_a_sound_root_has_none(context: Context) -> None
     assert "2 rows repeat a key, as window_id=w" in repeated and "restore a version" in repeated
     assert "scores: 7 rows, but the runs left 5" in sums
 
-    context.tables["windows"].append(frame(context, WINDOWS, range(9, 10), window_index=0))
+    named = {"windowing": context.recipe.windowing, "window_index": 0}
+    context.tables["windows"].append(frame(context, WINDOWS, range(9, 10), **named))
     found = faults(context)
     assert any("doc_id=d9: 1, not 0; run windows again" in fault for fault in found)
 

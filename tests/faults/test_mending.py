@@ -61,6 +61,9 @@ def test_a_table_put_back_catches_up(
     if not (world.folder / "kept" / name).exists():
         pytest.skip("this table was not made")
     table = DeltaTable(world.folder / "kept" / name)
-    table.restore(max(1, table.version() // 2))
+    earlier = max(1, table.version() // 2)
+    if earlier == table.version():
+        pytest.skip("this table has no earlier version with rows")
+    table.restore(earlier)
     assert world.outcome(spark, "kept") == undisturbed
     assert check(world.context(spark, "kept")).faults == []

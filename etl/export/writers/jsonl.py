@@ -77,10 +77,15 @@ def _compressed(file: Any, compression: str) -> Any:
 
 
 def _read(stream: Any, name: str) -> Iterator[dict[str, Any]]:
-    for line in io.BufferedReader(_decompressed(stream, name)):
+    for line in lines(stream, name):
         row = json.loads(line)
         n_ids = {"n_ids": len(row["input_ids"])} if "input_ids" in row else {}
         yield {key: row[key] for key in READ if key in row} | n_ids
+
+
+def lines(stream: Any, name: str) -> Iterator[bytes]:
+    """The lines of a shard, whatever it is compressed with."""
+    yield from io.BufferedReader(_decompressed(stream, name))
 
 
 def _decompressed(stream: Any, name: str) -> Any:
