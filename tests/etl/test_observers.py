@@ -1,93 +1,124 @@
-"""Jobs are told of by the clients of OpenLineage and MLflow, which stand here as fakes."""
+"""Jobs are told of by OpenLineage's and MLflow's own clients, to a file and to SQLite."""
 
+import importlib
+import json
 import sys
-from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from longattn.etl import config as config_module
 from longattn.etl.run.context import Outcome
-from longattn.etl.run.observers import LINEAGE, TRACKING, observed
+from longattn.etl.run.observers import LINEAGE, PRODUCER, TRACKING, observed
 
-OUTCOME = Outcome(rows_in=5, rows_out=4, refused={"x": 1}, metrics={"tokens": 64})
+METRICS = {"tokens": 64, "overlap/length/<b>&amp;": 0.5}
+OUTCOME = Outcome(rows_in=5, rows_out=4, refused={"x": 1}, metrics=METRICS)
 RUN: Any = SimpleNamespace(outcome=OUTCOME, seconds=2.5)
 
 
 @pytest.fixture
-def context(monkeypatch: pytest.MonkeyPatch) -> Any:
+def context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for key in (*LINEAGE, *TRACKING):
         monkeypatch.delenv(key, raising=False)
+    monkeypatch.chdir(tmp_path)
+    config = config_module.validate(
+        {
+            "tables": {"root": "/lake"},
+            "sources": {"book": [{"path": ["/data/*.jsonl", "s3a://lake/books"]}]},
+            "export": {"parquet": {"path": str(tmp_path / "out")}},
+        }
+    )
     said: list[str] = []
     tables = SimpleNamespace(versions_read={}, versions_written={})
-    config = SimpleNamespace(tables=SimpleNamespace(root="/lake"), hash="abc")
     progress = SimpleNamespace(say=said.append, said=said)
     return SimpleNamespace(tables=tables, config=config, progress=progress)
 
 
 @pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What OpenLineage's client was given; its modules are fakes with its names."""
-    emitted: list[Any] = []
-    client, event = ModuleType("openlineage.client"), ModuleType("openlineage.client.event_v2")
-    client.OpenLineageClient = lambda: SimpleNamespace(emit=emitted.append)  # type: ignore[attr-defined]
-    for name in ("RunEvent", "Run", "Job"):
-        setattr(event, name, lambda **fields: SimpleNamespace(**fields))
-    for name in ("InputDataset", "OutputDataset"):
-        setattr(event, name, lambda namespace, name: (namespace, name))
-    states = SimpleNamespace(START="START", COMPLETE="COMPLETE", FAIL="FAIL")
-    event.RunState = states  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "openlineage", ModuleType("openlineage"))
-    monkeypatch.setitem(sys.modules, "openlineage.client", client)
-    monkeypatch.setitem(sys.modules, "openlineage.client.event_v2", event)
-    return emitted
+def events(context: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Tells OpenLineage's client to append to a file; yields a reader of its events."""
+    pytest.importorskip("openlineage.client")
+    log = tmp_path / "events.jsonl"
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "file")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(log))
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__APPEND", "true")
+    return lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_openlineage_hears_of_start_and_end_with_tables(
-    context: Any, events: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENLINEAGE_URL", "http://lineage")
+def test_openlineage_hears_of_start_and_end_with_versions(context: Any, events: Any) -> None:
     with observed("score", context) as finish:
         context.tables.versions_read["windows"] = 3
         context.tables.versions_written["scores"] = 1
         finish(RUN)
-    start, end = events
-    assert (start.eventType, end.eventType) == ("START", "COMPLETE")
-    assert start.run.runId == end.run.runId and end.job.name == "score"
-    assert end.inputs == [("/lake", "windows")] and end.outputs == [("/lake", "scores")]
+    start, end = events()
+    assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE")
+    assert start["run"]["runId"] == end["run"]["runId"] and end["job"]["name"] == "score"
+    assert context.progress.said == [] and end["producer"] == PRODUCER
+    (read,), (written,) = end["inputs"], end["outputs"]
+    assert (read["namespace"], read["name"]) == ("/lake", "windows")
+    assert read["facets"]["version"]["datasetVersion"] == "3"
+    assert (written["name"], written["facets"]["version"]["datasetVersion"]) == ("scores", "1")
 
 
-def test_a_failed_job_is_told_as_failed_and_still_raises(
-    context: Any, events: list[Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("job", "side", "names"),
+    [
+        ("ingest", "inputs", [("file", "/data/*.jsonl"), ("s3://lake", "books")]),
+        ("export", "outputs", [("file", "{tmp}/out")]),
+        ("select", "inputs", []),
+    ],
+)
+def test_files_are_datasets_of_the_jobs_at_the_ends(
+    job: str, side: str, names: list[tuple[str, str]], context: Any, events: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("OPENLINEAGE_URL", "http://lineage")
+    with observed(job, context) as finish:
+        finish(RUN)
+    found = [(one["namespace"], one["name"]) for one in events()[-1][side]]
+    assert found == [(space, name.replace("{tmp}", str(tmp_path))) for space, name in names]
+
+
+def test_events_are_as_the_specification_says(context: Any, events: Any) -> None:
+    """The client's own schema of events; the producer of each is a URI."""
+    with observed("ingest", context) as finish:
+        context.tables.versions_written["documents"] = 1
+        finish(RUN)
+    assert len(events()) == 2 and context.progress.said == []
+    for event in events():
+        assert event["schemaURL"].startswith("https://openlineage.io/spec/")
+        assert {"eventTime", "eventType", "run", "job", "producer"} <= set(event)
+        assert event["producer"].startswith("pkg:pypi/longattn-spark@")
+
+
+def test_a_failed_job_is_told_as_failed_and_still_raises(context: Any, events: Any) -> None:
     with pytest.raises(ZeroDivisionError), observed("score", context):
         raise ZeroDivisionError
-    assert [event.eventType for event in events] == ["START", "FAIL"]
+    assert [event["eventType"] for event in events()] == ["START", "FAIL"]
 
 
-def test_mlflow_gets_the_counts(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: dict[str, Any] = {}
-    mlflow = ModuleType("mlflow")
-
-    @contextmanager
-    def start_run(run_name: str) -> Any:
-        logged["run"] = run_name
-        yield
-
-    fakes = {"start_run": start_run, "set_tags": logged.update, "log_params": logged.update}
-    for name, fake in {**fakes, "log_metrics": logged.update}.items():
-        setattr(mlflow, name, fake)
-    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
-    with observed("score", context) as finish:
+def test_mlflow_gets_the_counts_and_what_was_exported(
+    context: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    (tmp_path / "out").mkdir()
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    mlflow.set_tracking_uri(store)
+    with observed("export", context) as finish:
+        context.tables.versions_read["selections"] = 7
         finish(RUN)
-    assert logged["run"] == "longattn score" and logged["longattn.state"] == "COMPLETE"
-    assert (logged["score.rows_in"], logged["score.tokens"], logged["score.seconds"]) == (
-        5,
-        64,
-        2.5,
-    )
+    assert context.progress.said == []
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    assert run.info.run_name == "longattn export"
+    assert run.data.tags["longattn.state"] == "COMPLETE"
+    assert run.data.metrics["export.rows_in"] == 5 and run.data.metrics["export.tokens"] == 64
+    inputs = {one.dataset.name: one.dataset for one in run.inputs.dataset_inputs}
+    assert json.loads(inputs["selections"].source) == {
+        "path": "/lake/selections",
+        "delta_table_version": 7,
+    }
+    assert json.loads(inputs["parquet"].source)["uri"].endswith("/out")
 
 
 def test_a_client_that_is_missing_costs_a_line_and_no_job(
@@ -101,7 +132,12 @@ def test_a_client_that_is_missing_costs_a_line_and_no_job(
     assert line.startswith("score: not told of: ")
 
 
-def test_nothing_is_imported_where_nobody_asks(context: Any, events: list[Any]) -> None:
+def test_nothing_is_imported_where_nobody_asks(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", lambda name: asked.append(name) or real(name))
     with observed("score", context) as finish:
         finish(RUN)
-    assert events == [] and context.progress.said == []
+    assert asked == [] and context.progress.said == []
