@@ -1,7 +1,8 @@
 """Every benchmark imports and says how it is run; those without a peer or a GPU run small.
 
 `dedup` and `evidence` are run by hand: they fetch packages of their own. So are `connectors`,
-`fleet`, `hundredfold` and `ingest`, which start Spark many times over or keep it at work for long.
+`fleet`, `hundredfold`, `ingest` and `small_runs`, which start Spark many times over or keep it at
+work for long.
 """
 
 import importlib
