@@ -1,5 +1,6 @@
 """A place for frames that several appends read, so that what made them runs once."""
 
+import os
 import shutil
 import time
 import uuid
@@ -39,6 +40,8 @@ def staging(context: Context, job: str) -> Iterator[Save]:
     else:
         for path in stale(context):
             shutil.rmtree(path, ignore_errors=True)
+        if local_path(root) == root:
+            root = os.path.abspath(root)  # Java stays in the folder that it was started in
         yield from _in_folder(context, f"{root}/_staging/{name}")
 
 

@@ -155,6 +155,18 @@ def test_a_run_that_finds_another_at_work_adds_what_is_left(context: Context) ->
     assert scored(context) == [f"w{n:03}" for n in range(10)]
 
 
+def test_what_is_staged_lies_below_a_relative_root_and_goes(
+    make_context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Java was started in another folder than the one that the process has changed to."""
+    monkeypatch.chdir(tmp_path)
+    context = make_context(tables={"root": "lake/tables"})
+    with staging(context, "score") as save:
+        assert save("rows", context.spark.range(3)).count() == 3
+        (staged,) = (tmp_path / "lake" / "tables" / "_staging").iterdir()
+    assert not staged.exists()
+
+
 def statistics(context: Context, numbers: Any) -> Any:
     """Rows of `scores` that name these windows and hold nothing else."""
     rows = [{"window_id": f"w{n:03}", "domain": "book", "scorer": "s"} for n in numbers]
