@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -145,8 +144,5 @@ def shard_of(shards: Mapping[str | None, range]) -> Column:
 
     if None in shards:
         return among(shards[None])
-    cases: Any = F
-    for domain, numbers in shards.items():
-        cases = cases.when(F.col("domain") == F.lit(domain), among(numbers))
-    column: Column = cases
-    return column
+    mine = (F.when(F.col("domain") == F.lit(d), among(numbers)) for d, numbers in shards.items())
+    return F.coalesce(*mine)
