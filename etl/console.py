@@ -3,6 +3,7 @@
 import json
 import webbrowser
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from longattn.etl.after import selections
 from longattn.etl.after.reading import Reader, SessionReader, read_logs
-from longattn.etl.config import Config, ExportConfig
+from longattn.etl.config import Config
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.jobs import run_job
 from longattn.etl.run.ledger import Run, record
@@ -41,8 +42,7 @@ def open_context(
 
 def _places(config: Config) -> list[str]:
     """Where the jobs write: an export must not find out after all the work."""
-    targets = (getattr(config.export, name) for name in ExportConfig.model_fields)
-    exports = [target.path for target in targets if target]
+    exports = [target.path for target in config.export.targets.values()]
     return [config.tables.root, *exports, config.report.path]
 
 
@@ -78,11 +78,11 @@ def run_line(run: Run) -> str:
 
 def show_check(config: Config, as_json: bool) -> int:
     """Print a line for each fault of the tables and exports; 1 when there is any, else 0."""
-    from longattn.etl.after.check import as_dict, check
+    from longattn.etl.after.check import check
 
     result = check(open_context(config, quiet=True))
     if as_json:
-        print(json.dumps(as_dict(result), indent=2))
+        print(json.dumps(asdict(result), indent=2))
         return int(bool(result.faults))
     for line in [*result.faults, *(f"note: {note}" for note in result.notes)]:
         print(line)

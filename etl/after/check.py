@@ -5,7 +5,7 @@ Exported files are hashed.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 
 from longattn.etl.after.unused import Stranger, strangers
 from longattn.etl.export.files import Folder
-from longattn.etl.export.job import targets_of
 from longattn.etl.export.read import faults as export_faults
 from longattn.etl.ingest.current import not_in_sources
 from longattn.etl.run.context import Context
@@ -198,7 +197,7 @@ def _of_scorer(context: Context) -> Iterator[str]:
 
 
 def _of_exports(context: Context) -> Iterator[str]:
-    for target in targets_of(context).values():
+    for target in context.config.export.targets.values():
         try:
             faults = list(export_faults(target.path)) if Folder.at(target.path).manifest() else []
         except LongAttnError as error:
@@ -206,8 +205,3 @@ def _of_exports(context: Context) -> Iterator[str]:
             continue
         for fault in faults:
             yield f"export {target.path}: {fault}; delete {target.path} and run export again"
-
-
-def as_dict(checked: Checked) -> dict[str, object]:
-    """For machines."""
-    return asdict(checked)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longattn.etl.after.reading import Reader, Row
-from longattn.etl.config import Config, ExportConfig
+from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
 from longattn.etl.export.writers.jsonl import data_id
 from longattn.udfs.errors import UserError
@@ -79,9 +79,8 @@ def _documents(reader: Reader, window: Row) -> list[Row]:
 
 def _samples(reader: Reader, config: Config, window_id: str) -> Iterator[str]:
     """Where each export holds the window: its number there follows from its place in the mix."""
-    for name in ExportConfig.model_fields:
-        target = getattr(config.export, name)
-        manifest = Folder.at(target.path).manifest() if target else None
+    for name, target in config.export.targets.items():
+        manifest = Folder.at(target.path).manifest()
         if manifest is None:
             continue
         for number in _numbers(reader, manifest, window_id):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
-from longattn.etl.after.forget import Step, rows_of, steps, take
+from longattn.etl.after.forget import Step, steps
 from longattn.etl.ingest.current import not_in_sources
 from longattn.etl.run.context import Context
 from longattn.etl.tables.base import Table
@@ -46,17 +46,8 @@ def _alone(rows: DataFrame, of: DataFrame, column: str) -> DataFrame:
     return rows.select(column).distinct().join(of.select(column), column, "left_anti")
 
 
-def count_unused(context: Context) -> dict[str, int]:
-    """How many rows of each table `delete_unused` would delete."""
-    return rows_of(context, _steps(context))
-
-
-def delete_unused(context: Context) -> dict[str, int]:
-    """Delete them; returns how many, by table. A file that names them again is read again."""
-    return take(context, _steps(context))
-
-
-def _steps(context: Context) -> Iterator[Step]:
+def unused(context: Context) -> Iterator[Step]:
+    """What takes such rows of all tables; a file that names their documents again is read again."""
     ids = [row["doc_id"] for row in not_in_sources(context).select("doc_id").collect()]
     yield from steps(context, ids)
     for table, of, column in OF:

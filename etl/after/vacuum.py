@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from longattn.etl.after.unused import count_unused, delete_unused
+from longattn.etl.after.forget import rows_of, take
+from longattn.etl.after.unused import unused
 from longattn.etl.export.files import Folder
 from longattn.etl.run.context import Context
 from longattn.etl.run.holding import register_of
@@ -43,9 +44,9 @@ def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbag
 def vacuum_rows(context: Context, apply: bool) -> dict[str, int]:
     """How many rows of each table nothing asks for; they are deleted when it is to apply."""
     if not apply:
-        return count_unused(context)
+        return rows_of(context, unused(context))
     with holding(context, "vacuum", uuid.uuid4().hex):
-        return delete_unused(context)
+        return take(context, unused(context))
 
 
 def _garbage(

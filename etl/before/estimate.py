@@ -21,7 +21,7 @@ from longattn.etl.before.sampling import (
     samples,
 )
 from longattn.etl.before.timing import BOUND, hours_of, variants
-from longattn.etl.config import Config, ExportConfig, MixConfig, of_domain
+from longattn.etl.config import Config, MixConfig, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
@@ -168,7 +168,7 @@ def _exports(
     small = size is not None and size < 65_500
     each = dict.fromkeys(("parquet", "jsonl"), per_token + text_a_token)
     each |= {"megatron": 2.0 if small else 4.0, "mds": 2.0 if small else 4.0}
-    asked = [name for name in ExportConfig.model_fields if getattr(config.export, name)]
+    asked = config.export.targets
     return {f"export.{name}": (selected * each[name]).widened(0.3) for name in asked}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from longattn.etl.before.findings import Findings, as_findings, fact, fault, note
 from longattn.etl.before.probe import Look
-from longattn.etl.config import Config, ExportConfig
+from longattn.etl.config import Config
 from longattn.etl.export.places import refusals
 from longattn.etl.run.show import human_bytes
 from longattn.etl.session import delta_conf
@@ -25,8 +25,8 @@ def output_findings(config: Config, jobs: Sequence[str]) -> Findings:
     """Whether each output can be written; where it is not there yet, whether it can be made."""
     folders = {"tables.root": config.tables.root}
     if "export" in jobs:
-        targets = {name: getattr(config.export, name) for name in ExportConfig.model_fields}
-        folders |= {f"export.{k}.path": target.path for k, target in targets.items() if target}
+        targets = config.export.targets
+        folders |= {f"export.{name}.path": target.path for name, target in targets.items()}
     if "report" in jobs:
         folders["report.path"] = os.path.dirname(config.report.path) or "."
     for where, folder in folders.items():

@@ -503,6 +503,12 @@ class ExportConfig(Section):
     numpy: ExportTarget | None = None
     """OLMo-core's arrays"""
 
+    @property
+    def targets(self) -> dict[str, ExportTarget]:
+        """Format -> target, of those that are configured."""
+        each = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: target for name, target in each.items() if target}
+
 
 class ReportConfig(Section):
     path: Place = "data/report.html"

@@ -36,7 +36,7 @@ LAYOUT = 4  # of the files and their fields: an export of another is written aga
 
 def run(context: Context) -> Outcome:
     """Export to every target configured; one that is there already is left as it is."""
-    targets = targets_of(context)
+    targets = context.config.export.targets
     if not targets:
         context.progress.say("export: no format is configured; set export.parquet.path, for one")
         return Outcome(rows_in=0, rows_out=0)
@@ -57,15 +57,10 @@ def run(context: Context) -> Outcome:
     )
 
 
-def targets_of(context: Context) -> dict[str, ExportTarget]:
-    """Format name -> target, for those that are configured."""
-    targets = {name: getattr(context.config.export, name) for name in FORMATS}
-    return {name: target for name, target in targets.items() if target}
-
-
 def folders_of(context: Context) -> list[Folder]:
     """The places of the configured exports."""
-    return [Folder.at(target.path, owner(context)) for target in targets_of(context).values()]
+    targets = context.config.export.targets.values()
+    return [Folder.at(target.path, owner(context)) for target in targets]
 
 
 def export(
@@ -187,7 +182,7 @@ def _write(
         context.tables.read("documents"),
         columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
         scorer=ranker(context.recipe),
-        shards=plan.shards,
+        plan=plan,
     )
     return write_shards(rows, plan, format_, options)
 

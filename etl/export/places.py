@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import PurePosixPath
 
-from longattn.etl.config import Config, ExportConfig, SourceConfig
+from longattn.etl.config import Config, SourceConfig
 from longattn.etl.export.files import Folder
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs import storage
@@ -38,8 +38,7 @@ def refuse(config: Config) -> None:
 
 
 def _exports(config: Config) -> dict[str, str]:
-    targets = {name: getattr(config.export, name) for name in ExportConfig.model_fields}
-    return {f"export.{name}.path": target.path for name, target in targets.items() if target}
+    return {f"export.{name}.path": t.path for name, t in config.export.targets.items()}
 
 
 def _of_others(config: Config, path: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ def samples(
     *,
     columns: Sequence[str],
     scorer: str,
-    shards: Mapping[str | None, range],
+    plan: Plan,
 ) -> DataFrame:
     """The mix with `shard`, `order`, what is needed of every sample and the columns asked for, each
     shard sorted in one task.
@@ -118,7 +118,7 @@ def samples(
     )
     length = F.col("end_char") - F.col("start_char")
     derived = {
-        "shard": shard_of(shards),
+        "shard": shard_of(plan.shards),
         "score": score(),
         "lds": score(),
         "scorer": F.when(score().isNotNull(), F.lit(scorer)),
@@ -129,8 +129,7 @@ def samples(
         .withColumns(derived)
         .select("shard", "order", *dict.fromkeys((*NEEDED, *columns)))
     )
-    n_shards = sum(map(len, shards.values()))
-    return rows.repartition(n_shards, "shard").sortWithinPartitions("shard", "order")
+    return rows.repartition(plan.n_shards, "shard").sortWithinPartitions("shard", "order")
 
 
 def shard_of(shards: Mapping[str | None, range]) -> Column:

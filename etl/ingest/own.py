@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
-from longattn.etl.config import Config, ExportConfig
+from longattn.etl.config import Config
 from longattn.udfs.storage import file_name, local_path
 
 MANIFEST = "_manifest.json"  # in every folder that an export has written
@@ -15,8 +15,7 @@ class OwnFiles:
     """Knows the outputs of a config, and any folder with an export's manifest; counts them."""
 
     def __init__(self, config: Config) -> None:
-        targets = (getattr(config.export, name) for name in ExportConfig.model_fields)
-        exports = (target.path for target in targets if target)
+        exports = (target.path for target in config.export.targets.values())
         places = (config.tables.root, config.report.path, *exports)
         self._places = [_uri(place).rstrip("/") for place in places]
         self._exports: dict[bytes, bool] = {}  # folder -> whether an export has written it

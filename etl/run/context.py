@@ -174,7 +174,6 @@ class TableSet(Mapping[str, Table]):
     def put_run(self, row: Mapping[str, Any]) -> None:
         """Enter a run in the ledger, or replace its row."""
         self.ledger_version = self["runs"].put(row).version
-        self._move("runs", self.ledger_version)
 
     @property
     def versions_left(self) -> dict[str, int]:
@@ -211,12 +210,9 @@ class TableSet(Mapping[str, Table]):
 
     def _note(self, name: str, commit: Commit) -> Commit:
         self.versions_written[name] = commit.version
-        self._move(name, commit.version)
-        return commit
-
-    def _move(self, name: str, version: int) -> None:
         if self._versions is not None:
-            self._versions[name] = version
+            self._versions[name] = commit.version
+        return commit
 
 
 def rows_since(table: Table, version: int | None) -> int:

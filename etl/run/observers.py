@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from longattn.etl.config import ExportConfig
 from longattn.udfs import __version__
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.storage import local_path
@@ -70,8 +69,7 @@ def observed(name: str, context: "Context") -> Iterator[Callable[["Run"], None]]
 def _job(name: str, context: "Context") -> Job:
     config, tables = context.config, context.tables
     listed = [source for sources in config.sources.values() for source in sources]
-    targets = {format_: getattr(config.export, format_) for format_ in ExportConfig.model_fields}
-    exports = {format_: target.path for format_, target in targets.items() if target}
+    exports = {format_: target.path for format_, target in config.export.targets.items()}
     return Job(
         name=name,
         id=str(uuid.uuid4()),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP_TOKENS = 1 << 24  # packed together, in one task
-AT_ONCE = 4096  # records of a file that stay together
+TOGETHER = 4096  # records of a file that stay together
 
 # Documents whose first token stands in a window, as SQL: each is cut once at its beginning.
 BEGUN = "size(filter(segments, segment -> segment.start_token = 0))"
@@ -47,7 +47,7 @@ class Order:
             return F.col("doc_id")
         if self.name == "repository":
             return F.coalesce(F.col("meta")[self.repository], "source_uri")
-        part = F.concat_ws("|", "source_uri", F.floor(F.col("source_row") / AT_ONCE))
+        part = F.concat_ws("|", "source_uri", F.floor(F.col("source_row") / TOGETHER))
         folder = F.regexp_replace("source_uri", "[^/]*$", "")
         return F.when(F.col("source_row").isNull(), folder).otherwise(part)
 

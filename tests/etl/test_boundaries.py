@@ -251,18 +251,24 @@ class TestJsonl:
             assert [s["start"] for s in row["segments"]] == [0, *packing.ends[:-1]]
 
 
-READ_MDS = """
+# Begins a program that reads by mosaicml-streaming.
+WITHOUT_TORCHVISION = """
 import json, sys, types
 import transformers  # before the stubs: it looks for the real torchvision
 for name in ("", ".datasets", ".transforms", ".transforms.functional"):
     stub = types.ModuleType("torchvision" + name)  # only its sets of images need it
     stub.VisionDataset, stub.to_tensor = object, None
     sys.modules["torchvision" + name] = stub
+"""
+READ_MDS = (
+    WITHOUT_TORCHVISION
+    + """
 from streaming import LocalDataset
 for row in LocalDataset(sys.argv[1]):
     names = ("input_ids", "indices", "seq_lens")
     print(json.dumps({name: row[name].tolist() for name in names}))
 """
+)
 
 
 class TestMds:
@@ -303,6 +309,20 @@ def gpt_dataset(prefix: str, **changes: Any) -> Any:
     low = gpt.GPTDataset.build_low_level_dataset(prefix, config)
     return gpt.GPTDataset(
         low, prefix, np.arange(len(low), dtype=np.int32), None, Split.train, config
+    )
+
+
+def fsl_dataset(arrays: list[Path]) -> Any:
+    """OLMo-core's own data set of an export's arrays."""
+    data = pytest.importorskip("olmo_core.data.numpy_dataset")
+    return data.NumpyFSLDataset(
+        *arrays,
+        sequence_length=LONGEST,
+        pad_token_id=SEPARATOR,
+        eos_token_id=SEPARATOR,
+        vocab_size=VOCABULARY,
+        generate_doc_lengths=True,
+        label_mask_paths=[file.with_suffix(".mask") for file in arrays],
     )
 
 
@@ -409,17 +429,8 @@ class TestNumpy:
     def test_olmo_core_finds_the_documents(
         self, packings: list[Packing], arrays: list[Path]
     ) -> None:
-        data = pytest.importorskip("olmo_core.data.numpy_dataset")
+        dataset = fsl_dataset(arrays)
         utils = pytest.importorskip("olmo_core.data.utils")
-        dataset = data.NumpyFSLDataset(
-            *arrays,
-            sequence_length=LONGEST,
-            pad_token_id=SEPARATOR,
-            eos_token_id=SEPARATOR,
-            vocab_size=VOCABULARY,
-            generate_doc_lengths=True,
-            label_mask_paths=[file.with_suffix(".mask") for file in arrays],
-        )
         for number, packing in enumerate(packings):
             row = dataset[number]
             ids, lengths = with_fillers(packing)

@@ -25,6 +25,7 @@ from longattn.etl.export.write import Written, write_shards
 from longattn.etl.export.writers import megatron
 from longattn.etl.tables.schema import SELECTIONS, WINDOWS
 from longattn.udfs.errors import ExportError, UserError
+from tests.etl.test_boundaries import WITHOUT_TORCHVISION
 
 N_WINDOWS, LENGTH = 30, 16
 TEXT = "A\u00e9\U0001d4b3\u4e2d. " * 200  # one to four bytes a character
@@ -80,7 +81,7 @@ def stage_export(
         corpus["documents"],
         columns=[c for c in FORMATS[name].columns if options.with_ids or c != "token_ids"],
         scorer="recall:n=6",
-        shards=plan.shards,
+        plan=plan,
     )
     return write_shards(rows, plan, FORMATS[name], options)
 
@@ -361,13 +362,9 @@ class TestMegatronIndex:
             megatron.index_bytes([1 << 31], np.dtype("int32"))
 
 
-READ_STREAMS = """
-import json, sys, types
-import transformers  # before the stubs: it looks for the real torchvision
-for name in ("", ".datasets", ".transforms", ".transforms.functional"):
-    stub = types.ModuleType("torchvision" + name)  # only its sets of images need it
-    stub.VisionDataset, stub.to_tensor = object, None
-    sys.modules["torchvision" + name] = stub
+READ_STREAMS = (
+    WITHOUT_TORCHVISION
+    + """
 from streaming import Stream, StreamingDataset
 import longattn
 weighed = longattn.blend(sys.argv[1], {"book": 3, "code": 1})
@@ -375,6 +372,7 @@ streams = [Stream(local=place, proportion=weight) for weight, place in weighed]
 samples = StreamingDataset(streams=streams, epoch_size=400, shuffle=True, batch_size=1)
 print(json.dumps([sample["domain"] for sample in samples]))
 """
+)
 
 
 @pytest.mark.spark
@@ -458,13 +456,9 @@ class TestByDomain:
         assert {Path(p).parent.name for _, p in blend(place, {"book": 1, "code": 0})} == {"book"}
 
 
-READ_MDS = """
-import json, sys, types
-import transformers  # before the stubs: it looks for the real torchvision
-for name in ("", ".datasets", ".transforms", ".transforms.functional"):
-    stub = types.ModuleType("torchvision" + name)  # only its sets of images need it
-    stub.VisionDataset, stub.to_tensor = object, None
-    sys.modules["torchvision" + name] = stub
+READ_MDS = (
+    WITHOUT_TORCHVISION
+    + """
 from streaming import LocalDataset, MDSWriter
 theirs, ours = sys.argv[1:]
 lists = ("tokens", "indices", "seq_lens")
@@ -476,6 +470,7 @@ with MDSWriter(columns=columns, out=theirs) as writer:
         writer.write(sample)
 print(json.dumps(samples))
 """
+)
 
 
 @pytest.mark.spark

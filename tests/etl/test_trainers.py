@@ -20,6 +20,7 @@ from tests.etl.test_boundaries import (
     VOCABULARY,
     Packing,
     draw,
+    fsl_dataset,
     gpt_dataset,
     parquet_rows,
     write,
@@ -215,7 +216,7 @@ def test_torchtitan(
 def test_olmo_core(
     packings: list[Packing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = pytest.importorskip("olmo_core.data.numpy_dataset")
+    pytest.importorskip("olmo_core.data.numpy_dataset")
     from olmo_core.data.collator import DataCollator
     from olmo_core.data.utils import get_labels
     from olmo_core.nn.attention import AttentionBackendName, backend, flash_attn_api
@@ -247,15 +248,7 @@ def test_olmo_core(
         patch.setattr(torch.cuda, "is_available", lambda: True)  # else it takes another kernel
         model = config.build(init_device="cpu")
     arrays = sorted(write("numpy", packings, tmp_path / "out").glob("*.npy"))
-    dataset = data.NumpyFSLDataset(
-        *arrays,
-        sequence_length=LONGEST,
-        pad_token_id=SEPARATOR,
-        eos_token_id=SEPARATOR,
-        vocab_size=VOCABULARY,
-        generate_doc_lengths=True,
-        label_mask_paths=[file.with_suffix(".mask") for file in arrays],
-    )
+    dataset = fsl_dataset(arrays)
     rows = DataCollator(pad_token_id=SEPARATOR)([dataset[i] for i in range(len(dataset))])
 
     def whole() -> Any:
