@@ -77,7 +77,11 @@ PANDAS_FILES = (
     "pandas/io/json/_table_schema.py",
 )
 # Not of the demo, for docs/evidence.md: novels, TeX manuals, essays, Go; encyclopedia articles.
-UNSEEN = ("r-cran-janeaustenr", "texlive-science-doc", "anarchism", "golang-1.19-src")
+UNSEEN = (
+    *("r-cran-janeaustenr", "texlive-science-doc", "anarchism", "golang-1.19-src"),
+    *("openjdk-17-source", "rust-src", "libjs-three", "libcoq-stdlib", "perl-doc"),
+    *("debian-reference-en", "debian-policy", "developers-reference"),
+)
 GENSIM = "gensim==4.4.0"
 # A second judge for docs/evidence.md, in four parts; its terms restrict its use.
 GEMMA = PACKAGES / "gemma-3-270m" / "gemma-3-270m-q4_k_m.gguf"

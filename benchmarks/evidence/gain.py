@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.evidence.corpus import Tokens, demo_documents
-from benchmarks.evidence.unseen import more_documents, unseen_documents
+from benchmarks.evidence.unseen import further_documents, more_documents, unseen_documents
 from benchmarks.evidence.workers import workers
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
 
 DATA = Path("data")
 PACKAGES, OUT = DATA / "packages", DATA / "evidence"
+JUDGED = OUT / "gain"
 K = 1024  # tokens that short context holds at least
 NOT_BIBLE = ("alice29", "asyoulik", "lcet10")  # of the demo's books; they are a domain of their own
 SECOND = ("bible numbered", "books", "essays", "wiki")  # domains that get a window every other turn
@@ -147,6 +148,7 @@ def domains(data: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Tokens]]:
         "code": demo["code"],
         **{f"unseen {domain}": texts for domain, texts in unseen.items()},
         **more_documents(data / "packages", tokenizer, frozenset(bible)),
+        **further_documents(data / "packages", tokenizer),
     }
 
 

@@ -23,9 +23,11 @@ JUDGE = "fargain"
 PAIRS = 125  # of segments, for prolong: 500 are published for four times as many tokens
 FEWEST = 5  # windows of a domain: with fewer its rank correlation says nothing
 
-KINDS = {"tex": "TeX", "unseen TeX manuals": "TeX"} | dict.fromkeys(
-    ["code", "unseen code", "go"], "code"
-)  # the other domains are prose
+KINDS = {
+    **dict.fromkeys(["tex", "unseen TeX manuals"], "TeX"),
+    **dict.fromkeys(["code", "unseen code", "go", "java", "rust", "javascript", "coq"], "code"),
+    **dict.fromkeys(["perl pod", "debian manuals"], "manuals"),
+}  # the other domains are prose
 
 MEASURES = ("ratio",)  # beside a scorer's ds: of compress
 FROM_TRUTH = {"mean gain": "gain", "key tokens": "key"}  # measures of the judge, beside its ds

@@ -1,6 +1,7 @@
 """Documents that no setting of a scorer was chosen on.
 
-Novels, TeX manuals, Python and Go files, essays, encyclopedia articles, more books of the Bible.
+Novels, TeX manuals, Python and Go files, essays, encyclopedia articles, more books of the Bible;
+and of further kinds Java, Rust, JavaScript, Coq, Perl's pod and Debian's manuals.
 """
 
 import bz2
@@ -10,6 +11,7 @@ import json
 import re
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from itertools import groupby
@@ -21,6 +23,8 @@ from benchmarks.evidence.corpus import Tokens, tokenized
 
 R_HEADER = 14  # bytes of a serialised R object, before the name of its encoding
 R_STRINGS = 16  # the type of a character vector
+LONG = 30_000  # bytes of a file of code that is likely to fill a window
+DEBIAN = ("debian-reference-en", "debian-policy", "developers-reference")
 CANTERBURY = ("alice29", "asyoulik", "lcet10", "plrabn12")  # three of them are the demo's too
 
 
@@ -98,6 +102,49 @@ def more_documents(
     return {domain: documents for domain, documents in found.items() if documents}
 
 
+def further_documents(packages: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Tokens]]:
+    """As unseen_documents, of languages and kinds of text that no other domain has."""
+    share = "usr/share"
+    readers = {
+        "java": _java(packages / "openjdk-17-source"),
+        "rust": _code_files(packages / "rust-src", "*.rs", every=8),
+        "javascript": _code_files(packages / "libjs-three", "js/loaders/*.js", every=1),
+        "coq": _code_files(packages / "libcoq-stdlib", "*.v", every=1),
+        "perl pod": _code_files(packages / "perl-doc" / share / "perl", "*.pod", every=2),
+        "debian manuals": _debian([packages / name / share for name in DEBIAN]),
+    }
+    found = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
+    return {domain: documents for domain, documents in found.items() if documents}
+
+
+def _java(package: Path) -> Iterator[tuple[str, str]]:
+    """Every sixteenth long file of Java's own library."""
+    for path in package.rglob("src.zip"):
+        if path.is_symlink():
+            continue
+        with zipfile.ZipFile(path) as files:
+            long = (i for i in files.infolist() if i.file_size > LONG)
+            names = sorted(i.filename for i in long if i.filename.endswith(".java"))
+            for name in names[::16]:
+                yield name, files.read(name).decode()
+
+
+def _code_files(folder: Path, pattern: str, every: int) -> Iterator[tuple[str, str]]:
+    """Long files that are no tests and repeat no other's name, one of `every`."""
+    by_name = {path.name: path for path in folder.rglob(pattern) if path.is_file()}
+    long = [p for p in by_name.values() if p.stat().st_size > LONG and "tests" not in p.parts]
+    for path in sorted(long)[::every]:
+        yield str(path.relative_to(folder)), path.read_bytes().decode(errors="ignore")
+
+
+def _debian(folders: list[Path]) -> Iterator[tuple[str, str]]:
+    """Chapters in HTML, without their markup."""
+    pages = sorted(page for folder in folders for page in folder.rglob("*.html"))
+    for path in (page for page in pages if page.stat().st_size > LONG):
+        if path.name not in ("index.html", "index.en.html", "developers-reference.html"):
+            yield f"{path.parent.name}/{path.name}", _plain(path.read_text(encoding="utf-8"))
+
+
 def _bible(package: Path, demo: frozenset[str]) -> Iterator[tuple[str, str]]:
     """Books of the King James Bible, each verse a line after its number, as users have them."""
     for path in package.rglob("kjv.jsonl"):
@@ -117,9 +164,13 @@ def _essays(package: Path) -> Iterator[tuple[str, str]]:
     """The longer chapters of "An Anarchist FAQ", their markup taken off."""
     for path in sorted(package.rglob("*.html")):
         if path.stat().st_size > 60_000:
-            page = path.read_text(encoding="utf-8", errors="ignore")
-            text = re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page))
-            yield path.stem, re.sub(r"\n\s*\n+", "\n\n", html.unescape(text))
+            yield path.stem, _plain(path.read_text(encoding="utf-8", errors="ignore"))
+
+
+def _plain(page: str) -> str:
+    """The text of a page in HTML."""
+    text = re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page))
+    return re.sub(r"\n\s*\n+", "\n\n", html.unescape(text))
 
 
 def _wiki(package: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from longattn.udfs.errors import ModelError
 from longattn.udfs.scorers import background
 from longattn.udfs.scorers.background import (
     NUMBERS,
-    STRENGTH,
+    STRENGTHS,
     Background,
     read_manifest,
     write,
@@ -41,7 +41,7 @@ def likelihood(documents: Documents, before: list[int], token: int) -> float:
     for size in range(min(len(before), 2) + 1):
         context = tuple(before[len(before) - size :])
         total = sum(m for gram, m in n.items() if gram[:-1] == context)
-        p = (n.get((*context, token), 0) + STRENGTH * p) / (total + STRENGTH)
+        p = (n.get((*context, token), 0) + STRENGTHS[size] * p) / (total + STRENGTHS[size])
     return p
 
 
@@ -133,6 +133,18 @@ def test_numbers_are_exact_when_small_and_near_when_large(tmp_path: Path) -> Non
     assert (stored.numbers(strangers) > 0).mean() < 2e-4
     size = sum(file.stat().st_size for file in tmp_path.glob("*/*"))
     assert size / len(key) < 4.01
+
+
+def test_what_one_document_in_a_hundred_has_is_widespread(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    documents = [[*rng.integers(100, 10_000, 40).tolist()] for _ in range(600)]
+    for number, ids in enumerate(documents[:8]):
+        ids[:3] = [1, 2, 3]
+        if number < 6:
+            ids[3:6] = [4, 5, 6]
+    known = counted(documents, tmp_path)  # widespread is what six others have, one in a hundred
+    which = known.widespread(np.array([1, 2, 3, 4, 5, 6, 1, 2])).tolist()
+    assert which == [False, False, True, *[False] * 5]
 
 
 def test_rarity_is_the_log_of_how_few_documents_hold_a_token(tmp_path: Path) -> None:

@@ -161,6 +161,20 @@ def test_what_other_documents_have_gains_less(tmp_path: Path) -> None:
     assert f":background={Background(folder).manifest.name}:" in with_it.version
 
 
+def test_boilerplate_is_the_share_of_widespread_ngrams(tmp_path: Path) -> None:
+    """Of two passages that come back, one is of fifty other documents."""
+    rng = np.random.default_rng(7)
+    window = rng.permutation(4096) + 100
+    window[-200:] = window[:200]
+    known = [np.append(window[:100], rng.permutation(2000) + 5000) for _ in range(50)]
+    folder = write_counted(tmp_path, known, tokenizer="test")
+    (score,) = load_scorer(ScorerSpec(scorer="recall", background=str(folder))).score([window])
+    gain_L = far_gain(window, 1024, Background(folder).probability(window), WEIGHT)
+    expected = gain_L[-198:-100].sum() / gain_L.sum()
+    assert score["measures"]["boilerplate"] == pytest.approx(expected)
+    assert 0.1 < expected < 0.5
+
+
 @pytest.mark.parametrize(
     ("length", "k", "reason"),
     [(0, None, "empty"), (1024, None, "too_short"), (8, 8, "too_short")],

@@ -10,28 +10,51 @@ from hypothesis import strategies as st
 
 from longattn.udfs.scorers.background import Background, write_counted
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.kinds.seams import MARGIN, OFTEN, crossing
+from longattn.udfs.scorers.kinds.seams import (
+    AROUND,
+    GAP,
+    MARGIN,
+    POWER,
+    SIDE,
+    crossing,
+    dips,
+)
 from longattn.udfs.scorers.registry import load_scorer
 
 
-def links_across(ids: list[int], place: int) -> int:
-    """Pairs of a rare n-gram that ends before a place and the next equal one, which begins there
-    or later."""
-    grams = [(tuple(ids[i : i + n]), i) for n in (1, 2) for i in range(len(ids) - n + 1)]
-    total = 0
+def links_across(ids: list[int], place: int) -> float:
+    """Weights of pairs of an n-gram that ends before a place and the next equal one, which begins
+    there or later."""
+    grams = [(tuple(ids[i : i + n]), i) for n in (1, 2, 3) for i in range(len(ids) - n + 1)]
+    total = 0.0
     for gram in {gram for gram, _ in grams}:
         places = [i for other, i in grams if other == gram]
         ends = [i + len(gram) for i in places]
         pairs = zip(ends[:-1], places[1:], strict=True)
-        total += len(places) <= OFTEN and sum(end <= place <= begin for end, begin in pairs)
+        across = sum(end <= place <= begin for end, begin in pairs)
+        total += across * max(1, len(places) - 1) ** -POWER
     return total
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-1, 5), max_size=30))
-def test_it_counts_links_between_neighbouring_rare_ngrams(ids: list[int]) -> None:
+def test_it_weighs_links_between_neighbouring_ngrams(ids: list[int]) -> None:
     expected = [links_across(ids, place) for place in range(len(ids))]
-    assert crossing(np.array(ids, np.int64), None).tolist() == expected
+    assert crossing(np.array(ids, np.int64), None).tolist() == pytest.approx(expected)
+
+
+def test_a_dip_is_what_is_left_of_the_lower_side() -> None:
+    weight_L = np.random.default_rng(1).random(2500)
+    weight_L[:300] = 0
+    places = range(MARGIN, 2500 - MARGIN)
+    expected = [
+        weight_L[t - AROUND // 2 : t + AROUND // 2].mean()
+        / min(weight_L[max(0, t - SIDE) : t - GAP].mean(), weight_L[t + GAP : t + SIDE].mean())
+        if t > 300 + GAP
+        else 0
+        for t in places
+    ]
+    np.testing.assert_allclose(dips(weight_L), expected)
 
 
 def text(rng: np.random.Generator, own: int, length: int) -> list[int]:
@@ -49,8 +72,8 @@ def test_joined_texts_have_their_seam_where_they_were_joined(tmp_path: Path) -> 
     whole = text(rng, 100_000, 3000)
     joined = whole[:1100] + text(rng, 200_000, 1900)
     one, two = scorer.score([np.array(whole), np.array(joined)])
-    assert one["ds"] > 0.3 > 0.1 > two["ds"]
-    assert abs(two["measures"]["seam"] - 1100) < 10
+    assert one["ds"] > 0.5 > 0.2 > two["ds"]
+    assert abs(two["measures"]["seam"] - 1100) < AROUND
     assert scorer.version.endswith(f":background={Background(folder).manifest.name}")
 
 

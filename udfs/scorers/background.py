@@ -1,11 +1,11 @@
 """What a language makes likely before anything of a window is known: counts of other documents.
 
 With n(g) for how many documents hold an n-gram besides one (longattn.udfs.text.counts), N for the
-sum of n over the n-grams with the same beginning, V kinds of tokens and S = STRENGTH, the
-probability of token t after tokens s and r is
+sum of n over the n-grams with the same beginning, V kinds of tokens and S_0, S_1, S_2 = STRENGTHS,
+the probability of token t after tokens s and r is
 
-    q_0 = (n(t) + S / V) / (N() + S),   q_1 = (n(st) + S q_0) / (N(s) + S),
-    q_2 = (n(rst) + S q_1) / (N(rs) + S)
+    q_0 = (n(t) + S_0 / V) / (N() + S_0),   q_1 = (n(st) + S_1 q_0) / (N(s) + S_1),
+    q_2 = (n(rst) + S_2 q_1) / (N(rs) + S_2)
 
 the hierarchical Dirichlet model that `recall` is made of too. It counts documents and not
 occurrences, so it says less than it could of what all documents have, and that is little known
@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longattn.udfs.digest import hex_digest
-from longattn.udfs.errors import ModelError
+from longattn.udfs.errors import ConfigError, ModelError
 from longattn.udfs.scorers.base import TokenIds
 from longattn.udfs.text.counts import (
     MOST,
@@ -50,7 +50,8 @@ from longattn.udfs.text.counts import (
 
 FORMAT = 1
 MANIFEST, STARTS, PRINTS, LEVELS = "background.json", "starts.npy", "prints.npy", "levels.npy"
-STRENGTH = 3.0  # documents that outweigh what is known without the token before
+STRENGTHS = (3.0, 200.0, 60.0)  # documents that outweigh what is known from a token less, by order
+MANY, FEWEST = 100, 5  # boilerplate is what one document in so many has, and so many at least
 BUCKET = 8  # entries of a bucket, at most on average
 
 Vector = NDArray[np.float64]
@@ -80,7 +81,7 @@ class Background:
 
     def __init__(self, folder: Path) -> None:
         """Raises ModelError, naming the folder, where it holds no background."""
-        self.manifest = read_manifest(folder)
+        self.folder, self.manifest = folder, read_manifest(folder)
         try:
             self.starts, self.prints, self.levels = (
                 np.load(folder / name, mmap_mode="r") for name in (STARTS, PRINTS, LEVELS)
@@ -93,10 +94,18 @@ class Background:
     def probability(self, token_ids: TokenIds) -> Vector:
         """Of every token after the two before it [L]."""
         p_L = np.full(len(token_ids), 1 / max(self.manifest.kinds, 1))
-        for start, key_G, above_G in placed(token_ids):
+        for (start, key_G, above_G), strength in zip(placed(token_ids), STRENGTHS, strict=True):
             n_G, total_G = self.numbers(key_G), self.numbers(above_G)
-            p_L[start:] = (n_G + STRENGTH * p_L[start:]) / (total_G + STRENGTH)
+            p_L[start:] = (n_G + strength * p_L[start:]) / (total_G + strength)
         return p_L
+
+    def widespread(self, token_ids: TokenIds) -> NDArray[np.bool_]:
+        """Whether a token ends three that one document in MANY holds, or more [L]."""
+        *_, (start, key_G, _) = placed(token_ids)
+        widespread_L = np.zeros(len(token_ids), bool)
+        fewest = max(self.manifest.documents / MANY, FEWEST)
+        widespread_L[start:] = self.numbers(key_G) >= fewest
+        return widespread_L
 
     def rarity(self, token_ids: TokenIds) -> Vector:
         """log(documents / documents that hold the token, the one it is in not counted) [L]."""
@@ -188,6 +197,16 @@ def write(
 def background_name(folder: str) -> str:
     """For example `1200@ab12cd34`: documents and hash; raises ModelError where there is none."""
     return read_manifest(Path(folder)).name
+
+
+def refuse_other_ids(folder: str, tokenizer: str) -> None:
+    """Raise ConfigError for a background that counts other ids than those of a tokenizer's name."""
+    counted = read_manifest(Path(folder)).tokenizer
+    if counted.split("@")[-1] != tokenizer.split("@")[-1]:
+        raise ConfigError(
+            f"score.background: {folder} counts tokens of {counted}, and windows are made of"
+            f" {tokenizer}: count one with `longattn scorer background` and that tokenizer"
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:

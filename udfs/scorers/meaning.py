@@ -62,10 +62,11 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "seams": Meaning(
         name="wholeness",
-        unit="share of the median",
-        measures="how many rare n-grams tie what stands before the weakest place to what follows",
-        known="A filter against joined texts, and no ranking: it says nothing of far context.",
-        strength="wholeness (share of the median)",
+        unit="share of its neighbourhood",
+        measures="how much less ties the text together at its weakest place than around it",
+        known="A filter against joined texts, and no ranking: with a background it tells one text"
+        " from 2 to 16 joined with an AUC of 0.93 to 0.96 (twelve domains).",
+        strength="wholeness (share of its neighbourhood)",
         uniformity="DU (always 0)",
     ),
     "compress": Meaning(

@@ -20,7 +20,9 @@ With a background, other documents say how likely a token is before anything of 
 Near are the last k to 2k - 1 tokens: chunks of 2k tokens, each counted from its own start and its
 last k tokens judged, as the short context of LongFilter is read. So the first 2k tokens gain
 nothing. Measures: `gain_from_D` is the part of DS that what stands D to 2D - 1 tokens back adds, D
-= k, 2k, 4k, ... up to half of the window, the last one without an end; they add up to DS.
+= k, 2k, 4k, ... up to half of the window, the last one without an end; they add up to DS. With a
+background `boilerplate` is the share of DS that tokens at the end of widespread n-grams have: of
+licences, page heads, idioms.
 
 Where the constants are from: docs/adr/0011-recall-and-compress.md and 0020-background.md; how well
 DS agrees with a language model's gain: docs/evidence.md.
@@ -33,7 +35,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.scorers.background import Background, background_name
+from longattn.udfs.scorers.background import STRENGTHS, Background, background_name
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, nothing_far, one_head
 
 K = 1024  # tokens that near context holds at least
@@ -50,7 +52,8 @@ Places = NDArray[np.int64]
 def recall_version(spec: ScorerSpec) -> str:
     known = f"unseen={UNSEEN:g}"
     if spec.background:
-        known = f"background={background_name(spec.background)}:weight={WEIGHT:g}"
+        by = ",".join(f"{strength:g}" for strength in STRENGTHS)
+        known = f"background={background_name(spec.background)}:by={by}:weight={WEIGHT:g}"
     return f"recall:n={ORDERS}:strength={STRENGTH:g}:{known}:octaves:k={spec.k or K}"
 
 
@@ -76,7 +79,21 @@ class Recall:
         gain_L = gain_OL.sum(0)
         score = one_head(len(gain_L), self.k, ds=float(gain_L.mean()), du=-float(gain_L.var()))
         means = zip(distances, gain_OL.mean(1).tolist(), strict=True)
-        return {**score, "measures": {f"gain_from_{d}": gain for d, gain in means}}
+        measures = {f"gain_from_{d}": gain for d, gain in means}
+        if self.background:
+            widespread_L = self.background.widespread(token_ids)
+            measures["boilerplate"] = share(gain_L, widespread_L)
+        return {**score, "measures": measures}
+
+
+def share(gain_L: Vector, which_L: NDArray[np.bool_]) -> float:
+    """Of the gain, the part of some tokens, 0 to 1; 0 where nothing is gained.
+
+    >>> share(np.array([1.0, 2.0, 1.0]), np.array([True, False, False]))
+    0.25
+    """
+    total, part = float(gain_L.sum()), float(gain_L[which_L].sum())
+    return min(max(part / total, 0.0), 1.0) if total > 0 else 0.0
 
 
 def octaves(length: int, k: int) -> list[int]:

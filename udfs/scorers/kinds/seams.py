@@ -1,20 +1,21 @@
 """Seams: the weakest place of a window, where unrelated texts may have been joined. No model.
 
-A rare token or pair of tokens that comes back ties the places where it stands: from each of its
-occurrences a link runs to the next. Rare is what no two documents of the background hold, or,
-without one, what stands in the window no more than OFTEN times. With W(t) for
-how many links cross the place before token t, MARGIN tokens from either end left out,
+An n-gram of up to three tokens that comes back ties the places where it stands: from each of its
+occurrences a link runs to the next. Of an n-gram that n documents hold besides one
+(longattn.udfs.text.counts) a link weighs (1 + n)^-POWER, so that what a text has of its own weighs
+most. Without a background n is how often it stands in the window besides the two. With W(t) for the
+weight of all links that cross the place before token t,
 
-    DS = min over t of W(t) / median of W
+    DS = min over t of  W around t / the smaller of W before and W after
 
-Texts about different things share few such tokens, so that hardly a link crosses where one ends
-and another begins: DS is near 0 there, and more is more whole. DU is 0. Measures: `seam` is t of
-the weakest place, the middle one where several are as weak in a row.
+where W around t is the mean of AROUND places, and W before and after those of SIDE places, GAP away
+from t; MARGIN tokens from either end are not looked at. Texts about different things share few such
+n-grams, so that hardly anything crosses where one ends and another begins: DS is near 0 there, and
+near 1 in a window that is one text. DU is 0. Measures: `seam` is t of the weakest place.
 
 What it tells apart, and how well: docs/adr/0021-seams.md.
 """
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,20 @@ from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
 from longattn.udfs.text.counts import Keys, placed
 
 MARGIN = 256  # tokens at either end, which few links can reach across
-SIZES = 2  # tokens of the longest n-gram that ties
-OFTEN = 4  # occurrences in a window, without a background
+POWER = 1.5  # by which a link loses weight with the documents that have it too
+AROUND, GAP, SIDE = 32, 64, 1024  # tokens
 
 Counts = NDArray[np.int64]
+Vector = NDArray[np.float64]
 
 
 def seams_version(spec: ScorerSpec) -> str:
-    rare = f"often={OFTEN}"
-    if spec.background:
-        rare = f"background={background_name(spec.background)}"
-    return f"seams:n={SIZES}:margin={MARGIN}:{rare}"
+    known = f":background={background_name(spec.background)}" if spec.background else ""
+    return f"seams:power={POWER:g}:side={SIDE}:margin={MARGIN}{known}"
 
 
 class Seams:
-    """Scores windows by how few rare n-grams tie together what stands before and after a place."""
+    """Scores windows by how deep the weight of their links dips at one place."""
 
     def __init__(self, spec: ScorerSpec) -> None:
         self.version = seams_version(spec)
@@ -57,51 +57,63 @@ class Seams:
         return [self._score_one(ids) for ids in token_ids]
 
     def _score_one(self, token_ids: TokenIds) -> Score:
-        inner_P = crossing(token_ids, self.background)[MARGIN : len(token_ids) - MARGIN]
-        weakest, middle = int(inner_P.min()), float(np.median(inner_P))
-        whole = weakest / middle if middle else 0.0
-        score = one_head(len(token_ids), 0, ds=whole, du=0.0)
-        return {**score, "measures": {"seam": float(MARGIN + middle_of_weakest(inner_P))}}
+        depth_P = dips(crossing(token_ids, self.background))
+        weakest = int(np.argmin(depth_P))
+        score = one_head(len(token_ids), 0, ds=float(depth_P[weakest]), du=0.0)
+        return {**score, "measures": {"seam": float(MARGIN + weakest)}}
 
 
-def crossing(token_ids: TokenIds, background: Background | None) -> Counts:
-    """How many links run from before each token to it or beyond [L]."""
-    change_L = np.zeros(len(token_ids) + 1, np.int64)
-    for start, key_G, _ in islice(placed(token_ids), SIZES):
-        opened_N, closed_N = links(key_G, background)
+def crossing(token_ids: TokenIds, background: Background | None) -> Vector:
+    """The weight of links that run from before each token to it or beyond [L]."""
+    change_L = np.zeros(len(token_ids) + 1)
+    for start, key_G, _ in placed(token_ids):
+        opened_N, closed_N, weight_N = links(key_G, background)
         # a link leaves with the last token of the n-gram and arrives with the first of the next
-        np.add.at(change_L, opened_N + start + 1, 1)
-        np.add.at(change_L, np.maximum(closed_N, opened_N + start) + 1, -1)
-    crossed_L: Counts = np.cumsum(change_L)[:-1]
+        np.add.at(change_L, opened_N + start + 1, weight_N)
+        np.add.at(change_L, np.maximum(closed_N, opened_N + start) + 1, -weight_N)
+    crossed_L: Vector = np.cumsum(change_L)[:-1]
     return crossed_L
 
 
-def links(key_G: Keys, background: Background | None) -> tuple[Counts, Counts]:
-    """Places of rare n-grams, and the place of the next equal one of each, both [N]."""
+def links(key_G: Keys, background: Background | None) -> tuple[Counts, Counts, Vector]:
+    """Places of n-grams that come back, of the next equal one of each, and weights, all [N]."""
     order_G = np.argsort(key_G, kind="stable")
     again_G = key_G[order_G][1:] == key_G[order_G][:-1]
     opened_N, closed_N = order_G[:-1][again_G], order_G[1:][again_G]
-    rare_N = _rare(key_G, background)[opened_N]
-    return opened_N[rare_N], closed_N[rare_N]
+    others_N = _others(key_G, background)[opened_N]
+    return opened_N, closed_N, (1.0 + others_N) ** -POWER
 
 
-def middle_of_weakest(crossed_P: Counts) -> int:
-    """The middle of the first longest run of places that nothing is weaker than.
+def dips(weight_L: Vector) -> Vector:
+    """What is left of the weight at each place that is not too near an end [P].
 
-    >>> middle_of_weakest(np.array([3, 1, 2, 1, 1, 1, 4]))
-    4
+    0 where nothing crosses on one of its sides.
     """
-    weak = np.concatenate([[False], crossed_P == crossed_P.min(), [False]])
-    begin_R, end_R = np.flatnonzero(np.diff(weak)).reshape(-1, 2).T
-    longest = int(np.argmax(end_R - begin_R))
-    return int(begin_R[longest] + end_R[longest] - 1) // 2
+    place_P = np.arange(MARGIN, len(weight_L) - MARGIN)
+    around_P = _means(weight_L, place_P - AROUND // 2, place_P + AROUND // 2)
+    before_P = _means(weight_L, place_P - SIDE, place_P - GAP)
+    after_P = _means(weight_L, place_P + GAP, place_P + SIDE)
+    least_P = np.minimum(before_P, after_P)
+    tied_P = least_P > _ROUNDING
+    left_P: Vector = np.divide(around_P, least_P, out=np.zeros(len(place_P)), where=tied_P)
+    return left_P.clip(0)
 
 
-def _rare(key_G: Keys, background: Background | None) -> NDArray[np.bool_]:
+_ROUNDING = 1e-9  # of sums of weights that come and go
+
+
+def _means(weight_L: Vector, start_P: Counts, stop_P: Counts) -> Vector:
+    """Means of the weights from each start to its stop, as far as they are in the window [P]."""
+    sums = np.append(0.0, np.cumsum(weight_L))
+    start_P, stop_P = (place_P.clip(0, len(weight_L)) for place_P in (start_P, stop_P))
+    means_P: Vector = (sums[stop_P] - sums[start_P]) / (stop_P - start_P)
+    return means_P
+
+
+def _others(key_G: Keys, background: Background | None) -> Counts:
+    """Documents that hold each n-gram besides one, or its occurrences besides two [G]."""
     if background:
-        number_G, most = background.numbers(key_G), 0
-    else:
-        _, which_G, count = np.unique(key_G, return_inverse=True, return_counts=True)
-        number_G, most = count[which_G], OFTEN
-    rare_G: NDArray[np.bool_] = number_G <= most
-    return rare_G
+        return background.numbers(key_G)
+    _, which_G, count = np.unique(key_G, return_inverse=True, return_counts=True)
+    others_G: Counts = np.maximum(count[which_G] - 2, 0)
+    return others_G
