@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
+from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
 from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit
 from longattn.udfs.scorers.registry import (
@@ -150,6 +151,11 @@ class Windowed:
     tokenizer: str
     length: int  # tokens of text: one less than a window with BOS
     strategy: str
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a background of another tokenizer."""
+        if self.spec.background:
+            refuse_other_ids(self.spec.background, tokenizer_name(self.tokenizer))
 
 
 def windowed(

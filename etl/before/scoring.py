@@ -83,6 +83,7 @@ def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
 
 def _ranking(config: Config) -> Findings:
     """What select will rank by, in words."""
+    Recipe(config).refuse_other_distances()
     select, scorer = config.select, config.score.scorer
     said = f"windows are ranked by {Recipe(config).ranking}"
     if select.by == "lds" and scorer != "longattn":

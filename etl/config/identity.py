@@ -29,6 +29,7 @@ _SCORER = (
 _SELECT = (
     "by",
     "column",
+    "distance",
     "where",
     "per_document",
     "fraction",

@@ -384,6 +384,11 @@ class SelectConfig(Section):
     column: str | None = None
     """with by: column"""
 
+    distance: Positive | dict[int, float] | None = None
+    """where recall ranks: its gain from so many tokens back and farther, one of its octaves (k, 2k,
+    4k ...), or a weight for each octave, {1024: 0.5, 8192: 2}, 0 where it is left out; None means
+    all of its gain"""
+
     where: list[WhereConfig] = []
     """windows that pass all of them are ranked"""
 
@@ -431,6 +436,11 @@ class SelectConfig(Section):
                 hint = did_you_mean(name, [*RANKINGS, *known])
                 raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
         return self
+
+    @property
+    def ranks_recall(self) -> bool:
+        """Whether `by` names the scorer recall, alone or beside others."""
+        return any(ScorerId.of(name).name == "recall" for name in self.by_scorers)
 
     @property
     def by_scorers(self) -> list[str]:
@@ -669,6 +679,14 @@ class Config(Section):
         listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
         mappings = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
         return [*mappings.items(), *listed.items()]
+
+    @model_validator(mode="after")
+    def _refuse_a_distance_of_other_scorers(self) -> "Config":
+        """Only recall says from how far back its gain comes."""
+        own = self.select.by == "ds" and self.score.scorer == "recall"
+        if self.select.distance and not (own or self.select.ranks_recall):
+            raise ValueError(f"select.distance is of recall, and select.by is {self.select.by}")
+        return self
 
     @model_validator(mode="after")
     def _refuse_a_distance_of_a_window(self) -> "Config":

@@ -167,6 +167,8 @@ def knows_ids(config: Config) -> bool:
 def ranker(recipe: Recipe) -> str:
     """What the exported score is of: a scorer's version, several with weights, or `length`."""
     select = recipe.config.select
+    if select.distance:
+        return f"{scorer_version(recipe.spec('recall'))}: {recipe.ranking}"
     if len(select.by_scorers) == 1 and not isinstance(select.by, dict):
         (name,) = select.by_scorers
         return name if ":" in name else scorer_version(recipe.spec(name))

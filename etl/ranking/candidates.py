@@ -26,6 +26,7 @@ def considered(context: Context) -> DataFrame:
     Where select filters by other scorers, or weighs several, `refused` says which windows it keeps
     out, and why; it is null for the others.
     """
+    context.recipe.refuse_other_distances()
     select = context.config.select
     if not select.by_scorers and not select.where:
         return _candidates(context, context.recipe.scorer.version)

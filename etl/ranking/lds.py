@@ -5,6 +5,7 @@ minimum distance; N the entries that the variance is taken over.
 """
 
 import math
+from collections.abc import Mapping
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -42,13 +43,16 @@ def score_by(
     """Add `lds`, the number to select by: LDS, a column, or what the scorer in select.by says.
 
     Rows are those of that scorer; for weights of several they have a column `weighted`. `known` is
-    `moments(rows, config)`, where the caller has it.
+    `moments(rows, config)`, where the caller has it. A distance is of recall's scores alone.
     """
     if isinstance(config.by, dict):
         return rows.withColumn("lds", F.col("weighted"))
     if config.by not in RANKINGS:
-        ranks_by = plugin(ScorerId.of(config.by).name).ranks_by
-        return score_by(rows, config.model_copy(update={"by": ranks_by}), seed, known)
+        name = ScorerId.of(config.by).name
+        own = {"by": plugin(name).ranks_by} | ({} if name == "recall" else {"distance": None})
+        return score_by(rows, config.model_copy(update=own), seed, known)
+    if config.by == "ds" and config.distance:
+        return rows.withColumn("lds", gain_from(config.distance))
     if config.by == "lds":
         return long_dependency_score(rows, config, known)
     if config.by == "random":
@@ -61,6 +65,26 @@ def score_by(
     if column is None or column not in rows.columns:
         raise ConfigError(f"select.column: scores have no column {column!r}: {rows.columns}")
     return rows.withColumn("lds", F.col(column).cast("double"))
+
+
+def gain_from(distance: int | Mapping[int, float]) -> Column:
+    """Of recall's measures, the gain from so far back and farther, or octaves by their weights."""
+    return F.aggregate(
+        F.map_entries("measures"),
+        F.lit(0.0),
+        lambda total, one: total + _weight(one["key"], distance) * one["value"],
+    )
+
+
+def _weight(measure: Column, distance: int | Mapping[int, float]) -> Column:
+    """Of a measure by its name, 0 for one that is no octave."""
+    octave = F.regexp_extract(measure, r"^gain_from_(\d+)$", 1)
+    if isinstance(distance, int):
+        return F.when(octave.cast("int") >= distance, 1.0).otherwise(0.0)
+    weight = F.lit(0.0)
+    for octave_from, given in distance.items():
+        weight = F.when(octave == str(octave_from), given).otherwise(weight)
+    return weight
 
 
 def long_dependency_score(

@@ -12,9 +12,11 @@ from pathlib import Path
 from longattn.etl.config import Config, ScorerSettings, own_ranking
 from longattn.udfs.errors import ConfigError, LongAttnError
 from longattn.udfs.models.precision import dtype_of
+from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration, run_as
+from longattn.udfs.scorers.kinds.recall import K, octaves
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
 from longattn.udfs.scorers.needs import own_tokenizer
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
@@ -149,6 +151,9 @@ class Recipe:
             return " + ".join(terms)
         if by == "column":
             return str(self.config.select.column)
+        if distance := self.config.select.distance:
+            far = f"{distance:,} tokens" if isinstance(distance, int) else "weighted distances"
+            return f"recall from {far}"
         if scorer != "longattn" and by in ("lds", "ds", "du"):
             return scorer if by == own_ranking(scorer) else f"{by.upper()} of {scorer}"
         return by.upper() if by in ("lds", "ds", "du") else by
@@ -173,11 +178,29 @@ class Recipe:
             return replace(own, name=self.ranking, **words)
         return meaning_of(self.config.select.column or by)
 
+    def refuse_other_distances(self) -> None:
+        """Raise ConfigError where select.distance is at no octave of recall's gain."""
+        distance = self.config.select.distance
+        if distance is None:
+            return
+        known = octaves(self.config.window.length, self.spec("recall").k or K)
+        asked = [distance] if isinstance(distance, int) else distance
+        for one in asked:
+            if one not in known:
+                listed = ", ".join(f"{octave:,}" for octave in known)
+                raise ConfigError(
+                    f"select.distance: {one:,} is no octave of recall's gain; of windows of"
+                    f" {self.config.window.length:,} tokens these are {listed}"
+                )
+
     def readable(self, spec: ScorerSpec) -> ScorerSpec:
         """The scorer, if the windows' ids are the same words to its model, as far as it tells.
 
-        Raises ConfigError where they are not. A model without a tokenizer cannot be asked.
+        Raises ConfigError where they are not, and for a background of other ids. A model without a
+        tokenizer cannot be asked.
         """
+        if spec.background:
+            refuse_other_ids(spec.background, self.tokenizer)
         own = _own_tokenizer(spec) if reads_model(spec.scorer) else None
         if own is None or own[0] == self.tokenizer:
             return spec

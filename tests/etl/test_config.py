@@ -310,6 +310,21 @@ def test_a_number_is_finite(value: str) -> None:
     assert "finite number" in refusal(f"select.alpha={value}")
 
 
+def test_a_distance_to_select_by_is_recalls() -> None:
+    said = refusal("score={scorer: cohesion}", "select={distance: 1024}")
+    assert "select.distance is of recall, and select.by is ds" in said
+    for by in ("recall", "recall: 1.0, cohesion: 0.5"):
+        loaded = config.load(
+            None,
+            [
+                f"select={{by: {{{by}}}, distance: 1024}}"
+                if ":" in by
+                else f"select={{by: {by}, distance: 1024}}"
+            ],
+        )
+        assert loaded.select.distance == 1024
+
+
 def test_a_distance_of_the_whole_window_is_refused() -> None:
     assert "window.k: 64 is not below window.length, 64" in refusal("window={length: 64, k: 64}")
     assert config.load(None, ["window={length: 64, k: 63}"]).window.k == 63

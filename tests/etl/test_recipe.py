@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import longattn
 from longattn.etl import config
 from longattn.etl.run.recipe import Recipe
 from longattn.udfs.errors import ConfigError
+from longattn.udfs.scorers.background import write_counted
 
 
 def save_words(folder: Path, words: dict[str, int], pretty: bool = False) -> str:
@@ -64,6 +67,34 @@ def test_further_scorers_are_asked_too(model: str, other: str) -> None:
 
 def _filter(scorer: str) -> dict[str, Any]:
     return {"scorer": scorer, "percentile": [50.0, 100.0]}
+
+
+def test_a_background_of_other_ids_is_refused(model: str, tmp_path: Path) -> None:
+    folder = str(write_counted(tmp_path, [np.arange(5)] * 2, tokenizer="words@1"))
+    score = {"scorer": "recall", "background": folder}
+    assert recipe(tokenizer="words", score=score).specs[0].background == folder
+    refusal = r"score.background: .* counts tokens of words@1, and windows are made of model@"
+    for settings in (score, {"scorer": "random", "also": {"seams": {"background": folder}}}):
+        with pytest.raises(ConfigError, match=refusal):
+            _ = recipe(tokenizer=model, score=settings).specs
+    with pytest.raises(ConfigError, match=refusal):
+        longattn.score([], background=folder, tokenizer=model)
+
+
+def test_a_distance_is_one_of_recalls_octaves() -> None:
+    def refused(distance: Any, **window: Any) -> str:
+        asked = recipe(window={"length": 8192, **window}, select={"distance": distance})
+        with pytest.raises(ConfigError) as error:
+            asked.refuse_other_distances()
+        return str(error.value)
+
+    said = "select.distance: 8,192 is no octave of recall's gain; of windows of 8,192 tokens these"
+    assert refused(8192) == f"{said} are 1,024, 2,048, 4,096"
+    assert "1,000 is no octave" in refused({1024: 1.0, 1000: 2.0})
+    assert refused(1024, k=2048).endswith("these are 2,048, 4,096")
+    whole = recipe(window={"length": 32768}, select={"distance": 16384})
+    whole.refuse_other_distances()
+    assert whole.ranking == "recall from 16,384 tokens"
 
 
 def test_jobs_without_a_scorer_need_no_model() -> None:

@@ -229,6 +229,26 @@ class TestBaselines:
         assert ids(1) == ids(1)
         assert ids(1) != ids(2)
 
+    @pytest.mark.parametrize(
+        ("by", "distance", "expected"),
+        [
+            ("recall:k=8", None, 7.0),
+            ("recall:k=8", 8, 7.0),
+            ("recall:k=8", 16, 5.0),
+            ("ds", 32, 3.0),
+            ("recall:k=8", {8: 0.5, 32: 2.0}, 7.0),
+            ("cohesion:k=8", 32, 7.0),
+        ],
+    )
+    def test_a_distance_takes_recalls_gain_from_there_on(
+        self, spark: Any, by: str, distance: Any, expected: float
+    ) -> None:
+        measures = {"gain_from_8": 2.0, "gain_from_16": 2.0, "gain_from_32": 3.0, "other": 9.0}
+        ddl = "window_id string, domain string, ds double, measures map<string,double>"
+        rows = spark.createDataFrame([("w", "book", 7.0, measures)], ddl)
+        row = lds.score_by(rows, SelectConfig(by=by, distance=distance), 0).first()
+        assert row["lds"] == expected
+
     def test_a_missing_column_is_named(self, rows: Any) -> None:
         with pytest.raises(ConfigError, match="no column 'perplexity'"):
             lds.score_by(rows, SelectConfig(by="column", column="perplexity"), 0)

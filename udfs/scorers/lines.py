@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from longattn.udfs.attention.formula import strength, variance
+from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
 from longattn.udfs.scorers.needs import own_tokenizer
 from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.scorers.worker import Meter, score_windows
-from longattn.udfs.text.tokens import load_tokenizer
+from longattn.udfs.text.tokens import load_tokenizer, tokenizer_name
 
 Draw = Callable[[Scorer, TokenIds], None]
 
@@ -30,8 +31,11 @@ def score_window_lines(
     has some; for a line that cannot be scored, line (its number, from 1) and error. ids are scored
     as given; BOS is put before them only when the spec says so. `draw` is called with the scorer
     and the first window. The scorer is loaded at once, before any line is read: raises ConfigError
-    for an unknown one and ModelError for a model that cannot be used.
+    for an unknown one and ModelError for a model that cannot be used, or ConfigError for a
+    background of another tokenizer.
     """
+    if tokenizer and spec.background:
+        refuse_other_ids(spec.background, tokenizer_name(tokenizer))
     return _answers(lines, spec, load_scorer(spec), draw, tokenizer)
 
 
