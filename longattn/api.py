@@ -20,7 +20,7 @@ import pandas as pd
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
 from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
-from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit
+from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit, with_background
 from longattn.udfs.scorers.registry import (
     SHARED,
     load_scorer,
@@ -120,7 +120,7 @@ def tasks_of(
 ) -> list["Windowed"]:
     """A task for each scorer, all of the same windows; raises ConfigError, one line."""
     if isinstance(scorers, str):
-        return [windowed(scorers, window, tokenizer, model, strategy, settings)]
+        return [_settled(windowed(scorers, window, tokenizer, model, strategy, settings))]
     wanted = list(dict.fromkeys(scorers))
     if not wanted:
         raise ConfigError("scorer: none named")
@@ -140,7 +140,14 @@ def tasks_of(
     ]
     # one tokenizer for all, as in a config: that of the first scorer with a model
     first = next((task for task in tasks if reads_model(task.spec.scorer)), tasks[0])
-    return [replace(task, tokenizer=first.tokenizer) for task in tasks]
+    return [_settled(replace(task, tokenizer=first.tokenizer)) for task in tasks]
+
+
+def _settled(task: "Windowed") -> "Windowed":
+    """The task, with the background that is shipped for its tokenizer; no other tokenizer's."""
+    spec = with_background(task.spec, task.tokenizer)
+    refuse_other_ids(spec.background, tokenizer_name(task.tokenizer))
+    return replace(task, spec=spec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +158,6 @@ class Windowed:
     tokenizer: str
     length: int  # tokens of text: one less than a window with BOS
     strategy: str
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError for a background of another tokenizer."""
-        if self.spec.background:
-            refuse_other_ids(self.spec.background, tokenizer_name(self.tokenizer))
 
 
 def windowed(

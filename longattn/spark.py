@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from longattn.api import STRUCT, WINDOW, Loaded, Windowed, windowed
+from longattn.api import STRUCT, WINDOW, Loaded, Windowed, tasks_of
 from longattn.udfs.errors import ConfigError, missing_extra
 from longattn.udfs.scorers import worker
 
@@ -39,7 +39,8 @@ def score_udf(
     except ModuleNotFoundError as error:
         raise ConfigError(missing_extra(error)) from None
     made: Any = pandas_udf  # its types know no function to arrays of structs
-    return made(_scored_by(windowed(scorer, window, tokenizer, model, strategy, settings)), DDL)
+    (task,) = tasks_of(scorer, window, tokenizer, model, strategy, settings)
+    return made(_scored_by(task), DDL)
 
 
 def _scored_by(task: Windowed) -> Any:

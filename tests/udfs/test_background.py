@@ -1,6 +1,8 @@
 """Backgrounds: against counting in plain Python, by document, and what a folder may be."""
 
 import math
+import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,15 +14,19 @@ from hypothesis import strategies as st
 from longattn.udfs.errors import ModelError
 from longattn.udfs.scorers import background
 from longattn.udfs.scorers.background import (
+    NONE,
     NUMBERS,
+    SHIPPED,
     STRENGTHS,
     Background,
+    open_background,
     read_manifest,
     write,
     write_counted,
 )
-from longattn.udfs.text import counts
+from longattn.udfs.text import counts, words
 from longattn.udfs.text.counts import besides_one, held_by, placed, top_key, with_sums
+from longattn.udfs.text.tokens import tokenizer_name
 
 Documents = list[list[int]]
 DOCUMENTS = st.lists(st.lists(st.integers(-1, 3), max_size=20), min_size=1, max_size=8)
@@ -155,6 +161,22 @@ def test_rarity_is_the_log_of_how_few_documents_hold_a_token(tmp_path: Path) -> 
 def test_a_background_of_nothing_knows_nothing(tmp_path: Path) -> None:
     known = counted([[], [5]], tmp_path)
     assert known.probability(np.array([5, 5, 6])).tolist() == [1, 1, 1]
+
+
+def test_one_is_shipped_for_words_and_read_from_an_archive_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = background.background_folder(SHIPPED)
+    assert shipped and open_background(NONE) is None and open_background(None) is None
+    known = Background(shipped)
+    assert known.manifest.tokenizer == tokenizer_name(words.NAME)
+    ids, _ = words.split_words("as well as the xylophonist")
+    likely = known.probability(ids.astype(np.int64))
+    assert likely[2] > 0.1 > 1e-4 > likely[4]  # "as" after "as well", and a word of few texts
+    archive = shutil.make_archive(str(tmp_path / "package"), "zip", shipped.parents[1], "resources")
+    monkeypatch.setattr(background.resources, "files", lambda _: zipfile.Path(archive))
+    copy = background._shipped.__wrapped__()
+    assert read_manifest(copy) == known.manifest and copy != shipped
 
 
 def test_a_folder_that_is_none_or_broken_is_named(tmp_path: Path) -> None:

@@ -22,12 +22,15 @@ That is 3.5 to 4 bytes an entry. A key that is not there is taken for another on
 4 to 8, at most once in 8,000 times.
 """
 
+import atexit
 import json
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +52,7 @@ from longattn.udfs.text.counts import (
 )
 
 FORMAT = 1
+SHIPPED, NONE = "shipped", "none"  # settings of `background` that are no folder's name
 MANIFEST, STARTS, PRINTS, LEVELS = "background.json", "starts.npy", "prints.npy", "levels.npy"
 STRENGTHS = (3.0, 200.0, 60.0)  # documents that outweigh what is known from a token less, by order
 MANY, FEWEST = 100, 5  # boilerplate is what one document in so many has, and so many at least
@@ -194,14 +198,41 @@ def write(
     return folder
 
 
-def background_name(folder: str) -> str:
+def background_folder(setting: str | None) -> Path | None:
+    """What the setting `background` means: a folder, the one in this package, or none."""
+    if setting in (None, NONE):
+        return None
+    return _shipped() if setting == SHIPPED else Path(setting)
+
+
+@cache
+def _shipped() -> Path:
+    """The folder in this package; a copy of it where the package is imported from an archive."""
+    source = resources.files(__package__.rpartition(".")[0]) / "resources" / "background-words"
+    if isinstance(source, Path):
+        return source
+    folder = Path(tempfile.mkdtemp(prefix="longattn-background-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def open_background(setting: str | None) -> Background | None:
+    folder = background_folder(setting)
+    return Background(folder) if folder else None
+
+
+def background_name(setting: str | None) -> str | None:
     """For example `1200@ab12cd34`: documents and hash; raises ModelError where there is none."""
-    return read_manifest(Path(folder)).name
+    folder = background_folder(setting)
+    return read_manifest(folder).name if folder else None
 
 
-def refuse_other_ids(folder: str, tokenizer: str) -> None:
+def refuse_other_ids(setting: str | None, tokenizer: str) -> None:
     """Raise ConfigError for a background that counts other ids than those of a tokenizer's name."""
-    counted = read_manifest(Path(folder)).tokenizer
+    folder = background_folder(setting)
+    counted = read_manifest(folder).tokenizer if folder else tokenizer
     if counted.split("@")[-1] != tokenizer.split("@")[-1]:
         raise ConfigError(
             f"score.background: {folder} counts tokens of {counted}, and windows are made of"

@@ -40,7 +40,7 @@ class ScorerSpec:
     pairs: int = 500  # of segments, per window; for prolong
     stride: int | None = None  # tokens that share a chunk of short context; for fargain
     variant: str = "paper"  # paper or code; for ladm
-    background: str | None = None  # folder of counts of other documents; for recall, seams
+    background: str | None = None  # counts of other documents: folder, shipped or none
     options: tuple[tuple[str, Option], ...] = ()  # of scorers of other packages, by name
 
     def option(self, name: str, default: Option) -> Option:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
-from longattn.udfs.scorers.needs import own_tokenizer
+from longattn.udfs.scorers.needs import own_tokenizer, with_background
 from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.scorers.worker import Meter, score_windows
 from longattn.udfs.text.tokens import load_tokenizer, tokenizer_name
@@ -34,15 +35,17 @@ def score_window_lines(
     for an unknown one and ModelError for a model that cannot be used, or ConfigError for a
     background of another tokenizer.
     """
-    if tokenizer and spec.background:
+    if tokenizer:
         refuse_other_ids(spec.background, tokenizer_name(tokenizer))
-    return _answers(lines, spec, load_scorer(spec), draw, tokenizer)
+    load = cache(load_scorer)
+    load(spec)
+    return _answers(lines, spec, load, draw, tokenizer)
 
 
 def _answers(
     lines: Iterable[str | bytes],
     spec: ScorerSpec,
-    scorer: Scorer,
+    load: Callable[[ScorerSpec], Scorer],
     draw: Draw | None,
     tokenizer: str | None,
 ) -> Iterator[dict[str, Any]]:
@@ -50,8 +53,9 @@ def _answers(
         if not line.strip():
             continue
         try:
-            token_ids = _parse_window(line, spec, tokenizer)
-            score = _scored(token_ids, spec, scorer)
+            token_ids, own = _parse_window(line, spec, tokenizer)
+            scorer = load(own)
+            score = _scored(token_ids, own, scorer)
         except (ValueError, TypeError) as error:
             yield {"line": number, "error": str(error)}
             continue
@@ -61,17 +65,23 @@ def _answers(
         yield _per_head(score)
 
 
-def _parse_window(line: str | bytes, spec: ScorerSpec, tokenizer: str | None) -> TokenIds:
-    """Token ids of one JSON line; raises ValueError or TypeError."""
+def _parse_window(
+    line: str | bytes, spec: ScorerSpec, tokenizer: str | None
+) -> tuple[TokenIds, ScorerSpec]:
+    """Token ids of one JSON line and what scores them; raises ValueError or TypeError.
+
+    Ids as such are of no known tokenizer, so that no background is shipped for them.
+    """
     fields = json.loads(line)
     if not isinstance(fields, dict) or not {"input_ids", "text"} & fields.keys():
         raise ValueError('expected {"input_ids": [...]} or {"text": "..."}')
     if "input_ids" not in fields:
-        return _tokenised(fields["text"], tokenizer or own_tokenizer(spec))
+        named = tokenizer or own_tokenizer(spec)
+        return _tokenised(fields["text"], named), with_background(spec, named)
     token_ids = np.asarray(fields["input_ids"])
     if token_ids.ndim != 1 or not (token_ids.size == 0 or token_ids.dtype.kind in "iu"):
         raise ValueError("input_ids must be a list of whole numbers")
-    return token_ids.astype(np.int64)
+    return token_ids.astype(np.int64), spec
 
 
 def _tokenised(text: str, tokenizer: str) -> TokenIds:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from longattn.udfs.errors import ConfigError, missing_extra
+from longattn.udfs.scorers.background import SHIPPED
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.registry import load_scorer, reads_model
+from longattn.udfs.scorers.registry import load_scorer, plugin, reads_model
 from longattn.udfs.text import words
 
 SHARE = 8  # of a window, the part that `recall` may take for near: 1,024 tokens of 8,192
@@ -31,6 +32,12 @@ def own_tokenizer(spec: ScorerSpec) -> str:
 
         return Calibration.read(spec.model).tokenizer
     return spec.model
+
+
+def with_background(spec: ScorerSpec, tokenizer: str) -> ScorerSpec:
+    """The spec, with the background that is shipped for the tokenizer `words` if it names none."""
+    takes = spec.background is None and "background" in plugin(spec.scorer).settings
+    return replace(spec, background=SHIPPED) if takes and tokenizer == words.NAME else spec
 
 
 def unfit(spec: ScorerSpec, length: int) -> str | None:

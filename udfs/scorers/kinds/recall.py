@@ -30,12 +30,11 @@ DS agrees with a language model's gain: docs/evidence.md.
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.scorers.background import STRENGTHS, Background, background_name
+from longattn.udfs.scorers.background import STRENGTHS, background_name, open_background
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, nothing_far, one_head
 
 K = 1024  # tokens that near context holds at least
@@ -50,10 +49,10 @@ Places = NDArray[np.int64]
 
 
 def recall_version(spec: ScorerSpec) -> str:
-    known = f"unseen={UNSEEN:g}"
-    if spec.background:
+    known, name = f"unseen={UNSEEN:g}", background_name(spec.background)
+    if name:
         by = ",".join(f"{strength:g}" for strength in STRENGTHS)
-        known = f"background={background_name(spec.background)}:by={by}:weight={WEIGHT:g}"
+        known = f"background={name}:by={by}:weight={WEIGHT:g}"
     return f"recall:n={ORDERS}:strength={STRENGTH:g}:{known}:octaves:k={spec.k or K}"
 
 
@@ -63,7 +62,7 @@ class Recall:
     def __init__(self, spec: ScorerSpec) -> None:
         self.version = recall_version(spec)
         self.k = spec.k or K
-        self.background = Background(Path(spec.background)) if spec.background else None
+        self.background = open_background(spec.background)
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window with no two tokens k apart."""

@@ -16,12 +16,10 @@ near 1 in a window that is one text. DU is 0. Measures: `seam` is t of the weake
 What it tells apart, and how well: docs/adr/0021-seams.md.
 """
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.scorers.background import Background, background_name
+from longattn.udfs.scorers.background import Background, background_name, open_background
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
 from longattn.udfs.text.counts import Keys, placed
 
@@ -34,7 +32,8 @@ Vector = NDArray[np.float64]
 
 
 def seams_version(spec: ScorerSpec) -> str:
-    known = f":background={background_name(spec.background)}" if spec.background else ""
+    name = background_name(spec.background)
+    known = f":background={name}" if name else ""
     return f"seams:power={POWER:g}:side={SIDE}:margin={MARGIN}{known}"
 
 
@@ -43,7 +42,7 @@ class Seams:
 
     def __init__(self, spec: ScorerSpec) -> None:
         self.version = seams_version(spec)
-        self.background = Background(Path(spec.background)) if spec.background else None
+        self.background = open_background(spec.background)
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window with no place far enough from its ends."""
