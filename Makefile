@@ -37,10 +37,10 @@ evidence: setup ## does a score tell coherent text from broken text? docs/eviden
 evidence-gain: setup ## do scores agree with what models gain from far context? a night; goes on where it was
 	@$(PYTHON) bin/fetch_demo.py --unseen --gemma
 	@$(PYTHON) -m benchmarks.evidence.agreement --whole-minutes 240
-	@$(PYTHON) -m benchmarks.evidence.agreement --windows 2 --dtype float32 --out $(GAIN)-float32
+	@$(PYTHON) -m benchmarks.evidence.agreement --windows 2 --dtype bfloat16 --out $(GAIN)-bfloat16
 	@$(PYTHON) -m benchmarks.evidence.agreement --windows 2 --stride 256 --out $(GAIN)-d256
 	@$(PYTHON) -m benchmarks.evidence.agreement --windows 4 --judge gemma-3-270m --like $(GAIN) --out $(GAIN)-gemma
-	@$(PYTHON) -m benchmarks.evidence.judges $(GAIN) $(GAIN)-float32 $(GAIN)-d256 $(GAIN)-gemma
+	@$(PYTHON) -m benchmarks.evidence.judges $(GAIN) $(GAIN)-bfloat16 $(GAIN)-d256 $(GAIN)-gemma
 	@$(PYTHON) -m benchmarks.evidence.figure docs/img/agreement.png
 
 test: demo-data lint ## all tests, those of test-airflow too

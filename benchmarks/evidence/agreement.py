@@ -22,6 +22,7 @@ from benchmarks.evidence.gain import (
     Judge,
     Judged,
     K,
+    begin,
     judge,
     of_each_domain,
     queue,
@@ -44,6 +45,7 @@ from benchmarks.evidence.scores import (
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
 
+GAIN = OUT / "gain"
 BLOCK = 256  # tokens
 SHORTEST, LONGEST = 4, 12  # tokens of a match, for far hits
 KEPT = 0.25  # of a domain, by a scorer or a cascade
@@ -57,6 +59,8 @@ Terms = Callable[[Tokens], Vector]
 def main() -> None:
     options = arguments()
     judged_by = JUDGES[options.judge]
+    if options.out == GAIN and options.dtype == "float32":
+        begin(options.out)
     if options.minutes > 0:
         if options.like:
             told = JUDGES["SmolLM2-135M"].tokenizer
@@ -86,8 +90,8 @@ def arguments() -> argparse.Namespace:
     add("--minutes", type=float, default=np.inf, help="judge none after these; 0: print only")
     add("--whole-minutes", type=float, default=0, help="for scorers that read a whole model")
     add("--processes", type=int, default=2, help="of one thread each")
-    add("--out", type=Path, default=OUT / "gain", help="folder of the losses")
-    add("--dtype", default="auto", help="of the judge: float32, bfloat16, or what is faster")
+    add("--out", type=Path, default=GAIN, help="folder of the losses")
+    add("--dtype", default="float32", help="of the judge")
     return parser.parse_args()
 
 

@@ -6,6 +6,7 @@ window, so that a run that was stopped goes on where it was. Domains advance tog
 one the documents take turns.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
 
 DATA = Path("data")
 PACKAGES, OUT = DATA / "packages", DATA / "evidence"
-JUDGED = OUT / "gain"
+JUDGED = Path(__file__).parent / "judged"  # windows judged by SmolLM2-135M in float32; committed
 K = 1024  # tokens that short context holds at least
 NOT_BIBLE = ("alice29", "asyoulik", "lcet10")  # of the demo's books; they are a domain of their own
 SECOND = ("bible numbered", "books", "essays", "wiki")  # domains that get a window every other turn
@@ -222,12 +223,17 @@ def _write(path: Path, judged: Judged) -> None:
         np.savez_compressed(
             file,
             token_ids=judged.token_ids.astype(np.int32),
-            long=judged.long,
-            short=judged.short,
+            long=judged.long.astype(np.float16),
+            short=judged.short.astype(np.float16),
             seconds=np.float64(judged.seconds),
             place=np.array([place.domain, place.document, str(place.start)]),
         )
     unfinished.rename(path)
+
+
+def begin(out: Path) -> None:
+    """Put the windows that were judged before into a folder, so that a new machine goes on."""
+    shutil.copytree(JUDGED, out, dirs_exist_ok=True)
 
 
 def read(out: Path) -> list[Judged]:
@@ -241,7 +247,7 @@ def _read(path: Path) -> Judged:
         return Judged(
             place=Place(domain=domain, document=document, start=int(start)),
             token_ids=held["token_ids"].astype(np.int64),
-            long=held["long"],
-            short=held["short"],
+            long=held["long"].astype(np.float32),
+            short=held["short"].astype(np.float32),
             seconds=float(held["seconds"]) if "seconds" in held else np.nan,
         )
