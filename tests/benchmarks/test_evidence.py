@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.evidence import counts
 from benchmarks.evidence.broken import auc_table, aucs, score_window
 from benchmarks.evidence.corpus import (
     Vocabulary,
@@ -21,6 +22,7 @@ from benchmarks.evidence.corpus import (
     versions,
     windows,
 )
+from benchmarks.evidence.gain import JUDGED, read
 from benchmarks.evidence.intervals import auc_interval, ranks, spearman, wins
 from benchmarks.evidence.unseen import unseen_documents
 from longattn.udfs.scorers.base import ScorerSpec
@@ -196,3 +198,37 @@ def test_unseen_documents_are_read_from_their_packages(tmp_path: Path) -> None:
         "novels": {name: "\n".join(lines) for name, lines in novels.items()},
         "TeX manuals": {"one.tex.gz": "a\nb"},
     }
+
+
+def test_uses_far_from_their_definition_are_counted() -> None:
+    text = "def helper(): pass " + "word " * 1100 + "helper other helper"
+    words = 3 + 1100 + 3
+    assert counts.far_uses(text) == pytest.approx(1000 * 2 / words)
+    assert counts.far_uses("def helper(): helper helper") == 0
+
+
+def test_a_count_adds_what_recall_does_not_know() -> None:
+    rng = np.random.default_rng(0)
+    documents = np.repeat([f"d{i}" for i in range(40)], 2)
+    recall, count, noise = rng.normal(size=(3, 80))
+    truth = recall + count + 0.1 * noise
+    alone = counts.left_out(recall[:, None], truth, documents)
+    both = counts.left_out(np.stack([recall, count], 1), truth, documents)
+    assert np.corrcoef(both, truth)[0, 1] > 0.98 > 0.8 > np.corrcoef(alone, truth)[0, 1]
+
+
+def test_values_are_compared_within_domains() -> None:
+    domains = np.array(["a", "a", "b", "b"])
+    found = counts.apart(np.array([1.0, np.e, 10.0, 10.0]), domains)
+    assert found == pytest.approx([-0.5, 0.5, 0, 0])
+
+
+def test_recall_orders_the_judged_windows_of_a_domain() -> None:
+    """The windows that are kept here, and what the pages say of them."""
+    judged = counts.with_others(read(JUDGED))
+    domains = np.array([window.place.domain for window in judged])
+    truth = np.array([float(window.gain.mean()) for window in judged])
+    own, judge = (
+        counts.apart(values, domains) for values in (counts.scores("recall", judged), truth)
+    )
+    assert len(judged) > 40 and np.corrcoef(own, judge)[0, 1] > 0.85
