@@ -57,10 +57,13 @@ def run_jobs(
     config: Config, jobs: Sequence[str], log_format: LogFormat | None = None
 ) -> "list[Run]":
     """Run jobs in order, a line each; stops at the first that fails. Says what was selected."""
+    from longattn.etl.run.few_rows import fitted
+
     context = open_context(config, log_format=log_format)
     runs = run_in_order(context, jobs)
     if "select" in jobs:
-        print_table(selected_table(context))
+        with fitted(context.spark, config, "select"):
+            print_table(selected_table(context))
     if "report" in jobs:
         print(f"report: {_shown(config.report.path)}")
     return runs
@@ -68,9 +71,12 @@ def run_jobs(
 
 def run_in_order(context: "Context", jobs: Sequence[str]) -> "list[Run]":
     """Run jobs in order and say a line for each; stops at the first that fails."""
+    from longattn.etl.run.few_rows import fitted
+
     runs = []
     for job in jobs:
-        runs.append(run_job(job, context.fresh(same_run=True)))
+        with fitted(context.spark, context.config, job):
+            runs.append(run_job(job, context.fresh(same_run=True)))
         context.progress.say(run_line(runs[-1]))
     return runs
 
