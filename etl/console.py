@@ -5,7 +5,8 @@ Spark is imported where a session is opened: most views need none.
 
 import json
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,25 @@ def open_context(
         refuse_unreachable(place)
     tables = TableSet(open_tables(spark, config.tables))
     return Context(spark=spark, config=config, tables=tables, progress=progress)
+
+
+@contextmanager
+def started(config: Config) -> Iterator[Callable[[], bool]]:
+    """Keep a session while the block runs; yields what says whether it still answers."""
+    context = open_context(config)
+
+    def sound() -> bool:
+        try:
+            return len(context.spark.sql("SELECT 1").collect()) == 1
+        except Exception:
+            return False
+
+    sound()  # the first query loads most of Spark
+    context.progress.say("session: commands started in this folder run here; Ctrl-C ends it")
+    try:
+        yield sound
+    finally:
+        context.spark.stop()
 
 
 def _places(config: Config) -> list[str]:

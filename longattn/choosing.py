@@ -60,7 +60,7 @@ class Candidates:
         beginning = F.substring("text", begins, F.lit(chars)).alias("text")
         rows = spans.select("window_id", "doc_id", "start_char").join(documents, "doc_id", "left")
         found: pd.DataFrame = rows.select("window_id", "source_id", beginning).toPandas()
-        return found.set_index("window_id").reindex(window_ids).reset_index()
+        return found.set_index("window_id").reindex([*window_ids]).reset_index()
 
 
 class Choice:
@@ -88,8 +88,9 @@ class Choice:
     def cuts(self) -> dict[str, float]:
         """The lowest score kept of each domain."""
         kept = self.windows[self.windows["selected"]]
-        cuts: dict[str, float] = kept.groupby("domain")["lds"].min().to_dict()
-        return cuts
+        return {
+            str(domain): float(low) for domain, low in kept.groupby("domain")["lds"].min().items()
+        }
 
     @property
     def totals(self) -> pd.DataFrame:

@@ -351,7 +351,8 @@ def _cut_finding(windows: pd.DataFrame, cuts: Mapping[str, float]) -> str:
 
 def _median_finding(windows: pd.DataFrame, column: str, name: str) -> str:
     """The highest and the lowest median, where their intervals do not meet."""
-    known = {domain: median(values) for domain, values in windows.groupby("domain")[column]}
+    grouped = windows.groupby("domain")[column]
+    known = {str(domain): median(values) for domain, values in grouped}
     low, high = (choose(known, key=lambda d: known[d][0]) for choose in (min, max))
     if known[low][2] >= known[high][1]:
         beside = ": no domain's median is surely above another's" if len(known) > 1 else ""
@@ -376,6 +377,8 @@ def _overlap_finding(means: pd.Series, n_windows: float) -> str:
     tied = [str(rule) for rule, of in nearest.items() if of.high >= most.low]
     told = f"{100 * most.value:.0f} \u00b1 {100 * most.error:.0f} %"
     chance = f"; chance gives {100 * means['random']:.0f} %" if "random" in means else ""
+    if "random" in means and most.low <= means["random"]:
+        return f"No other rule surely chooses more of the same than chance, {told} at most{chance}"
     if len(tied) > 1:
         rules = f"{', '.join(tied[:-1])} and {tied[-1]}"
         return f"{rules} choose most nearly the same, up to {told}{chance}"

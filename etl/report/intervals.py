@@ -87,14 +87,13 @@ def firmness(windows: pd.DataFrame, cuts: Mapping[str, float]) -> list[Firmness]
     on where its zero lies.
     """
     rows = []
-    for domain, mine in windows.groupby("domain"):
-        if domain not in cuts:
-            continue
-        above = mine["value"] >= cuts[domain]
+    for domain, cut in sorted(cuts.items()):
+        mine = windows[windows["domain"] == domain]
+        above = mine["value"] >= cut
         reach = mine["error"].where(mine["error"] > 0, NEAR * mine["value"].std())
-        near = (mine["value"] - cuts[domain]).abs() <= reach
+        near = (mine["value"] - cut).abs() <= reach
         counts = (int(one.sum()) for one in (above, above & near, near & ~above))
-        rows.append(Firmness(str(domain), cuts[domain], *counts))
+        rows.append(Firmness(domain, cut, *counts))
     return rows
 
 
