@@ -77,7 +77,7 @@ def run_jobs(
     config: Config, jobs: Sequence[str], log_format: LogFormat | None = None
 ) -> "list[Run]":
     """Run jobs in order, a line each; stops at the first that fails. Says what was selected."""
-    from longattn.etl.run.few_rows import fitted
+    from longattn.etl.session.few_rows import fitted
 
     context = open_context(config, log_format=log_format)
     runs = run_in_order(context, jobs)
@@ -91,7 +91,7 @@ def run_jobs(
 
 def run_in_order(context: "Context", jobs: Sequence[str]) -> "list[Run]":
     """Run jobs in order and say a line for each; stops at the first that fails."""
-    from longattn.etl.run.few_rows import fitted
+    from longattn.etl.session.few_rows import fitted
 
     runs = []
     for job in jobs:

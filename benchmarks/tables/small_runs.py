@@ -19,10 +19,10 @@ from typing import Any
 import longattn
 from longattn.etl.config import Config, SparkConfig, validate
 from longattn.etl.run.context import Context, TableSet
-from longattn.etl.run.few_rows import fitted
 from longattn.etl.run.jobs import JOBS, run_job
 from longattn.etl.run.progress import Progress
 from longattn.etl.session import get_spark
+from longattn.etl.session.few_rows import fitted
 from longattn.etl.tables.open import open_tables
 
 DOCUMENTS, WORDS = 24, 3000

@@ -7,7 +7,6 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from longattn.etl.config import Config
-from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.storage import local_path
 
 SMALL_ROOT = 64 << 20  # bytes of a root that one task reads sooner than Spark plans for several
@@ -39,11 +38,9 @@ def fitted(session: SparkSession, config: Config, job: str) -> Iterator[None]:
 
 
 def is_small(root: str, most: int = SMALL_ROOT) -> bool:
-    """Whether a root is a folder of this machine with at most so many bytes in it, of versions
-    that are gone too.
-    """
-    folder = None if is_catalog_name(root) else local_path(root)
-    if folder is None:
+    """Whether a root is a folder with at most so many bytes in it, those of old versions too."""
+    folder = local_path(root)
+    if folder is None or not Path(folder).is_dir():  # a store's, a catalog's, or not made yet
         return False
     left = most
     for path in Path(folder).rglob("*"):
