@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longattn.etl import config as config_module
-from longattn.etl.config import Config
+from longattn.etl.kept import ask, serve
 from longattn.etl.run.interrupts import interruptible
 from longattn.etl.run.jobs import JOBS, between
 from longattn.etl.run.reasons import one_line
@@ -23,6 +22,7 @@ from longattn.udfs.errors import LongAttnError, ModelError, UserError, missing_e
 from longattn.udfs.redaction import redacted_text
 
 if TYPE_CHECKING:
+    from longattn.etl.config import Config
     from longattn.udfs.scorers.base import ScorerSpec
     from longattn.udfs.scorers.lines import Draw
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 def entry() -> None:
     """The console script `longattn`; success is no exit, which Databricks takes for a failure."""
-    if code := main(sys.argv[1:]):
+    kept = ask(sys.argv[1:])
+    if code := main(sys.argv[1:]) if kept is None else kept:
         sys.exit(code)
 
 
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_job(commands, job, text)
     for add in (_add_init, _add_check, _add_estimate, _add_status, _add_vacuum, _add_forget):
         add(commands)
-    for add in (_add_trace, _add_verify, _add_selections, _add_config, _add_scorer):
+    for add in (_add_session, _add_trace, _add_verify, _add_selections, _add_config, _add_scorer):
         add(commands)
     _add_score_window(commands)
     return parser
@@ -201,6 +202,18 @@ def _add_status(commands: "Commands") -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     parser.set_defaults(run=_status)
+
+
+def _add_session(commands: "Commands") -> None:
+    text = "keep Spark started for the commands of this folder, until Ctrl-C"
+    parser = _configured(commands, "session", text)
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="end when no command has come for so long (default 60)",
+    )
+    parser.set_defaults(run=_session)
 
 
 def _add_trace(commands: "Commands") -> None:
@@ -357,7 +370,9 @@ def _add_score_window(commands: "Commands") -> None:
     parser.set_defaults(run=_score_window)
 
 
-def _load(arguments: argparse.Namespace) -> Config:
+def _load(arguments: argparse.Namespace) -> "Config":
+    from longattn.etl import config as config_module
+
     name = getattr(arguments, "name", None)
     named = [f"select.name={json.dumps(name)}"] if name else []
     return config_module.load(arguments.config, [*arguments.set, *named])
@@ -397,6 +412,8 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from longattn.etl import config as config_module
+
     if wrong := config_module.faults(arguments.config, arguments.set):
         return _fail_all(wrong, 2)
     from longattn.etl.before.check import check
@@ -471,6 +488,14 @@ def _forget(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _session(arguments: argparse.Namespace) -> int:
+    from longattn.etl.console import started
+
+    with started(_load(arguments)) as sound:
+        serve(main, sound, arguments.minutes)
+    return 0
+
+
 def _verify(arguments: argparse.Namespace) -> int:
     from longattn.etl.export.read import faults, opened
 
@@ -527,7 +552,7 @@ def _print_config(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_values(config: Config) -> None:
+def _print_values(config: "Config") -> None:
     import yaml
 
     print(yaml.safe_dump(config.shown(), sort_keys=False), end="")

@@ -1,35 +1,43 @@
-"""What the commands show: a session and its tables opened, jobs run in order, tables printed."""
+"""What the commands show: a session and its tables opened, jobs run in order, tables printed.
+
+Spark is imported where a session is opened: most views need none.
+"""
 
 import json
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from longattn.etl.after import selections
 from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
-from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.jobs import run_job
-from longattn.etl.run.ledger import Run, record
 from longattn.etl.run.progress import LogFormat, Progress
 from longattn.etl.run.show import contamination_words, new_table, print_table
-from longattn.etl.session import get_spark
-from longattn.etl.tables.open import choose_connector, open_tables
-from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 from longattn.udfs.storage import local_path, refuse_unreachable
+
+if TYPE_CHECKING:
+    from longattn.etl.run.context import Context
+    from longattn.etl.run.ledger import Run
+    from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 
 COUNTED = (">windows", ">samples", ">tokens", ">score from", ">to")
 
 
 def open_context(
     config: Config, quiet: bool = False, log_format: LogFormat | None = None
-) -> Context:
+) -> "Context":
     """A session and the config's tables; says which connector is used, and why, unless quiet."""
+    from longattn.etl.run.context import Context, TableSet
+    from longattn.etl.session import get_spark
+    from longattn.etl.tables.open import choose_connector, open_tables
+
     spark, progress = get_spark(config.spark), Progress(log_format=log_format)
     if not quiet:
         connector, why = choose_connector(spark, config.tables)
@@ -40,33 +48,60 @@ def open_context(
     return Context(spark=spark, config=config, tables=tables, progress=progress)
 
 
+@contextmanager
+def started(config: Config) -> Iterator[Callable[[], bool]]:
+    """Keep a session while the block runs; yields what says whether it still answers."""
+    context = open_context(config)
+
+    def sound() -> bool:
+        try:
+            return len(context.spark.sql("SELECT 1").collect()) == 1
+        except Exception:
+            return False
+
+    sound()  # the first query loads most of Spark
+    context.progress.say("session: commands started in this folder run here; Ctrl-C ends it")
+    try:
+        yield sound
+    finally:
+        context.spark.stop()
+
+
 def _places(config: Config) -> list[str]:
     """Where the jobs write: an export must not find out after all the work."""
     exports = [target.path for target in config.export.targets.values()]
     return [config.tables.root, *exports, config.report.path]
 
 
-def run_jobs(config: Config, jobs: Sequence[str], log_format: LogFormat | None = None) -> list[Run]:
+def run_jobs(
+    config: Config, jobs: Sequence[str], log_format: LogFormat | None = None
+) -> "list[Run]":
     """Run jobs in order, a line each; stops at the first that fails. Says what was selected."""
+    from longattn.etl.session.few_rows import fitted
+
     context = open_context(config, log_format=log_format)
     runs = run_in_order(context, jobs)
     if "select" in jobs:
-        print_table(selected_table(context))
+        with fitted(context.spark, config, "select"):
+            print_table(selected_table(context))
     if "report" in jobs:
         print(f"report: {_shown(config.report.path)}")
     return runs
 
 
-def run_in_order(context: Context, jobs: Sequence[str]) -> list[Run]:
+def run_in_order(context: "Context", jobs: Sequence[str]) -> "list[Run]":
     """Run jobs in order and say a line for each; stops at the first that fails."""
+    from longattn.etl.session.few_rows import fitted
+
     runs = []
     for job in jobs:
-        runs.append(run_job(job, context.fresh(same_run=True)))
+        with fitted(context.spark, context.config, job):
+            runs.append(run_job(job, context.fresh(same_run=True)))
         context.progress.say(run_line(runs[-1]))
     return runs
 
 
-def run_line(run: Run) -> str:
+def run_line(run: "Run") -> str:
     """For example `dedup     44 in, 40 out, 3 exact, 1 near   2.1 s`."""
     outcome = run.outcome
     assert outcome is not None  # a failed job has raised
@@ -149,6 +184,7 @@ def show_remains(config: Config, export: str) -> int:
 
 def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
     """Calibrate on a sample and print the model, its errors and what cascades would cost."""
+    from longattn.etl.run.ledger import record
     from longattn.etl.scoring import calibrate
 
     context, result = open_context(config), calibrate.Result()
@@ -163,6 +199,7 @@ def calibrate_scorer(config: Config, out: Path, per_domain: int) -> None:
 
 def count_background(config: Config, out: Path, most_tokens: int) -> None:
     """Count the config's documents into a background and print where it is."""
+    from longattn.etl.run.ledger import record
     from longattn.etl.scoring import background
 
     context, result = open_context(config), background.Result()
@@ -228,7 +265,7 @@ def _shown(path: str) -> str:
     return path if local is None else str(Path(local).resolve())
 
 
-def calibration_tables(made: Calibration, costs: Sequence[Cost]) -> list[Table]:
+def calibration_tables(made: "Calibration", costs: "Sequence[Cost]") -> list[Table]:
     """The model's columns, its agreement with the truth by domain, and cascades by width."""
     columns = new_table("Weights of normal scores", "column", ">weight")
     for column in sorted(made.columns, key=lambda column: -abs(column.weight)):
@@ -248,7 +285,7 @@ def calibration_tables(made: Calibration, costs: Sequence[Cost]) -> list[Table]:
     return [columns, domains, cascades]
 
 
-def selected_table(context: Context) -> Table:
+def selected_table(context: "Context") -> Table:
     """The current selection: windows and tokens per domain, and its best window."""
     from longattn.etl.selection.current import selection_summary
 

@@ -6,6 +6,7 @@
     print(longattn.compare(texts))  # what several scorers say to the same windows
     udf = longattn.spark.score_udf()  # a pandas UDF for a Spark column
     result = longattn.run("longattn.yaml", to="select")  # the jobs, on Spark and Delta tables
+    choice = longattn.Candidates("longattn.yaml").choose(fraction=0.2)  # nothing is written
 
 The code is in two folders beside this one, which the links here make `longattn.etl` (tables, jobs,
 commands) and `longattn.udfs` (what runs inside a worker). The wheel holds them as such.
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from longattn.udfs import __version__
 
 if TYPE_CHECKING:
-    from longattn import spark
+    from longattn import figures, spark
     from longattn.api import score
+    from longattn.choosing import Candidates, Choice
     from longattn.comparison import Comparison, compare
     from longattn.etl.export.blend import blend
     from longattn.etl.export.order import epoch_order
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JOBS",
+    "Candidates",
+    "Choice",
     "Comparison",
     "Result",
     "__version__",
     "blend",
     "compare",
     "epoch_order",
+    "figures",
     "run",
     "score",
     "spark",
@@ -42,6 +47,8 @@ HOMES = {
     "score": "api",
     "compare": "comparison",
     "Comparison": "comparison",
+    "Candidates": "choosing",
+    "Choice": "choosing",
     "run": "pipeline",
     "Result": "pipeline",
     "JOBS": "etl.run.jobs",
@@ -52,8 +59,8 @@ HOMES = {
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are first asked for (PEP 562)."""
-    if name == "spark":
-        return importlib.import_module("longattn.spark")
+    if name in ("figures", "spark"):
+        return importlib.import_module(f"longattn.{name}")
     if name in HOMES:
         return getattr(importlib.import_module(f"longattn.{HOMES[name]}"), name)
     raise AttributeError(f"module 'longattn' has no attribute {name!r}")

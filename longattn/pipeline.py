@@ -81,14 +81,15 @@ def run(
     from longattn.etl.before.findings import faults
     from longattn.etl.console import open_context, run_in_order
 
-    given, jobs = _config(config, settings), between(first, to)
+    given, jobs = config_of(config, settings), between(first, to)
     if bad := faults(check(given, jobs)):
         raise ConfigError("; ".join(map(str, bad)))
     context = open_context(given)
     return Result(given, run_in_order(context, jobs), context)
 
 
-def _config(config: Config | Mapping[str, Any] | str | Path, settings: Iterable[str]) -> Config:
+def config_of(config: Config | Mapping[str, Any] | str | Path, settings: Iterable[str]) -> Config:
+    """A config from a file with overrides, from nested dicts, or as it is."""
     if isinstance(config, str | Path):
         return config_module.load(config, settings)
     if list(settings):

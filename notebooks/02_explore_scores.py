@@ -40,16 +40,8 @@ import numpy as np
 import pandas as pd
 import plotly.express as px
 
-from longattn.etl.config import load
-from longattn.etl.console import open_context
-from longattn.etl.ranking import contenders as stage
-from longattn.etl.ranking import lds
-from longattn.etl.ranking.candidates import considered
-from longattn.etl.report import figures
-from longattn.etl.report.picture import show
-from longattn.etl.report.style import MARK
-from longattn.etl.selection import compare
-from longattn.udfs.pictures.colours import ATTENTION
+import longattn
+from longattn import figures
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -98,14 +90,14 @@ def measured(matrix: np.ndarray) -> dict[str, float]:
 matrices = {name: attention(logits) for name, logits in made_up.items()}
 display(pd.DataFrame({name: measured(matrix) for name, matrix in matrices.items()}).round(4).T)
 stacked = np.stack(list(matrices.values()))
-shown = px.imshow(stacked, facet_col=0, zmax=0.1, color_continuous_scale=ATTENTION)
+shown = px.imshow(stacked, facet_col=0, zmax=0.1, color_continuous_scale=figures.ATTENTION)
 shown.for_each_annotation(lambda title: title.update(text=list(matrices)[int(title.text[-1])]))
 corners = {"x0": 0, "y0": far_from, "x1": length - far_from, "y1": length}
-shown.add_shape(type="line", **corners, line=MARK, row="all", col="all")
+shown.add_shape(type="line", **corners, line=figures.MARK, row="all", col="all")
 shown.update_xaxes(title="key").update_yaxes(title="query", col=1)
 shown.update_layout(coloraxis_colorbar_title="weight")
 shown.update_layout(meta={"finding": "Near, sink and spread: only the third needs its length"})
-show(shown)
+figures.show(shown)
 
 # COMMAND ----------
 
@@ -117,10 +109,8 @@ show(shown)
 overrides = [part.strip() for part in dbutils.widgets.get("overrides").split(";") if part.strip()]
 if tables := dbutils.widgets.get("tables"):
     overrides.append(f"tables.root={tables}")
-config = load(dbutils.widgets.get("config"), overrides)
-context = open_context(config)
-scored = considered(context)
-display(scored.groupBy("domain").count().orderBy("domain"))
+candidates = longattn.Candidates(dbutils.widgets.get("config"), overrides)
+display(pd.Series(candidates.sizes, name="windows").to_frame())
 
 # COMMAND ----------
 
@@ -134,16 +124,9 @@ display(scored.groupBy("domain").count().orderBy("domain"))
 
 alpha = float(dbutils.widgets.get("alpha"))
 percentile = float(dbutils.widgets.get("percentile"))
-settings = config.select.model_copy(
-    update={"by": "lds", "alpha": alpha, "percentile": [percentile, 100.0], "threshold": None}
-)
-kept = stage.select(scored, settings, config.seed)
-lds = lds.long_dependency_score(scored, settings).select("window_id", "domain", "ds", "du", "lds")
-windows = lds.toPandas()
-chosen = kept.select("window_id", "domain", "lds", "rank", "percentile").toPandas()
-windows["selected"] = windows["window_id"].isin(chosen["window_id"])
-cuts = chosen.groupby("domain")["lds"].min().to_dict()
-show(figures.distribution(windows, "lds", cuts, axis="LDS (standard deviations)"))
+choice = candidates.choose(by="lds", alpha=alpha, percentile=[percentile, 100.0], threshold=None)
+windows = choice.windows
+figures.show(figures.distribution(windows, "lds", choice.cuts, axis="LDS (standard deviations)"))
 
 # COMMAND ----------
 
@@ -157,7 +140,7 @@ show(figures.distribution(windows, "lds", cuts, axis="LDS (standard deviations)"
 # COMMAND ----------
 
 axes = ("dependency strength DS (share of attention)", "dependency uniformity DU (-variance)")
-show(figures.scatter(windows, axes=axes))
+figures.show(figures.scatter(windows, axes=axes))
 
 # COMMAND ----------
 
@@ -169,10 +152,8 @@ show(figures.scatter(windows, axes=axes))
 
 # COMMAND ----------
 
-others = compare.by_settings(scored, compare.variants(settings), config.seed)
-shares = compare.shares(kept, [others]).toPandas()
-selected = {row["domain"]: row["count"] for row in kept.groupBy("domain").count().collect()}
-show(figures.overlap(shares, selected))
+kept = windows[windows["selected"]].groupby("domain").size()
+figures.show(figures.overlap(choice.overlaps, kept.to_dict()))
 
 # COMMAND ----------
 
@@ -183,27 +164,18 @@ show(figures.overlap(shares, selected))
 
 # COMMAND ----------
 
-from pyspark.sql import functions as F
-
 domain = dbutils.widgets.get("domain") or sorted(set(windows["domain"]))[0]
 ranked = windows[windows["domain"] == domain].sort_values("lds", ascending=False)
-ends = {"best": ranked.head(2), "worst": ranked.tail(2)}
-spans = context.tables.read("windows").select("window_id", "doc_id", "start_char")
-documents = context.tables.read("documents").select("doc_id", "source_id", "text")
-for name, rows in ends.items():
-    ids = rows["window_id"].tolist()
-    texts = spans.where(F.col("window_id").isin(ids)).join(documents, "doc_id", "left")
-    excerpt = F.expr("substring(text, int(start_char) + 1, 400)").alias("excerpt")
-    found = {row["window_id"]: row for row in texts.select("*", excerpt).drop("text").collect()}
-    for window in rows.itertuples():
-        row = found[window.window_id]
-        print(f"{name} of {domain}: LDS {window.lds:.3f}, {row['source_id']}, {window.window_id}")
-        print(f"    {' '.join((row['excerpt'] or 'packed from several').split())}\n")
+ends = pd.concat([ranked.head(2).assign(end="best"), ranked.tail(2).assign(end="worst")])
+texts = candidates.texts(ends["window_id"].tolist())
+for window, row in zip(ends.itertuples(), texts.itertuples(), strict=True):
+    print(f"{window.end} of {domain}: LDS {window.lds:.3f}, {row.source_id}, {row.window_id}")
+    print(f"    {' '.join((row.text or 'packed from several').split())}\n")
 
 # COMMAND ----------
 
 import json
 
 best = ranked.iloc[0]["window_id"]
-found = {"alpha": alpha, "kept": len(chosen), "scored": len(windows), "best": best}
+found = {"alpha": alpha, "kept": int(kept.sum()), "scored": len(windows), "best": best}
 dbutils.notebook.exit(json.dumps(found))

@@ -29,13 +29,8 @@ dbutils.library.restartPython()
 
 import pandas as pd
 
-from longattn.etl.config import load
-from longattn.etl.console import open_context, run_jobs
-from longattn.etl.ranking import contenders as stage
-from longattn.etl.ranking.candidates import considered
-from longattn.etl.report import figures
-from longattn.etl.report.picture import show
-from longattn.etl.selection import mix as mixing
+import longattn
+from longattn import figures
 
 dbutils.widgets.text("config", "/Volumes/main/longattn/files/longattn.yaml", "Config")
 dbutils.widgets.text("tables", "", "Tables: folder or catalog.schema")
@@ -55,9 +50,7 @@ if tables := dbutils.widgets.get("tables"):
     overrides.append(f"tables.root={tables}")
 if name := dbutils.widgets.get("name"):
     overrides.append(f"select.name={name}")
-config = load(dbutils.widgets.get("config"), overrides)
-context = open_context(config)
-scored = considered(context)
+candidates = longattn.Candidates(dbutils.widgets.get("config"), overrides)
 
 # COMMAND ----------
 
@@ -68,19 +61,10 @@ scored = considered(context)
 
 # COMMAND ----------
 
-
-def kept(fraction: float) -> pd.DataFrame:
-    """One row a domain: what this fraction keeps."""
-    settings = config.select.model_copy(update={"fraction": fraction, "tokens": None})
-    rows = stage.select(scored, settings, config.seed)
-    table = rows.groupBy("domain").agg({"window_id": "count", "window_tokens": "sum", "lds": "min"})
-    table = table.toDF("domain", *(column.split("(")[0] for column in table.columns[1:]))
-    return table.toPandas().assign(fraction=fraction)
-
-
-choices = pd.concat(kept(float(part)) for part in dbutils.widgets.get("fractions").split(","))
-choices = choices.rename(columns={"count": "windows", "sum": "tokens", "min": "lowest LDS"})
-display(choices.set_index(["domain", "fraction"]).sort_index())
+fractions = [float(part) for part in dbutils.widgets.get("fractions").split(",")]
+choices = {f: candidates.choose(fraction=f, tokens=None).totals for f in fractions}
+table = pd.concat(choices, names=["fraction", None]).reset_index("fraction")
+display(table.set_index(["domain", "fraction"]).sort_index())
 
 # COMMAND ----------
 
@@ -93,15 +77,7 @@ display(choices.set_index(["domain", "fraction"]).sort_index())
 
 # COMMAND ----------
 
-selected = stage.select(scored, config.select, config.seed)
-shares = mixing.plan(mixing.supplies(selected), config.mix)
-taken = mixing.mix(selected, shares, config.seed).selectExpr(
-    "domain", "copies * window_tokens AS made"
-)
-made = taken.groupBy("domain").sum("made").toPandas().set_index("domain")["sum(made)"]
-plan = pd.DataFrame([{"domain": share.domain, "planned": share.planned} for share in shares])
-plan["made"] = plan["domain"].map(made).fillna(0)
-show(figures.mix(plan))
+figures.show(figures.mix(candidates.choose().mix))
 
 # COMMAND ----------
 
@@ -113,5 +89,6 @@ show(figures.mix(plan))
 
 import json
 
-runs = run_jobs(config, ["select"]) if name else []
+settings = {"first": "select", "to": "select", "settings": overrides}
+runs = longattn.run(dbutils.widgets.get("config"), **settings).runs if name else []
 dbutils.notebook.exit(json.dumps({"name": name, "windows": sum(r.outcome.rows_out for r in runs)}))

@@ -33,7 +33,8 @@ def points() -> pd.DataFrame:
         frame.assign(scorer=RANDOM, ds=rng.random(len(value)), du=0.0),
     ]
     parts = [own, *(other.assign(value=other["ds"]) for other in others)]
-    return pd.concat([part.assign(selected=part["value"] > CUT) for part in parts])
+    parts = [part.assign(selected=part["value"] > CUT, error=0.0) for part in parts]
+    return pd.concat(parts)
 
 
 def runs() -> pd.DataFrame:
@@ -99,6 +100,7 @@ def facts() -> Facts:
         lengths=lengths(),
         contamination=pd.DataFrame(hits, columns=["evaluation", "domain", "windows"]),
         runs=runs(),
+        last_runs={row["job"]: [row, row] for row in runs().to_dict("records")},
         counted=Figures(domains=dict.fromkeys(DOMAINS, of_domain), overlaps=overlaps),
         formats=["jsonl", "mds"],
         seconds={"longattn": 0.25},
@@ -136,6 +138,7 @@ def shown() -> list[samples.Sample]:
             domain=domain,
             provenance={"file": "books.jsonl, record 12"},
             beginning="It was a dull <evening>, and Anne had no wish to go & meet them.\n" * 6,
+            rest="The <rest> of it, to the end.\n" * 40,
             standings=standing,
             links={"attention": passages, "repeats": passages},
             map_figure=figures.attention_map(far, 200, 50, far * 0.8 + 0.1),

@@ -60,7 +60,7 @@ class LogReader:
     def _query(self) -> QueryBuilder:
         query = QueryBuilder()
         for name, table in self.tables.items():
-            query.register(name, table)
+            _register(query, name, table)
         return query
 
     def size(self, name: str) -> Row:
@@ -104,6 +104,17 @@ class LogReader:
         counts = columns.get("num_records", [None])
         known = None if None in counts else counts
         return Files(columns["size_bytes"], known, columns.get("partition.domain"))
+
+
+def _register(query: QueryBuilder, name: str, table: DeltaTable) -> None:
+    """A table with the columns of its spec: null where an older version of us made it without."""
+    lacking = TABLES[name].lacking([field.name for field in table.schema().fields])
+    if not lacking:
+        query.register(name, table)
+        return
+    query.register(f"{name}_as_made", table)
+    nulls = ", ".join(f"NULL AS {column}" for column in lacking)
+    query.execute(f"CREATE VIEW {name} AS SELECT *, {nulls} FROM {name}_as_made")
 
 
 class Files(NamedTuple):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
+from longattn.etl.before.exports import bytes_a_token
 from longattn.etl.before.sampling import (
     NOTHING,
     Document,
@@ -156,20 +157,8 @@ def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) 
         "scores": of_scores.widened(0.3),
     }
     selected = product(_mixed(_selected_tokens(config, read), config.mix), kept)
-    text_a_token = text.value / max(1.0, _sum(read, "n_tokens").value)
-    return sizes | _exports(config, selected, per_token, text_a_token)
-
-
-def _exports(
-    config: Config, selected: Range, per_token: float, text_a_token: float
-) -> dict[str, Range]:
-    """Megatron and MDS hold ids as they are; Parquet and JSONL ids and text, compressed."""
-    size = load_tokenizer(config.tokenizer_path).vocabulary_size
-    small = size is not None and size < 65_500
-    each = dict.fromkeys(("parquet", "jsonl"), per_token + text_a_token)
-    each |= {"megatron": 2.0 if small else 4.0, "mds": 2.0 if small else 4.0}
-    asked = config.export.targets
-    return {f"export.{name}": (selected * each[name]).widened(0.3) for name in asked}
+    each = bytes_a_token(config, documents)
+    return sizes | {f"export.{name}": (selected * x).widened(0.3) for name, x in each.items()}
 
 
 def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:

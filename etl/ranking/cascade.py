@@ -57,7 +57,7 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     `rows` are `candidates` with the best known scores. A cut lies midway between the last window
     kept and the first one not kept.
     """
-    scored = _with_error(contenders(rows, config, seed), config)
+    scored = with_error(contenders(rows, config, seed), config)
     cuts = rank.cuts_of(rank.sizes(scored), config, rank.sizes(rows))
     best = rank.keep_best(scored, cuts)
     kept = best.select("window_id", F.lit(True).alias("kept"))
@@ -71,7 +71,7 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     )
 
 
-def _with_error(scored: DataFrame, config: SelectConfig) -> DataFrame:
+def with_error(scored: DataFrame, config: SelectConfig) -> DataFrame:
     """Add lds_se, at least the standard error of lds.
 
     What a sample misses of far attention is missed in DS and, with the sign turned, in DU: they err

@@ -11,6 +11,7 @@ import pandas as pd
 from longattn.etl.config import Config
 from longattn.etl.report import figures, scorers
 from longattn.etl.report.flow import by_domain, steps
+from longattn.etl.report.intervals import firmness, firmness_finding
 from longattn.etl.report.page import Page
 from longattn.etl.report.refused import Pair, Refused
 from longattn.etl.report.samples import Sample
@@ -37,7 +38,9 @@ class Facts:
     scorer: str  # its version
     windowing: str
     score: Meaning  # of the number selected by
-    points: pd.DataFrame  # window_id, domain, scorer, ds, du, value, selected: of all scorers
+    points: (
+        pd.DataFrame
+    )  # window_id, domain, scorer, ds, du, value, selected, error: of all scorers
     total: int  # windows there were to select from; points may be a sample of them
     sizes: Mapping[str, int]  # windows in the mix, by domain
     samples: int  # in the mix, copies counted
@@ -46,6 +49,7 @@ class Facts:
     lengths: pd.DataFrame  # domain, n_tokens, documents
     contamination: pd.DataFrame  # evaluation, domain, windows
     runs: pd.DataFrame  # job, started, seconds, rows_in, rows_out, refused
+    last_runs: Mapping[str, Sequence[Mapping[str, Any]]]  # of each job, the latest first
     counted: Figures  # by the run of select
     formats: Sequence[str] = ()  # that the mix was exported to
     seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
@@ -68,6 +72,8 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     """Draw all there is."""
     domains = facts.counted.domains
     palette = colours([*facts.own["domain"], *domains, *facts.lengths["domain"]])
+    cuts = {domain: of.cut for domain, of in domains.items() if of.cut is not None}
+    firm = firmness(facts.own, cuts) if len(facts.own) else []
     table = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
     ledger = [_ledger_row(row, facts) for row in records(facts.runs)]
     shown, left = len(facts.own), by_domain(facts.documents, facts.windows)
@@ -83,10 +89,14 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
         figures=_figures(facts, palette),
         scorers=table,
         scorers_finding=scorers.finding(table),
+        firmness=firm,
+        firmness_finding=firmness_finding(firm),
         contamination=_contamination(facts.contamination),
         samples=samples,
         scorer=facts.scorer,
         runs=ledger,
+        last_runs={job: _last(runs, facts.config) for job, runs in facts.last_runs.items()},
+        currency=facts.config.estimate.currency,
         refused_records=next((r["refused_text"] for r in ledger if r["job"] == "ingest"), ""),
         steps=list(left.columns),
         left={str(domain): [short(n) for n in row] for domain, row in left.iterrows()},
@@ -207,6 +217,20 @@ def _ledger_row(run: dict[str, Any], facts: Facts) -> dict[str, Any]:
         unit += f": {facts.samples:,} in each of {run['rows_out'] // facts.samples} formats"
     started = f"{run['started']:%Y-%m-%d %H:%M}"
     return run | {"refused_text": refused, "started": started, "unit": unit}
+
+
+def _last(runs: Sequence[Mapping[str, Any]], config: Config) -> list[dict[str, str]]:
+    """Runs of a job as words; what a core costs for the time of each, where a price is known."""
+    price = config.estimate.cpu_hour
+    return [
+        {
+            "seconds": f"{run['seconds']:,.1f} s",
+            "rows": f"{run['rows_in']:,} {UNITS.get(run['job'], 'rows')}",
+            "started": f"{run['started']:%Y-%m-%d %H:%M}",
+            "cost": "" if price is None else f"{run['seconds'] / 3600 * price:,.3g}",
+        }
+        for run in runs
+    ]
 
 
 def _duration(seconds: float) -> str:

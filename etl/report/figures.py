@@ -12,6 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from longattn.etl.report.intervals import Measured, agreement, median, share
 from longattn.etl.report.style import (
     LOST,
     MARK,
@@ -21,7 +22,6 @@ from longattn.etl.report.style import (
     faint,
     plain,
     short,
-    signed,
     styled,
     whole_ticks,
 )
@@ -32,6 +32,7 @@ MAX_POINTS = 5_000  # of a scatter; more only slow the page down
 ROW = 118  # pixels of a small multiple
 GAP = 31  # of them between two, for the name of the second
 STEP = 66  # pixels of a step of the flow
+LABEL, CELL = 84, 56  # pixels of a heatmap's names of rows, and of a column, at least
 
 
 def flow(steps: pd.DataFrame) -> go.Figure:
@@ -187,7 +188,7 @@ def scatter(
             )
     figure.update_xaxes(title=axes[1], exponentformat="power", nticks=6)
     figure.update_yaxes(title=axes[0], nticks=6)
-    relation = _relation(within_domain(windows, "ds", "du"))
+    relation = _relation(agreement(windows, "ds", "du"))
     return styled(figure, 460, f"{names[0]} and {names[1]} {relation}", top=64)
 
 
@@ -216,11 +217,12 @@ def overlap(shares: pd.DataFrame, selected: Mapping[str, float]) -> go.Figure:
             "<extra></extra>",
         )
     )
-    for (row, column), share in np.ndenumerate(percent):
-        figure.add_annotation(x=column, y=row, text=f"{share:.0f} %", showarrow=False)
+    for (row, column), part in np.ndenumerate(percent):
+        figure.add_annotation(x=column, y=row, text=f"{part:.0f} %", showarrow=False)
     figure.update_xaxes(type="category", side="top", showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticksuffix="  ")
-    return styled(figure, 60 + 34 * len(names), _overlap_finding(means), top=30)
+    finding, width = _overlap_finding(means, weights.sum()), LABEL + CELL * (len(domains) + 1)
+    return styled(figure, 60 + 34 * len(names), finding, top=30, narrowest=width)
 
 
 def mix(shares: pd.DataFrame, palette: Palette | None = None) -> go.Figure:
@@ -323,16 +325,6 @@ def attention_map(
     return styled(figure, 300, f"Far attention, {k:,} tokens or more back")
 
 
-def within_domain(windows: pd.DataFrame, one: str, other: str) -> float:
-    """Spearman's rank correlation of two columns within each domain, the mean over domains."""
-    correlations = [
-        rows[one].rank().corr(rows[other].rank())
-        for _, rows in windows.groupby("domain")
-        if len(rows) > 2 and rows[one].nunique() > 1 and rows[other].nunique() > 1
-    ]
-    return float(np.mean(correlations)) if correlations else float("nan")
-
-
 def _step_texts(steps: pd.DataFrame) -> Iterator[str]:
     columns = (steps[name] for name in ("step", "detail", "before", "after"))
     for step, detail, before, after in zip(*columns, strict=True):
@@ -358,26 +350,39 @@ def _cut_finding(windows: pd.DataFrame, cuts: Mapping[str, float]) -> str:
 
 
 def _median_finding(windows: pd.DataFrame, column: str, name: str) -> str:
-    medians = windows.groupby("domain")[column].median().sort_values()
-    if len(medians) < 2 or np.isclose(medians.iloc[0], medians.iloc[-1], atol=1e-12):
-        return f"{name} of {len(windows):,} windows"
-    low, high = medians.index[0], medians.index[-1]
-    return (
-        f"{name} is highest in {high} (median {_value(medians.iloc[-1])}), lowest in {low}"
-        f" ({_value(medians.iloc[0])})"
-    )
+    """The highest and the lowest median, where their intervals do not meet."""
+    grouped = windows.groupby("domain")[column]
+    known = {str(domain): median(values) for domain, values in grouped}
+    low, high = (choose(known, key=lambda d: known[d][0]) for choose in (min, max))
+    if known[low][2] >= known[high][1]:
+        beside = ": no domain's median is surely above another's" if len(known) > 1 else ""
+        return f"{name} of {len(windows):,} windows{beside}"
+    told = {d: f"median {_value(known[d][0])}, {_between(*known[d][1:])}" for d in (low, high)}
+    return f"{name} is highest in {high} ({told[high]}), lowest in {low} ({told[low]})"
 
 
-def _overlap_finding(means: pd.Series) -> str:
+def _between(low: float, high: float) -> str:
+    """For example `0.14 to 0.16`, the interval's ends."""
+    return f"{_value(low)} to {_value(high)}"
+
+
+def _overlap_finding(means: pd.Series, n_windows: float) -> str:
+    """The nearest of the other rules, where it is surely the nearest, and chance."""
     named = means.drop("random", errors="ignore").drop_duplicates()
-    own = named[named < 1.0]
+    own = named[named < 1.0].sort_values(ascending=False)
     if own.empty:
         return "Share of the selection that other rules choose too"
-    nearest = own.idxmax()
+    nearest = {rule: share(of_all, n_windows) for rule, of_all in own.items()}
+    most = nearest[own.index[0]]
+    tied = [str(rule) for rule, of in nearest.items() if of.high >= most.low]
+    told = f"{100 * most.value:.0f} \u00b1 {100 * most.error:.0f} %"
     chance = f"; chance gives {100 * means['random']:.0f} %" if "random" in means else ""
-    return (
-        f"The rule that chooses most nearly the same is {nearest} ({100 * own.max():.0f} %){chance}"
-    )
+    if "random" in means and most.low <= means["random"]:
+        return f"No other rule surely chooses more of the same than chance, {told} at most{chance}"
+    if len(tied) > 1:
+        rules = f"{', '.join(tied[:-1])} and {tied[-1]}"
+        return f"{rules} choose most nearly the same, up to {told}{chance}"
+    return f"The rule that chooses most nearly the same is {tied[0]} ({told}){chance}"
 
 
 def _mix_finding(rows: pd.DataFrame) -> str:
@@ -387,12 +392,13 @@ def _mix_finding(rows: pd.DataFrame) -> str:
     return f"The mix holds {short(made)} of {short(planned)} tokens planned{end}"
 
 
-def _relation(agreement: float) -> str:
-    if np.isnan(agreement):
+def _relation(found: Measured | None) -> str:
+    if found is None:
         return "cannot be compared: one of them is the same for all windows"
-    alike = "much the same" if agreement > 0.3 else "unrelated"
-    how = "opposite" if agreement < -0.3 else alike
-    return f"rank windows in {how} order (Spearman {signed(agreement)})"
+    if abs(found.value) <= found.error:
+        return f"rank windows in orders without a sure relation (Spearman {found})"
+    how = "much the same" if found.low > 0.5 else "a like" if found.value > 0 else "an opposite"
+    return f"rank windows in {how} order (Spearman {found})"
 
 
 def _ratio(far: npt.NDArray[Any], usual: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

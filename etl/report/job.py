@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered
+from longattn.etl.ranking.cascade import with_error
 from longattn.etl.report import fates as flow
 from longattn.etl.report import samples, scorers
 from longattn.etl.report.build import Facts, build
@@ -28,6 +29,7 @@ from longattn.udfs.storage import write_text
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 2  # of document lengths
+LAST_RUNS = 6  # of each job, side by side
 
 
 def run(context: Context) -> Outcome:
@@ -53,7 +55,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     name, selection = current_selection(context)
     total = sum(rank.sizes(rows).values())
     mixed, documents = mix_sizes(selection), documents_by_fate(context)
-    own = selected_by(context, rows)
+    own, done = selected_by(context, rows), runs_done(context)
     return Facts(
         config=config,
         selection=name,
@@ -68,7 +70,8 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         windows=windows_by_fate(context, rows, selection),
         lengths=document_lengths(context),
         contamination=contamination(context),
-        runs=job_runs(context),
+        runs=job_runs(done, config.hash),
+        last_runs=last_runs(done),
         counted=figures_of(context, name),
         formats=exported_formats(context),
         seconds=seconds_a_window(context),
@@ -87,17 +90,27 @@ def selected_by(context: Context, rows: DataFrame) -> str:
     return str(first["scorer"]) if first else context.recipe.ranking
 
 
-def job_runs(context: Context) -> pd.DataFrame:
+def runs_done(context: Context) -> list[dict[str, Any]]:
+    """All runs of jobs that are done, in the order of time."""
+    columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused")
+    done = context.tables.read("runs").where("status = 'done'").select(*columns)
+    return [row.asDict() for row in done.orderBy("started").collect()]
+
+
+def job_runs(runs: list[dict[str, Any]], config: str) -> pd.DataFrame:
     """A row per job that has run: job, started, seconds, rows_in, rows_out, refused.
 
     Runs of this config count, or all where none had it. ingest to score take up only what is new,
     so that their runs add up; select and export do all anew, so that the last one counts.
     """
-    columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused")
-    done = context.tables.read("runs").where("status = 'done'").select(*columns)
-    runs = [row.asDict() for row in done.orderBy("started").collect()]
-    rows = [_added_up(job, runs, context.config.hash) for job in JOBS if job != "report"]
+    rows = [_added_up(job, runs, config) for job in JOBS if job != "report"]
     return pd.DataFrame([row for row in rows if row])
+
+
+def last_runs(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The last LAST_RUNS of each job, of any config, the latest first."""
+    by_job = {job: [run for run in runs if run["job"] == job] for job in JOBS}
+    return {job: mine[: -LAST_RUNS - 1 : -1] for job, mine in by_job.items() if mine}
 
 
 def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, Any] | None:
@@ -139,7 +152,8 @@ def mix_sizes(selection: DataFrame) -> list[Row]:
 def all_points(
     context: Context, rows: DataFrame, selection: DataFrame, total: int, scorer: str
 ) -> pd.DataFrame:
-    """window_id, domain, scorer, ds, du, value, selected of all windows by every scorer they have.
+    """window_id, domain, scorer, ds, du, value, selected of all windows by every scorer they have,
+    and `error`, of the value selected by.
 
     Or of an even sample of too many. `value` is what a scorer ranks by, and other scorers select
     as many windows of each domain as the selection has.
@@ -165,7 +179,8 @@ def own_points(
     context: Context, rows: DataFrame, selection: DataFrame, scorer: str
 ) -> pd.DataFrame:
     """The points of the scorer selected by, in an order that is random and always the same."""
-    scored = lds.score_by(rows, context.config.select, context.config.seed)
+    select = context.config.select
+    scored = with_error(lds.score_by(rows, select, context.config.seed), select)
     chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "window_id",
@@ -174,6 +189,7 @@ def own_points(
         "ds",
         "du",
         F.col("lds").alias("value"),
+        F.coalesce("lds_se", F.lit(0.0)).alias("error"),
         F.coalesce("selected", F.lit(False)).alias("selected"),
     )
     shuffled: pd.DataFrame = points.orderBy(F.xxhash64("ds", "du")).toPandas()

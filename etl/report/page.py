@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from longattn.etl.report.intervals import Firmness
 from longattn.etl.report.refused import Pair, Refused
 from longattn.etl.report.samples import Sample
 from longattn.etl.report.scorers import Scorer
@@ -36,6 +37,10 @@ class Page:
     scorers_finding: str
     samples: Sequence[Sample]
     runs: Sequence[Mapping[str, Any]]  # the ledger
+    last_runs: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    currency: str = ""  # of what a core costs for a run
+    firmness: Sequence[Firmness] = ()
+    firmness_finding: str = ""
     refused_records: str = ""  # by reason
     steps: Sequence[str] = ()  # columns of `left`, those that take tokens away and the milestones
     left: Mapping[str, Sequence[str]] = field(default_factory=dict)  # domain -> tokens by step

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ LINKS = 4  # shown of a window
 AROUND = 28  # tokens before and after a link's end
 LONGEST = 60  # tokens shown of a long repeat
 MOST = 240  # windows on a page, whatever the config asks for
+TEXT_CHARS = 8_000_000  # of whole windows on a page; those that are left have their beginnings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Sample:
     domain: str
     provenance: Mapping[str, str]  # what it is called -> what it is
     beginning: str
+    rest: str  # of its text; empty where the page has no room for it
     standings: Sequence[Standing]
     links: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     map_figure: go.Figure | None = None
@@ -50,6 +52,7 @@ class Sample:
             "domain": self.domain,
             "provenance": dict(self.provenance),
             "beginning": self.beginning,
+            "rest": self.rest,
             "by": {s.scorer: [s.score, s.percentile, s.selected] for s in self.standings},
             "links": {kind: list(links) for kind, links in self.links.items()},
             "map": json.loads(self.map_figure.to_json()) if self.map_figure is not None else None,
@@ -71,6 +74,13 @@ def to_show(points: pd.DataFrame, each: int) -> list[str]:
         kinds.append([inside[:each], outside[::-1][:each], inside[::-1][:each], outside[:each]])
     in_turn = chain.from_iterable(chain.from_iterable(turn) for turn in zip(*kinds, strict=True))
     return list(dict.fromkeys(in_turn))[:MOST]
+
+
+def with_room(windows: Sequence[Sample], room: int = TEXT_CHARS) -> list[Sample]:
+    """The windows with their whole text as long as all together have room, the first ones first."""
+    ends = accumulate(len(sample.rest) for sample in windows)
+    pairs = zip(windows, ends, strict=True)
+    return [one if end <= room else replace(one, rest="") for one, end in pairs]
 
 
 def standings(points: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[Standing]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from longattn.etl.report.figures import within_domain
+from longattn.etl.report.intervals import Measured, agreement
 from longattn.etl.report.style import signed
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
@@ -23,8 +23,8 @@ class Scorer:
     own: bool  # whether the selection was made by it
     control: bool  # random numbers: what chance looks like
     windows: int
-    agreement: float  # Spearman within domains with the score selected by; nan for none
-    judged: float  # the same with the far gain
+    agreement: Measured | None  # Spearman within domains with the score selected by
+    judged: Measured | None  # the same with the far gain
     common: float  # share of the selection that it chooses too
     seconds: float  # a window, as its jobs ran; nan where none did
 
@@ -74,24 +74,26 @@ def side_by_side(
 
 
 def finding(rows: Sequence[Scorer]) -> str:
-    """What the table says, in a sentence."""
+    """What the table says, in a sentence: who agrees most and least, where that is sure."""
     own, name = rows[0], rows[0].meaning.name
-    others = [row for row in rows[1:] if not (np.isnan(row.agreement) or row.control)]
-    if not others:
+    found = sorted((r.agreement, r.meaning.name) for r in rows[1:] if r.agreement and not r.control)
+    if not found:
         return f"Only {name} was asked: nothing here says whether it can be trusted"
-    least, most = (choose(others, key=lambda row: row.agreement) for choose in (min, max))
-    said = f"{name} agrees most with {most.meaning.name} ({signed(most.agreement)})"
-    said += f", least with {least.meaning.name} ({signed(least.agreement)})"
-    if least is most:
-        said = f"{name} and {most.meaning.name} agree at {signed(most.agreement)}"
-    judged = "" if np.isnan(own.judged) else f"; with the far gain at {signed(own.judged)}"
+    (least, worst), (most, best) = found[0], found[-1]
+    said = f"{name} agrees most with {best} ({most}), least with {worst} ({least})"
+    if len(found) == 1:
+        said = f"{name} and {best} agree at {most}"
+    elif least.high >= most.low:
+        ends = f"{signed(least.value)} to {signed(most.value)}"
+        said = f"{name} agrees with {len(found)} other scorers at {ends}, with none surely most"
+    judged = "" if own.judged is None else f"; with the far gain at {own.judged}"
     return said[:1].upper() + said[1:] + judged
 
 
-def _agreement(wide: pd.DataFrame, scorer: str, other: str | None) -> float:
+def _agreement(wide: pd.DataFrame, scorer: str, other: str | None) -> Measured | None:
     if other is None or scorer == other:
-        return float("nan")
-    return within_domain(wide[["domain", scorer, other]].dropna(), scorer, other)
+        return None
+    return agreement(wide[["domain", scorer, other]].dropna(), scorer, other)
 
 
 def _chosen_by(points: pd.DataFrame, scorer: str) -> set[str]:

@@ -57,11 +57,12 @@ def shown_windows(
     )
     usual = samples.shared_map([far for far, _, _ in maps.values()])
     stands = samples.standings(points, wanted)
-    return [
+    windows = [
         _sample(context, rows[window_id], stands[window_id], maps.get(window_id), usual)
         for window_id in wanted
         if window_id in rows
     ]
+    return samples.with_room(windows)
 
 
 def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
@@ -99,12 +100,13 @@ def _sample(
     links = (
         {kind: samples.passages(of, text_of) for kind, of in far_links.items()} if text_of else {}
     )
-    excerpt = text_of(0, EXCERPT_CHARS) if text_of else row["text"]
+    text = text_of(0, len(token_ids)) if text_of else row["text"]
     return Sample(
         window_id=row["window_id"],
         domain=row["domain"],
         provenance=_provenance(context, row),
-        beginning=excerpt[:EXCERPT_CHARS],
+        beginning=text[:EXCERPT_CHARS],
+        rest=text[EXCERPT_CHARS:],
         standings=standings,
         links=links,
         map_figure=drawn,

@@ -73,8 +73,13 @@ def signed(x: float) -> str:
     return f"{x:.2f}".replace("-", "\u2212")
 
 
-def styled(figure: go.Figure, height: int, finding: str, top: int = 12) -> go.Figure:
-    """Give a figure the common look; `finding` is what it shows, in a sentence for its title."""
+def styled(
+    figure: go.Figure, height: int, finding: str, top: int = 12, narrowest: int = 0
+) -> go.Figure:
+    """Give a figure the common look; `finding` is what it shows, in a sentence for its title.
+
+    A page that has less than `narrowest` pixels for it lets the reader scroll.
+    """
     figure.update_layout(
         template="none",
         height=height,
@@ -85,7 +90,7 @@ def styled(figure: go.Figure, height: int, finding: str, top: int = 12) -> go.Fi
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "title": None},
         hoverlabel={"font": {"family": FONT, "size": 13}},
         dragmode=False,
-        meta={"finding": finding[:1].upper() + finding[1:]},
+        meta={"finding": finding[:1].upper() + finding[1:], "narrowest": narrowest},
     )
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticks": ""}
     figure.update_xaxes(**axis, title_standoff=10)

@@ -79,6 +79,9 @@ class TestReportPage:
           document.getElementById("back").click(); document.getElementById("back").click();
           seen.push(read());
           choose("of", "code"); seen.push(read());
+          const whole = document.querySelector("details.whole");
+          whole.open = true; whole.dispatchEvent(new Event("toggle"));
+          seen.push(whole.querySelector("blockquote").textContent.length);
           document.title = seen.join("; ");
         }, 8000)</script></body>"""
         paged = html.with_name("paged.html")
@@ -86,16 +89,20 @@ class TestReportPage:
         dom, console = browse(paged, "--dump-dom", "--window-size=1280,900")
         title = re.search(r"<title>(.*?)</title>", dom)
         assert title and console == []
-        first, second, last, code = title[1].split("; ")
+        first, second, last, code, length = title[1].split("; ")
+        (sample, *_) = page().samples
+        assert int(length) == len(sample.beginning + sample.rest)
         assert [first[:6], second[:6], last[:6]] == ["1 of 3", "2 of 3", "3 of 3"]
         assert {step[7:] for step in (first, second, last)} == set(DOMAINS)
         assert code == "1 of 1 code"
 
     def test_nothing_is_wider_than_a_phone(self, html: Path) -> None:
         measure = "<script>setTimeout(() => { document.title = 'wide ' + (document"
-        measure += ".documentElement.scrollWidth - innerWidth); }, 8000)</script></body>"
+        measure += ".documentElement.scrollWidth - innerWidth) + ' ' + document.getElementById("
+        measure += "'chart-overlap').style.minWidth; }, 8000)</script></body>"
         narrow = html.with_name("phone.html")
         narrow.write_text(html.read_text().replace("</body>", measure))
         dom, console = browse(narrow, "--dump-dom", "--window-size=500,900")
-        assert "<title>wide 0</title>" in dom
+        least = page().figures["overlap"].layout.meta["narrowest"]
+        assert f"<title>wide 0 {least}px</title>" in dom  # no column of a heatmap vanishes
         assert console == []

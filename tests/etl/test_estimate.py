@@ -15,6 +15,8 @@ from longattn.etl.before.estimate import estimate
 from longattn.etl.before.sampling import Range, copies_in, samples
 from longattn.etl.before.timing import _extrapolated, gpu_seconds
 from longattn.etl.config import Config, validate
+from longattn.etl.config.sections import ExportConfig
+from longattn.etl.export import FORMATS
 from longattn.udfs.errors import ConfigError, SourceError
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.windows.spans import longattn_windows
@@ -132,6 +134,31 @@ def test_exports_are_what_the_mix_takes(
     whole = estimate(config_of(tmp_path, tokenizer, **given)).bytes["export.jsonl"].value
     mixed = estimate(config_of(tmp_path, tokenizer, **given, mix=mix)).bytes["export.jsonl"].value
     assert mixed == pytest.approx(share * whole, rel=1e-3)
+
+
+# What a token takes at least, and at most: ids of two bytes, a mask of one; or ids and text, which
+# here is of two words, compressed. Lists of samples, their heads and ends come on top.
+TOKEN_BYTES = {
+    "parquet": (0.1, 8.0),
+    "jsonl": (0.1, 8.0),
+    "megatron": (2.0, 4.0),
+    "megatron_bridge": (0.1, 8.0),
+    "mds": (2.0, 8.0),
+    "numpy": (3.0, 8.0),
+}
+
+
+def test_every_export_has_a_size(tmp_path: Path, tokenizer: str) -> None:
+    """All windows of all domains are taken, so that tokens are those of the windows."""
+    corpus(tmp_path / "books", [10 * LENGTH] * 8, per_file=1)
+    targets = {name: {"path": str(tmp_path / name)} for name in ExportConfig.model_fields}
+    given = {"select": {"fraction": 1.0}, "dedup": {"enabled": False}, "export": targets}
+    found = estimate(config_of(tmp_path, tokenizer, **given))
+    tokens = found.windows.value * LENGTH
+    assert set(TOKEN_BYTES) == set(targets) == set(FORMATS)
+    for name, (low, high) in TOKEN_BYTES.items():
+        assert low * tokens <= found.bytes[f"export.{name}"].value <= high * tokens, name
+    assert not any((tmp_path / name).exists() for name in targets)
 
 
 def test_the_command_prints_sizes_hours_and_money(

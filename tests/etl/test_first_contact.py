@@ -141,6 +141,9 @@ def test_an_estimate_is_what_the_run_finds(
     assert found.tokens.value == pytest.approx(tokens, rel=0.1)
     assert main(["status", "--config", "longattn.yaml"]) == 0
     if last == "report":
+        for name in ("parquet", "jsonl"):
+            size, told = runs["export"].figures.formats[name].bytes, found.bytes[f"export.{name}"]
+            assert told.low <= size <= told.high
         assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
         assert result.selection["rank"].tolist() == list(range(1, len(result.selection) + 1))
         assert result.ledger["job"].tolist()[-1] == "report"

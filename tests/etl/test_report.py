@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from longattn.etl.report import figures, picture, samples, scorers
+from longattn.etl import config as config_module
+from longattn.etl.report import figures, intervals, picture, samples, scorers
 from longattn.etl.report.build import build
 from longattn.etl.report.flow import by_domain, steps
 from longattn.etl.report.page import Page, render
@@ -118,7 +119,7 @@ class TestFigures:
         drawn = figures.overlap(shares, {"a": 1, "b": 99})
         every = [note.text for note in drawn.layout.annotations if note.x == 2]
         assert every == ["11 %", "50 %"]  # (1 + 9.9) / 100
-        assert finding(drawn).endswith("same is ds (50 %); chance gives 11 %")
+        assert finding(drawn).endswith("same is ds (50 \u00b1 10 %); chance gives 11 %")
 
     def test_names_are_shown_as_they_stand(self) -> None:
         odd = ["<b>&amp;", "2020", "mean"]
@@ -161,6 +162,53 @@ class TestFigures:
             assert titles or name == "overlap", name
 
 
+class TestIntervals:
+    def test_a_median_lies_in_its_interval_as_often_as_said(self) -> None:
+        """400 samples of 60 draws of a skewed distribution, whose median is 1."""
+        draws = np.random.default_rng(0).lognormal(0, 1, (400, 60))
+        ends = [intervals.median(pd.Series(sample))[1:] for sample in draws]
+        assert 0.93 < np.mean([low <= 1 <= high for low, high in ends]) < 0.99
+        assert intervals.median(pd.Series([1.0, 2.0]))[1:] == (-np.inf, np.inf)
+
+    def test_a_share_lies_in_its_interval_as_often_as_said(self) -> None:
+        counts = np.random.default_rng(0).binomial(40, 0.2, 400)
+        found = [intervals.share(count / 40, 40) for count in counts]
+        assert 0.9 < np.mean([one.low <= 0.2 <= one.high for one in found]) < 0.99
+
+    def test_agreement_by_chance_lies_within_its_error(self) -> None:
+        rng = np.random.default_rng(0)
+        domains = np.repeat(["a", "b"], [30, 50])
+        tries = [
+            intervals.agreement(
+                pd.DataFrame({"domain": domains, "x": rng.random(80), "y": rng.random(80)}),
+                *("x", "y"),
+            )
+            for _ in range(200)
+        ]
+        inside = [abs(one.value) <= one.error for one in tries if one]
+        assert len(inside) == 200 and 0.91 < np.mean(inside) < 0.99
+
+    def test_differences_within_their_error_are_not_said(self) -> None:
+        rng = np.random.default_rng(1)
+        windows = pd.DataFrame({"domain": ["a", "b"] * 40, "ds": rng.random(80), "selected": True})
+        told = finding(figures.distribution(windows, "ds", axis="DS"))
+        assert told == "DS of 80 windows: no domain's median is surely above another's"
+        windows["ds"] += (windows["domain"] == "b") * 1.0
+        assert "DS is highest in b" in finding(figures.distribution(windows, "ds", axis="DS"))
+        rows = [("ds", "a", 0.5), ("length", "a", 0.48), ("du", "a", 0.1)]
+        shares = pd.DataFrame(rows, columns=["name", "domain", "share"])
+        assert finding(figures.overlap(shares, {"a": 30})).startswith("Ds and length choose most")
+
+    def test_windows_near_a_cut_are_counted_on_both_sides(self) -> None:
+        """Half a deviation of 0 to 4 is 0.79; 0.05 of it reaches nobody's neighbour."""
+        windows = pd.DataFrame({"domain": "a", "value": [0.0, 1.0, 2.0, 3.0, 4.0], "error": 0.0})
+        (row,) = intervals.firmness(windows, {"a": 2.0})
+        assert tuple(row) == ("a", 2.0, 3, 1, 0)  # the window that makes the cut
+        (row,) = intervals.firmness(windows.assign(error=[0.5, 1.0, 1.0, 1.0, 1.0]), {"a": 2.0})
+        assert (row.selected, row.inside, row.outside) == (3, 2, 1)
+        assert "2 of 3 windows above the cut (67%)" in intervals.firmness_finding([row])
+
+
 class TestScorers:
     def test_every_scorer_has_words(self) -> None:
         assert set(SCORERS) <= set(MEANINGS)
@@ -175,7 +223,8 @@ class TestScorers:
         points = pd.concat([one, other]).assign(selected=False)
         rows = scorers.side_by_side(points, "longattn:1", set(), {})
         assert [row.version for row in rows] == ["longattn:1", "recall:1"]
-        assert rows[1].agreement == -1.0 and np.isnan(rows[0].agreement)
+        assert rows[1].agreement is not None and rows[0].agreement is None
+        assert rows[1].agreement.value == -1.0
 
     def test_common_is_the_share_of_the_selection(self) -> None:
         facts = report_pages.facts()
@@ -201,6 +250,11 @@ class TestSamples:
         points = points.assign(value=values, selected=[True] * 3 + [False] * 3)
         assert samples.to_show(points, 1) == ["a", "f", "c", "d"]
         assert set(samples.to_show(points, 5)) == set("abcdef")
+
+    def test_whole_windows_are_bounded_too(self) -> None:
+        each = report_pages.shown()
+        room = len(each[0].rest) + len(each[1].rest)
+        assert [bool(one.rest) for one in samples.with_room(each, room)] == [True, True, False]
 
     def test_the_page_is_bounded(self) -> None:
         points = report_pages.points()
@@ -257,6 +311,16 @@ class TestPage:
         assert "&lt;b&gt;half a" in html and "<b>half a" not in html
         assert "similarity 0.83" in html and "def add(x, y):" in html
         assert "<tr><td>code</td><td>600.0 k</td>" in html
+
+    def test_the_last_runs_and_the_firmness_of_the_cut_stand_in_tables(self, page: Page) -> None:
+        html = render(page)
+        assert "<th>1 before</th>" in html and "1,294 records" in html
+        assert "estimate.cpu_hour" not in html  # no price is known
+        priced = config_module.validate({"estimate": {"cpu_hour": 36.0, "currency": "EUR"}})
+        html = render(build(replace(report_pages.facts(), config=priced), []))
+        assert "1,200 windows, 3 EUR" in html  # 300.5 s of an hour at 36
+        assert "windows above the cut" in page.firmness_finding
+        assert sum(row.selected for row in page.firmness) == len(report_pages.facts().selected)
 
     def test_hits_stand_by_evaluation_set(self, page: Page) -> None:
         assert [(row["set"], row["windows"]) for row in page.contamination] == [

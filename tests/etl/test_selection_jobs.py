@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
+import longattn
 from longattn.etl import config as config_module
 from longattn.etl.after import selections
 from longattn.etl.after.provenance import follow, orders_of, trace
@@ -337,6 +338,29 @@ class TestExportAndTrace:
         orders = context.spark.createDataFrame([(-5, c) for c in (1, 2, 3, 9)], "o long, c int")
         theirs = orders.select(mixing.copy_order(F.col("o"), F.col("c"))).toPandas().iloc[:, 0]
         assert theirs.tolist() == orders_of(-5, 9)[[0, 1, 2, 8]].tolist()
+
+
+class TestCandidates:
+    def test_a_choice_is_what_select_would_write(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        tried = longattn.Candidates(settings)
+        choice = tried.choose()
+        _, rows = current.current_selection(context)
+        written = rows.where("score is not null").toPandas()
+        windows = choice.windows
+        assert set(windows.loc[windows["selected"], "window_id"]) == set(written["window_id"])
+        assert choice.cuts == written.groupby("domain")["score"].min().to_dict()
+        totals = choice.totals.set_index("domain")
+        assert totals["windows"].to_dict() == written.groupby("domain").size().to_dict()
+        assert set(choice.overlaps["name"]) == {"random", "alpha=0"}
+        assert set(choice.mix["domain"]) == {"book", "code", "wiki"}
+        fewer = tried.choose(fraction=0.25).totals.set_index("domain")
+        assert (fewer["windows"] < totals["windows"]).all()
+        (first, *_) = written["window_id"]
+        assert tried.texts([first], 5)["text"].str.len().tolist() == [5]
+        with pytest.raises(ConfigError, match="did you mean 'fraction'"):
+            tried.choose(fractoin=0.25)
 
 
 class TestReport:

@@ -13,6 +13,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from longattn.etl import cli
 from longattn.etl.after.printed import so_far_words
+from longattn.etl.after.reading import read_logs
+from longattn.etl.after.selections import listed
 from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
 from longattn.etl.dedup.recipe import Recipe as Comparison
@@ -217,20 +219,33 @@ def test_a_job_that_has_ended_has_no_progress(config: Config) -> None:
     assert "progress" not in found.jobs["select"] and so_far_words(found.jobs["select"]) == ""
 
 
-def test_the_command_starts_no_jvm_and_imports_no_pyspark(config: Config, tmp_path: Path) -> None:
+def test_views_start_no_jvm_and_import_no_pyspark(config: Config, tmp_path: Path) -> None:
     made(config)
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps(config.model_dump(mode="json")))
+    elsewhere = ["--set", f"tables.root={tmp_path / 'none'}"]
+    commands = [["status", "--json"], ["selections", "list"], ["trace", "nosuch", *elsewhere]]
     code = "import sys; from longattn.etl import cli;"
-    code += f" code = cli.main(['status', '--json', '--config', {str(path)!r}]);"
+    code += f" codes = [cli.main([*c, '--config', {str(path)!r}]) for c in {commands!r}];"
     code += " assert not {'pyspark', 'torch'} & {m.split('.')[0] for m in sys.modules};"
-    code += " sys.exit(code)"
+    code += " assert codes == [0, 0, 2], codes"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr[-2000:]
-    printed = json.loads(answer.stdout)
+    assert "trace nosuch: no window has this id" in answer.stderr
+    printed, _ = json.JSONDecoder().raw_decode(answer.stdout)
     keys = {"root", "tables", "jobs", "balances", "scorers", "pending", "not_in_sources"}
     assert keys == printed.keys()
     assert printed["balances"] is True
+
+
+def test_columns_of_later_versions_are_null_in_views(config: Config) -> None:
+    """The score of a selection that was made before it had a column of its own is its LDS."""
+    row = {"selection": "old", "window_id": "w0", "domain": "book", "n_tokens": 8, "copies": 1}
+    append(config, "selections", [{**row, "lds": 0.5}], without=("score",))
+    reader = read_logs(config.tables)
+    assert reader is not None
+    (one,) = listed(reader).values()
+    assert (one.windows, one.tokens, one.lowest) == (1, 8, 0.5)
 
 
 def test_people_see_the_same(

@@ -69,6 +69,31 @@ def test_every_cell_is_text_or_python(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_only_what_the_package_exports_is_used(path: Path) -> None:
+    """`longattn.X` and `from longattn import X`, where X is public; no module below."""
+    import longattn
+
+    tree = ast.parse(path.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert {name for name in modules if name.startswith("longattn")} <= {"longattn"}
+    used = {
+        name.name
+        for node in imports
+        if getattr(node, "module", None) == "longattn"
+        for name in node.names
+    }
+    used |= {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "longattn"
+    }
+    assert used and used <= set(longattn.__all__)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_first_cell_explains_every_widget(path: Path) -> None:
     source = path.read_text()
     widgets = set(re.findall(r'dbutils\.widgets\.\w+\(\s*"(\w+)",', source))

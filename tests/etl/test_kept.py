@@ -1,0 +1,135 @@
+"""A kept session: commands of its folder run in it, as if they ran by themselves; no Spark here."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from longattn.etl import kept
+from longattn.udfs.errors import UserError
+
+# Stands in for `main`: what it is given, where it runs, and the ends that a command may have.
+SESSION = """
+import os, sys, time
+from longattn.etl import kept
+
+def run(argv):
+    what, *rest = argv
+    if what == "fail":
+        return 1
+    if what == "usage":
+        sys.exit(2)
+    if what == "sleep":
+        print("asleep", flush=True)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            return 130
+    print(what, rest, os.environ.get("TOLD"), sys.stdin.read())
+    print("aside", file=sys.stderr)
+    return 7
+
+kept.__version__ = sys.argv[1] or kept.__version__  # which it greets with
+kept.serve(run, lambda: sys.argv[2] == "sound", 1)
+"""
+COMMAND = """
+import sys
+from longattn.etl import kept
+code = kept.ask(sys.argv[1:])
+print("alone") if code is None else sys.exit(code)
+"""
+
+
+def start(folder: Path, version: str = "", state: str = "sound") -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", SESSION, version, state]
+    session = subprocess.Popen(arguments, cwd=folder, text=True)
+    wait_for(lambda: (folder / kept.SOCKET).exists())
+    time.sleep(0.2)  # bound, and in a moment listening
+    return session
+
+
+def wait_for(so: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not so() and time.monotonic() < end:  # type: ignore[operator]
+        time.sleep(0.05)
+    assert so()  # type: ignore[operator]
+
+
+def command(folder: Path, *argv: str, told: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *argv],
+        cwd=folder,
+        input="from stdin",
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TOLD": told},
+    )
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    running = start(tmp_path)
+    yield running
+    running.kill()
+    running.wait()
+
+
+def test_a_command_has_its_own_terminal_environment_and_code(
+    session: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    for told in ("this", "that"):
+        done = command(tmp_path, "look", "--at", "it", told=told)
+        assert done.stdout == f"look ['--at', 'it'] {told} from stdin\n"
+        assert done.stderr == "aside\n" and done.returncode == 7
+    assert command(tmp_path, "usage").returncode == 2
+    assert command(tmp_path, "fail").returncode == 1
+    mode = (tmp_path / kept.SOCKET).stat().st_mode
+    assert mode & 0o077 == 0
+
+
+def test_ctrl_c_reaches_the_command_and_not_the_session(
+    session: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """Meanwhile the session is busy, and another command runs by itself."""
+    arguments = [sys.executable, "-c", COMMAND, "sleep"]
+    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as asleep:
+        assert asleep.stdout is not None and asleep.stdout.readline() == "asleep\n"
+        assert command(tmp_path, "look").stdout == "alone\n"
+        asleep.send_signal(signal.SIGINT)
+        assert asleep.wait(60) == 130
+    assert command(tmp_path, "look").returncode == 7
+
+
+def test_a_session_of_another_version_runs_nothing(tmp_path: Path) -> None:
+    session = start(tmp_path, version="0.0.1")
+    try:
+        assert command(tmp_path, "look").stdout == "alone\n"
+    finally:
+        session.kill()
+        session.wait()
+    assert (tmp_path / kept.SOCKET).exists()  # what a dead one leaves is in nobody's way
+    assert command(tmp_path, "look").stdout == "alone\n"
+
+
+def test_a_session_ends_when_its_spark_does(tmp_path: Path) -> None:
+    session = start(tmp_path, state="broken")
+    assert command(tmp_path, "look").returncode == 7
+    assert command(tmp_path, "fail").returncode == 1
+    assert session.wait(60) == 0
+    assert not (tmp_path / kept.SOCKET).exists()
+
+
+def test_a_folder_has_one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(kept.SOCKET)
+        other.listen()
+        with pytest.raises(UserError, match="has one already"):
+            kept.serve(lambda argv: 0, lambda: True, 1)
+    assert kept.ask([kept.COMMAND]) is None
