@@ -169,21 +169,24 @@ def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | Non
     """The rows that runs have left in a table; None where that cannot be known.
 
     So it is where a run did not say how many it added, or a version is gone from the log. What
-    somebody else has written between two runs is counted as the later run has found it.
+    stood there before the first run that is known, or was written by somebody else between two, is
+    counted as the later run has found it; what a run has read after its own commit tells nothing.
     """
     rows, version = 0, None
     for run in runs:
         read = (run["versions_read"] or {}).get(name)
-        if table and version is not None and read is not None and read > version:
+        written = (run["versions_written"] or {}).get(name)
+        before = read if written is None or read is None or read < written else None
+        if table and before is not None and (version is None or before > version):
             try:
-                rows, version = table.read(read).count(), read
+                rows, version = table.read(before).count(), before
             except TableError:
                 return None
-        if name in (run["versions_written"] or {}):
+        if written is not None:
             added = Figures.decode(run["metrics"]).added.get(name)
             if added is None:
                 return None
-            rows, version = rows + int(added), run["versions_written"][name]
+            rows, version = rows + int(added), written
     return rows
 
 

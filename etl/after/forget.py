@@ -7,9 +7,8 @@ dedup on then make selections and exports anew, and a copy that had lost to a fo
 promoted.
 """
 
-import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -19,8 +18,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.after.remains import sketches
-from longattn.etl.run.context import Context
-from longattn.etl.run.ledger import holding
+from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.ledger import record
 from longattn.etl.tables.schema import FORGOTTEN
 from longattn.udfs.errors import UserError, first_line
 
@@ -78,9 +77,12 @@ def count(context: Context, ids: Collection[str]) -> dict[str, int]:
 
 def forget(context: Context, ids: Collection[str]) -> dict[str, int]:
     """Delete the documents and all that came of them; returns the rows deleted by table."""
-    with holding(context, "forget", uuid.uuid4().hex):
+
+    def work() -> Iterator[Step]:
         _remember(context, ids)
-        return take(context, steps(context, ids))
+        yield from steps(context, ids)
+
+    return take(context, "forget", work)
 
 
 def rows_of(context: Context, taken: Iterable[Step]) -> dict[str, int]:
@@ -95,12 +97,22 @@ def rows_of(context: Context, taken: Iterable[Step]) -> dict[str, int]:
     }
 
 
-def take(context: Context, taken: Iterable[Step]) -> dict[str, int]:
-    """Delete the rows of the steps, all of which are worked out first; returns how many."""
-    taken, deleted = list(taken), Counter[str]()
-    for step in taken:
-        for values in _in_parts(sorted(step.values)):
-            deleted[step.table] += context.tables.delete(step.table, step.column, values)
+def take(context: Context, name: str, work: Callable[[], Iterable[Step]]) -> dict[str, int]:
+    """Delete the rows of the steps, as a run of this name that holds the root; returns how many.
+
+    All steps are worked out first. The ledger has the run, so that what it says of tables is true.
+    """
+    deleted = Counter[str]()
+
+    def job(context: Context) -> Outcome:
+        taken = list(work())
+        there = rows_of(context, taken)
+        for step in taken:
+            for values in _in_parts(sorted(step.values)):
+                deleted[step.table] += context.tables.delete(step.table, step.column, values)
+        return Outcome(rows_in=sum(there.values()), rows_out=deleted.total())
+
+    record(name, context, job)
     return deleted
 
 
@@ -133,13 +145,18 @@ def steps(context: Context, ids: Collection[str]) -> Iterator[Step]:
 
 
 def _windows_of(context: Context, ids: Collection[str]) -> list[str]:
-    """Windows of the documents, and packed ones that hold a piece of one."""
-    windows = context.tables.read("windows").select("window_id", "doc_id", "segments.doc_id")
-    rows = windows.toDF("window_id", "doc_id", "members").select(
-        "window_id", F.explode(F.coalesce("members", F.array("doc_id"))).alias("doc_id")
+    """Windows of the documents, and all of a group of packed ones of which one holds a piece.
+
+    A group is there as a whole or not at all, or the next run would take it for packed.
+    """
+    group = F.coalesce("packed_from", "window_id").alias("group")
+    members = F.explode(F.coalesce("segments.doc_id", F.array("doc_id"))).alias("doc_id")
+    windows = context.tables.read("windows")
+    gone = windows.select(group, members).join(
+        _frame(context, "doc_id", ids), "doc_id", "left_semi"
     )
-    mine = rows.join(_frame(context, "doc_id", ids), "doc_id", "left_semi")
-    return sorted({row["window_id"] for row in mine.select("window_id").distinct().collect()})
+    mine = windows.select("window_id", group).join(gone, "group", "left_semi")
+    return sorted(row["window_id"] for row in mine.collect())
 
 
 def _to_compare_again(context: Context, ids: Collection[str]) -> list[str]:

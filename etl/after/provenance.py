@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longattn.etl.after.reading import Reader, Row
+from longattn.etl.after.status import listed
 from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
 from longattn.etl.export.writers.jsonl import data_id
+from longattn.etl.run.pending import places
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.meaning import meaning_of
 
@@ -50,7 +52,7 @@ def follow(reader: Reader, config: Config, window_id: str) -> Trace:
     )
     return Trace(
         window=windows[0],
-        documents=_documents(reader, windows[0]),
+        documents=_documents(reader, config, windows[0]),
         scores=_rows(reader, "scores", scores),
         selections=_rows(reader, "selections", selections),
         samples=list(_samples(reader, config, window_id)),
@@ -66,14 +68,27 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _documents(reader: Reader, window: Row) -> list[Row]:
+def _documents(reader: Reader, config: Config, window: Row) -> list[Row]:
     ids = [s["doc_id"] for s in window["segments"]] if window["segments"] else [window["doc_id"]]
-    begin = int(window["start_char"] or 0) + 1
+    return documents_of(reader, config, ids, int(window["start_char"] or 0) + 1)
+
+
+def documents_of(reader: Reader, config: Config, ids: list[str], begin: int) -> list[Row]:
+    """The documents, in this order, with their text from a character on.
+
+    Each with the file and the record that have it now; `current` is False where no source has it.
+    """
     columns = "doc_id, source, source_id, source_uri, source_row, n_chars"
     rows = reader.rows(
         f"SELECT {columns}, substr(text, {begin}, {EXCERPT}) AS beginning FROM documents"
         f" WHERE doc_id IN ({', '.join(map(_quoted, ids))})"
     )
+    sql = places(listed(reader, config), reader.made, ids)
+    now = {row["doc_id"]: row for row in reader.rows(sql)} if sql else {}
+    for row in rows:
+        place = now.get(row["doc_id"])
+        row |= {name: place[name] for name in ("source_uri", "source_row")} if place else {}
+        row["current"] = sql is None or place is not None
     return sorted(rows, key=lambda row: ids.index(row["doc_id"]))
 
 
@@ -167,7 +182,8 @@ def _lines(trace: Trace) -> Iterator[str]:
     for row in trace.documents:
         yield f"document   {row['doc_id']}  {row['source']}  {row['n_chars']:,} characters"
         yield f"  record   {row['source_id']}"
-        yield f"  file     {row['source_uri']}, record {row['source_row']}"
+        gone = "" if row["current"] else " (no longer in sources)"
+        yield f"  file     {row['source_uri']}, record {row['source_row']}{gone}"
         yield f"  text     {' '.join(row['beginning'].split())}"
     yield from (_score_line(row) for row in trace.scores)
     yield from (_selection_line(row) for row in trace.selections)

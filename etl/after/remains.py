@@ -4,27 +4,20 @@ No text is remembered, only the smallest hashes of a document's n-grams (udfs.te
 export's own files are read, each by what its format keeps: text, or tokens that are decoded.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from longattn.etl.after.reading import Reader
-from longattn.etl.export.files import Folder
+from longattn.etl.export import FORMATS
+from longattn.etl.export.formats import Decode, Texts
 from longattn.etl.export.read import opened
-from longattn.etl.export.writers.jsonl import lines
-from longattn.etl.export.writers.mds import decode_shard
 from longattn.udfs.text.ngrams import Hashes, distinct_ngrams
 
 WORDS = 13  # in a row
 REMEMBERED = 64  # hashes of a document at most
-
-Decode = Callable[[Sequence[int]], str]
-Texts = Iterator[tuple[int, str]]  # place in the file, text
 
 
 def sketch(text: str) -> list[int]:
@@ -75,51 +68,11 @@ def _known(reader: Reader) -> Mapping[str, Hashes]:
 def _texts(path: str, decode: Decode | None) -> Texts:
     """The text of every sample of an export, by its number."""
     folder, manifest = opened(path)
-    read = READERS[manifest["format"]]
-    for file in manifest["files"]:
-        for place, text in read(folder, file, manifest["sequence_length"], decode or _nothing):
+    read, length = FORMATS[manifest["format"]].texts, manifest["sequence_length"]
+    for file in (file for file in manifest["files"] if file["samples"]):
+        for place, text in read(folder.open(file["name"]), file, length, decode or _nothing):
             yield file["first_sample"] + place, text
 
 
 def _nothing(token_ids: Sequence[int]) -> str:
     return ""
-
-
-def _of_parquet(folder: Folder, file: Mapping[str, Any], length: int, decode: Decode) -> Texts:
-    shard, place = pq.ParquetFile(folder.open(file["name"])), 0
-    columns = [name for name in ("text", "input_ids") if name in shard.schema_arrow.names]
-    for batch in shard.iter_batches(256, columns=columns):
-        for row in batch.to_pylist():
-            yield place, row.get("text") or decode(row.get("input_ids") or [])
-            place += 1
-
-
-def _of_jsonl(folder: Folder, file: Mapping[str, Any], length: int, decode: Decode) -> Texts:
-    for place, line in enumerate(lines(folder.open(file["name"]), file["name"])):
-        row = json.loads(line)
-        yield place, row.get("text") or row.get("content") or ""
-
-
-def _of_mds(folder: Folder, file: Mapping[str, Any], length: int, decode: Decode) -> Texts:
-    for place, row in enumerate(decode_shard(folder.open(file["name"]).read())):
-        yield place, decode((row["tokens"] if "tokens" in row else row["input_ids"]).tolist())
-
-
-def _of_bare_tokens(folder: Folder, file: Mapping[str, Any], length: int, decode: Decode) -> Texts:
-    """Every sample has `length` tokens, of as many bytes as the file has for them."""
-    if not file["samples"]:
-        return
-    width = file["bytes"] // (file["samples"] * length)
-    data = folder.open(file["name"]).read()
-    rows = np.frombuffer(data, "<u2" if width == 2 else "<i4").reshape(-1, length)
-    yield from enumerate(decode(row.tolist()) for row in rows)
-
-
-READERS: Mapping[str, Callable[[Folder, Mapping[str, Any], int, Decode], Texts]] = {
-    "parquet": _of_parquet,
-    "megatron_bridge": _of_parquet,
-    "jsonl": _of_jsonl,
-    "mds": _of_mds,
-    "megatron": _of_bare_tokens,
-    "numpy": _of_bare_tokens,
-}

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
 from longattn.etl.dedup.recipe import Recipe as Comparison
+from longattn.etl.dedup.recipe import settings_of
 from longattn.etl.ingest.sources import inputs_of
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.pending import Listed, not_in_sources, to_compare, to_measure, to_score, views
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.lease import Holder, is_gone
-from longattn.etl.tables.schema import RUNS, TABLES
+from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import LongAttnError
 from longattn.udfs.scorers.registry import scorer_version
 
@@ -25,6 +26,9 @@ Row = dict[str, Any]
 
 
 SOUND = {"done", "running"}  # what a run's status is while nothing has gone wrong
+WRITTEN_LATER = {
+    ("dedup", "lengths")
+}  # of what a job has read: what comes later says no more of it
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Status:
     A job that is running has `progress`, `beat` and `gone` besides: how far it was when it last
     renewed its lease, and whether its process has ended since. Without a lease it has none.
 
-    `pending` has a job's rows still to be decided on, or the tables that have changed since it read
-    them; a job that has nothing to do is not in it.
+    `pending` has a job's rows still to be decided on, or what has changed since it ran: tables that
+    it read, or `config` for settings that decide; a job that has nothing to do is not in it.
     """
 
     root: str
@@ -83,8 +87,7 @@ def status_of(reader: Reader, config: Config) -> Status:
 
 def _not_in_sources(reader: Reader, config: Config) -> dict[str, int]:
     """Documents that no source of the config gives, by the domain that they were read in."""
-    listed = _listed(config) if "listings" in reader.made else None
-    sql = not_in_sources(listed, reader.made)
+    sql = not_in_sources(listed(reader, config), reader.made)
     return {row["domain"]: row["n"] for row in reader.rows(sql)} if sql else {}
 
 
@@ -95,11 +98,8 @@ def _domains(reader: Reader, name: str) -> dict[str, int]:
 def _last_runs(reader: Reader) -> dict[str, Row]:
     if "runs" not in reader.made:
         return {}
-    columns = ", ".join(name for name in RUNS.columns if name not in ("config_json", *RUNS.added))
     newest = "row_number() OVER (PARTITION BY job ORDER BY started DESC) AS nth"
-    rows = reader.rows(
-        f"SELECT {columns} FROM (SELECT {columns}, {newest} FROM runs) AS r WHERE nth = 1"
-    )
+    rows = reader.rows(f"SELECT * FROM (SELECT *, {newest} FROM runs) AS r WHERE nth = 1")
     runs = {row["job"]: _run(row, reader.holder) for row in rows}
     return {job: runs[job] for job in JOBS if job in runs}
 
@@ -107,7 +107,8 @@ def _last_runs(reader: Reader) -> dict[str, Row]:
 def _run(row: Row, holder: Holder | None) -> Row:
     """A row of `runs` as JSON has it, and whether it balances."""
     maps = ("refused", "versions_read", "versions_written", "metrics")
-    run = row | {name: dict(row[name] or {}) for name in maps}
+    run = {name: value for name, value in row.items() if name not in ("config_json", "nth")}
+    run |= {name: dict(row[name] or {}) for name in maps}
     if holder and run["status"] == "running" and run["run_id"] == holder.run_id:
         run |= _so_far(row, holder)
     run["started"] = _moment(run["started"])
@@ -154,16 +155,35 @@ def _scorers(reader: Reader) -> dict[str, Row]:
 def _pending(
     reader: Reader, config: Config, jobs: Mapping[str, Row], tables: Mapping[str, Row]
 ) -> dict[str, Row]:
-    """Rows to be decided on where they can be counted, else inputs changed since the last run."""
+    """Rows to be decided on where they can be counted, else inputs changed since the last run.
+
+    What a job has to do to rows that it knows cannot be counted: to decide on duplicates anew, to
+    pack groups anew, to select, to export.
+    """
     pending: dict[str, Row] = {}
     for job, queries in _to_do(reader, config).items():
         if count := sum(row["n"] for sql in queries for row in reader.rows(sql)):
             pending[job] = {"rows": count}
-    for job in ("select", "export"):
-        changed = _changed(jobs.get(job), tables)
-        if changed:
+    for job in ("dedup", *(["windows"] if config.pack.domains else []), "select", "export"):
+        changed = _changed(jobs.get(job), tables) + _settings_changed(jobs.get(job), reader, config)
+        if changed and job not in pending:
             pending[job] = {"changed": changed}
     return pending
+
+
+def _settings_changed(run: Row | None, reader: Reader, config: Config) -> list[str]:
+    """`config`, where a job's last run went by other settings than these."""
+    if run is None:
+        return []
+    known, now = run.get("settings"), None  # ledgers of earlier versions have none
+    if run["job"] == "dedup":
+        now = settings_of(config)
+    elif run["job"] == "select":
+        with suppress(LongAttnError):  # of a scorer that is not here
+            now = Recipe(config).selects(_evaluations(reader, config))
+    elif run["job"] == "export":
+        known, now = run["config"], config.hash
+    return ["config"] if known and now and known != now else []
 
 
 def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
@@ -175,7 +195,10 @@ def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
     return sorted(
         name
         for name, version in read
-        if name in tables and name not in written and tables[name]["version"] > version
+        if name in tables
+        and name not in written
+        and tables[name]["version"] > version
+        and (run["job"], name) not in WRITTEN_LATER
     )
 
 
@@ -186,7 +209,7 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
     if "documents" not in made:
         return queries
     with suppress(LongAttnError):
-        current = views(recipe, _listed(config) if "listings" in made else None, made)
+        current = views(recipe, listed(reader, config), made)
         if config.dedup.enabled:
             queries["dedup"] = [_to_compare(config, made, current)]
         queries["windows"] = [part.sql(made, current) for part in to_measure(recipe)]
@@ -202,9 +225,9 @@ def _to_compare(config: Config, made: Collection[str], current: str) -> str:
     return to_compare(Comparison(config.dedup).name, by_domain, made, current)
 
 
-def _listed(config: Config) -> Listed | None:
-    """How `listings` names the config's sources; None of a config without."""
-    if not any(config.sources.values()):
+def listed(reader: Reader, config: Config) -> Listed | None:
+    """How `listings` names the config's sources; None of a config without, or of no such table."""
+    if "listings" not in reader.made or not any(config.sources.values()):
         return None
     inputs = inputs_of(config)
     rows = [(name, spec.domain, spec.priority) for name, spec in inputs.sources]

@@ -45,8 +45,7 @@ def vacuum_rows(context: Context, apply: bool) -> dict[str, int]:
     """How many rows of each table nothing asks for; they are deleted when it is to apply."""
     if not apply:
         return rows_of(context, unused(context))
-    with holding(context, "vacuum", uuid.uuid4().hex):
-        return take(context, unused(context))
+    return take(context, "vacuum", lambda: unused(context))
 
 
 def _garbage(

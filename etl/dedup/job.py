@@ -18,8 +18,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.dedup import lsh, stage
 from longattn.etl.dedup.components import components
-from longattn.etl.dedup.kept import settings_of
-from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.dedup.recipe import Recipe, settings_of
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.frames import cut_lineage, multiset_hash, refuse_repeated, with_ids
@@ -88,7 +87,7 @@ def _switched_off(context: Context) -> Outcome:
     duplicates = context.tables.read("duplicates")
     if not duplicates.isEmpty():
         context.tables.overwrite("duplicates", duplicates.limit(0))
-    return Outcome(rows_in=0, rows_out=0)
+    return Outcome(rows_in=0, rows_out=0, settings=settings_of(context.config))
 
 
 def _hash_new(

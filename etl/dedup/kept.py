@@ -5,13 +5,10 @@ from collections.abc import Hashable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config
-from longattn.etl.config.identity import decisive
+from longattn.etl.dedup.recipe import settings_of
 from longattn.etl.ingest.current import current_documents, has_limits
-from longattn.etl.ingest.sources import inputs_of
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
-from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
 
 # What says which documents are kept.
@@ -45,28 +42,16 @@ def _kept(context: Context) -> DataFrame:
     return cut_lineage(documents.join(removed, "doc_id", "left_anti"))
 
 
-def settings_of(config: Config) -> str | None:
-    """Names what duplicates are decided by: sources, what they say of documents, `dedup`.
-
-    None of a config without sources, which goes by the tables as they are.
-    """
-    if not any(config.sources.values()):
-        return None
-    sources = [[name, spec.domain, spec.priority] for name, spec in inputs_of(config).sources]
-    return fields_digest(
-        sources=sorted(sources),
-        min_tokens=config.ingest.min_tokens,
-        max_tokens=config.ingest.max_tokens,
-        dedup=decisive(config.dedup),
-    )[:16]
-
-
 def _refuse_other(context: Context) -> None:
-    """Raise TableError unless the last run of dedup went by the settings of this config."""
+    """Raise TableError unless the last run of dedup went by the settings of this config.
+
+    A config without sources takes whatever the tables say.
+    """
+    if not any(context.config.sources.values()):
+        return
     runs = context.tables["runs"].read().where("job = 'dedup' AND status = 'done'")
     last = runs.orderBy(F.desc("started")).select("settings").first()
-    wanted = settings_of(context.config)
-    if last is not None and wanted is not None and last["settings"] not in (None, wanted):
+    if last is not None and last["settings"] not in (None, settings_of(context.config)):
         raise TableError(
             "duplicates: they were decided for another config: run `longattn dedup` with this one"
         )

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from longattn.etl.config import DedupConfig
+from longattn.etl.config import Config, DedupConfig
+from longattn.etl.config.identity import decisive
+from longattn.etl.ingest.sources import inputs_of
+from longattn.udfs.digest import fields_digest
 from longattn.udfs.text.minhash import MinHash, choose_bands, s_curve
 
 MAX_BAND_SIZE = 100  # texts of one band above which edges form a star
@@ -49,6 +52,17 @@ class Recipe:
         bands, rows = self.minhash.bands, self.minhash.rows
         curve = ", ".join(f"{s:.2f}: {s_curve(s, bands, rows):.1%}" for s in _around(self.config))
         return f"dedup: {bands} bands of {rows} rows; share of pairs found at similarity {curve}"
+
+
+def settings_of(config: Config) -> str:
+    """Names what duplicates are decided by: sources, what they say of documents, `dedup`."""
+    sources = [[name, spec.domain, spec.priority] for name, spec in inputs_of(config).sources]
+    return fields_digest(
+        sources=sorted(sources),
+        min_tokens=config.ingest.min_tokens,
+        max_tokens=config.ingest.max_tokens,
+        dedup=decisive(config.dedup),
+    )[:16]
 
 
 def _around(config: DedupConfig) -> list[float]:

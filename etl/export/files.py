@@ -210,7 +210,10 @@ class Folder:
                 yield self.path + info.base_name[len(name) :]
 
     def _swap(self) -> None:
-        """Another run may put its export here between our two renames: then move that aside too."""
+        """Another run may put its export here between our two renames: then move that aside too.
+
+        One that took this run for dead has deleted what was staged: then its export stays.
+        """
         here, before = Path(self.path), Path(self.before)
         here.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(SWAPS):
@@ -222,9 +225,15 @@ class Folder:
                 if error.errno != errno.EBUSY:  # a mount point, which stays where it is
                     raise
                 return self._copy()
-            with suppress(OSError):
+            try:
                 Path(self.staging, "ready").rename(here)
                 break
+            except FileNotFoundError:
+                with suppress(OSError):
+                    before.rename(here)
+                raise self._overtaken() from None
+            except OSError:  # another's export is here
+                continue
         else:
             raise ExportError(f"export to {self.path}: other exports to it won {SWAPS} times")
         storage.delete(self.before)
@@ -232,14 +241,22 @@ class Folder:
     def _copy(self) -> None:
         system, root = self._open(self.path)
         _, ready = self._open(f"{self.staging}/ready")
+        files = [info.path[len(ready) + 1 :] for info in _files(system, ready)]
+        if MANIFEST not in files:
+            raise self._overtaken()
         storage.delete(f"{self.path}/{MANIFEST}")
         for info in _files(system, root):
             system.delete_file(info.path)
-        files = [info.path[len(ready) + 1 :] for info in _files(system, ready)]
         for name in sorted(files, key=lambda name: name == MANIFEST):
             if isinstance(system, fs.LocalFileSystem):
                 system.create_dir(f"{root}/{name}".rpartition("/")[0])
             _move(system, f"{ready}/{name}", f"{root}/{name}")
+
+    def _overtaken(self) -> ExportError:
+        return ExportError(
+            f"export to {self.path}: another run of these tables has deleted what this one had"
+            " staged, as it took it for dead; the export that is there stays; run it again"
+        )
 
     def _open(self, path: str) -> tuple[fs.FileSystem, str]:
         return storage.open_fs(path, self.settings)

@@ -1,6 +1,6 @@
 """What an exporter is: the columns it needs, a writer for one shard, and files of the whole."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -44,6 +44,10 @@ class Part:
     sha256: str
 
 
+Decode = Callable[[Sequence[int]], str]  # token ids to text
+Texts = Iterator[tuple[int, str]]  # a sample's place in its file, and its text
+
+
 class Writer(Protocol):
     """Writes the samples of one shard, in the order given."""
 
@@ -63,7 +67,10 @@ class Format:
     extras: Callable[[str, Sequence[dict[str, Any]], Options], dict[str, str]]
     # an open file, its name -> rows as READ of the samples in it; None for files without any
     read: Callable[[Any, str], Iterator[dict[str, Any]] | None]
+    # an open file with samples, its entry in the manifest, tokens of a sample, decode -> texts
+    texts: Callable[[Any, Mapping[str, Any], int, Decode], Texts]
     bare: bool = False  # files of tokens alone: their width and their separators matter
+    names_place: bool = False  # extras name the export's folder, so that one moved is written anew
     # of what `datasets` loads; with one there is a dataset card
     schema: Callable[[Options], pa.Schema] | None = None
 
@@ -147,6 +154,22 @@ def read_parquet(stream: Any, name: str) -> Iterator[dict[str, Any]]:
 def read_index(stream: Any, name: str) -> Iterator[dict[str, Any]] | None:
     """Rows of a SampleIndex; None of the files beside it."""
     return read_parquet(stream, name) if name.endswith(SampleIndex.SUFFIX) else None
+
+
+def texts_of_parquet(stream: Any, entry: Mapping[str, Any], length: int, decode: Decode) -> Texts:
+    """The text that is there, or the tokens decoded."""
+    file = pq.ParquetFile(stream)
+    names = [name for name in ("text", "input_ids") if name in file.schema_arrow.names]
+    rows = (row for batch in file.iter_batches(256, columns=names) for row in batch.to_pylist())
+    for place, row in enumerate(rows):
+        yield place, row.get("text") or decode(row.get("input_ids") or [])
+
+
+def texts_of_tokens(stream: Any, entry: Mapping[str, Any], length: int, decode: Decode) -> Texts:
+    """A file of tokens alone: `length` of every sample, each of as many bytes as the file tells."""
+    width = entry["bytes"] // (entry["samples"] * length)
+    ids = np.frombuffer(stream.read(), "<u2" if width == 2 else "<i4").reshape(-1, length)
+    yield from enumerate(decode(row.tolist()) for row in ids)
 
 
 def filled(ids: Any, options: Options, sample: str) -> Any:

@@ -71,7 +71,7 @@ def export(
     Raises LedgerError, and shows nothing of it, when other samples were written than there are.
     """
     folder = Folder.at(target.path, owner(context))
-    identity = _identity(context, selection, format_name, target)
+    identity = identity_of(context, selection, format_name, target)
     present = folder.manifest()
     if present and present["identity"] == identity:
         damage = folder.faults(files_of(present))
@@ -85,6 +85,7 @@ def export(
         raise ExportError(
             f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
         )
+    context.tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
     folder.begin()
     options = _options(context, selection, plan, format_name, target, folder)
     written = _write(context, selection, plan, FORMATS[format_name], options)
@@ -98,6 +99,7 @@ def export(
     texts = extras_of(FORMATS[format_name], target.path, written.files, options)
     texts |= _card(context, FORMATS[format_name], options, manifest)
     manifest["extras"] = described(texts)
+    context.tables.refuse_overtaken()
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
     return manifest
 
@@ -205,7 +207,7 @@ def _choices(context: Context) -> dict[str, Any]:
     }
 
 
-def _identity(
+def identity_of(
     context: Context, selection: DataFrame, format_name: str, target: ExportTarget
 ) -> str:
     """A hash of everything that is written into an export: its data, its manifest and its card."""
@@ -215,6 +217,7 @@ def _identity(
         layout=LAYOUT,
         format=format_name,
         target=decisive(target),
+        place=target.path if FORMATS[format_name].names_place else None,
         attend_across=config.pack.attend_across,
         rows=list(fingerprint(selection).first() or ()),
         scorer=ranker(context.recipe),

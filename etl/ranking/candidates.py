@@ -1,6 +1,6 @@
 """The windows that a config selects from, and those too near its cut."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from pyspark.errors import PySparkException
@@ -20,26 +20,29 @@ from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.registry import scorer_version
 
 
-def considered(context: Context) -> DataFrame:
+def considered(context: Context, exact: Collection[str] | None = None) -> DataFrame:
     """All windows to select from, ds and du as configured, without the statistics per head.
 
     Where select filters by other scorers, or weighs several, `refused` says which windows it keeps
-    out, and why; it is null for the others.
+    out, and why; it is null for the others. With score.cascade the exact scores of the windows
+    `exact` count; of those that `settled` gives where it is None.
     """
     context.recipe.refuse_other_distances()
     select = context.config.select
+    exact = settled(context) if exact is None else exact
     if not select.by_scorers and not select.where:
-        return _candidates(context, context.recipe.scorer.version)
+        return _candidates(context, context.recipe.scorer.version, exact)
     versions = scored_versions(context)
     by = _ranking_scorers(context, versions)
-    rows = _candidates(context, by[0])
+    rows = _candidates(context, by[0], exact)
     rows = rows.withColumn("refused", F.lit(None).cast("string"))
     if isinstance(select.by, dict):
-        scores = {name: ranked_by(context, v) for name, v in zip(select.by, by, strict=True)}
+        named = zip(select.by, by, strict=True)
+        scores = {name: ranked_by(context, version, exact) for name, version in named}
         rows = filters.add_weighted(rows, scores, select.by)
     for wanted in select.where:
         version = version_of(context, wanted.scorer, versions, "select.where")
-        other = _by_measure(ranked_by(context, version), wanted)
+        other = _by_measure(ranked_by(context, version, exact), wanted)
         rows = filters.refuse_outside(rows, other, wanted.label, wanted.percentile)
     return rows
 
@@ -63,27 +66,27 @@ def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
     return scorers or [context.recipe.scorer.version]
 
 
-def ranked_by(context: Context, version: str) -> DataFrame:
+def ranked_by(context: Context, version: str, exact: Collection[str] = ()) -> DataFrame:
     """A scorer's candidates (window_id, domain, lds, ...), lds being what it ranks by."""
     config = context.config.select.model_copy(update={"by": version})
-    return lds.score_by(_candidates(context, version), config, context.config.seed)
+    return lds.score_by(_candidates(context, version, exact), config, context.config.seed)
 
 
-def _candidates(context: Context, scorer: str) -> DataFrame:
+def _candidates(context: Context, scorer: str, exact: Collection[str]) -> DataFrame:
     config = context.config
-    rows = without_contaminated(context, _scored_windows(context, scorer))
+    rows = without_contaminated(context, _scored_windows(context, scorer, exact))
     if ScorerId.of(scorer).name == config.score.scorer:  # heads are chosen of that one
         rows = lds.dependency(rows, config.select)
     return rows.drop("head_s1", "head_s2")
 
 
-def _scored_windows(context: Context, scorer: str) -> DataFrame:
+def _scored_windows(context: Context, scorer: str, exact: Collection[str] = ()) -> DataFrame:
     """Scores of kept documents' windows by a scorer, those of contaminated windows too."""
     tables, recipe = context.tables, context.recipe
     scores = tables.read("scores")
     if context.config.score.cascade and scorer == recipe.scorer.version:
         lines = recipe.calibration.lines if recipe.calibration else ()
-        scores = best_known(scores, scorer, scorer_version(recipe.exact), lines)
+        scores = best_known(scores, scorer, scorer_version(recipe.exact), exact, lines)
     return stage.candidates(scores, scored_windows(context), scorer=scorer)
 
 
@@ -100,6 +103,26 @@ def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
     scored = _scored_windows(context, _ranking_scorers(context, versions)[0])
     every = scored.select("window_id").union(packed)
     return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
+
+
+def settled(context: Context, refine: Callable[[set[str]], None] = lambda wanted: None) -> set[str]:
+    """Windows whose exact scores count in the cascade, found round by round; none without one.
+
+    In each round those that stand near the cut are given to `refine`, and join them. They follow
+    from sampled scores and this cut: what was scored exactly for another cut does not count.
+    """
+    exact = set[str]()
+    while wanted := _near_cut(context, exact) - exact:
+        refine(wanted)
+        exact |= wanted
+    return exact
+
+
+def _near_cut(context: Context, exact: set[str]) -> set[str]:
+    if not context.config.score.cascade:
+        return set()
+    with cached(considered(context, exact)) as rows:
+        return near_cut(context.config, rows)
 
 
 def near_cut(config: Config, rows: DataFrame) -> set[str]:

@@ -9,8 +9,9 @@ The scorer calibrated does the same with estimates of fargain: there the interva
 half of all windows lie outside of one error on either side, so that the width sets cost and loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -23,18 +24,20 @@ Line = tuple[str, float, float, float, float, float]
 
 
 def best_known(
-    scores: DataFrame, sampled: str, exact: str, lines: Sequence[Line] = ()
+    scores: DataFrame, sampled: str, exact: str, of: Collection[str], lines: Sequence[Line] = ()
 ) -> DataFrame:
-    """Scores of both scorers, the exact one where a window has both, all under the sampled name.
+    """Sampled scores, for the windows `of` the exact ones that there are, all under one name.
 
     `lines` turn estimates into the exact score's unit, domain by domain; see `as_exact`.
     """
-    known = scores.where(F.col("scorer") == exact)
+    names = pa.table({"window_id": pa.array(sorted(of), pa.string())})
+    ids = scores.sparkSession.createDataFrame(names)
+    known = scores.where(F.col("scorer") == exact).join(F.broadcast(ids), "window_id", "left_semi")
     rest = scores.where(F.col("scorer") == sampled)
     if lines:
         rest = as_exact(rest, lines)
     rest = rest.join(known.select("window_id"), "window_id", "left_anti").select(*scores.columns)
-    return known.withColumn("scorer", F.lit(sampled)).unionByName(rest)
+    return known.select(*scores.columns).withColumn("scorer", F.lit(sampled)).unionByName(rest)
 
 
 def as_exact(estimates: DataFrame, lines: Sequence[Line]) -> DataFrame:

@@ -9,6 +9,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
+from longattn.etl.ingest.current import current_documents
 from longattn.etl.report import figures, samples
 from longattn.etl.report.samples import Sample
 from longattn.etl.run.context import Context
@@ -70,13 +71,13 @@ def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
     tables = context.tables
     windows = tables.read("windows").where(F.col("window_id").isin(*window_ids))
     columns = ["doc_id", "source", "source_uri", "source_row", "source_id"]
-    documents = tables.read("documents")
-    if _decoder(context.config) is not None:
-        rows = windows.join(documents.select(*columns), "doc_id", "left")
-    else:
+    documents = current_documents(context).select(*columns, F.col("domain").alias("domain_now"))
+    rows = windows.join(documents, "doc_id", "left")
+    rows = rows.withColumn("domain", F.coalesce("domain_now", "domain")).drop("domain_now")
+    if _decoder(context.config) is None:
         begin, n_chars = F.col("start_char"), F.col("end_char") - F.col("start_char")
         text = F.substring("text", (begin + 1).cast("int"), n_chars.cast("int"))
-        rows = windows.join(documents.select(*columns, "text"), "doc_id", "left")
+        rows = rows.join(tables.read("documents").select("doc_id", "text"), "doc_id", "left")
         rows = rows.withColumn("text", F.coalesce(text, F.lit("")))
     return {row["window_id"]: row for row in rows.collect()}
 

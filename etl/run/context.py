@@ -181,6 +181,11 @@ class TableSet(Mapping[str, Table]):
         ledger = {} if self.ledger_version is None else {"runs": self.ledger_version}
         return self.versions_written | ledger
 
+    def refuse_overtaken(self) -> None:
+        """Raise LeaseLostError where another run may hold the tables by now."""
+        if self._guard is not None:
+            self._guard()
+
     def note_unseen(self) -> None:
         """Note commits that an interrupt has kept from being noted: it may come between the two.
 

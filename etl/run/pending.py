@@ -142,6 +142,17 @@ def not_in_sources(listed: Listed | None, made: Collection[str]) -> str | None:
     return f"SELECT d.domain, count(*) AS n FROM documents d WHERE {alone} GROUP BY d.domain"
 
 
+def places(listed: Listed | None, made: Collection[str], doc_ids: Sequence[str]) -> str | None:
+    """A query for domain, source_uri and source_row of documents as they are now, by doc_id.
+
+    None where nothing is listed, and the rows of `documents` say it.
+    """
+    if listed is None:
+        return None
+    first = _listed_documents(listed, made)
+    return f"SELECT * FROM ({first}) AS f WHERE nth = 1 AND doc_id IN ({_listed(doc_ids)})"
+
+
 def _current(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> str:
     if listed is None:
         return "SELECT doc_id, domain FROM documents"
@@ -150,15 +161,16 @@ def _current(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> st
 
 
 def _listed_documents(listed: Listed, made: Collection[str]) -> str:
-    """Documents of the files listed, with their domain; each once where nth is 1."""
+    """Documents of the files listed, with domain and place; each once where nth is 1."""
     if not {"origins", "listings"} <= set(made):
-        return "SELECT doc_id, domain, 1 AS nth FROM documents WHERE 1 = 0"
+        return "SELECT doc_id, domain, source_uri, source_row, 1 AS nth FROM documents WHERE 1 = 0"
     rows = ", ".join(f"({_literal(n)}, {_literal(d)}, {p})" for n, d, p in listed.sources)
     order = "s.priority, s.domain, o.source_uri, o.source_row NULLS FIRST"
     gone = f" AND NOT EXISTS ({_same('forgotten', 'o')})" if "forgotten" in made else ""
     return (
-        f"SELECT o.doc_id, s.domain, row_number() OVER (PARTITION BY o.doc_id ORDER BY {order})"
-        " AS nth FROM origins o JOIN listings l ON o.source_uri = l.source_uri"
+        "SELECT o.doc_id, s.domain, o.source_uri, o.source_row,"
+        f" row_number() OVER (PARTITION BY o.doc_id ORDER BY {order}) AS nth"
+        " FROM origins o JOIN listings l ON o.source_uri = l.source_uri"
         " AND o.fingerprint = l.fingerprint"
         f" JOIN (VALUES {rows}) AS s(listing, domain, priority) ON l.listing = s.listing"
         f" WHERE l.inputs = {_literal(listed.inputs)}{gone}"

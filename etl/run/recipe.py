@@ -5,11 +5,14 @@ of the names that the recipe gives. A name is worked out when it is first asked 
 without a scorer needs no model.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from longattn.etl.config import Config, ScorerSettings, own_ranking
+from longattn.etl.config.identity import decisive
+from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import ConfigError, LongAttnError
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.background import refuse_other_ids
@@ -193,6 +196,17 @@ class Recipe:
                     f"select.distance: {one:,} is no octave of recall's gain; of windows of"
                     f" {self.config.window.length:,} tokens these are {listed}"
                 )
+
+    def selects(self, evaluations: Collection[str]) -> str:
+        """16 hex digits that name all that a selection depends on but the rows of tables."""
+        config = self.config
+        scorers = [config.score.scorer, *config.select.by_scorers, *config.select.where_scorers]
+        return fields_digest(
+            config={key: value for key, value in decisive(config).items() if key != "export"},
+            windowings=self.windowings,
+            scorers={scorer: self.version_of(scorer) for scorer in scorers},
+            evaluations=sorted(evaluations),
+        )[:16]
 
     def readable(self, spec: ScorerSpec) -> ScorerSpec:
         """The scorer, if the windows' ids are the same words to its model, as far as it tells.

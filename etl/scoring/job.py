@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.ranking.candidates import cached, considered, near_cut
+from longattn.etl.ranking.candidates import settled
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, ScorerFigures, summed
 from longattn.etl.run.pending import to_score
@@ -165,20 +165,16 @@ def settle_cut(context: Context, save: Save) -> Outcome:
     Each round narrows it: exact scores move the cut a little, and may bring other windows near it.
     A window that cannot be scored exactly keeps its sampled score and is not tried again.
     """
-    spec, tried, outcomes = context.recipe.exact, set[str](), list[Outcome]()
-    while wanted := _near_cut(context) - tried:
-        chosen = pending(context, spec, save, wanted)
-        outcome = score_pending(context, spec, chosen)
-        outcome.refuse_imbalance("score: exact scores near the cut")
-        tried, outcomes = tried | wanted, [*outcomes, outcome]
+    spec, outcomes = context.recipe.exact, list[Outcome]()
+
+    def score_exactly(wanted: set[str]) -> None:
+        outcomes.append(score_pending(context, spec, pending(context, spec, save, wanted)))
+        outcomes[-1].refuse_imbalance("score: exact scores near the cut")
+
+    settled(context, score_exactly)
     scored = float(sum(outcome.rows_out for outcome in outcomes))
     metrics = {"exact_windows": scored, "cascade_rounds": float(len(outcomes))}
     return Outcome(rows_in=0, rows_out=0, metrics=metrics, figures=_added_up(outcomes))
-
-
-def _near_cut(context: Context) -> set[str]:
-    with cached(considered(context)) as rows:
-        return near_cut(context.config, rows)
 
 
 def pending(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config.identity import SELECTS, decisive
@@ -46,27 +46,37 @@ def _packed(context: Context) -> list[Any] | None:
 
 def settings_of(context: Context) -> str:
     """16 hex digits that name all that a selection depends on but the rows of tables."""
-    config, recipe = context.config, context.recipe
-    scorers = [config.score.scorer, *config.select.by_scorers, *config.select.where_scorers]
-    return fields_digest(
-        config={key: value for key, value in decisive(config).items() if key != "export"},
-        windowings=recipe.windowings,
-        scorers={scorer: recipe.version_of(scorer) for scorer in scorers},
-        evaluations=sorted(evaluations(context)) if config.decontaminate.sources else None,
-    )[:16]
+    sets = evaluations(context) if context.config.decontaminate.sources else ()
+    return context.recipe.selects(sets)
 
 
 def name_of_now(context: Context) -> str:
-    """The name of the selection of now, worked out where no run of select can tell it."""
+    """The name of the selection of now, worked out where no run of select can tell it.
+
+    Raises TableError for select.name where that is not the selection of now: a name tells nothing
+    of the settings and scores that the rows under it were made with.
+    """
     made = _made(context)
-    return selection_name(context, considered(context)) if made is None else made["selection"]
+    if made is not None:
+        return str(made["selection"])
+    if name := context.config.select.name:
+        raise TableError(
+            f"selections: what {name} (select.name) has was made with other settings, or of other"
+            " tables, than those of now: run `longattn select`"
+        )
+    return selection_name(context, considered(context))
 
 
 def _made(context: Context) -> Row | None:
-    """The last run of select with these settings, if the tables that it read are as they were."""
-    same = (F.col("settings") == settings_of(context)) & (F.col("status") == "done")
-    run: Row | None = context.tables["runs"].read().where(same).orderBy(F.desc("started")).first()
+    """The last run of select with these settings, if the tables that it read are as they were.
+
+    And if no run has made a selection of the same name since; one that failed may have.
+    """
+    run = _last(context, (F.col("settings") == settings_of(context)) & _done())
     if run is None:
+        return None
+    same = F.col("selection").isNull() | (F.col("selection") == run["selection"])
+    if _last(context, same) != run:
         return None
     read = {t: v for t, v in run["versions_read"].items() if t not in run["versions_written"]}
     if any(context.tables.version(table) != version for table, version in read.items()):
@@ -74,6 +84,17 @@ def _made(context: Context) -> Row | None:
     for table in read:
         context.tables.read(table)  # so that the ledger says what the name depends on
     return run
+
+
+def _last(context: Context, condition: Column) -> Row | None:
+    """The newest run of select for which a condition holds."""
+    runs = context.tables["runs"].read().where((F.col("job") == "select") & condition)
+    row: Row | None = runs.orderBy(F.desc("started")).first()
+    return row
+
+
+def _done() -> Column:
+    return F.col("status") == "done"
 
 
 def current_selection(context: Context) -> tuple[str, DataFrame]:
@@ -92,8 +113,7 @@ def current_selection(context: Context) -> tuple[str, DataFrame]:
 
 def figures_of(context: Context, name: str) -> Figures:
     """What the last run of select that made a selection counted; none where no run tells."""
-    mine = (F.col("selection") == name) & (F.col("status") == "done")
-    run = context.tables["runs"].read().where(mine).orderBy(F.desc("started")).first()
+    run = _last(context, (F.col("selection") == name) & _done())
     return Figures.decode(run["metrics"]) if run else Figures()
 
 

@@ -313,7 +313,7 @@ RUNS = TableSpec(
     added=("selection", "settings"),
     columns={
         "run_id": ("string", "one per job started"),
-        "job": ("string", "ingest, dedup, windows, score, select, export or report"),
+        "job": ("string", "a job; or calibrate, forget or vacuum"),
         "config": ("string", "names the settings of the config that change rows or bytes"),
         "started": ("timestamp", "when"),
         "seconds": ("double", "wall clock"),

@@ -1,6 +1,7 @@
 """The cascade: windows near the cut by pandas, and the selection that exact scores would make."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,14 +96,21 @@ def test_in_the_end_the_selection_is_that_of_exact_scores(spark: Any, seed: int)
 
 def test_an_exact_score_stands_in_for_a_sampled_one(spark: Any) -> None:
     rows = [("w1", "some", 0.1), ("w2", "some", 0.2), ("w1", "all", 0.3), ("w3", "old", 0.4)]
+    rows.append(("w2", "all", 0.5))
     scores = spark.createDataFrame(rows, "window_id string, scorer string, ds double")
-    found = cascade.best_known(scores, sampled="some", exact="all").orderBy("window_id")
+    found = cascade.best_known(scores, sampled="some", exact="all", of=["w1", "w3"])
+    found = found.orderBy("window_id")
     assert [tuple(row) for row in found.collect()] == [("w1", "some", 0.3), ("w2", "some", 0.2)]
 
 
 @pytest.mark.demo
-def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]) -> None:
-    """The real scorer on short windows: the selection of exact scores, from fewer of them."""
+def test_the_job_rescores_only_near_the_cut(
+    make_context: Callable[..., Context], tmp_path: Path
+) -> None:
+    """The real scorer on short windows: the selection of exact scores, from fewer of them.
+
+    What was scored exactly for another cut changes nothing.
+    """
     sources = {"book": [], "code": []}
     length, select_half = 256, {"fraction": 0.5, "compare": [], "ablate_alpha": []}
     settings = {"sources": sources, "window": {"length": length}, "select": select_half}
@@ -125,13 +133,24 @@ def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]
         **settings, score={"scorer": "longattn", "model": str(SCORER), "device": "cpu"}
     )
     score.run(exact)
-    assert selected(context) == selected(exact)
+    assert set(selected(context)) == set(selected(exact))
+    settings["select"] = select_half | {"fraction": 0.2}
+    found = []
+    for root in ("tables", "new"):
+        tables = {"root": str(tmp_path / root)}
+        other = make_context(**settings, score={**sampled, "cascade": 3.0}, tables=tables)
+        if root == "new":
+            other.tables.append("windows", windows(other, length))
+        score.run(other)
+        found.append(selected(other.fresh()))
+    assert found[0] == found[1] and len(found[0]) == 12
 
 
-def selected(context: Context) -> set[str]:
+def selected(context: Context) -> dict[str, float]:
+    """Windows with their scores."""
     select.run(context)
     _, rows = current.current_selection(context)
-    return {row["window_id"] for row in rows.collect()}
+    return {row["window_id"]: row["score"] for row in rows.collect()}
 
 
 def windows(context: Context, length: int) -> Any:

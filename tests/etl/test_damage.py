@@ -148,6 +148,39 @@ def test_two_exports_to_one_place_leave_one_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("asleep", ["before it is shown", "between the renames"])
+def test_an_export_that_was_taken_for_dead_destroys_no_other(
+    tmp_path: Path, asleep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes when another of the same root has deleted its staging and shown an export."""
+    place = str(tmp_path / "out")
+    for first_time in (True, False):
+        sleeper, other = Folder(path=place), Folder(path=place)
+        sleeper.begin()
+
+        def overtake(other: Folder = other) -> None:
+            monkeypatch.undo()
+            other.begin()
+            other.publish({}, {MANIFEST: '{"by": "other"}'})
+
+        if asleep == "between the renames":
+            rename = Path.rename
+
+            def renaming(path: Path, target: Path, rename: Any = rename) -> Path:
+                if path.name == "ready":
+                    overtake()
+                return rename(path, target)  # type: ignore[no-any-return]
+
+            monkeypatch.setattr(Path, "rename", renaming)
+        else:
+            monkeypatch.setattr(Folder, "_make_folders", lambda folder, names: overtake())
+        with pytest.raises((ExportError, OSError)):
+            sleeper.publish({}, {MANIFEST: '{"by": "sleeper"}'})
+        monkeypatch.undo()
+        assert Folder(path=place).manifest() == {"by": "other"}, first_time
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_vacuum_lists_first_and_deletes_what_nothing_names(context: Context) -> None:
     root = Path(context.config.tables.root)
     staged = root / "_staging" / "ingest_dead"

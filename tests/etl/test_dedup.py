@@ -14,7 +14,7 @@ from longattn.etl import config as config_module
 from longattn.etl.dedup import job as dedup
 from longattn.etl.dedup import lsh
 from longattn.etl.dedup.kept import kept_documents
-from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.dedup.recipe import Recipe, settings_of
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.progress import Progress
@@ -372,3 +372,10 @@ def test_two_workers_give_the_same_as_one(documents, domain_run):
     assert ran.returncode == 0, ran.stderr[-2000:]
     (line,) = [x for x in ran.stdout.splitlines() if x.startswith("DUPLICATES ")]
     assert ast.literal_eval(line.partition(" ")[2]) == domain_run.pipeline.duplicates()
+
+
+def test_a_run_that_is_switched_off_says_what_it_went_by(spark):
+    """Or a config with dedup would take its empty table for its own."""
+    off = Pipeline(spark, enabled=False)
+    assert off.run().settings == settings_of(off.context.config)
+    assert off.run().settings != settings_of(Pipeline(spark).context.config)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from longattn.etl.after import forget
+from longattn.etl.after.check import check
 from longattn.etl.after.reading import read_logs
 from longattn.etl.after.remains import REMEMBERED, remains, sketch
 from longattn.etl.export import FORMATS
@@ -70,6 +71,7 @@ def test_what_is_forgotten_leaves_hashes_and_no_text(make_context: Callable[...,
     frame = context.spark.createDataFrame([tuple(row.values())], DOCUMENTS.schema)
     context.tables.append("documents", frame)
     assert forget.forget(context.fresh(), ["d"])["documents"] == 1
+    assert check(context.fresh()).faults == []
     (kept,) = context.fresh().tables.read("forgotten").collect()
     assert sorted(kept["ngrams"]) == sorted(sketch(text)) and len(kept["ngrams"]) == 28
     logs = read_logs(context.config.tables)

@@ -201,6 +201,21 @@ class TestSelectJob:
         with pytest.raises(TableError, match="run `longattn select`"):
             current.current_selection(other)
 
+    def test_a_name_stands_for_the_settings_that_made_it(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        """Of two configs with one select.name the last that has run has it."""
+        half, third = (
+            changed(context, settings, select=settings["select"] | {"name": "mine", "fraction": f})
+            for f in (0.5, 0.3)
+        )
+        run_job("select", half.fresh())
+        for mine, other in ((half, third), (third, half)):
+            assert current.current_selection(mine.fresh())[0] == "mine"
+            with pytest.raises(TableError, match=r"what mine \(select.name\) has was made with"):
+                current.current_selection(other.fresh())
+            run_job("select", other.fresh())
+
     def test_a_short_domain_stops_it_before_anything_is_written(
         self, context: Context, settings: dict[str, Any]
     ) -> None:
@@ -267,6 +282,15 @@ class TestExportAndTrace:
         before = {p: p.stat().st_mtime_ns for p in (root / "jsonl").iterdir()}
         assert export_job.run(context).balances
         assert {p: p.stat().st_mtime_ns for p in (root / "jsonl").iterdir()} == before
+
+    @pytest.mark.parametrize(("name", "others"), [("jsonl", 1), ("megatron", 2)])
+    def test_an_export_that_was_moved_is_another_where_its_files_name_the_place(
+        self, context: Context, name: str, others: int
+    ) -> None:
+        _, selection = current.current_selection(context)
+        targets = [config_module.ExportTarget(path=path) for path in ("here", "there")]
+        found = {export_job.identity_of(context, selection, name, each) for each in targets}
+        assert len(found) == others
 
     def test_a_trace_leads_from_the_source_to_the_line_exported(
         self, context: Context, root: Path, manifest: dict[str, Any]

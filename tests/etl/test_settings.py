@@ -7,7 +7,9 @@ import yaml
 
 from longattn.etl import config
 from longattn.etl.config import explain as settings
+from longattn.etl.config.identity import DECIDES
 from longattn.etl.run.jobs import JOBS
+from tests.faults.changes import NOT_TRIED, VALUES
 
 REPO = Path(__file__).parents[2]
 
@@ -33,6 +35,18 @@ def test_the_help_of_a_job_lists_its_settings_and_all_sections_have_a_job() -> N
     text = settings.of_job("select")
     assert "select: name null, by null, " in text and "mix: tokens null" in text
     assert "select.where[]: scorer required" in text and "window" not in text
+
+
+def test_changes_are_tried_of_every_setting_that_decides() -> None:
+    """A new one joins the random sequences, or says why not."""
+    sections = {"sources.web.0": "SourceConfig"}
+    for name in DECIDES["Config"]:
+        sections[name] = type(getattr(config.Config(), name)).__name__
+    deciding = {f"{s}.{name}" for s, model in sections.items() for name in DECIDES.get(model, ())}
+    deciding = {name for name in deciding if not name.startswith("export.")} | {"seed", "tokenizer"}
+    left = {name for names in NOT_TRIED.values() for name in names}
+    tried = {name for name in deciding if not left & {name, name.rpartition(".")[2]}}
+    assert tried == set(VALUES)
 
 
 def test_the_page_is_up_to_date() -> None:

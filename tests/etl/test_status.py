@@ -13,11 +13,13 @@ from deltalake import DeltaTable, write_deltalake
 
 from longattn.etl import cli
 from longattn.etl.after.printed import so_far_words
+from longattn.etl.after.provenance import documents_of
 from longattn.etl.after.reading import read_logs
 from longattn.etl.after.selections import listed
 from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
 from longattn.etl.dedup.recipe import Recipe as Comparison
+from longattn.etl.ingest.sources import inputs_of
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
@@ -135,6 +137,30 @@ def test_what_is_pending_is_told(config: Config) -> None:
         "score": {"rows": 1},
         "select": {"changed": ["scores"]},
     }
+
+
+def test_what_a_run_with_this_config_would_decide_anew_is_pending(config: Config) -> None:
+    """All of it by other settings, by those of exports alone, and by none."""
+    made(config)
+    by = [{"job": "dedup", "settings": "other"}, {"job": "export", "config": config.hash}]
+    by.append({"job": "select", "settings": Recipe(config).selects(())})
+    append(
+        config, "pairs", [{"doc_a": "d3", "method": "self", "recipe": _compared("code", config)}]
+    )
+    append(config, "runs", [run(**r, started=MOMENT + timedelta(hours=1)) for r in by])
+    settings = config.model_dump(mode="json")
+    parquet = {"export": {"parquet": {"path": "out"}}}
+    expected = {"dedup": ["config"], "select": ["config"], "export": ["config"]}
+    for other, jobs in (({}, 1), (parquet, 2), (parquet | {"seed": 3}, 3)):
+        found = status_of_logs(validate(settings | other))
+        assert found is not None
+        changed = {job: p["changed"] for job, p in found.pending.items() if "changed" in p}
+        wanted = ("dedup", "export", "select")[:jobs]
+        assert changed == {job: expected[job] for job in wanted}
+
+
+def _compared(domain: str, config: Config) -> str:
+    return f"{Comparison(config.dedup).name}{domain}"
 
 
 def test_all_that_score_has_to_do_is_pending_and_nothing_else(
@@ -258,6 +284,25 @@ def test_people_see_the_same(
     out = capsys.readouterr().out
     assert "book 2  code 1" in out and "random:seed=0" in out
     assert "1 to do" in out and "scores changed" in out
+
+
+def test_a_trace_leads_to_where_a_document_is_now(config: Config) -> None:
+    """Its file was given another name, and a record was put before it; another's is gone."""
+    settings = config.model_dump(mode="json") | {"sources": {"book": [{"path": "new.jsonl"}]}}
+    config = validate(settings)
+    inputs = inputs_of(config)
+    place = {"source_uri": "file:/old.jsonl", "source_row": 1, "n_chars": 1, "text": "a"}
+    append(config, "documents", [row | place for row in documents("d1", "d2")])
+    file = {"source_uri": "file:/new.jsonl", "fingerprint": "f"}
+    append(config, "origins", [{"doc_id": "d1", "source_row": 2, **file}])
+    append(config, "listings", [{"inputs": inputs.name, "listing": inputs.sources[0][0], **file}])
+    logs = read_logs(config.tables)
+    assert logs is not None
+    found = documents_of(logs, config, ["d2", "d1"], begin=1)
+    assert [(row["source_uri"], row["source_row"], row["current"]) for row in found] == [
+        ("file:/old.jsonl", 1, False),
+        ("file:/new.jsonl", 2, True),
+    ]
 
 
 def test_nothing_made_yet(config: Config) -> None:

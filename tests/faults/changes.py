@@ -23,7 +23,10 @@ from longattn.udfs.errors import NothingLeft
 
 JOBS = ("ingest", "dedup", "windows", "score", "select", "export")
 # Settings that name domains; those that are no domain (any more) are left out of them.
-BY_DOMAIN = ("pack.domains", "score.domains", "mix.weights", "ingest.min_tokens")
+BY_DOMAIN = (
+    *("pack.domains", "score.domains", "mix.weights", "ingest.min_tokens", "select.tokens"),
+)
+OPTIONAL = ("ingest.min_tokens", "select.tokens")  # None where they name no domain
 COUNTED = ("dedup", "windows", "score")  # jobs whose pending rows status counts
 SYLLABLES = [c + v for c in "bdklmnrst" for v in "aeio"]
 
@@ -131,10 +134,12 @@ def of_domains(settings: dict[str, Any]) -> dict[str, Any]:
             made[section][name] = [domain for domain in value if domain in made["sources"]]
         elif isinstance(value, dict):
             kept = {d: v for d, v in value.items() if d in made["sources"]}
-            made[section][name] = kept or None if name == "min_tokens" else kept
+            made[section][name] = kept or None if key in OPTIONAL else kept
     scored = set(made.get("score", {}).get("domains", []))
     packed = made.get("pack", {}).get("domains", [])
     made.setdefault("pack", {})["domains"] = [domain for domain in packed if domain not in scored]
+    if made["pack"].get("strategy") != "concat":
+        made["pack"].pop("order", None)
     return made
 
 
@@ -232,26 +237,56 @@ VALUES: dict[str, list[Any]] = {
     "sources.web.0.meta": [[], ["url"]],
     "sources.web.0.license": [None, "mit"],
     "ingest.min_chars": [1, 2600],
+    "ingest.max_bytes": [256 << 20, 3800],
     "ingest.min_tokens": [None, 420, {"book": 560}],
     "ingest.max_tokens": [None, 560],
     "dedup.enabled": [True, False],
     "dedup.scope": ["global", "domain"],
     "dedup.ngram": [5, 3],
+    "dedup.threshold": [0.8, 0.5],
+    "dedup.permutations": [128, 64],
+    "dedup.verify": ["jaccard", "signature"],
     "window.length": [128, 192],
     "window.strategy": ["longattn", "tile", "truncate"],
     "window.min_tokens": [None, 430],
     "window.max_tokens": [None, 610],
+    "window.bos": [False, True],
+    "window.k": [None, 24],
     "pack.domains": [["short"], [], ["short", "book"]],
     "pack.strategy": ["best_fit", "concat"],
+    "pack.order": [None, "source"],
+    "pack.separator": [None, "<unk>"],
+    "pack.attend_across": [False, True],
     "decontaminate.sources": [[], "eval"],
+    "decontaminate.ngram": [13, 8],
     "score.domains": [[], ["web"]],
     "score.k": [32, 16],
     "score.scorer": ["recall", "compress"],
+    "score.also": [{}, {"cohesion": {"k": 8}}],
+    "select.name": [None, "mine"],
     "select.fraction": [0.5, 1.0, 0.25],
+    "select.tokens": [None, {"web": 700}],
+    "select.percentile": [None, [20, 90]],
+    "select.where": [[], [{"scorer": "cohesion", "percentile": [20, 100]}]],
     "select.per_document": [None, 1],
-    "select.by": ["ds", "length", "random"],
+    "select.by": ["ds", "length", "random", {"recall": 1.0, "cohesion": 0.5}],
+    "mix.tokens": [None, 2000],
     "mix.weights": [{}, {"web": 1, "book": 1}],
+    "mix.short": ["shortfall", "repeat"],
+    "mix.max_copies": [4, 2],
     "seed": [0, 3],
+}
+
+
+# Settings that decide and have no values above, by why not; those of exports are golden files'.
+NOT_TRIED = {
+    "it is another file, or another format of one": ("path", "format"),
+    "it is the model's": (
+        *("model", "sample_rows", "sample_keys", "layers", "dtype", "rope_theta", "score.bos"),
+        *("pairs", "stride", "variant", "heads", "support", "alpha", "normalize", "cascade"),
+    ),
+    "it is another scorer, or another tokenizer, by name": ("background", "options", "tokenizer"),
+    "it asks for more of the sources": ("repository", "column", "select.threshold"),
 }
 
 

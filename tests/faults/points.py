@@ -2,10 +2,10 @@
 
 `"after commit windows@2=kill"` kills this process the second time it has committed to `windows`.
 Points stand before, within (allowed, not yet made) and after each commit of the delta-rs connector,
-and between and after the two renames of an export. Actions: `kill` and `term` send this process
-that signal, `jvm` kills its Java, `hold:FILE` makes FILE.held and waits until FILE is there, so
-that a test can run something else meanwhile. The product has no such points: they are put in here,
-from outside.
+before and within those of the native one, and between and after the two renames of an export.
+Actions: `kill` and `term` send this process that signal, `jvm` kills its Java, `hold:FILE` makes
+FILE.held and waits until FILE is there, so that a test can run something else meanwhile. The
+product has no such points: they are put in here, from outside.
 """
 
 import os
@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 
 from longattn.etl.cli import entry
 from longattn.etl.tables.delta_rs import DeltaRsTable
+from longattn.etl.tables.native import NativeTable
 
 HOLD_SECONDS = 300  # after which a forgotten hold goes on
 SIGNAL_SECONDS = 5
@@ -56,6 +57,13 @@ def install(point: Callable[[str], None]) -> None:
 
         return guarded
 
+    def guard_of_native(table: Any) -> Callable[[], None]:
+        def guarded() -> None:
+            guard(table)()
+            point(f"within commit {table.spec.name}")
+
+        return guarded
+
     def committing(table: DeltaTable, *args: Any, **settings: Any) -> None:
         point(f"within commit {table.metadata().name}")
         commit(table, *args, **settings)
@@ -73,6 +81,7 @@ def install(point: Callable[[str], None]) -> None:
         table.held = check
 
     DeltaRsTable.guard = property(guard, hold)  # type: ignore[assignment]
+    NativeTable.guard = property(guard_of_native, hold)  # type: ignore[assignment]
     DeltaTable.create_write_transaction = committing  # type: ignore[method-assign]
     Path.rename = renaming  # type: ignore[assignment,method-assign]
 

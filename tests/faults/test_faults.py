@@ -269,18 +269,52 @@ SLEEPERS = [
 ]
 
 
+BY_SPARK = [  # commits of the native connector, a job's largest
+    pytest.param(job, f"within commit {table}", "native", marks=pytest.mark.jars)
+    for job, table in (
+        ("ingest", "documents"),
+        ("dedup", "duplicates"),
+        ("windows", "windows"),
+        ("score", "scores"),
+        ("select", "selections"),
+    )
+]
+
+
 @long
-@pytest.mark.parametrize(("job", "place"), SLEEPERS)
+@pytest.mark.parametrize(
+    ("job", "place", "connector"), [*((*at, "delta-rs") for at in SLEEPERS), *BY_SPARK]
+)
 def test_a_paused_run_that_was_taken_for_dead_writes_no_more(
-    fresh: Stages, tmp_path: Path, job: str, place: str
+    fresh: Stages, tmp_path: Path, job: str, place: str, connector: str
 ) -> None:
     """It sleeps until another has taken its root and done its work, and wakes in its commit.
 
     Another machine cannot see that a process is stopped, so the lease's length decides.
     """
     world = fresh.before(job).copy(tmp_path / "world", fresh.files)
+    world.connector = connector
+    world.sees(fresh.files)
+    out = wakes_when_another_is_done(world, job, place)
+    assert "writes no more" in out, out
+    finish(world, fresh.done)
+
+
+@long
+def test_a_paused_export_that_was_taken_for_dead_leaves_the_other(
+    fresh: Stages, tmp_path: Path
+) -> None:
+    world = fresh.before("export").copy(tmp_path / "world", fresh.files)
+    out = wakes_when_another_is_done(world, "export", "between renames")
+    assert "the export that is there stays" in out, out
+    assert world.tables() == fresh.done.tables()
+    finish(world, fresh.done)
+
+
+def wakes_when_another_is_done(world: World, job: str, place: str) -> str:
+    """What a job says that is stopped at a point and woken later; no table has changed then."""
     settings = ["--set", "tables.lease=2"]
-    gate = tmp_path / "gate"
+    gate = world.folder / "gate"
     first = world.start(job, *settings, fault=f"{place}=hold:{gate}")
     wait_for(Path(f"{gate}.held"))
     first.send_signal(signal.SIGSTOP)
@@ -290,9 +324,9 @@ def test_a_paused_run_that_was_taken_for_dead_writes_no_more(
     gate.touch()
     first.send_signal(signal.SIGCONT)
     out, _ = first.communicate(timeout=300)
-    assert first.returncode == 1 and "writes no more" in out, out
+    assert first.returncode == 1, out
     assert world.versions() | {LEDGER: 0} == versions
-    finish(world, fresh.done)
+    return out
 
 
 def test_another_shell_sees_how_far_a_run_is(fresh: Stages, tmp_path: Path) -> None:

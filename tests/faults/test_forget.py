@@ -1,14 +1,16 @@
 """Documents that are forgotten: gone from every table, and the root as if they had never been."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longattn.etl.after import forget
+from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import vacuum_rows
 from longattn.udfs.errors import UserError
-from tests.faults.changes import World
+from tests.faults.changes import World, record
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 
@@ -29,6 +31,7 @@ def test_a_root_without_documents_is_one_that_never_had_them(spark: Any, tmp_pat
         forget.known_ids(context, ["none"])
     assert forget.known_ids(context, [*wanted, "none"]) == sorted(wanted)
     assert forget.forget(context.fresh(), wanted) == expected
+    assert check(context.fresh()).faults == []
 
     again = world.outcome(spark, "kept")  # a record of a file that is as it was is not read again
     names = {name for name, row in documents.items() if row.doc_id in wanted}
@@ -46,8 +49,13 @@ def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
     spark: Any, tmp_path: Path
 ) -> None:
     world = World(tmp_path)
+    world.files["few.jsonl"] = [record(f"f{i}", 70) for i in range(5)]
+    world.write("few.jsonl")
+    world.settings["sources"]["short"].append({"path": [world.place("few.jsonl")], "id": "id"})
     everything = world.outcome(spark, "kept")
-    taken = world.settings["sources"].pop("web")
+    taken = json.loads(json.dumps(world.settings["sources"]))
+    world.settings["sources"].pop("web")
+    world.settings["sources"]["short"].pop()  # of each pack a part
     before = world.outcome(spark, "kept")
     context = world.context(spark, "kept")
     gone = {
@@ -61,5 +69,5 @@ def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
         alone = left.where(left.doc_id.isin(*gone)).select("doc_id").distinct().count()
         assert alone <= 1, table  # the copy that the other source has too
     assert world.outcome(spark, "kept") == before == world.outcome(spark, "never")
-    world.settings["sources"] = {"web": taken, **world.settings["sources"]}
+    world.settings["sources"] = taken
     assert world.outcome(spark, "kept") == everything

@@ -21,6 +21,7 @@ from deltalake import DeltaTable
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.commands import longattn
+from tests.conftest import jars
 from tests.few_rows import FEW_ROWS
 
 REPO = Path(__file__).resolve().parents[2]
@@ -70,6 +71,7 @@ class World:
         self.root = folder / "tables"
         self.export = folder / "export"
         self.config = folder / "config.yaml"
+        self.connector = "delta-rs"
         folder.mkdir(parents=True)
         self.sees(files)
 
@@ -88,8 +90,10 @@ class World:
     def _settings(self, files: str) -> dict[str, Any]:
         source = {"path": str(self.sources.folder / f"{files}.jsonl"), "id": "id"}
         local = {**FEW_ROWS, "spark.driver.memory": "1g"}
+        if self.connector == "native":
+            local["spark.jars"] = jars("delta")
         return {
-            "tables": {"root": str(self.root), "wait": 240, "connector": "delta-rs"},
+            "tables": {"root": str(self.root), "wait": 240, "connector": self.connector},
             "sources": {"book": [source]},
             "tokenizer": str(self.sources.folder / "tokenizer.json"),
             "window": {"length": 32},

@@ -17,6 +17,7 @@ from longattn.etl.export.formats import (
     numbered,
     part,
     read_parquet,
+    texts_of_parquet,
 )
 from longattn.udfs.windows.segments import BOUNDARIES
 
@@ -86,4 +87,5 @@ MEGATRON_BRIDGE = Format(
     file_name=numbered,
     extras=no_extras,
     read=read_parquet,
+    texts=texts_of_parquet,
 )

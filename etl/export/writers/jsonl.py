@@ -8,12 +8,22 @@ its text is decoded from its tokens.
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from longattn.etl.export.formats import READ, Format, Options, Part, as_split, no_extras, part
+from longattn.etl.export.formats import (
+    READ,
+    Decode,
+    Format,
+    Options,
+    Part,
+    Texts,
+    as_split,
+    no_extras,
+    part,
+)
 from longattn.etl.export.writers.parquet import COLUMNS, sample_batch, sample_schema
 from longattn.udfs.text.tokens import load_tokenizer
 
@@ -83,6 +93,12 @@ def _read(stream: Any, name: str) -> Iterator[dict[str, Any]]:
         yield {key: row[key] for key in READ if key in row} | n_ids
 
 
+def _texts(stream: Any, entry: Mapping[str, Any], length: int, decode: Decode) -> Texts:
+    for place, line in enumerate(lines(stream, entry["name"])):
+        row = json.loads(line)
+        yield place, row.get("text") or row.get("content") or ""
+
+
 def lines(stream: Any, name: str) -> Iterator[bytes]:
     """The lines of a shard, whatever it is compressed with."""
     yield from io.BufferedReader(_decompressed(stream, name))
@@ -104,5 +120,6 @@ JSONL = Format(
     file_name=as_split,
     extras=no_extras,
     read=_read,
+    texts=_texts,
     schema=_schema,
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from longattn.etl.export.formats import Format, Options, Part, arrays, part
+from longattn.etl.export.formats import Decode, Format, Options, Part, Texts, arrays, part
 from longattn.udfs.errors import ExportError
 
 COLUMNS = {
@@ -132,6 +132,15 @@ def _read(stream: Any, name: str) -> Iterator[dict[str, Any]] | None:
     return map(_as_read, decode_shard(stream.read())) if name.endswith(".mds") else None
 
 
+def _texts(stream: Any, entry: Mapping[str, Any], length: int, decode: Decode) -> Texts:
+    rows = decode_shard(stream.read())
+    yield from enumerate(decode(_token_ids(row).tolist()) for row in rows)
+
+
+def _token_ids(row: Mapping[str, Any]) -> Any:
+    return row["tokens"] if "tokens" in row else row["input_ids"]
+
+
 def decode_shard(data: bytes) -> Iterator[dict[str, Any]]:
     """The samples of a shard, by column."""
     count = int.from_bytes(data[:4], "little")
@@ -165,9 +174,8 @@ def _value(data: bytes, kind: str) -> Any:
 
 
 def _as_read(row: dict[str, Any]) -> dict[str, Any]:
-    ids = row["tokens"] if "tokens" in row else row["input_ids"]
     same = {name: row[name] for name in ("sample", "window_id", "domain", "n_tokens")}
-    return same | {"n_ids": len(ids), "seq_lens": row["seq_lens"].tolist()}
+    return same | {"n_ids": len(_token_ids(row)), "seq_lens": row["seq_lens"].tolist()}
 
 
 def _index(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
@@ -194,4 +202,5 @@ MDS = Format(
     file_name=_name,
     extras=_index,
     read=_read,
+    texts=_texts,
 )

@@ -25,6 +25,7 @@ from longattn.etl.export.formats import (
     part,
     read_index,
     refuse_other_boundaries,
+    texts_of_tokens,
 )
 from longattn.udfs.errors import ExportError
 
@@ -119,5 +120,7 @@ MEGATRON = Format(
     file_name=numbered,
     extras=_blend,
     read=read_index,
+    texts=texts_of_tokens,
     bare=True,
+    names_place=True,
 )

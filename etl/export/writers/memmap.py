@@ -25,6 +25,7 @@ from longattn.etl.export.formats import (
     part,
     read_index,
     refuse_other_boundaries,
+    texts_of_tokens,
 )
 
 
@@ -97,5 +98,6 @@ NUMPY = Format(
     file_name=numbered,
     extras=no_extras,
     read=read_index,
+    texts=texts_of_tokens,
     bare=True,
 )

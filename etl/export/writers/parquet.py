@@ -11,6 +11,7 @@ from longattn.etl.export.formats import (
     no_extras,
     part,
     read_parquet,
+    texts_of_parquet,
 )
 from longattn.udfs.windows.segments import BOUNDARIES
 
@@ -86,5 +87,6 @@ PARQUET = Format(
     file_name=as_split,
     extras=no_extras,
     read=read_parquet,
+    texts=texts_of_parquet,
     schema=sample_schema,
 )
