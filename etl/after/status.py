@@ -186,7 +186,8 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
     if "documents" not in made:
         return queries
     with suppress(LongAttnError):
-        current = views(recipe, _listed(config) if "listings" in made else None, made)
+        listed = _listed(config) if "listings" in made else None
+        current = views(recipe, listed, made, reader.rows)
         if config.dedup.enabled:
             queries["dedup"] = [_to_compare(config, made, current)]
         queries["windows"] = [part.sql(made, current) for part in to_measure(recipe)]

@@ -36,10 +36,21 @@ class Recipe:
 
     @cached_property
     def windowing(self) -> str:
-        """For example `longattn-8192:SmolLM2-135M@ab12cd34`; `-bos` when BOS is a token of it."""
+        """For example `longattn-8192:SmolLM2-135M@ab12cd34`; `-bos` when BOS is a token of it.
+
+        Of several lengths all of them, `tile-8192+32768:...`; rows have a name of `cuttings`.
+        """
+        return self._windowing("+".join(map(str, self.config.lengths)))
+
+    @cached_property
+    def cuttings(self) -> dict[int, str]:
+        """The windowing of each length that documents are cut at, the shortest first."""
+        return {length: self._windowing(str(length)) for length in self.config.lengths}
+
+    def _windowing(self, length: str) -> str:
         window = self.config.window
         bos = "-bos" if window.bos else ""
-        return f"{window.strategy}-{window.length}{bos}:{self.tokenizer}"
+        return f"{window.strategy}-{length}{bos}:{self.tokenizer}"
 
     @cached_property
     def packing(self) -> str:
