@@ -130,7 +130,7 @@ def _document(text: str, config: Config) -> Document:
     beginning = text[:SAMPLE_CHARS]
     tokens = len(load_tokenizer(config.tokenizer_path).encode(beginning))
     n_tokens = tokens * len(text) // max(len(beginning), 1)
-    n_windows, window_tokens = _windows(n_tokens, config)
+    n_windows, window_tokens = windows_of(n_tokens, config)
     return Document(
         key=hash(" ".join(text.lower().split())),
         text=beginning,
@@ -141,7 +141,7 @@ def _document(text: str, config: Config) -> Document:
     )
 
 
-def _windows(n_tokens: int, config: Config) -> tuple[float, float]:
+def windows_of(n_tokens: int, config: Config) -> tuple[float, float]:
     """Windows of a document and their tokens, at each length that it fills by that one's share."""
     bos, cut = config.window.bos, STRATEGIES[config.window.strategy]
     filled = [length for length in config.lengths if n_tokens >= length - bos]

@@ -265,10 +265,8 @@ def _scored(recipe: Recipe, made: Collection[str]) -> str:
     """Windows of kept documents within the limits of `window`, in the domains that are scored."""
     if "lengths" not in made:
         return "SELECT window_id, doc_id, domain FROM windows WHERE 1 = 0"
-    limits, mine = (
-        recipe.config.window,
-        Rows(table="windows", having={"windowing": _cut_as(recipe)}),
-    )
+    mine = Rows(table="windows", having={"windowing": _cut_as(recipe)})
+    limits = recipe.config.window
     beyond = _beyond(limits.min_tokens, limits.max_tokens, "k.domain", "n.n_tokens")
     return (
         "SELECT w.window_id, w.doc_id, k.domain FROM windows w"
