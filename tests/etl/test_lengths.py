@@ -89,11 +89,18 @@ def frame(rows: Any) -> pd.DataFrame:
     return found
 
 
+def named(context: Context, *columns: str) -> pd.DataFrame:
+    """The current windows that are cut, in order, with their windowing."""
+    names = context.tables["windows"].read().select("window_id", "windowing")
+    windows = frame(natural_windows(context, *columns).join(names, "window_id"))
+    return windows.sort_values("window_id", ignore_index=True)
+
+
 def test_every_document_is_cut_at_one_length_and_no_token_twice(
     context: Context, texts: dict[str, list[str]]
 ) -> None:
     """By characters: what the windows of a document hold does not overlap."""
-    windows = frame(natural_windows(context, "windowing", "start_char", "end_char"))
+    windows = named(context, "start_char", "end_char")
     assert windows.groupby("doc_id")["windowing"].nunique().max() == 1
     for _, own in windows.sort_values("start_char").groupby("doc_id"):
         assert (own["start_char"].to_numpy()[1:] >= own["end_char"].to_numpy()[:-1]).all()
@@ -166,7 +173,7 @@ def test_one_export_has_all_lengths(context: Context, folder: Path) -> None:
         said = manifest["lengths"][str(length)]
         assert said["samples"] == by_length["size"][length] + (bucket == length).sum()
         assert said["tokens"] == by_length["sum"][length] + packed[bucket == length].sum()
-    assert "tile-16+64+256:tokenizer" in manifest["windowing"]
+    assert "tile-16+64+256:" in manifest["windowing"]
     assert "| 64 |" in (folder / "parquet" / "README.md").read_text()
 
 
@@ -234,15 +241,14 @@ def test_a_run_of_one_length_reads_its_windows_from_the_same_tables(
     one = context_for(
         context.spark, config_module.validate(settings(folder, **sections)), folder / "tables"
     )
-    before = frame(natural_windows(context, "windowing").orderBy("window_id"))
+    before = named(context)
     here = before[before["windowing"] == one.recipe.windowing]
     assert here["doc_id"].nunique() > 0
     outcome = windows_job.run(one)
     lengths = frame(one.tables["lengths"].read().where(f"windowing = '{one.recipe.windowing}'"))
     assert outcome.rows_in == len(lengths) - here["doc_id"].nunique() + 12  # packed anew, at 64
     run_job("windows", context.fresh())
-    after = frame(natural_windows(context.fresh(), "windowing").orderBy("window_id"))
-    assert after.equals(before)
+    assert named(context.fresh()).equals(before)
 
 
 def test_a_length_that_no_document_fills_is_refused(spark: Any, folder: Path) -> None:
