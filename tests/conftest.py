@@ -25,6 +25,7 @@ LONGEST = [
     "etl/test_selection_jobs.py",
     "etl/test_everywhere.py",
     "etl/test_score_job.py",
+    "etl/test_lengths.py",
     "etl/test_tables.py",
     "surfaces/test_docs.py",
     "surfaces/test_notebooks.py",

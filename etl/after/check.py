@@ -118,7 +118,8 @@ def _of_lengths(context: Context) -> Iterator[str]:
     left = not_in_sources(context).select("doc_id", F.lit(True).alias("left"))
     both = cut.join(said, ["doc_id", "windowing"], "full").join(left, "doc_id", "left")
     wrong = F.coalesce("count", F.lit(0)) != F.coalesce("n_windows", F.lit(0))
-    asked_for = F.col("left").isNull() & (F.col("windowing") == context.recipe.windowing)
+    named = F.col("windowing").isin(*context.recipe.cuttings.values())
+    asked_for = F.col("left").isNull() & named
     differing = both.where(wrong & (asked_for | (F.col("count") != F.col("n_windows"))))
     if row := differing.select("doc_id", "windowing", "count", "n_windows").first():
         yield (

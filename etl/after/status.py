@@ -209,7 +209,7 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
     if "documents" not in made:
         return queries
     with suppress(LongAttnError):
-        current = views(recipe, listed(reader, config), made)
+        current = views(recipe, listed(reader, config), made, reader.rows)
         if config.dedup.enabled:
             queries["dedup"] = [_to_compare(config, made, current)]
         queries["windows"] = [part.sql(made, current) for part in to_measure(recipe)]

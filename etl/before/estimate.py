@@ -91,7 +91,7 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     kept = copies.kept("n_tokens")
     scored = [sample for sample in read if _is_scored(sample, config)]
     windows = product(_sum(scored, "n_windows"), copies.kept("n_windows"))
-    specs, length = Recipe(config).specs, config.window.length
+    specs, length = Recipe(config).specs, _mean_length(config, scored)
     ids = _ids(config, read)
     cpu, gpu = hours_of(specs, length, ids, windows, device)
     own = {**cpu, **gpu}[config.score.scorer]
@@ -102,7 +102,7 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
         tokens=tokens,
         windows=windows,
         packed_tokens=product(_sum([s for s in read if s.packed], "n_tokens"), kept),
-        bytes=_bytes(config, read, windows, kept),
+        bytes=_bytes(config, read, windows, length, kept),
         cpu_hours={"all but scoring": _around(read), **_named(cpu)},
         gpu_hours=_named(gpu),
         device=device,
@@ -130,6 +130,12 @@ def _ids(config: Config, read: Sequence[Sample]) -> Any:
     return np.concatenate([np.array(encode(text).ids, np.int64) for text in texts])
 
 
+def _mean_length(config: Config, scored: Sequence[Sample]) -> int:
+    """Tokens of a window; where they are of several lengths, on average."""
+    windows, tokens = (_sum(scored, name).value for name in ("n_windows", "window_tokens"))
+    return round(tokens / windows) if windows else config.window.length
+
+
 def _is_scored(sample: Sample, config: Config) -> bool:
     wanted = config.score.domains
     return not sample.packed and (not wanted or sample.domain in wanted)
@@ -142,11 +148,12 @@ def _sum(read: Sequence[Sample], quantity: str) -> Range:
 # --- bytes
 
 
-def _bytes(config: Config, read: Sequence[Sample], windows: Range, kept: Range) -> dict[str, Range]:
+def _bytes(
+    config: Config, read: Sequence[Sample], windows: Range, length: int, kept: Range
+) -> dict[str, Range]:
     documents = [d for sample in read for d in sample.documents]
     text = _sum(read, "n_bytes") * _compressed_share(documents)
     per_token = _bytes_a_token(config, documents)
-    length = config.window.length
     heads = _heads(config)
     of_windows = windows * (length * per_token + ROW_BYTES)
     scorers = len(Recipe(config).specs)
@@ -178,10 +185,10 @@ def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:
 
 
 def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]:
-    """Tokens that the selection keeps of each domain, in windows of the config's length."""
+    """Tokens that the selection keeps of each domain, in windows of the config's lengths."""
     tokens = dict.fromkeys((sample.domain for sample in read), NOTHING)
     for sample in read:
-        windows = sample.total("n_windows") * float(config.window.length)
+        windows = sample.total("window_tokens")
         fraction = of_domain(sample.domain, config.select.fraction)
         budget = of_domain(sample.domain, config.select.tokens)
         if sample.packed:

@@ -32,7 +32,8 @@ class Document:
     text: str  # its beginning
     n_bytes: int
     n_tokens: int
-    n_windows: int
+    n_windows: float  # of several lengths, on average
+    window_tokens: float  # of these, BOS among them
 
     def amount(self, quantity: str) -> float:
         """One of its numbers by name; `n` counts documents."""
@@ -129,14 +130,28 @@ def _document(text: str, config: Config) -> Document:
     beginning = text[:SAMPLE_CHARS]
     tokens = len(load_tokenizer(config.tokenizer_path).encode(beginning))
     n_tokens = tokens * len(text) // max(len(beginning), 1)
-    length = config.window.length - config.window.bos
+    n_windows, window_tokens = windows_of(n_tokens, config)
     return Document(
         key=hash(" ".join(text.lower().split())),
         text=beginning,
         n_bytes=len(text.encode()),
         n_tokens=n_tokens,
-        n_windows=len(STRATEGIES[config.window.strategy](n_tokens, length)),
+        n_windows=n_windows,
+        window_tokens=window_tokens,
     )
+
+
+def windows_of(n_tokens: int, config: Config) -> tuple[float, float]:
+    """Windows of a document and their tokens, at each length that it fills by that one's share."""
+    bos, cut = config.window.bos, STRATEGIES[config.window.strategy]
+    filled = [length for length in config.lengths if n_tokens >= length - bos]
+    shares = {length: config.mix.buckets.get(length, 1.0) for length in filled or config.lengths}
+    n_windows = tokens = 0.0
+    for length, share in shares.items():
+        spans = cut(n_tokens, length - bos)
+        n_windows += share / sum(shares.values()) * len(spans)
+        tokens += share / sum(shares.values()) * sum(end - start + bos for start, end in spans)
+    return n_windows, tokens
 
 
 # --- copies

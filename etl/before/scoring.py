@@ -10,7 +10,7 @@ from longattn.etl.before.findings import Finding, Findings, as_findings, fact, f
 from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
 from longattn.etl.before.outputs import launched
 from longattn.etl.before.probe import Look
-from longattn.etl.config import Config
+from longattn.etl.config import Config, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.needs import remedy, unfit
@@ -41,17 +41,23 @@ def estimated_tokens(tokenizer: TextTokenizer, text: str) -> int:
 
 def _tokens(look: Look, counts: list[int], config: Config) -> Finding:
     """Tokens of the first documents, and whether they are long enough for a window."""
-    long = sum(count >= config.window.length for count in counts)
     text = f"some {sum(counts) / len(counts):,.0f} tokens a document in the first {len(counts)}"
     if look.domain in config.pack.domains or look.domain == "evaluation":
         return fact(look.label, text)
-    length = config.window.length
-    text += f", {long} of them long enough for a window of {length:,}"
-    kept = tokens_kept(counts, length, config.window.strategy)
+    if config.window.strategy == "whole":
+        return fact(look.label, f"{text}; each is a window")
+    shortest, *longer = config.lengths
+    text += f", {_count(counts, shortest)} of them long enough for a window of {shortest:,}"
+    text += "".join(f", {_count(counts, length)} of {length:,}" for length in longer)
+    kept = tokens_kept(counts, shortest, config.window.strategy)
     if kept >= TOKENS_KEPT:
         return fact(look.label, text)
     remedies = f"shorter windows (window.length), or pack it (pack.domains: [{look.domain}])"
     return note(look.label, f"{text}; {1 - kept:.0%} of the tokens are in none: {remedies}")
+
+
+def _count(counts: list[int], length: int) -> int:
+    return sum(count >= length for count in counts)
 
 
 def scorer_findings(config: Config) -> Findings:
@@ -72,13 +78,27 @@ def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
         changed = [spec.scorer for spec in specs if "k" in plugin(spec.scorer).settings]
         text = f"{config.window.k:,} for every scorer that has a k and is given none of its own"
         yield fact("window.k", f"{text}: {', '.join(changed)}")
-    length = config.window.length
+    if config.window.strategy == "whole":
+        yield from _shortest(config, specs)
+        return
+    length = config.lengths[0]
     for spec in specs:
         if problem := unfit(spec, length):
             own = spec.scorer == config.score.scorer
             key = "score" if own else f"score.also.{spec.scorer}"
             text = f"{problem}: every window would be refused, or score 0"
             yield fault(f"{key}.k", f"{text}; {remedy(spec, length, f'{key}.k: ')}")
+
+
+def _shortest(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
+    """Whether documents taken as they are may be too short for a scorer."""
+    least = config.window.min_tokens
+    each = (of_domain(domain, least) or 1 for domain in Recipe(config).scored_domains)
+    length = min(each, default=1)
+    for spec in specs:
+        if problem := unfit(spec, length):
+            said = f"documents from {length:,} tokens on are windows, and {problem}"
+            yield note("window.min_tokens", f"{said}: such windows are refused, or score 0")
 
 
 def _ranking(config: Config) -> Findings:

@@ -55,7 +55,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
     "ScoreConfig": ("scorer", *_SCORER, "also", "cascade", "domains"),
     "WhereConfig": ("scorer", "measure", "percentile"),
     "SelectConfig": ("name", *_SELECT),
-    "MixConfig": ("tokens", "weights", "short", "max_copies"),
+    "MixConfig": ("tokens", "weights", "buckets", "upsample_long", "short", "max_copies"),
     "ExportTarget": (
         "compression",
         "shard_tokens",

@@ -29,6 +29,10 @@ from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Length = Annotated[int, Field(ge=8, le=1 << 20)]  # tokens of a window
+# As keys, which YAML's reader gives as text.
+LengthKey = Annotated[int, Field(ge=8, le=1 << 20, strict=False)]
+PositiveKey = Annotated[int, Field(gt=0, strict=False)]
 
 
 def _place(path: str) -> str:
@@ -72,6 +76,7 @@ def _on_machines(place: str) -> str:
 
 Folder = Annotated[Place, AfterValidator(_on_machines)]
 OWN: Any = None  # of select.by, until Config, which knows the scorer, fills it in
+WHOLE = 1e-6  # how far from 1 shares may sum, as thirds do
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows that have no domain
 RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
 PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
@@ -208,15 +213,16 @@ class DedupConfig(Section):
 
 
 class WindowConfig(Section):
-    length: Annotated[int, Field(ge=8, le=1 << 20)] = 32_768
-    """tokens"""
+    length: Length = 32_768
+    """tokens; of several lengths (mix.buckets) the longest, and that of packed windows"""
 
     k: Positive | None = None
     """minimum distance in tokens of every scorer that has one and is given none of its own; None
     means each scorer's own: 1,024 of recall and compress, a share of the window of the others"""
 
-    strategy: Literal["longattn", "tile", "truncate"] = "longattn"
-    """from both ends inwards (Algorithm 1), side by side from the front, or the first window alone
+    strategy: Literal["longattn", "tile", "truncate", "whole"] = "longattn"
+    """from both ends inwards (Algorithm 1), side by side from the front, or the first window alone;
+    whole: documents as they are, those longer than a window side by side
     """
 
     min_tokens: Positive | dict[str, Positive] | None = None
@@ -463,12 +469,29 @@ class MixConfig(Section):
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """per domain; empty means as selected"""
 
+    buckets: dict[LengthKey, Fraction] = {}
+    """windows of several lengths, {8192: 0.2, 32768: 0.8}, by shares of each domain's tokens: every
+    document is cut at one of them, and what is packed has window.length. With window.strategy whole
+    the most tokens of the documents of each bucket"""
+
+    upsample_long: dict[PositiveKey, Annotated[float, Field(gt=0)]] = {}
+    """documents from so many tokens on count so often in their domain's share, {32768: 5}, which
+    stays what it is (arXiv 2402.10171): the others are in the mix less, or with short: repeat they
+    more"""
+
     short: Literal["error", "shortfall", "repeat"] = "shortfall"
     """a domain with fewer tokens than its share: fail, leave the mix short, or repeat its windows
     """
 
     max_copies: Positive = 4
     """with short: repeat"""
+
+    @model_validator(mode="after")
+    def _refuse_shares_that_are_no_whole(self) -> "MixConfig":
+        total = sum(self.buckets.values())
+        if self.buckets and abs(total - 1) > WHOLE:
+            raise ValueError(f"mix.buckets: the shares sum to {total:g}, not to 1")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -691,12 +714,66 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _refuse_buckets_of_other_windows(self) -> "Config":
+        """Lengths that share documents need windows that do not overlap, and leave nothing out."""
+        longest, length = max(self.mix.buckets, default=None), self.window.length
+        if longest is None:
+            return self
+        if self.window.strategy not in ("tile", "whole"):
+            raise ValueError(
+                f"mix.buckets: windows of strategy {self.window.strategy} overlap or leave tokens"
+                " out: say window.strategy: tile, or whole"
+            )
+        if longest != length:
+            raise ValueError(
+                f"mix.buckets: the longest has {longest:,} tokens and window.length is {length:,}:"
+                f" say window.length: {longest}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_needs_one_length(self) -> "Config":
+        if not self.bounds:
+            return self
+        which = "mix.buckets" if self.mix.buckets else "window.strategy: whole"
+        if self.select.tokens is not None:
+            raise ValueError(
+                f"select.tokens: with {which} a domain's lengths are ranked apart, and one budget"
+                " has no place: say select.fraction, and mix.tokens for the whole"
+            )
+        for name in ("megatron", "numpy"):
+            if getattr(self.export, name):
+                raise ValueError(
+                    f"export.{name}: its samples all have one length, and {which} gives several:"
+                    " export parquet, jsonl, mds or megatron_bridge"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _refuse_a_distance_of_a_window(self) -> "Config":
         """No two tokens of a window are as far apart as it is long: every DS would be 0."""
-        k, length = self.window.k, self.window.length
+        k, length = self.window.k, self.lengths[0]
         if k is not None and k >= length:
-            raise ValueError(f"window.k: {k} is not below window.length, {length}: nothing is far")
+            name = "the shortest of mix.buckets" if len(self.lengths) > 1 else "window.length"
+            raise ValueError(f"window.k: {k} is not below {name}, {length}: nothing is far")
         return self
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that documents are cut at, BOS counted where it is; the shortest first."""
+        several = self.window.strategy != "whole" and self.mix.buckets
+        return tuple(sorted(several or [self.window.length]))
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The most tokens of windows that are ranked and mixed together; none where all are alike.
+
+        Powers of two of documents as they are, where mix.buckets names no others.
+        """
+        if self.mix.buckets or self.window.strategy != "whole":
+            return tuple(sorted(self.mix.buckets))
+        length = self.window.length
+        return (*(1 << n for n in range((length - 1).bit_length())), length)
 
     @property
     def hash(self) -> str:

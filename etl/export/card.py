@@ -115,6 +115,17 @@ def _context(manifest: Manifest) -> list[str]:
     ]
 
 
+def _lengths(manifest: Manifest) -> list[str]:
+    """Samples by the most tokens that they have, where they are of several lengths."""
+    if "lengths" not in manifest:
+        return []
+    rows = [
+        f"| {int(most):,} | {of['samples']:,} | {of['tokens']:,} |"
+        for most, of in manifest["lengths"].items()
+    ]
+    return ["| tokens, at most | samples | tokens in all |", "|---|---|---|", *rows, ""]
+
+
 def _share(counted: Manifest, octave: str) -> str:
     return f"{counted['octaves'].get(octave, 0) / max(counted['targets'], 1):.1%}"
 
@@ -148,6 +159,7 @@ def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str])
         "|---|---|---|",
         *domains,
         "",
+        *_lengths(manifest),
         *_context(manifest),
         "## Sources",
         "",

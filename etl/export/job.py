@@ -19,6 +19,7 @@ from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.places import refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
+from longattn.etl.ranking.strata import bound
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, FormatFigures
 from longattn.etl.run.recipe import Recipe
@@ -80,7 +81,8 @@ def export(
             return present
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
         context.progress.say(f"export: {target.path}: {damage[0]}{more}; it is written again")
-    plan = stage.plan(selection, target.shard_tokens, target.by_domain)
+    length = bound(context.config) if context.config.bounds else None
+    plan = stage.plan(selection, target.shard_tokens, target.by_domain, length)
     if not plan.samples:
         raise ExportError(
             f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
@@ -253,5 +255,6 @@ def _manifest(
         "context": written.context,
         "by_domain": None not in plan.shards,
         "domains": {d: n | {"sources": sources.get(d, [])} for d, n in plan.domains.items()},
+        **({"lengths": plan.lengths} if plan.lengths else {}),
         "files": written.files,
     }

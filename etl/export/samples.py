@@ -3,12 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.ranking.contenders import score
 from longattn.etl.selection.mix import copy_order
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What every format needs of a sample, to number it and to say where documents lie in it.
 NEEDED = ("window_id", "domain", "doc_id", "start_token", "n_tokens", "segments")
@@ -25,6 +29,7 @@ class Plan:
     tokens: int
     longest: int  # tokens of the longest sample
     domains: dict[str, dict[str, int]]  # samples and tokens of each
+    lengths: dict[str, dict[str, int]]  # the same by what `length` names; empty where it is None
 
     @property
     def n_shards(self) -> int:
@@ -48,14 +53,21 @@ def count(selection: DataFrame) -> int:
     return int((row and row[0]) or 0)
 
 
-def plan(selection: DataFrame, shard_tokens: int, by_domain: bool = False) -> Plan:
+def plan(
+    selection: DataFrame,
+    shard_tokens: int,
+    by_domain: bool = False,
+    length: Column | None = None,
+) -> Plan:
     """Divide a selection, or each of its domains, into shards of about shard_tokens tokens.
 
     Shards are equal ranges of the shuffle key, a hash, so they are about equal and no sort of the
     whole is needed to know which samples a shard holds.
     """
     shards = _shards(selection, shard_tokens, by_domain)
-    counted = copies(selection).groupBy(shard_of(shards).alias("shard"), "domain")
+    named = F.lit(None).cast("string") if length is None else length
+    keys = (shard_of(shards).alias("shard"), "domain", named.alias("length"))
+    counted = copies(selection).groupBy(*keys)
     rows = counted.agg(
         F.count("*").alias("samples"),
         F.sum("n_tokens").alias("tokens"),
@@ -63,18 +75,23 @@ def plan(selection: DataFrame, shard_tokens: int, by_domain: bool = False) -> Pl
     ).toPandas()
     in_shards = rows.groupby("shard")["samples"].sum()  # sorted by shard
     starts = (in_shards.cumsum() - in_shards).tolist()
-    in_domains = rows.groupby("domain")[["samples", "tokens"]].sum()
     return Plan(
         shards=shards,
         first_sample=dict(zip(in_shards.index.tolist(), starts, strict=True)),
         samples=int(in_shards.sum()),
         tokens=int(rows["tokens"].sum()),
         longest=int(rows["longest"].max()) if len(rows) else 0,
-        domains={
-            str(domain): {"samples": int(row["samples"]), "tokens": int(row["tokens"])}
-            for domain, row in in_domains.iterrows()
-        },
+        domains=_sums(rows, "domain"),
+        lengths=dict(sorted(_sums(rows, "length").items(), key=lambda item: int(item[0]))),
     )
+
+
+def _sums(rows: "pd.DataFrame", key: str) -> dict[str, dict[str, int]]:
+    """Samples and tokens by a column."""
+    return {
+        str(name): {"samples": int(row["samples"]), "tokens": int(row["tokens"])}
+        for name, row in rows.groupby(key)[["samples", "tokens"]].sum().iterrows()
+    }
 
 
 def _shards(selection: DataFrame, shard_tokens: int, by_domain: bool) -> dict[str | None, range]:

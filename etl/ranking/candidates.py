@@ -12,6 +12,7 @@ from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import filters, lds
 from longattn.etl.ranking.cascade import best_known, straddlers
 from longattn.etl.ranking.scorers import scored_versions, version_of
+from longattn.etl.ranking.strata import by_length, settings
 from longattn.etl.run.context import Context
 from longattn.etl.windows.current import packed_windows, scored_windows
 from longattn.etl.windows.evaluation import contaminated, without_contaminated
@@ -87,7 +88,8 @@ def _scored_windows(context: Context, scorer: str, exact: Collection[str] = ()) 
     if context.config.score.cascade and scorer == recipe.scorer.version:
         lines = recipe.calibration.lines if recipe.calibration else ()
         scores = best_known(scores, scorer, scorer_version(recipe.exact), exact, lines)
-    return stage.candidates(scores, scored_windows(context), scorer=scorer)
+    windows = by_length(scored_windows(context), context.config)
+    return stage.candidates(scores, windows, scorer=scorer)
 
 
 def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
@@ -129,7 +131,7 @@ def near_cut(config: Config, rows: DataFrame) -> set[str]:
     """Windows that their sampled scores cannot place on one side of the cut; none when exact."""
     if not config.score.cascade:
         return set()
-    near = straddlers(rows, config.select, config.seed, config.score.cascade)
+    near = straddlers(rows, settings(config), config.seed, config.score.cascade)
     return {row["window_id"] for row in near.collect()}
 
 

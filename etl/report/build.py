@@ -122,13 +122,20 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
         run = by_job["dedup"]
         removed = run["rows_in"] - run["rows_out"]
         shown.append((short(run["rows_out"]), "after dedup", f"{removed:,} removed"))
-    length = f"{facts.config.window.length:,} tokens each"
-    shown.append((short(scored), "windows scored", length))
+    shown.append((short(scored), "windows scored", _lengths(facts.config)))
     share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
     shown.append((short(mixed), "windows selected", f"{share}, {facts.samples:,} samples"))
     shown.append((short(made), "tokens in the mix", f"of {short(planned)} planned"))
     shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
     return shown
+
+
+def _lengths(config: Config) -> str:
+    """How long windows are, in words."""
+    *shorter, longest = (f"{length:,}" for length in config.lengths)
+    if config.window.strategy == "whole":
+        return f"up to {longest} tokens each"
+    return f"{', '.join(shorter)} or {longest} tokens" if shorter else f"{longest} tokens each"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -145,7 +152,7 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     if len(facts.own):
         drawn |= _score_figures(facts, palette)
     if len(facts.lengths):
-        drawn["lengths"] = figures.lengths(facts.lengths, facts.config.window.length, palette)
+        drawn["lengths"] = figures.lengths(facts.lengths, *_marked(facts.config), palette)
     if len(shares := _overlaps(facts)):
         selected = {domain: of.selected or 0 for domain, of in domains.items()}
         drawn["overlap"] = figures.overlap(shares, selected)
@@ -155,6 +162,13 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
         mixed = pd.DataFrame(rows, columns=["domain", "planned", "made"])
         drawn["mix"] = figures.mix(mixed, palette)
     return drawn
+
+
+def _marked(config: Config) -> tuple[int, Sequence[int]]:
+    """The length of the shortest windows, and those of others; of documents as they are, bounds."""
+    if config.window.strategy == "whole":
+        return config.window.length, sorted(config.mix.buckets)[:-1]
+    return config.lengths[0], config.lengths[1:]
 
 
 def _score_figures(facts: Facts, palette: Palette) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Each carries its finding, a sentence worked out from the data, for whoever shows it as a title.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,10 +72,16 @@ def flow(steps: pd.DataFrame) -> go.Figure:
     return styled(figure, 60 + STEP * len(steps), _flow_finding(steps, lost))
 
 
-def lengths(documents: pd.DataFrame, window: int, palette: Palette | None = None) -> go.Figure:
+def lengths(
+    documents: pd.DataFrame,
+    window: int,
+    others: Sequence[int] = (),
+    palette: Palette | None = None,
+) -> go.Figure:
     """Document lengths per domain on a log scale, a row each, with the window length marked.
 
-    `documents`: domain, n_tokens (lower edge of a bin) and documents (how many).
+    `documents`: domain, n_tokens (lower edge of a bin) and documents (how many). `others`: further
+    lengths that are marked.
     """
     palette, domains = palette or colours(documents["domain"]), sorted(set(documents["domain"]))
     figure = _small_multiples(len(domains))
@@ -93,7 +99,8 @@ def lengths(documents: pd.DataFrame, window: int, palette: Palette | None = None
             hovertemplate=f"{name}: %{{y:,}} documents from %{{x:,.0f}} tokens<extra></extra>",
         )
         figure.add_trace(bars, row, 1)
-        figure.add_vline(x=window, line=MARK, row=row, col=1)
+        for place in (window, *others):
+            figure.add_vline(x=place, line=MARK, row=row, col=1)
         long = int(mine.loc[mine["n_tokens"] >= window, "documents"].sum())
         label = f"<b>{name}</b>: {long:,} of {int(mine['documents'].sum()):,} long enough"
         _row_label(figure, row, label, palette[domain])

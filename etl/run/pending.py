@@ -4,11 +4,12 @@ What is current, kept or scored is told here in SQL as etl.ingest.current, etl.d
 etl.windows.current tell it in DataFrames; a test compares the two.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from longattn.etl.run import buckets
 from longattn.etl.run.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -88,14 +89,16 @@ def to_measure(recipe: Recipe) -> list[Pending]:
     packed = recipe.config.pack.domains
     cut = Rows(table="kept", lacking={"domain": packed})
     joined = Rows(table="kept", having={"domain": packed})
-    parts = [(cut, recipe.windowing), *([(joined, recipe.packing)] if packed else [])]
-    return [
-        Pending(wanted=rows, done=(("doc_id", _measured(windowing)),)) for rows, windowing in parts
-    ]
+    parts = [(cut, _cut_as(recipe)), *([(joined, [recipe.packing])] if packed else [])]
+    return [Pending(wanted=rows, done=(("doc_id", _measured(names)),)) for rows, names in parts]
 
 
-def _measured(windowing: str) -> Rows:
-    return Rows(table="whole", having={"windowing": [windowing]})
+def _cut_as(recipe: Recipe) -> list[str]:
+    return list(recipe.cuttings.values())
+
+
+def _measured(windowings: Sequence[str]) -> Rows:
+    return Rows(table="whole", having={"windowing": windowings})
 
 
 def to_score(version: str, evaluations: Collection[str] = ()) -> Pending:
@@ -117,9 +120,16 @@ class Listed:
     sources: Sequence[tuple[str, str, int]]  # listing, domain, priority
 
 
-def views(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> str:
+def views(
+    recipe: Recipe,
+    listed: Listed | None,
+    made: Collection[str],
+    read: Callable[[str], Iterable[Mapping[str, Any]]],
+) -> str:
     """Views current and kept (doc_id, domain), whole (doc_id, windowing) of documents that have a
     length and as many windows as it says, and scored (window_id, doc_id, domain).
+
+    `read` gives the rows of a query, by which documents are divided among several lengths.
     """
     config = recipe.config
     removed = config.dedup.enabled and "duplicates" in made
@@ -127,10 +137,37 @@ def views(recipe: Recipe, listed: Listed | None, made: Collection[str]) -> str:
     kept += f" WHERE NOT EXISTS ({_same('duplicates', 'c')})" if removed else ""
     parts = {"current": _current(recipe, listed, made), "kept": kept}
     if "lengths" in made:
-        parts["whole"] = _whole(made)
+        parts |= _divided(recipe, parts, read) if len(config.lengths) > 1 else {}
+        parts["whole"] = _whole(recipe, made)
     if "windows" in made:
-        parts["scored"] = _scored(recipe, made) if listed else _scored_by_tables(recipe, made)
+        by_tables = listed is None and len(config.lengths) == 1
+        parts["scored"] = (_scored_by_tables if by_tables else _scored)(recipe, made)
+    return _with(parts)
+
+
+def _with(parts: Mapping[str, str]) -> str:
     return "WITH " + ", ".join(f"{name} AS ({sql})" for name, sql in parts.items())
+
+
+def _divided(
+    recipe: Recipe, parts: Mapping[str, str], read: Callable[[str], Iterable[Mapping[str, Any]]]
+) -> dict[str, str]:
+    """Views drawn and asked (doc_id, windowing): which length is each document's, or packing."""
+    config = recipe.config
+    drawn = {
+        "drawn": "SELECT k.doc_id, k.domain, n.n_tokens,"
+        f" {buckets.fills(config)} AS fills, {buckets.draw(config, 'k.doc_id')} AS draw"
+        f" FROM kept k JOIN ({_token_counts(recipe)}) AS n ON n.doc_id = k.doc_id"
+    }
+    limits, cut = config.window, Rows(table="drawn", lacking={"domain": config.pack.domains})
+    beyond = _beyond(limits.min_tokens, limits.max_tokens, "d.domain", "d.n_tokens")
+    sums = (
+        f"{_with({**parts, **drawn})} SELECT domain, fills, draw, sum(n_tokens) AS tokens"
+        f" FROM drawn d WHERE {cut.sql('d')} AND NOT ({beyond}) GROUP BY domain, fills, draw"
+    )
+    own = buckets.windowing(recipe, buckets.divide(read(sums), config))
+    packed = f"CASE WHEN {cut.sql('d')} THEN {own} ELSE {_literal(recipe.packing)} END"
+    return {**drawn, "asked": f"SELECT doc_id, {packed} AS windowing FROM drawn d"}
 
 
 def not_in_sources(listed: Listed | None, made: Collection[str]) -> str | None:
@@ -182,16 +219,31 @@ def _within_ingest(recipe: Recipe, made: Collection[str]) -> str:
     limits = recipe.config.ingest
     if (limits.min_tokens is None and limits.max_tokens is None) or "lengths" not in made:
         return "WHERE f.nth = 1"
-    counts = (
+    beyond = _beyond(limits.min_tokens, limits.max_tokens, "f.domain", "n.n_tokens")
+    return (
+        f"LEFT JOIN ({_token_counts(recipe)}) AS n ON n.doc_id = f.doc_id"
+        f" WHERE f.nth = 1 AND NOT ({beyond})"
+    )
+
+
+def _token_counts(recipe: Recipe) -> str:
+    """doc_id and n_tokens of all documents that were ever measured."""
+    return (
         "SELECT doc_id, max(n_tokens) AS n_tokens FROM lengths"
         f" WHERE windowing LIKE {_literal(f'%:{recipe.tokenizer}')} GROUP BY doc_id"
     )
-    beyond = _beyond(limits.min_tokens, limits.max_tokens, "f.domain", "n.n_tokens")
-    return f"LEFT JOIN ({counts}) AS n ON n.doc_id = f.doc_id WHERE f.nth = 1 AND NOT ({beyond})"
 
 
-def _whole(made: Collection[str]) -> str:
-    lengths = "SELECT n.doc_id, n.windowing FROM lengths n"
+def _asked(recipe: Recipe, rows: str) -> str:
+    """Joins rows of a table to the lengths that documents are cut at, where these are several."""
+    if len(recipe.config.lengths) == 1:
+        return ""
+    same = f"a.doc_id = {rows}.doc_id AND a.windowing = {rows}.windowing"
+    return f" JOIN asked a ON {same}"
+
+
+def _whole(recipe: Recipe, made: Collection[str]) -> str:
+    lengths = f"SELECT n.doc_id, n.windowing FROM lengths n{_asked(recipe, 'n')}"
     if "windows" not in made:
         return f"{lengths} WHERE coalesce(n.n_windows, 0) = 0"
     counts = "SELECT doc_id, windowing, count(*) AS n_there FROM windows GROUP BY doc_id, windowing"
@@ -225,13 +277,14 @@ def _scored(recipe: Recipe, made: Collection[str]) -> str:
     """Windows of kept documents within the limits of `window`, in the domains that are scored."""
     if "lengths" not in made:
         return "SELECT window_id, doc_id, domain FROM windows WHERE 1 = 0"
+    mine = Rows(table="windows", having={"windowing": _cut_as(recipe)})
     limits = recipe.config.window
     beyond = _beyond(limits.min_tokens, limits.max_tokens, "k.domain", "n.n_tokens")
     return (
         "SELECT w.window_id, w.doc_id, k.domain FROM windows w"
-        " JOIN kept k ON k.doc_id = w.doc_id"
+        f" JOIN kept k ON k.doc_id = w.doc_id{_asked(recipe, 'w')}"
         " JOIN lengths n ON n.doc_id = w.doc_id AND n.windowing = w.windowing"
-        f" WHERE w.windowing = {_literal(recipe.windowing)} AND n.n_windows > 0"
+        f" WHERE {mine.sql('w')} AND n.n_windows > 0"
         f" AND {_scored_domains(recipe).sql('k')} AND NOT ({beyond})"
     )
 
@@ -269,4 +322,4 @@ def _listed(values: Values) -> str:
 def _literal(value: str | bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "'" + value.replace("'", "''") + "'"
+    return buckets.literal(value)

@@ -41,10 +41,21 @@ class Recipe:
 
     @cached_property
     def windowing(self) -> str:
-        """For example `longattn-8192:SmolLM2-135M@ab12cd34`; `-bos` when BOS is a token of it."""
+        """For example `longattn-8192:SmolLM2-135M@ab12cd34`; `-bos` when BOS is a token of it.
+
+        Of several lengths all of them, `tile-8192+32768:...`; rows have a name of `cuttings`.
+        """
+        return self._windowing("+".join(map(str, self.config.lengths)))
+
+    @cached_property
+    def cuttings(self) -> dict[int, str]:
+        """The windowing of each length that documents are cut at, the shortest first."""
+        return {length: self._windowing(str(length)) for length in self.config.lengths}
+
+    def _windowing(self, length: str) -> str:
         window = self.config.window
         bos = "-bos" if window.bos else ""
-        return f"{window.strategy}-{window.length}{bos}:{self.tokenizer}"
+        return f"{window.strategy}-{length}{bos}:{self.tokenizer}"
 
     @cached_property
     def packing(self) -> str:
@@ -187,14 +198,15 @@ class Recipe:
         distance = self.config.select.distance
         if distance is None:
             return
-        known = octaves(self.config.window.length, self.spec("recall").k or K)
+        length = self.config.lengths[0]  # the shortest
+        known = octaves(length, self.spec("recall").k or K)
         asked = [distance] if isinstance(distance, int) else distance
         for one in asked:
             if one not in known:
                 listed = ", ".join(f"{octave:,}" for octave in known)
                 raise ConfigError(
                     f"select.distance: {one:,} is no octave of recall's gain; of windows of"
-                    f" {self.config.window.length:,} tokens these are {listed}"
+                    f" {length:,} tokens these are {listed}"
                 )
 
     def selects(self, evaluations: Collection[str]) -> str:

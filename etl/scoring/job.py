@@ -119,22 +119,23 @@ def refuse_no_windows(context: Context) -> None:
     if scored_windows(context).isEmpty():
         pairs = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
         there = ", ".join(f"{row.domain} by {row.windowing}" for row in pairs.collect())
-        _refuse_too_long(context, mine, domains)
+        _refuse_too_long(context, domains)
         raise NothingLeft(
             f"score: no windows of {', '.join(domains)} by {mine} (there are: {there or 'none'}):"
             " run `longattn windows` with this config"
         )
 
 
-def _refuse_too_long(context: Context, windowing: str, domains: list[str]) -> None:
+def _refuse_too_long(context: Context, domains: list[str]) -> None:
     """Raise NothingLeft where `windows` has run and no document was long enough."""
-    lengths = context.tables.read("lengths")
-    mine = lengths.where((F.col("windowing") == windowing) & F.col("domain").isin(*domains))
+    lengths, cuttings = context.tables.read("lengths"), context.recipe.cuttings
+    cut = F.col("windowing").isin(*cuttings.values())
+    mine = lengths.where(cut & F.col("domain").isin(*domains))
     row = mine.agg(F.max("n_tokens").alias("longest")).first()
     if row and row["longest"] is not None:
         raise NothingLeft(
             f"score: no document of {', '.join(domains)} fills a window of"
-            f" {context.config.window.length:,} tokens; the longest has {row['longest']:,}: take a"
+            f" {min(cuttings):,} tokens; the longest has {row['longest']:,}: take a"
             " smaller window.length"
         )
 

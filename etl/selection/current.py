@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config.identity import SELECTS, decisive
 from longattn.etl.ranking import contenders as stage
-from longattn.etl.ranking import rank
+from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import considered
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
@@ -118,10 +118,11 @@ def figures_of(context: Context, name: str) -> Figures:
 
 
 def selection_summary(context: Context) -> list[dict[str, Any]]:
-    """Per scored domain: windows and tokens in the mix, scored (of how many), lds_min and lds_max
-    of all that was selected, best (its id).
+    """Per scored domain, or stratum: windows and tokens in the mix, scored (of how many), lds_min
+    and lds_max of all that was selected, best (its id).
     """
-    name, selection = current_selection(context)
+    name, rows = current_selection(context)
+    selection = strata.of_selection(rows, context.config)
     domains = figures_of(context, name).domains
     recorded = {domain: int(of.scored) for domain, of in domains.items() if of.scored is not None}
     scored = recorded or rank.sizes(considered(context))  # of a selection by an earlier version

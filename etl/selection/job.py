@@ -1,13 +1,14 @@
 """Job select: the best windows of each domain, mixed, as one selection; no model is needed."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.config import SelectConfig
+from longattn.etl.config import Config, SelectConfig
 from longattn.etl.ranking import contenders as stage
-from longattn.etl.ranking import rank
+from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import (
     arrivals,
     cached,
@@ -48,19 +49,25 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
             f"select: {len(near):,} windows are too near the cut for sampled scores to place them;"
             " `longattn score` scores them exactly"
         )
-    left = stage.contenders(rows, config.select, config.seed)
-    ranked = rank.sizes(left) if stage.narrows(rows, config.select) else scored
-    cuts = rank.cuts_of(ranked, config.select, scored)
-    with cached(_with_packed(context, rank.keep_best(left, cuts))) as kept:
-        shares = mixing.plan(mixing.supplies(kept), config.mix)
-        mixed = _as_table(mixing.mix(kept, shares, config.seed), name)
-        _refuse_all_below(left, scored, shares)
+    select = strata.settings(config)
+    left = stage.contenders(rows, select, config.seed)
+    ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
+    cuts = rank.cuts_of(ranked, select, scored)
+    best = _with_packed(context, rank.keep_best(left, cuts))
+    with cached(strata.apart(best, config)) as kept:
+        supply = mixing.supplies(kept)
+        shares = mixing.plan(supply, config.mix, mixing.strata_of(supply, config))
+        mixed = _as_table(context, mixing.mix(kept, shares, config.seed), name)
+        selected, planned = _by_stratum(shares, config)
+        _refuse_all_below(left, scored, selected)
         _refuse_nothing(context.recipe, scored, shares, mixed)
         commit = context.tables.replace_where("selections", mixed, {"selection": name})
-    selection = context.tables["selections"].read().where(F.col("selection") == name)
+    written = context.tables["selections"].read().where(F.col("selection") == name)
+    selection = strata.of_selection(written, config)
     overlaps = _overlaps(context, rows, scored, selection.where(stage.score().isNotNull()))
-    last_ranks = {share.domain: share.supply.last_rank for share in shares}
-    inside = sum(cut.inside(last_ranks.get(domain, 0)) for domain, cut in cuts.items())
+    nothing = mixing.Supply(windows=0, tokens=0)
+    last_ranks = {domain: selected.get(domain, nothing).last_rank for domain in cuts}
+    inside = sum(cut.inside(last_ranks[domain]) for domain, cut in cuts.items())
     arrived, contaminated = arrivals(context, sum(scored.values()))
     refused = {
         **({"contaminated": contaminated} if contaminated else {}),
@@ -74,14 +81,34 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         rows_out=in_mix,
         refused=refused | {"no_room_in_mix": commit.rows - in_mix},
         metrics={"tokens": sum(row["tokens"] for row in made.values())},
-        figures=Figures(domains=_by_domain(scored, shares, made), overlaps=overlaps),
+        figures=Figures(domains=_by_domain(scored, planned, made), overlaps=overlaps),
         selected=Selected(id=name, settings=settings_of(context)),
     )
 
 
-def _refuse_all_below(left: DataFrame, scored: dict[str, int], shares: list[mixing.Share]) -> None:
+def _by_stratum(
+    shares: list[mixing.Share], config: Config
+) -> tuple[dict[str, mixing.Supply], dict[str, int]]:
+    """What was selected of each domain, or stratum, and its tokens planned: sums of its parts."""
+    selected: dict[str, mixing.Supply] = {}
+    planned: Counter[str] = Counter()
+    for share in shares:
+        stratum, of = strata.part_of(share.domain, config)[0], share.supply
+        known = selected.get(stratum, mixing.Supply(windows=0, tokens=0))
+        selected[stratum] = mixing.Supply(
+            windows=known.windows + of.windows,
+            tokens=known.tokens + of.tokens,
+            last_rank=max(known.last_rank, of.last_rank),
+        )
+        planned[stratum] += share.planned
+    return selected, dict(planned)
+
+
+def _refuse_all_below(
+    left: DataFrame, scored: dict[str, int], selected: Mapping[str, mixing.Supply]
+) -> None:
     """Raise NothingLeft where windows have scores, and filters or the cut keep none of them."""
-    if not scored or any(share.supply.windows for share in shares if share.domain in scored):
+    if not scored or any(of.windows for domain, of in selected.items() if domain in scored):
         return
     best = left.groupBy("domain").agg(F.max("lds").alias("best")).orderBy("domain").collect()
     count = f"{sum(scored.values()):,} scored windows"
@@ -126,13 +153,14 @@ def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
     if not config.pack.domains:
         return kept
     windows = without_contaminated(context, packed_windows(context))
-    packed = stage.packed_windows(windows, config.seed)
+    packed = stage.packed_windows(strata.as_packed(windows, config), config.seed)
     return kept.unionByName(packed, allowMissingColumns=True)
 
 
-def _as_table(mixed: DataFrame, name: str) -> DataFrame:
+def _as_table(context: Context, mixed: DataFrame, name: str) -> DataFrame:
     given = {"n_tokens": F.col("window_tokens"), "score": F.col("lds")}
-    named = mixed.withColumns({"selection": F.lit(name), **given})
+    named = strata.as_domains(mixed, context.config)
+    named = named.withColumns({"selection": F.lit(name), **given})
     return named.select(
         *(F.col(c).cast(kind).alias(c) for c, (kind, _) in SELECTIONS.columns.items())
     )
@@ -143,7 +171,7 @@ def _overlaps(
 ) -> dict[tuple[str, str], float]:
     """By choice and domain, the share of the selection that the other choice has too."""
     config = context.config
-    comparable = _comparable(config.select)
+    comparable = _comparable(strata.settings(config))
     scores = _of_other_scorers(context, rows)
     others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
     rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
@@ -172,10 +200,9 @@ def _comparable(config: SelectConfig) -> SelectConfig:
 
 
 def _by_domain(
-    scored: Mapping[str, int], shares: list[mixing.Share], made: Mapping[str, Row]
+    scored: Mapping[str, int], planned: Mapping[str, int], made: Mapping[str, Row]
 ) -> dict[str, DomainFigures]:
-    """Figures of every domain that has been scored, or has a share in the mix."""
-    planned = {share.domain: share.planned for share in shares}
+    """Figures of every domain, or stratum, that has been scored or has a share in the mix."""
     return {
         domain: DomainFigures(
             scored=scored.get(domain),

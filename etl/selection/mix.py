@@ -1,14 +1,18 @@
 """How the selected windows of the domains make one training mix, and in which order."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import MixConfig
+from longattn.etl.config import Config, MixConfig
+from longattn.etl.ranking import strata
 from longattn.udfs.errors import ConfigError
+
+Weights = dict[str, Fraction]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class Supply:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A domain's part of the mix, in tokens."""
+    """A domain's part of the mix, or a stratum's, in tokens."""
 
     domain: str
     supply: Supply
@@ -48,16 +52,17 @@ def supplies(selected: DataFrame) -> dict[str, Supply]:
     return {row["domain"]: Supply(**{n: row[n] for n in names}) for row in sorted(rows)}
 
 
-def plan(supply: Mapping[str, Supply], config: MixConfig) -> list[Share]:
+def plan(
+    supply: Mapping[str, Supply], config: MixConfig, within: Mapping[str, Weights] | None = None
+) -> list[Share]:
     """Tokens planned per domain and how often its windows are taken.
 
     Weights need not sum to 1; without them domains are mixed as selected. Without a total the mix
-    is as large as keeps the weights with what there is (max_copies of it under `repeat`). Raises
-    ConfigError when a domain is short and mix.short is `error`.
+    is as large as keeps the weights with what there is (max_copies of it under `repeat`). Of
+    domains in strata `supply` is by stratum, and so are the shares; see `strata_of`. Raises
+    ConfigError when one is short and mix.short is `error`.
     """
-    # as they are written, so that a domain that limits the mix is planned to its last token
-    given = {d: Fraction(repr(w)) for d, w in config.weights.items()}
-    weights = given or {d: Fraction(s.tokens) for d, s in supply.items()}
+    weights = _weights(supply, config, within or {d: {d: Fraction(1)} for d in supply})
     empty = Supply(windows=0, tokens=0)
     copies = config.max_copies if config.short == "repeat" else 1
     total = config.tokens or _largest_total(weights, supply, copies)
@@ -67,6 +72,32 @@ def plan(supply: Mapping[str, Supply], config: MixConfig) -> list[Share]:
         _share(domain, supply.get(domain, empty), round(total * every[domain] / whole), config)
         for domain in dict.fromkeys([*weights, *supply])
     ]
+
+
+def strata_of(supply: Mapping[str, Supply], config: Config) -> dict[str, Weights]:
+    """The strata of each domain, or their parts, and the share of its tokens of each in the mix.
+
+    Strata have the shares of mix.buckets, which a bucket keeps that has nothing, else as selected,
+    and parts as selected; there long documents count as often as mix.upsample_long says.
+    """
+    parts: dict[str, dict[str, Weights]] = defaultdict(lambda: defaultdict(dict))
+    for part, there in supply.items():
+        stratum, factor = strata.part_of(part, config)
+        parts[strata.domain_of(stratum, config)][stratum][part] = factor * there.tokens
+    return {domain: dict(_shares(domain, own, config)) for domain, own in parts.items()}
+
+
+def _shares(
+    domain: str, parts: Mapping[str, Weights], config: Config
+) -> Iterator[tuple[str, Fraction]]:
+    """The share of every part of a domain, whose parts are given by stratum."""
+    weights = {stratum: sum(own.values(), Fraction(0)) for stratum, own in parts.items()}
+    if config.mix.buckets and domain not in config.pack.domains:
+        shares = config.mix.buckets.items()
+        weights = {f"{domain}/{b}": Fraction(repr(share)) for b, share in shares}
+    for stratum, share in _normalised(weights).items():
+        own = _normalised(parts.get(stratum) or {strata.first_part(stratum, config): Fraction(1)})
+        yield from ((part, share * of_stratum) for part, of_stratum in own.items())
 
 
 def mix(selected: DataFrame, shares: list[Share], seed: int) -> DataFrame:
@@ -90,6 +121,27 @@ def mix(selected: DataFrame, shares: list[Share], seed: int) -> DataFrame:
 def copy_order(mix_order: Column, copy: Column) -> Column:
     """Shuffle key of a window's copy (1, 2, ...): mix_order for the first, a hash of it after."""
     return F.when(copy == 1, mix_order).otherwise(F.xxhash64(mix_order, copy))
+
+
+def _weights(
+    supply: Mapping[str, Supply], config: MixConfig, within: Mapping[str, Weights]
+) -> Weights:
+    """The weight of every part: its domain's, as given or as selected, by its share of it."""
+    # as they are written, so that a domain that limits the mix is planned to its last token
+    given = {d: Fraction(repr(w)) for d, w in config.weights.items()}
+    weights = given or {d: _largest_total(w, supply, 1) for d, w in within.items()}
+    alone = {d: {d: Fraction(1)} for d in weights}
+    return {
+        part: weight * share
+        for domain, weight in weights.items()
+        for part, share in {**alone, **within}[domain].items()
+    }
+
+
+def _normalised(weights: Weights) -> Weights:
+    """The weights as shares that sum to 1."""
+    whole = sum(weights.values()) or Fraction(1)
+    return {name: weight / whole for name, weight in weights.items()}
 
 
 def _largest_total(

@@ -9,7 +9,8 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.dedup.kept import kept_documents, state
-from longattn.etl.ingest.current import beyond, goes_by_tables
+from longattn.etl.ingest.current import beyond, goes_by_tables, token_counts
+from longattn.etl.run import buckets
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
 from longattn.etl.windows.pack import Order, group_counts, grouped
@@ -21,14 +22,15 @@ def natural_windows(context: Context, *columns: str | Column) -> DataFrame:
 
     doc_tokens are those of the whole document. `columns` are further ones of `windows`.
     """
-    windowing = context.recipe.windowing
-    windows = context.tables.read("windows").where(F.col("windowing") == windowing)
-    if goes_by_tables(context):
+    names = context.recipe.cuttings.values()
+    windows = context.tables.read("windows").where(F.col("windowing").isin(*names))
+    if goes_by_tables(context) and len(names) == 1:
         return _by_tables(context, windows, *columns)
-    cut = windows.select("window_id", "doc_id", "n_tokens", *columns)
-    documents = measured(context, windowing, packed=False).where("n_windows > 0")
-    kept = documents.select("doc_id", "domain", F.col("n_tokens").alias("doc_tokens"))
-    return cut.join(kept, "doc_id")
+    cut = windows.select("window_id", "doc_id", "windowing", "n_tokens", *columns)
+    documents = measured(context, packed=False).where("n_windows > 0")
+    whole = F.col("n_tokens").alias("doc_tokens")
+    kept = documents.select("doc_id", "windowing", "domain", whole)
+    return cut.join(kept, ["doc_id", "windowing"]).drop("windowing")
 
 
 def _by_tables(context: Context, windows: DataFrame, *columns: str | Column) -> DataFrame:
@@ -85,7 +87,7 @@ def packed_documents(context: Context) -> DataFrame:
 
 def _packed_documents(context: Context) -> DataFrame:
     config = context.config
-    documents = measured(context, context.recipe.packing, packed=True)
+    documents = measured(context, packed=True)
     sums = documents.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()
     tokens = {row["domain"]: row["tokens"] for row in sums}
     groups = group_counts(tokens, content_length(config))
@@ -96,14 +98,14 @@ def _packed_documents(context: Context) -> DataFrame:
     return grouped(documents.select(*columns), groups, order, recipe)
 
 
-def measured(context: Context, windowing: str, packed: bool) -> DataFrame:
+def measured(context: Context, packed: bool) -> DataFrame:
     """Kept documents of one kind of domain that have a length and are within the limits.
 
-    Their columns, n_tokens and n_windows.
+    Their columns, windowing, n_tokens and n_windows.
     """
-    lengths = context.tables.read("lengths").where(F.col("windowing") == windowing)
-    known = lengths.where(F.col("reason").isNull()).select("doc_id", "n_tokens", "n_windows")
-    documents = of_kind(context, packed).join(known, "doc_id")
+    known = _lengths(context, packed).where(F.col("reason").isNull())
+    columns = known.select("doc_id", "windowing", "n_tokens", "n_windows")
+    documents = of_kind(context, packed).join(columns, "doc_id")
     return documents.where(limit(context.config, packed).isNull())
 
 
@@ -112,11 +114,41 @@ def judged_lengths(context: Context, packed: bool) -> DataFrame:
 
     doc_id, domain, n_tokens, reason.
     """
-    windowing = context.recipe.packing if packed else context.recipe.windowing
-    lengths = context.tables.read("lengths").where(F.col("windowing") == windowing)
+    lengths = _lengths(context, packed)
     documents = of_kind(context, packed).join(lengths.drop("domain"), "doc_id")
     reason = F.coalesce("reason", limit(context.config, packed)).alias("reason")
     return documents.select("doc_id", "domain", "n_tokens", reason)
+
+
+def _lengths(context: Context, packed: bool) -> DataFrame:
+    """Rows of `lengths` by the windowing that the config has for each document of a kind."""
+    names = [context.recipe.packing] if packed else [*context.recipe.cuttings.values()]
+    mine = context.tables.read("lengths").where(F.col("windowing").isin(*names))
+    return mine if len(names) == 1 else mine.join(divided(context), ["doc_id", "windowing"])
+
+
+def divided(context: Context) -> DataFrame:
+    """Rows (doc_id, windowing): where lengths are several, which one each document is cut at.
+
+    Of documents whose tokens have been counted.
+    """
+    documents = state(context, "lengths")
+    return context.once(("divided", documents), lambda: cut_lineage(_divided(context)))
+
+
+def _divided(context: Context) -> DataFrame:
+    config = context.config
+    counted = of_kind(context, packed=False).join(token_counts(context), "doc_id")
+    drawn = counted.select(
+        *("doc_id", "domain", "n_tokens"),
+        F.expr(buckets.fills(config)).alias("fills"),
+        F.expr(buckets.draw(config)).alias("draw"),
+    )
+    within = drawn.where(limit(config, packed=False).isNull())
+    sums = within.groupBy("domain", "fills", "draw").agg(F.sum("n_tokens").alias("tokens"))
+    division = buckets.divide((row.asDict() for row in sums.collect()), config)
+    windowing = F.expr(buckets.windowing(context.recipe, division))
+    return drawn.select("doc_id", windowing.alias("windowing"))
 
 
 def of_kind(context: Context, packed: bool) -> DataFrame:

@@ -19,7 +19,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
-from longattn.etl.ingest.current import with_text
+from longattn.etl.ingest import stage as ingest
+from longattn.etl.ingest.current import token_counts, with_text
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.frames import cut_lineage, refuse_repeated
 from longattn.etl.run.recipe import Recipe
@@ -38,7 +39,7 @@ def run(context: Context) -> Outcome:
     """Window and pack what has not been, and decontaminate; rows are documents."""
     config, started = context.config, time.monotonic()
     with context.progress.task("windows", unit="documents"):
-        parts = [_cut(context)]
+        parts = _cut_all(context)
         if config.pack.domains:
             parts += [_pack(context)]
         hits, hits_by_set = judge_windows(context)
@@ -50,21 +51,68 @@ def run(context: Context) -> Outcome:
     return replace(outcome, metrics=outcome.metrics | hits, figures=hits_by_set)
 
 
-def window_spec(recipe: Recipe, packed: bool = False) -> WindowSpec:
-    """How the domains that are not packed are cut, or how those that are packed are tokenised."""
+def cut_specs(recipe: Recipe) -> list[WindowSpec]:
+    """How the domains that are not packed are cut, at each of the config's lengths."""
+    config = recipe.config
+    return [
+        WindowSpec(
+            windowing=windowing,
+            tokenizer=config.tokenizer_path,
+            length=length - config.window.bos,
+            strategy=config.window.strategy,
+        )
+        for length, windowing in recipe.cuttings.items()
+    ]
+
+
+def pack_spec(recipe: Recipe) -> WindowSpec:
+    """How the domains that are packed are tokenised."""
     config = recipe.config
     return WindowSpec(
-        windowing=recipe.packing if packed else recipe.windowing,
+        windowing=recipe.packing,
         tokenizer=config.tokenizer_path,
         length=current.content_length(config),
-        strategy=None if packed else config.window.strategy,
+        strategy=None,
     )
 
 
-def _cut(context: Context) -> Tally:
+def _cut_all(context: Context) -> list[Tally]:
+    """Cut documents, each at one length; which of several it is depends on the tokens of all."""
+    specs, documents = cut_specs(context.recipe), current.of_kind(context, packed=False)
+    if len(specs) == 1:
+        return [_cut(context, specs[0], documents)]
+    _count_tokens(context, documents)
+    _refuse_unfilled(context, documents)
+    named = documents.join(current.divided(context), "doc_id")
+    own = [named.where(F.col("windowing") == spec.windowing) for spec in specs]
+    return [_cut(context, *one) for one in zip(specs, own, strict=True)]
+
+
+def _count_tokens(context: Context, documents: DataFrame) -> None:
+    """Count the tokens of documents that were never measured, as `ingest` does for its limits."""
+    pending = documents.join(token_counts(context), "doc_id", "left_anti")
+    counted = ingest.token_counts(with_text(context, pending), context.config)
+    with _on_disk(context, counted) as rows:
+        if not rows.isEmpty():
+            context.tables.merge("lengths", ingest.as_lengths(rows, context.config))
+
+
+def _refuse_unfilled(context: Context, documents: DataFrame) -> None:
+    """Raise NothingLeft for a length that no document fills."""
+    known = documents.join(token_counts(context), "doc_id")
+    within = known.where(current.limit(context.config, packed=False).isNull())
+    row = within.agg(F.max("n_tokens").alias("longest")).first()
+    longest = row["longest"] if row else None
+    if longest is not None and longest < current.content_length(context.config):
+        raise NothingLeft(
+            f"mix.buckets: no document fills a window of {context.config.window.length:,} tokens;"
+            f" the longest has {longest:,}: leave that length out"
+        )
+
+
+def _cut(context: Context, spec: WindowSpec, documents: DataFrame) -> Tally:
     """Cut the documents that have no windows yet; commit these, then the documents' lengths."""
-    spec = window_spec(context.recipe)
-    with _tokenised(context, spec, packed=False) as (tally, cut, txn):
+    with _tokenised(context, spec, documents) as (tally, cut, txn):
         if tally["rows_in"]:
             windows = cut.where(stage.is_window())
             before = _of(context, "windows", spec).select("window_id")
@@ -72,14 +120,15 @@ def _cut(context: Context) -> Tally:
             commit = context.tables.append("windows", stage.as_windows(new, spec), txn)
             tally.update(_commit_lengths(context, cut, spec, False, tally["known"]))
             tally.update(_wanted_tokens(cut, context.config))
+            tally["cut_tokens"] = tally["kept_tokens"]
             tally["windows"] = tally["due"] if commit.skipped else commit.rows + tally["there"]
     return tally
 
 
 def _pack(context: Context) -> Tally:
     """Measure the documents to be packed, then pack the groups that have not been packed so."""
-    spec = window_spec(context.recipe, packed=True)
-    with _tokenised(context, spec, packed=True) as (tally, cut, txn):
+    spec, documents = pack_spec(context.recipe), current.of_kind(context, packed=True)
+    with _tokenised(context, spec, documents) as (tally, cut, txn):
         if tally["rows_in"]:
             tally.update(_commit_lengths(context, cut, spec, True, tally["known"]))
         done = _of(context, "windows", spec).select("packed_from").distinct()
@@ -114,16 +163,15 @@ def _pack_groups(
 
 @contextmanager
 def _tokenised(
-    context: Context, spec: WindowSpec, packed: bool
+    context: Context, spec: WindowSpec, documents: DataFrame
 ) -> Iterator[tuple[Tally, DataFrame, Txn]]:
-    """Documents of one kind that are not measured, or not cut, tokenised and kept for the block.
+    """Those of the documents that are not measured, or not cut, tokenised and kept for the block.
 
     Yields how many they are, their rows as cut_documents gives them, and a transaction id that is
     the same for two runs that began at once: what one has committed the other skips.
     """
-    documents = current.of_kind(context, packed)
     windows = _of(context, "windows", spec)
-    windows = windows.limit(0) if packed else windows
+    windows = windows if spec.strategy else windows.limit(0)
     lengths = _of(context, "lengths", spec)
     pending = cut_lineage(stage.pending_documents(documents, lengths, windows))
     count = stage.count_and_digest(pending)
@@ -214,9 +262,9 @@ def _outcome(parts: list[Tally], length: int, seconds: float) -> Outcome:
         "tokens": counts["tokens"],
         "tokens_per_second": counts["tokens"] / seconds,
         "overlap_tokens": counts["overlap_tokens"],
-        "left_over_tokens": parts[0]["kept_tokens"]
-        - parts[0]["window_tokens"]
-        + parts[0]["overlap_tokens"],
+        "left_over_tokens": counts["cut_tokens"]
+        - counts["window_tokens"]
+        + counts["overlap_tokens"],
         "soft_cuts": counts["soft_cuts"],
     }
     if counts["packed_windows"]:

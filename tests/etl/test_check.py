@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from longattn.etl import cli
 from longattn.etl.run.jobs import JOBS
 from longattn.udfs.models.artefact import FORMAT, ScorerManifest
+from tests.conftest import REPO
 
 WORDS = ["[UNK]", "far", "near", "long", "short"]
 
@@ -90,6 +91,33 @@ def test_a_sound_config_says_what_was_found(
     assert "longattn:tiny@abababab" in out
     assert "select.by: windows are ranked by LDS: how much of the first layer's attention" in out
     assert {*tmp_path.rglob("*")} - {*before} == {tmp_path / "config.yaml"}  # nothing is left
+
+
+def test_of_several_lengths_each_is_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = ["window={length: 64, strategy: tile}", "mix.buckets={16: 0.5, 40: 0.25, 64: 0.25}"]
+    assert check(sound, tmp_path, *window) == 0
+    told = "5 of them long enough for a window of 16, 5 of 40, 0 of 64"
+    assert told in capsys.readouterr().out
+    whole = [
+        "window={length: 64, strategy: whole, min_tokens: 20}",
+        "score={scorer: recall, k: 10}",
+    ]
+    assert check(sound, tmp_path, *whole) == 0
+    out = capsys.readouterr().out
+    assert "40 tokens a document in the first 5; each is a window" in out
+    assert "documents from 20 tokens on are windows, and recall finds nothing far in such" in out
+
+
+@pytest.mark.demo
+@pytest.mark.parametrize("name", ["prolong", "olmo3"])
+def test_recipes_of_others_pass_on_the_demos_data(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPO)
+    recipe = str(REPO / "conf" / f"{name}.yaml")
+    assert cli.main(["check", "--config", recipe, "--set", f"tables.root={tmp_path}"]) == 0
 
 
 BROKEN = {

@@ -328,6 +328,7 @@ def test_a_distance_to_select_by_is_recalls() -> None:
 def test_a_distance_of_the_whole_window_is_refused() -> None:
     assert "window.k: 64 is not below window.length, 64" in refusal("window={length: 64, k: 64}")
     assert config.load(None, ["window={length: 64, k: 63}"]).window.k == 63
+    assert "below the shortest of mix.buckets, 16" in refusal(*BUCKETS, "window.k=16")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom"])
@@ -387,7 +388,7 @@ def test_a_packed_domain_is_not_scored() -> None:
     assert "wiki: packed domains" in refusal(*TWO, "pack.domains=[wiki]", "score.domains=[wiki]")
 
 
-@pytest.mark.parametrize("name", ["demo.yaml", "longabc-32k.yaml"])
+@pytest.mark.parametrize("name", ["demo.yaml", "longabc-32k.yaml", "olmo3.yaml", "prolong.yaml"])
 def test_the_configs_that_come_with_it_are_valid(name: str) -> None:
     assert config.load(Path(__file__).parents[2] / "conf" / name).sources
 
@@ -396,3 +397,44 @@ def test_the_configs_that_come_with_it_are_valid(name: str) -> None:
 def test_a_domain_that_tables_keep_no_value_under_is_refused(domain: str) -> None:
     with pytest.raises(ConfigError, match="cannot be a domain"):
         config.validate({"sources": {domain: [{"path": "a"}]}})
+
+
+BUCKETS = ("window={length: 64, strategy: tile}", "mix.buckets={16: 0.25, 64: 0.75}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((*BUCKETS, "mix.buckets={16: 0.25, 64: 0.5}"), "mix.buckets: the shares sum to 0.75, not"),
+        ((*BUCKETS, "window.length=128"), "longest has 64 tokens and window.length is 128: say"),
+        ((*BUCKETS, "window.strategy=longattn"), "windows of strategy longattn overlap or leave"),
+        ((*BUCKETS, "window.strategy=truncate"), "say window.strategy: tile, or whole"),
+        ((*BUCKETS, "select.tokens=1000"), "with mix.buckets a domain's lengths are ranked apart"),
+        ((*BUCKETS, "tokenizer=t", "export.megatron.path=m"), "export.megatron: its samples all"),
+        (
+            (*BUCKETS, "tokenizer=t", "export.numpy.path=n"),
+            "export.numpy: its samples all have one",
+        ),
+        (("window.strategy=whole", "select.tokens=9"), "window.strategy: whole a domain's lengths"),
+        ((*BUCKETS, "mix.buckets={4: 0.25, 64: 0.75}"), "greater than or equal to 8"),
+        ((*BUCKETS, "mix.upsample_long={32: 0}"), "greater than 0"),
+    ],
+)
+def test_what_several_lengths_do_not_go_with(overrides: tuple[str, ...], said: str) -> None:
+    assert said in refusal(*overrides)
+
+
+def test_lengths_and_the_bounds_between_them() -> None:
+    one = config.load(None, ["window.length=64"])
+    several = config.load(None, BUCKETS)
+    whole = config.load(None, [*BUCKETS, "window.strategy=whole"])
+    octaves = config.load(None, ["window={strategy: whole, length: 24}"])
+    assert [(c.lengths, c.bounds) for c in (one, several, whole, octaves)] == [
+        ((64,), ()),
+        ((16, 64), (16, 64)),
+        ((64,), (16, 64)),
+        ((24,), (1, 2, 4, 8, 16, 24)),
+    ]
+    assert (
+        config.load(None, ["mix.buckets={}", "mix.upsample_long={}"]).hash == config.Config().hash
+    )

@@ -237,3 +237,13 @@ def test_the_demos_windows_are_estimated_within_a_tenth() -> None:
     windows = sum(len(longattn_windows(n, config.window.length)) for n in tokens)
     assert sample.total("n_tokens").value == pytest.approx(sum(tokens), rel=0.1)
     assert sample.total("n_windows").value == pytest.approx(windows, rel=0.1)
+
+
+def test_windows_of_several_lengths_are_those_of_each_by_its_share() -> None:
+    window = {"length": 64, "strategy": "tile"}
+    several = validate({"window": window, "mix": {"buckets": {16: 0.25, 64: 0.75}}})
+    assert sampling.windows_of(100, several) == (0.25 * 6 + 0.75 * 1, 0.25 * 96 + 0.75 * 64)
+    assert sampling.windows_of(40, several) == (2, 32)
+    assert sampling.windows_of(10, several) == (0, 0)
+    whole = validate({"window": {"length": 64, "strategy": "whole", "bos": True}})
+    assert [sampling.windows_of(n, whole) for n in (10, 63, 130)] == [(1, 11), (1, 64), (2, 128)]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longattn.etl.config import MixConfig
+from longattn.etl.config import MixConfig, validate
+from longattn.etl.ranking import strata
 from longattn.etl.selection import mix as stage
 from longattn.etl.selection.mix import Supply
 from longattn.udfs.errors import ConfigError
@@ -82,6 +83,62 @@ class TestPlan:
             assert share.rounds <= copies
 
 
+def within(supply: dict[str, int], **mix: Any) -> dict[str, float]:
+    """Tokens planned for every stratum, or part, of what was selected."""
+    window = {"length": max(mix["buckets"]), "strategy": "tile"} if "buckets" in mix else {}
+    config = validate({"mix": mix, "window": window, "pack": {"domains": ["wiki"]}})
+    given = {name: Supply(windows=1, tokens=n) for name, n in supply.items()}
+    shares = stage.plan(given, config.mix, stage.strata_of(given, config))
+    return {s.domain: s.planned for s in shares}
+
+
+BUCKETS = {16: 0.2, 64: 0.8}
+
+
+class TestStrata:
+    def test_buckets_share_the_tokens_of_their_domain(self) -> None:
+        supply = {"book/16": 500, "book/64": 800, "code/16": 20, "code/64": 900, "wiki/packed": 70}
+        assert within(supply, buckets=BUCKETS) == {
+            "book/16": 200,  # 64 limits it
+            "book/64": 800,
+            "code/16": 20,
+            "code/64": 80,
+            "wiki/packed": 70,
+        }
+        weighed = within(supply, buckets=BUCKETS, weights={"book": 3, "code": 1, "wiki": 1})
+        assert weighed == {
+            "book/16": 42,  # wiki limits it: 70 of each fifth
+            "book/64": 168,
+            "code/16": 14,
+            "code/64": 56,
+            "wiki/packed": 70,
+        }
+
+    def test_a_bucket_that_has_nothing_keeps_its_share(self) -> None:
+        planned = within({"book/16": 50}, buckets=BUCKETS, tokens=100)
+        assert planned == {"book/16": 20, "book/64": 80}
+
+    def test_long_documents_count_more_often_and_the_domains_share_stays(self) -> None:
+        supply = {"book from 0": 600, "book from 32": 400, "code from 0": 1000}
+        plain = {"weights": {"book": 1.0, "code": 1.0}, "tokens": 1300}
+        found = within(supply, upsample_long={32: 5.0}, **plain)
+        assert found == {"book from 0": 150, "book from 32": 500, "code from 0": 650}
+        assert within({"book": 1000, "code": 1000}, **plain) == {"book": 650, "code": 650}
+
+    def test_without_a_total_the_long_ones_are_taken_whole(self) -> None:
+        found = within({"book from 0": 600, "book from 32": 400}, upsample_long={32: 5.0})
+        assert found == {"book from 0": 120, "book from 32": 400}
+
+    def test_long_documents_within_buckets(self) -> None:
+        supply = {"book/16 from 0": 100, "book/16 from 99": 50, "book/64 from 99": 800}
+        found = within(supply, buckets=BUCKETS, upsample_long={99: 2.0})
+        assert found == {
+            "book/16 from 0": 50,  # 16 has 100 for the 400 that 64 could have: its long ones limit
+            "book/16 from 99": 50,
+            "book/64 from 99": 400,
+        }
+
+
 @pytest.mark.spark
 class TestMix:
     @pytest.fixture
@@ -102,6 +159,28 @@ class TestMix:
     def test_repeats_are_even_and_the_best_come_once_more(self, selected: Any) -> None:
         rows = self.mixed(selected, tokens=2200, short="repeat")
         assert [row["copies"] for row in rows] == [3, 3, 2, 2, 2, 2, 2, 2, 2, 2]
+
+    def test_long_documents_are_taken_from_their_best_on(self, selected: Any) -> None:
+        """Every third window is of a long document: of these all are taken, of others a fifth."""
+        from pyspark.sql import functions as F
+
+        config = validate({"mix": {"upsample_long": {1000: 5.0}}})
+        doc_tokens = F.when(F.col("rank") % 3 == 0, 1000).otherwise(999)
+        kept = strata.apart(selected.withColumn("doc_tokens", doc_tokens), config)
+        supply = stage.supplies(kept)
+        assert {s: of.tokens for s, of in supply.items()} == {
+            "book from 0": 600,
+            "book from 1000": 400,
+        }
+        shares = stage.plan(supply, config.mix, stage.strata_of(supply, config))
+        mixed = strata.as_domains(stage.mix(kept, shares, 0), config).orderBy("rank").collect()
+        assert [(row["domain"], row["rank"]) for row in mixed if row["copies"]] == [
+            ("book", 3),
+            ("book", 4),
+            ("book", 6),
+            ("book", 9),
+            ("book", 12),
+        ]
 
     def test_the_shuffle_depends_on_the_seed_alone(self, selected: Any) -> None:
         keys = [[r["mix_order"] for r in self.mixed(selected, seed)] for seed in (1, 1, 2)]

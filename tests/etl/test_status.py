@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any, cast
 
@@ -179,6 +180,44 @@ def test_all_that_score_has_to_do_is_pending_and_nothing_else(
     append(config, "contamination", [{**rows[0], "window_id": "w0", **hit, "contaminated": False}])
     found = status_of_logs(config)
     assert found is not None and found.pending["score"] == {"rows": 1}
+
+
+def test_of_several_lengths_only_the_one_that_is_a_documents_own_is_pending(
+    config: Config,
+) -> None:
+    """Ten documents that fill both lengths: the five that draw least are cut at the longer one."""
+    settings = {
+        "window": {"length": 64, "strategy": "tile"},
+        "mix": {"buckets": {16: 0.5, 64: 0.5}},
+    }
+    several = validate(
+        config.model_dump(exclude_unset=True) | settings | {"dedup": {"enabled": False}}
+    )
+    recipe = Recipe(several)
+    drawn = sorted((md5(f"d{n}|0".encode()).hexdigest(), f"d{n}") for n in range(10))
+    append(several, "documents", documents(*(doc_id for _, doc_id in drawn)))
+    length = {"domain": "book", "n_tokens": 100, "n_windows": 1}
+
+    def cut(doc_id: str, length_: int) -> None:
+        own = {"doc_id": doc_id, "windowing": recipe.cuttings[length_]}
+        append(several, "lengths", [length | own])
+        append(several, "windows", [{"window_id": f"w{doc_id}{length_}", "domain": "book", **own}])
+
+    def pending() -> dict[str, int]:
+        found = status_of_logs(several)
+        assert found is not None
+        return {job: found.pending[job]["rows"] for job in found.pending}
+
+    assert pending() == {"windows": 10}
+    counted = {"windowing": f"count:{recipe.tokenizer}", "n_windows": None}
+    append(several, "lengths", [length | {"doc_id": doc_id} | counted for _, doc_id in drawn])
+    assert pending() == {"windows": 10}
+    for place, (_, doc_id) in enumerate(drawn[:7]):
+        cut(doc_id, 64 if place < 5 else 16)
+    assert pending() == {"windows": 3, "score": 7}
+    cut(drawn[0][1], 16)  # by a run of one length
+    cut(drawn[9][1], 64)
+    assert pending() == {"windows": 3, "score": 7}
 
 
 def test_the_last_run_counts(config: Config) -> None:

@@ -67,7 +67,7 @@ def test_longattn_takes_no_more_windows_than_one_above_the_least(
         assert len(longattn_windows(n_tokens, length)) - -(-n_tokens // length) in (0, 1)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "whole"])
 @given(n_tokens=TOKENS, length=LENGTHS)
 def test_windows_are_full_ordered_and_inside(strategy: str, n_tokens: int, length: int) -> None:
     spans = STRATEGIES[strategy](n_tokens, length)
@@ -86,6 +86,15 @@ def test_tiles_are_disjoint_and_leave_less_than_a_window(n_tokens: int, length: 
 @given(TOKENS, LENGTHS)
 def test_truncate_keeps_the_first_tile(n_tokens: int, length: int) -> None:
     assert STRATEGIES["truncate"](n_tokens, length) == STRATEGIES["tile"](n_tokens, length)[:1]
+
+
+@given(TOKENS, LENGTHS)
+def test_whole_documents_are_one_window_and_longer_ones_tiles(n_tokens: int, length: int) -> None:
+    spans = STRATEGIES["whole"](n_tokens, length)
+    if n_tokens <= length:
+        assert spans == [Span(0, n_tokens)] * (n_tokens > 0)
+    else:
+        assert spans == STRATEGIES["tile"](n_tokens, length)
 
 
 @given(TOKENS, LENGTHS)

@@ -68,7 +68,8 @@ class WindowSpec:
 
     def refusal(self, n_tokens: int) -> str | None:
         """Why a document of this many tokens gives no window, or None."""
-        return "too_short" if n_tokens < (self.length if self.strategy else 1) else None
+        least = 1 if self.strategy in (None, "whole") else self.length
+        return "too_short" if n_tokens < least else None
 
 
 @dataclass(frozen=True, kw_only=True)

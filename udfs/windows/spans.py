@@ -1,7 +1,7 @@
 """Where windows are cut: pure arithmetic on token counts. A span is [start, end) in tokens.
 
-Every strategy returns windows of exactly `length` tokens, ordered by start, and none for a document
-shorter than that.
+Windows are ordered by start and have exactly `length` tokens, so that a shorter document has none;
+`whole` alone takes documents as long as they are.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,10 +45,22 @@ def truncate_windows(n_tokens: int, length: int) -> list[Span]:
     return tile_windows(min(n_tokens, length), length)
 
 
+def whole_windows(n_tokens: int, length: int) -> list[Span]:
+    """Take a document as it is; one of more than `length` tokens is cut as tile does.
+
+    >>> whole_windows(4, 10), whole_windows(25, 10)
+    ([Span(start=0, end=4)], [Span(start=0, end=10), Span(start=10, end=20)])
+    """
+    if 0 < n_tokens <= length:
+        return [Span(0, n_tokens)]
+    return tile_windows(n_tokens, length)
+
+
 STRATEGIES: dict[str, Callable[[int, int], list[Span]]] = {
     "longattn": longattn_windows,
     "tile": tile_windows,
     "truncate": truncate_windows,
+    "whole": whole_windows,
 }
 
 
