@@ -30,10 +30,10 @@ NEAR_COPY = 0.5
 PROPOSED = 4
 SKETCH = 8  # n-grams by which a document finds its group
 
-Ids = NDArray[np.int32]
+Ids = NDArray[np.integer]
 Places = NDArray[np.int64]
 Vector = NDArray[np.float64]
-Gain = Callable[[Ids, Places], Vector]  # of every token of a window, by its segments' lengths
+Gain = Callable[[Places, Places], Vector]  # of every token of a window, by its segments' lengths
 
 
 def similar_order(token_ids: Sequence[Ids], length: int, gain: Gain | None = None) -> list[int]:
@@ -141,7 +141,8 @@ def _gains_most(candidates: Sequence[int], chain: _Chain, gain: Gain) -> int:
 
 def _mean_gain(before: Ids, ids: Ids, gain: Gain) -> float:
     n_tokens_S = np.array([len(before), len(ids)])
-    return float(gain(np.concatenate([before, ids]), n_tokens_S)[len(before) :].mean())
+    token_ids = np.concatenate([before, ids]).astype(np.int64)
+    return float(gain(token_ids, n_tokens_S)[len(before) :].mean())
 
 
 def _pairs(token_ids: Sequence[Ids]) -> tuple[Places, Hashes]:
