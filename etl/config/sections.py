@@ -244,12 +244,20 @@ class PackConfig(Section):
     """best_fit cuts no document that fits a window; concat joins all and cuts where a window is
     full"""
 
-    order: Literal["source", "repository"] | None = None
-    """what comes together, with concat: documents of a source's file or folder, or of a repository
-    by their paths; None means any, at random"""
+    order: Literal["source", "repository", "similar"] | None = None
+    """what comes together, with concat: documents of a source's file or folder, of a repository by
+    their paths with imports first, or those that share rare n-grams; None means any, at random"""
 
     repository: str | None = None
     """with that order: the field of `meta` that says which repository a document is of"""
+
+    path: str | None = None
+    """with that order: the field of `meta` that has a file's path in its repository; None means the
+    path of the source's file"""
+
+    verify: bool = False
+    """with order: similar, join a document to a window only where counts of n-grams gain more of it
+    than of one taken at random; see performance.md for what that costs"""
 
     separator: str | None = None
     """token between documents; None means the tokenizer's EOS"""
@@ -269,6 +277,10 @@ class PackConfig(Section):
                 "pack.repository: the field of `meta` that names a document's repository; it is"
                 " said with order: repository, and with no other"
             )
+        if self.path and self.order != "repository":
+            raise ValueError("pack.path: it is said with order: repository, and with no other")
+        if self.verify and self.order != "similar":
+            raise ValueError("pack.verify: it checks what is joined by order: similar")
         return self
 
 

@@ -65,7 +65,9 @@ class Recipe:
         """
         window, pack, seed = self.config.window, self.config.pack, self.config.seed
         marks = "-bos" if window.bos else ""
-        marks += f"-by({pack.repository or pack.order})" if pack.order else ""
+        fields = ".".join(name for name in (pack.order, pack.repository, pack.path) if name)
+        marks += f"-by({fields})" if fields else ""
+        marks += "-verified" if pack.verify else ""
         marks += f"-sep({pack.separator})" if pack.separator else ""
         marks += f"-seed{seed}" if seed else ""
         return f"{pack.strategy}-{window.length}{marks}:{self.tokenizer}"

@@ -210,6 +210,8 @@ LENGTHS = TableSpec(
     name="lengths",
     key=("doc_id", "windowing"),
     partition_by=("domain",),
+    unindexed=("sketch", "imports"),
+    added=("sketch", "imports"),
     columns={
         "doc_id": ("string", _DOC_KEYS["doc_id"]),
         "domain": ("string", _DOC_KEYS["domain"]),
@@ -218,6 +220,8 @@ LENGTHS = TableSpec(
         "n_windows": ("int", "windows cut from it; null where it was packed with others"),
         "reason": ("string", "why it has no window: too_short; limits are applied by each run"),
         "soft_cuts": ("int", "cuts inside one word: if not 0, ids may differ from one go's"),
+        "sketch": ("array<bigint>", "with pack.order similar: its smallest hashes of n-grams"),
+        "imports": ("array<string>", "with pack.order repository: what its lines import"),
     },
 )
 

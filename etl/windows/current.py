@@ -94,17 +94,18 @@ def _packed_documents(context: Context) -> DataFrame:
     separator = separator_id(config.tokenizer_path, config.pack.separator)
     recipe = f"{context.recipe.packing}|{separator}"
     columns = ("doc_id", "domain", "n_tokens", "source_uri", "source_row", "meta")
-    order = Order(name=config.pack.order, seed=config.seed, repository=config.pack.repository)
-    return grouped(documents.select(*columns), groups, order, recipe)
+    pack = config.pack
+    order = Order(name=pack.order, seed=config.seed, repository=pack.repository, path=pack.path)
+    return grouped(documents.select(*columns, "sketch", "imports"), groups, order, recipe)
 
 
 def measured(context: Context, packed: bool) -> DataFrame:
     """Kept documents of one kind of domain that have a length and are within the limits.
 
-    Their columns, windowing, n_tokens and n_windows.
+    Their columns, windowing, n_tokens, n_windows, sketch and imports.
     """
     known = _lengths(context, packed).where(F.col("reason").isNull())
-    columns = known.select("doc_id", "windowing", "n_tokens", "n_windows")
+    columns = known.select("doc_id", "windowing", "n_tokens", "n_windows", "sketch", "imports")
     documents = of_kind(context, packed).join(columns, "doc_id")
     return documents.where(limit(context.config, packed).isNull())
 

@@ -28,6 +28,7 @@ from longattn.etl.tables.base import Txn
 from longattn.etl.windows import current, pack, stage
 from longattn.etl.windows.evaluation import judge_windows
 from longattn.udfs.errors import NothingLeft
+from longattn.udfs.scorers.kinds.recall import cross_gain
 from longattn.udfs.text.tokens import separator_id
 from longattn.udfs.windows.cut import PackSpec, WindowSpec
 
@@ -73,6 +74,7 @@ def pack_spec(recipe: Recipe) -> WindowSpec:
         tokenizer=config.tokenizer_path,
         length=current.content_length(config),
         strategy=None,
+        order=config.pack.order,
     )
 
 
@@ -149,11 +151,14 @@ def _pack_groups(
         strategy=config.pack.strategy,
         length=spec.length,
         separator=separator_id(spec.tokenizer, config.pack.separator),
+        order=config.pack.order,
     )
+    gain = cross_gain if config.pack.verify else None
     others = missing.join(cut.select("doc_id"), "doc_id", "left_anti")
     again = stage.cut_documents(with_text(context, others), spec)
     tokens = cut.select("doc_id", "token_ids").union(again.select("doc_id", "token_ids"))
-    with _on_disk(context, pack.pack_documents(missing.join(tokens, "doc_id"), recipe)) as windows:
+    packed = pack.pack_documents(missing.join(tokens, "doc_id"), recipe, gain)
+    with _on_disk(context, packed) as windows:
         commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
         made = _sums(windows, due="1", packed_tokens="n_tokens", packed=pack.BEGUN)
     made["packed_windows"] = made["due"] if commit.skipped else commit.rows

@@ -10,12 +10,14 @@ from pyspark.sql import functions as F
 
 from longattn.udfs.ddl import ddl
 from longattn.udfs.windows.cut import PACKED_SCHEMA, PackSpec, pack_table
+from longattn.udfs.windows.similar import Gain
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP_TOKENS = 1 << 24  # packed together, in one task
 TOGETHER = 4096  # records of a file that stay together
+KIN = 1024  # documents that have an n-gram, beyond which it says nothing of any of them
 
 # Documents whose first token stands in a window, as SQL: each is cut once at its beginning.
 BEGUN = "size(filter(segments, segment -> segment.start_token = 0))"
@@ -34,28 +36,43 @@ def group_counts(tokens: Mapping[str, int], length: int) -> dict[str, int]:
 class Order:
     """Which documents are packed together, and one after the other.
 
-    Their columns are doc_id, source_uri, source_row and meta; at random the id alone.
+    Their columns are doc_id, source_uri, source_row and meta; at random the id alone, and where
+    they follow their like, the id and kin.
     """
 
-    name: str | None  # source, repository, or at random
+    name: str | None  # source, repository, similar, or at random
     seed: int
     repository: str | None = None  # the field of `meta` that names it
+    path: str | None = None  # the field of `meta` that has a file's path there
+
+    @property
+    def scattered(self) -> bool:
+        """Whether a document's place follows from the group's members, wherever they are from."""
+        return self.name in (None, "similar")
 
     def unit(self) -> Column:
-        """What a group has as a whole: a document, a part of a file, a folder or a repository."""
+        """What a group has as a whole: a document, or those that share an n-gram; a part of a file,
+        a folder or a repository.
+        """
         if self.name is None:
             return F.col("doc_id")
+        if self.name == "similar":
+            return F.coalesce(F.col("kin").cast("string"), "doc_id")
         if self.name == "repository":
-            return F.coalesce(F.col("meta")[self.repository], "source_uri")
+            return F.coalesce(_field(self.repository), "source_uri")
         part = F.concat_ws("|", "source_uri", F.floor(F.col("source_row") / TOGETHER))
         folder = F.regexp_replace("source_uri", "[^/]*$", "")
         return F.when(F.col("source_row").isNull(), folder).otherwise(part)
 
     def place(self) -> Column:
         """What documents of a group are sorted by, and after it by id."""
-        if self.name is None:
+        if self.scattered:
             return F.sha2(F.concat_ws("|", F.lit(self.seed), "doc_id"), 256)
-        return F.struct(self.unit(), "source_uri", "source_row")
+        return F.struct(self.unit(), self.file(), "source_uri", "source_row")
+
+    def file(self) -> Column:
+        """The path of a file in its repository, or that of the source's file."""
+        return F.coalesce(_field(self.path), "source_uri")
 
 
 def grouped(
@@ -67,29 +84,54 @@ def grouped(
     Groups are drawn by a hash of what stays together. The name is a digest of the recipe and of all
     documents of the group, so that a group with another member is another group.
     """
+    if order.name == "similar":
+        documents = _with_kin(documents)
     drawn = documents.withColumn("group", _group(groups, order))
     members = F.sort_array(F.collect_list(F.struct(order.place().alias("place"), "doc_id")))
     ids = F.transform(members, lambda member: member["doc_id"])
-    digested = F.sort_array(ids) if order.name is None else ids
+    digested = F.sort_array(ids) if order.scattered else ids
     named = F.sha2(F.concat_ws("|", F.lit(recipe), "domain", F.array_join(digested, ",")), 256)
     name = F.substring(named, 1, 32).alias("packed_from")
     names = drawn.groupBy("domain", "group").agg(name, ids.alias("ids"))
     placed = names.select("packed_from", F.posexplode("ids").alias("place", "doc_id"))
-    return documents.drop("source_uri", "source_row", "meta").join(placed, "doc_id")
+    if order.name == "repository":
+        documents = documents.withColumns({"repository": order.unit(), "path": order.file()})
+    else:
+        documents = documents.drop("imports")
+    rest = ("source_uri", "source_row", "meta", "sketch", "kin")
+    return documents.drop(*rest).join(placed, "doc_id")
 
 
-def pack_documents(documents: DataFrame, spec: PackSpec) -> DataFrame:
+def pack_documents(documents: DataFrame, spec: PackSpec, gain: Gain | None = None) -> DataFrame:
     """Pack documents (doc_id, domain, packed_from, place, token_ids), group by group.
 
     What is packed together follows from the documents and their order, not from partitions or
-    slots.
+    slots. A gain checks what is joined for being alike.
     """
 
     def pack(group: "pa.Table") -> "pa.Table":
-        return pack_table(group, spec)
+        return pack_table(group, spec, gain)
 
-    columns = documents.select("doc_id", "domain", "packed_from", "place", "token_ids")
-    return columns.groupBy("packed_from").applyInArrow(pack, ddl(PACKED_SCHEMA))
+    needed = ["doc_id", "domain", "packed_from", "place", "token_ids"]
+    needed += ["repository", "path", "imports"] if spec.order == "repository" else []
+    groups = documents.select(*needed).groupBy("packed_from")
+    return groups.applyInArrow(pack, ddl(PACKED_SCHEMA))
+
+
+def _field(name: str | None) -> Column:
+    """A field of `meta`, JSON, as text; null where none is named, or it is not there."""
+    if name is None:
+        return F.lit(None).cast("string")
+    return F.try_element_at(F.from_json("meta", "map<string, string>"), F.lit(name))
+
+
+def _with_kin(documents: DataFrame) -> DataFrame:
+    """Adds kin: of a document's n-grams in `sketch` the one that most others of the domain have."""
+    each = documents.select("doc_id", "domain", F.explode("sketch").alias("ngram"))
+    counts = each.groupBy("domain", "ngram").agg(F.count("*").alias("n"))
+    shared = each.join(counts.where(F.col("n").between(2, KIN)), ["domain", "ngram"])
+    kin = F.max_by("ngram", F.struct("n", "ngram")).alias("kin")
+    return documents.join(shared.groupBy("doc_id").agg(kin), "doc_id", "left")
 
 
 def _group(groups: Mapping[str, int], order: Order) -> Column:

@@ -84,7 +84,8 @@ def test_without_documents_it_says_what_to_run_first(make: Make) -> None:
 
 
 def test_every_document_is_accounted_for_once(make: Make, tokenizer: str) -> None:
-    context = make(pack={"domains": ["wiki"]}, window={"min_tokens": {"web": 10_000, "wiki": 20}})
+    pack = {"domains": ["wiki"], "strategy": "concat", "order": "similar", "verify": True}
+    context = make(pack=pack, window={"min_tokens": {"web": 10_000, "wiki": 20}})
     contents = texts(20)
     book = documents(context, "book", contents)
     wiki = documents(context, "wiki", contents)
@@ -185,18 +186,26 @@ def test_two_runs_at_once_commit_every_window_and_length_once(
     assert len(rows(context, "lengths")) == 12
 
 
-@pytest.mark.parametrize("strategy", ["concat", "best_fit"])
+KINDS = [("concat", None), ("best_fit", None), ("concat", "similar")]
+
+
+@pytest.mark.parametrize(("strategy", "name"), KINDS)
 def test_packing_follows_from_documents_and_seed_not_from_partitions(
-    spark: Any, strategy: str
+    spark: Any, strategy: str, name: str | None
 ) -> None:
-    documents = [(f"d{i}", "wiki", [i] * (i % 30 + 1)) for i in range(300)]
-    frame = spark.createDataFrame(documents, "doc_id string, domain string, token_ids array<int>")
+    """Documents of ten share two tokens in a row."""
+    documents = [(f"d{i}", "wiki", [i] * (i % 30 + 1), [i // 10]) for i in range(300)]
+    ddl = "doc_id string, domain string, token_ids array<int>, sketch array<bigint>"
+    frame = spark.createDataFrame(documents, ddl)
 
     def packed(partitions: int, seed: int = 0, n: int = 300) -> dict[str, str]:
-        recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1)
+        recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1, order=name)
         rows = frame.where(f"size(token_ids) > 0 and int(substr(doc_id, 2)) < {n}")
-        order = Order(name=None, seed=seed)
+        order = Order(name=name, seed=seed)
         groups = grouped(rows.repartition(partitions), {"wiki": 3}, order, "w|-1")
+        if name == "similar":
+            homes = groups.selectExpr("int(substr(doc_id, 2)) div 10 AS kin", "packed_from")
+            assert homes.distinct().count() == 30
         return {w.window_id: str(w.token_ids) for w in pack_documents(groups, recipe).collect()}
 
     assert packed(1) == packed(5) != packed(1, seed=1)
@@ -205,7 +214,7 @@ def test_packing_follows_from_documents_and_seed_not_from_partitions(
     assert set(one_less) != set(packed(1))
 
 
-PLACES = "source_uri string, source_row bigint, meta map<string,string>"
+PLACES = "source_uri string, source_row bigint, meta string, imports array<string>"
 
 
 @pytest.mark.parametrize(("name", "unit"), [("source", "file"), ("repository", "repo")])
@@ -222,11 +231,14 @@ def test_what_belongs_together_is_packed_in_its_order(spark: Any, name: str, uni
         for n in range(60)
     ]
     ddl = f"doc_id string, domain string, token_ids array<int>, {PLACES}"
-    given = [(r["doc_id"], "code", [1] * 9, r["uri"], r["row"], {"repo": r["repo"]}) for r in rows]
+    given = [
+        (r["doc_id"], "code", [1] * 9, r["uri"], r["row"], json.dumps({"repo": r["repo"]}), [])
+        for r in rows
+    ]
     frame = spark.createDataFrame(given, ddl)
     order = Order(name=name, seed=0, repository="repo" if name == "repository" else None)
     groups = grouped(frame.repartition(5), {"code": 2}, order, "w|-1")
-    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1)
+    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1, order=name)
     found = pack_documents(groups, recipe).orderBy("packed_from", "window_index").collect()
     by_group: dict[str, list[str]] = {}
     for window in found:
@@ -243,6 +255,25 @@ def test_what_belongs_together_is_packed_in_its_order(spark: Any, name: str, uni
         )
     homes = {of[i][unit]: name for name, ids in by_group.items() for i in ids}
     assert all(homes[of[i][unit]] == name for name, ids in by_group.items() for i in ids)
+
+
+def test_imports_come_before_what_imports_them(make: Make) -> None:
+    pack = {"domains": ["code"], "strategy": "concat", "order": "repository"}
+    context = make(pack={**pack, "repository": "repo", "path": "path"})
+    texts = {"app.py": "from lib import tool", "lib/tool.py": "import os", "more.py": "x = 1"}
+    rows_of = [
+        (f"{repo}/{path}", "code", "code", "file", 1, path, 0, len(text), meta, text)
+        for repo in ("one", "two")
+        for path, text in texts.items()
+        for meta in [json.dumps({"repo": repo, "path": path})]
+    ]
+    context.tables.append("documents", context.spark.createDataFrame(rows_of, DOCUMENTS.schema))
+    assert job.run(context).balances
+    windows = sorted(rows(context, "windows"), key=lambda window: window["window_index"])
+    begun = [s["doc_id"] for w in windows for s in w["segments"] if s["start_token"] == 0]
+    wanted = ["lib/tool.py", "app.py", "more.py"]
+    assert begun == [f"{repo}/{path}" for repo in ("one", "two") for path in wanted]
+    assert job.run(context).rows_in == 0
 
 
 def test_groups_are_no_smaller_than_64_windows() -> None:

@@ -15,6 +15,7 @@ from longattn.udfs.scorers.kinds.recall import (
     STRENGTH,
     UNSEEN,
     WEIGHT,
+    cross_gain,
     far_gain,
     gain_by_octave,
     octaves,
@@ -65,6 +66,31 @@ def test_octaves_are_the_gain_of_one_distance_over_the_one_before(
         np.testing.assert_allclose(found[:, t], expected, rtol=1e-9, atol=1e-12)
     total = far_gain(np.array(ids), k, np.array(known), WEIGHT)
     np.testing.assert_allclose(found.sum(0), total, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(-2, 3), min_size=1, max_size=25), min_size=1, max_size=5))
+def test_cross_gain_is_that_of_the_window_over_counting_in_the_own_segment(
+    segments: list[list[int]],
+) -> None:
+    ids = [token for segment in segments for token in segment]
+    starts = np.repeat(np.cumsum([0, *map(len, segments)])[:-1], [len(s) for s in segments])
+    pairs = [(likelihood(ids, t, 0), likelihood(ids, t, int(s))) for t, s in enumerate(starts)]
+    expected = [whole * math.log(whole / own) for whole, own in pairs]
+    found = cross_gain(np.array(ids), np.array([len(segment) for segment in segments]))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_cross_gain_sees_what_only_an_earlier_segment_foretells() -> None:
+    """A phrase of the first segment counts in the second; one that the second has said does not."""
+    words = np.random.default_rng(0).permutation(4096)
+    first, second, phrase = words[:1000], words[1000:2000], words[2000:2032]
+    sizes_S = np.array([1032, 1064])
+    across = np.concatenate([phrase, first, second, phrase, phrase])
+    gain_L = cross_gain(across, sizes_S)
+    assert gain_L[2033:2064].min() > 1  # its first token is after a context that is new
+    assert abs(gain_L[2065:]).max() < gain_L[2033:2064].min() / 2
+    assert not cross_gain(across, np.array([len(across)])).any()
 
 
 @pytest.mark.parametrize("length", [8192, 32_768])

@@ -7,10 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from longattn.udfs.scorers.kinds.recall import cross_gain
 from longattn.udfs.text.tokens import load_tokenizer
 from longattn.udfs.windows import cut as windowing
 from longattn.udfs.windows.cut import (
@@ -23,6 +25,7 @@ from longattn.udfs.windows.cut import (
     pack_table,
     window_id,
 )
+from longattn.udfs.windows.similar import Gain
 from longattn.udfs.windows.spans import longattn_windows
 
 LENGTH = 64
@@ -182,8 +185,27 @@ def test_packing_depends_on_the_places_and_not_on_the_order_of_arrival() -> None
     assert [s["doc_id"] for s in segments if not s["start_token"]] == list(documents)
 
 
+@pytest.mark.parametrize("gain", [None, cross_gain], ids=["alike", "verified"])
+def test_packing_by_likeness_does_not_depend_on_the_order_of_arrival(gain: Gain | None) -> None:
+    rng = np.random.default_rng(0)
+    drawn = {f"d{i}": (50 * (i % 5) + rng.integers(0, 50, 20)).tolist() for i in range(60)}
+    recipe = PackSpec(windowing="w", strategy="concat", length=64, separator=-1, order="similar")
+    backwards = dict(reversed(drawn.items()))
+    whole = packed(drawn, recipe, gain=gain)
+    assert whole.equals(packed(backwards, recipe, places=list(range(59, -1, -1)), gain=gain))
+    plain = packed(drawn, PackSpec(windowing="w", strategy="concat", length=64, separator=-1))
+    kinds = [
+        [len({int(s["doc_id"][1:]) % 5 for s in w["segments"]}) for w in table.to_pylist()]
+        for table in (whole, plain)
+    ]
+    assert np.mean(kinds[0]) < np.mean(kinds[1]) / 2
+
+
 def packed(
-    documents: dict[str, list[int]], recipe: PackSpec, places: list[int] | None = None
+    documents: dict[str, list[int]],
+    recipe: PackSpec,
+    places: list[int] | None = None,
+    gain: Gain | None = None,
 ) -> pa.Table:
     table = pa.table(
         {
@@ -194,6 +216,6 @@ def packed(
             "token_ids": pa.array(list(documents.values()), pa.list_(pa.int32())),
         }
     )
-    out = pack_table(table, recipe)
+    out = pack_table(table, recipe, gain)
     assert out.schema == PACKED_SCHEMA
     return out

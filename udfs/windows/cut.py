@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.text.tokens import TextTokenizer, Tokens, encode_long, load_tokenizer
+from longattn.udfs.windows.imports import imported, repositories_in_order
 from longattn.udfs.windows.packing import STRATEGIES as PACKERS
 from longattn.udfs.windows.packing import tokens_of
 from longattn.udfs.windows.segments import SEGMENTS
+from longattn.udfs.windows.similar import Gain, similar_order, sketch
 from longattn.udfs.windows.spans import STRATEGIES, overlaps
 
 BATCH_BYTES = 16 << 20  # of token ids in one output batch; a window of 1M tokens has 4 MiB
@@ -36,6 +38,8 @@ CUT_SCHEMA = pa.schema(
         ("n_windows", pa.int32()),
         ("reason", pa.string()),
         ("soft_cuts", pa.int32()),
+        ("sketch", pa.list_(pa.int64())),
+        ("imports", pa.list_(pa.string())),
         ("token_ids", pa.list_(pa.int32())),
     ]
 )
@@ -64,6 +68,7 @@ class WindowSpec:
     tokenizer: str
     length: int
     strategy: str | None  # None keeps a document's tokens whole, to be packed
+    order: str | None = None  # of documents to be packed: what of them decides on their place
     chunk_chars: int = 1 << 18
 
     def refusal(self, n_tokens: int) -> str | None:
@@ -80,6 +85,7 @@ class PackSpec:
     strategy: str
     length: int
     separator: int
+    order: str | None = None  # similar, repository; else as they are given
 
 
 def cut_batches(batches: Iterable[pa.RecordBatch], spec: WindowSpec) -> Iterator[pa.RecordBatch]:
@@ -121,18 +127,21 @@ def cut_document(
         "n_windows": None if spec.strategy is None and not reason else len(windows),
         "reason": reason,
         "soft_cuts": tokens.soft_cuts,
+        "sketch": sketch(tokens.ids) if spec.order == "similar" and not reason else None,
+        "imports": imported(text) if spec.order == "repository" and not reason else None,
         "token_ids": tokens.ids if spec.strategy is None and not reason else None,
     }
 
 
-def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
+def pack_table(documents: pa.Table, spec: PackSpec, gain: Gain | None = None) -> pa.Table:
     """Pack one group of documents (doc_id, domain, packed_from, place, token_ids): PACKED_SCHEMA.
 
     They are of one domain and one group, and a window is named by its group and its place there.
 
-    The order of the documents given does not matter: `place` says it.
+    The order of the documents given does not matter: `place` says it, and `spec.order` what is more
+    than that. A gain checks what `similar` joins.
     """
-    documents = documents.sort_by("place")
+    documents = _in_order(documents.sort_by("place"), spec, gain)
     ids, tokens = documents["doc_id"].to_pylist(), _token_arrays(documents["token_ids"])
     windows = PACKERS[spec.strategy]([len(t) for t in tokens], spec.length)
     domain, group = (documents[name][0].as_py() for name in ("domain", "packed_from"))
@@ -154,6 +163,17 @@ def pack_table(documents: pa.Table, spec: PackSpec) -> pa.Table:
             }
         )
     return pa.Table.from_batches(list(_batched(rows, PACKED_SCHEMA)), PACKED_SCHEMA)
+
+
+def _in_order(documents: pa.Table, spec: PackSpec, gain: Gain | None) -> pa.Table:
+    """With `repository` the documents have their repository, path and imports."""
+    if spec.order == "similar":
+        tokens = _token_arrays(documents["token_ids"])
+        return documents.take(similar_order(tokens, spec.length, gain))
+    if spec.order == "repository":
+        columns = (documents[name].to_pylist() for name in ("repository", "path", "imports"))
+        return documents.take(repositories_in_order(*columns))
+    return documents
 
 
 def window_id(doc_id: str, windowing: str, index: int) -> str:

