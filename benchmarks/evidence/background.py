@@ -12,14 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pandas as pd
 
 from benchmarks.evidence.agreement import within
 from benchmarks.evidence.corpus import Tokens
+from benchmarks.evidence.counts import apart, with_others
 from benchmarks.evidence.gain import DATA, JUDGED, JUDGES, Judged, K, domains, read
 from benchmarks.evidence.intervals import Vector, interval, redrawn, spearman
 from benchmarks.evidence.markdown import head, row
-from benchmarks.evidence.scores import FEWEST, kind_of
 from longattn.udfs.scorers.background import Background, write_counted
 from longattn.udfs.scorers.kinds.recall import WEIGHT, far_gain, share
 
@@ -79,58 +78,28 @@ def tables(
     yield "\n### The largest, by its weight"
     weights = {f"weight {weight:g}": replace(whole, weight=weight) for weight in WEIGHTS}
     yield from agreement_table(judged, weights)
-    yield "\n### By domain"
-    yield from domain_table(judged, {"none": Known(None), "largest": whole})
     yield f"\n### Boilerplate, of all windows and of the {1 / TOP:.1%} that recall ranks highest"
     yield from boilerplate_table(documents, whole)
 
 
 def agreement_table(judged: list[Judged], knowns: dict[str, Known]) -> Iterator[str]:
-    """Rank correlation with the judge: within domains, within kinds, and of places in a window."""
-    yield from head("background", "within domains", "within kinds", "blocks of 256 tokens")
+    """Agreement with the judge: within domains, and of the places of a window.
+
+    Within domains is the rank correlation of all windows, by logarithms less their domain's mean,
+    as few windows of a domain are judged.
+    """
+    several = with_others(judged)
+    domains, documents = (
+        np.array([getattr(window.place, field) for window in several])
+        for field in ("domain", "document")
+    )
+    truth = apart(np.array([float(window.gain.mean()) for window in several]), domains)
+    yield from head("background", f"within domains, {len(several)} windows", "blocks of 256 tokens")
     for name, known in knowns.items():
-        scores = scored(judged, known)
+        gains = apart(np.array([known.gain(w.token_ids).mean() for w in several]), domains)
+        draws = np.array([spearman(gains[i], truth[i]) for i in redrawn(documents)])
         places = np.mean([within(window, known.gain) for window in judged])
-        agreed = (interval(mean_of(scores, by)) for by in ("domain", "kind"))
-        yield row(name, *agreed, f"{places:.2f}")
-
-
-def scored(judged: list[Judged], known: Known) -> pd.DataFrame:
-    rows = [
-        {
-            "domain": window.place.domain,
-            "kind": kind_of(window.place),
-            "document": window.place.document,
-            "ds": known.gain(window.token_ids).mean(),
-            "truth": float(window.gain.mean()),
-        }
-        for window in judged
-    ]
-    return pd.DataFrame(rows)
-
-
-def mean_of(scores: pd.DataFrame, by: str) -> Vector:
-    """The mean rank correlation of groups with enough windows, then of draws of documents."""
-    groups = [some for _, some in scores.groupby(by) if len(some) >= FEWEST]
-    if not groups:
-        return np.full(2, np.nan)
-    draws = [
-        np.array([spearman(ds[index], truth[index]) for index in redrawn(names)])
-        for ds, truth, names in (
-            (g.ds.to_numpy(), g.truth.to_numpy(), g.document.to_numpy(dtype=str)) for g in groups
-        )
-    ]
-    return np.nanmean(draws, axis=0)
-
-
-def domain_table(judged: list[Judged], knowns: dict[str, Known]) -> Iterator[str]:
-    yield from head("domain", "windows", *knowns)
-    tables = {name: scored(judged, known) for name, known in knowns.items()}
-    counts = next(iter(tables.values())).groupby("domain").size()
-    for domain in counts[counts >= FEWEST].index:
-        groups = [scores[scores.domain == domain] for scores in tables.values()]
-        agreed = (f"{spearman(g.ds.to_numpy(), g.truth.to_numpy()):.2f}" for g in groups)
-        yield row(str(domain), str(counts[domain]), *agreed)
+        yield row(name, interval(draws), f"{places:.2f}")
 
 
 def boilerplate_table(documents: Documents, known: Known) -> Iterator[str]:
