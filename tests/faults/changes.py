@@ -125,7 +125,7 @@ class World:
 
 
 def of_domains(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, naming no domain that is not among the sources."""
+    """The settings, naming no domain that is not among the sources, and none that do not agree."""
     made = json.loads(json.dumps(settings))
     for key in BY_DOMAIN:
         section, name = key.split(".")
@@ -140,6 +140,9 @@ def of_domains(settings: dict[str, Any]) -> dict[str, Any]:
     made.setdefault("pack", {})["domains"] = [domain for domain in packed if domain not in scored]
     if made["pack"].get("strategy") != "concat":
         made["pack"].pop("order", None)
+    select = made.get("select", {})
+    if isinstance(select.get("by"), dict) or select.get("where"):  # with a k for short windows
+        made["score"]["also"] = {"recall": {"k": 32}, "cohesion": {"k": 8}}
     return made
 
 
@@ -262,7 +265,7 @@ VALUES: dict[str, list[Any]] = {
     "score.domains": [[], ["web"]],
     "score.k": [32, 16],
     "score.scorer": ["recall", "compress"],
-    "score.also": [{}, {"cohesion": {"k": 8}}],
+    "score.also": [{}, {"cohesion": {"k": 16}}],
     "select.name": [None, "mine"],
     "select.fraction": [0.5, 1.0, 0.25],
     "select.tokens": [None, {"web": 700}],
