@@ -432,7 +432,10 @@ class TestReport:
 
         for rows in (10, 4):
             record("ingest", context, outcome(rows))
-        runs = report_job.job_runs(context).set_index("job")
+        done = report_job.runs_done(context)
+        latest = [run["rows_in"] for run in report_job.last_runs(done)["ingest"]]
+        assert latest[:2] == [4, 10]
+        runs = report_job.job_runs(done, context.config.hash).set_index("job")
         assert runs.loc["ingest", "rows_in"] == 14
         assert runs.loc["ingest", "refused"] == {"broken_json": 2}
         assert runs.loc["select", "rows_in"] == 2 * N_DOCS - 2 + 3
