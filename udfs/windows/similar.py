@@ -83,7 +83,7 @@ class SharedNgrams:
         at = np.arange(n_K.sum()) + np.repeat(self.start_G[kind_K] - begun_K, n_K)
         doc, weight = self.doc_P[at], np.repeat(self.weight_G[kind_K], n_K)
         n_shared_D: Places = np.bincount(doc, minlength=len(self.size_D))
-        weight_D: Vector = np.bincount(doc, weight, len(self.size_D))
+        weight_D: Vector = np.bincount(doc, weight, len(self.size_D)).astype(np.float64)
         return n_shared_D, weight_D
 
 
