@@ -82,9 +82,9 @@ class SharedNgrams:
         begun_K = np.cumsum(n_K) - n_K
         at = np.arange(n_K.sum()) + np.repeat(self.start_G[kind_K] - begun_K, n_K)
         doc, weight = self.doc_P[at], np.repeat(self.weight_G[kind_K], n_K)
-        n_docs = len(self.size_D)
-        shared_D: Places = np.bincount(doc, minlength=n_docs).astype(np.int64)
-        return shared_D, np.bincount(doc, weight, n_docs).astype(np.float64)
+        n_shared_D: Places = np.bincount(doc, minlength=len(self.size_D))
+        weight_D: Vector = np.bincount(doc, weight, len(self.size_D)).astype(np.float64)
+        return n_shared_D, weight_D
 
 
 class _Chain:
@@ -157,8 +157,8 @@ def _pairs(token_ids: Sequence[Ids]) -> tuple[Places, Hashes]:
 
 def _looked_at(hashes: Hashes) -> Hashes:
     """A share of the n-grams, which is as good as all and takes less memory."""
-    looked_at: Hashes = hashes[hashes % np.uint64(LOOKED_AT) == 0]
-    return looked_at
+    found: Hashes = hashes[hashes % np.uint64(LOOKED_AT) == 0]
+    return found
 
 
 def _hashes(token_ids: Ids, n: int) -> Hashes:
