@@ -76,6 +76,16 @@ def to_show(points: pd.DataFrame, each: int) -> list[str]:
     return list(dict.fromkeys(in_turn))[:MOST]
 
 
+def weakest(seam: int, text_of: TextOf, length: int) -> str:
+    """Where a window of so many tokens is tied together least, and the text on both sides of it.
+
+    The character is that of the window's text.
+    """
+    spans = (max(seam - AROUND, 0), seam), (seam, min(seam + AROUND, length))
+    before, after = (" ".join(text_of(*span).split()) for span in spans)
+    return f"token {seam:,}, character {len(text_of(0, seam)):,}: {before} \u2016 {after}"
+
+
 def with_room(windows: Sequence[Sample], room: int = TEXT_CHARS) -> list[Sample]:
     """The windows with their whole text as long as all together have room, the first ones first."""
     ends = accumulate(len(sample.rest) for sample in windows)

@@ -1,6 +1,7 @@
 """The windows that the report shows: their place, their text and where they look back to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from longattn.etl.ingest.current import current_documents
 from longattn.etl.report import figures, samples
 from longattn.etl.report.samples import Sample
 from longattn.etl.run.context import Context
+from longattn.udfs.errors import LongAttnError
 from longattn.udfs.pictures.links import Link, heaviest, repeats
-from longattn.udfs.scorers.base import TokenIds, default_k
+from longattn.udfs.scorers.base import Scorer, TokenIds, default_k
+from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.text.tokens import WordTokenizer, load_tokenizer
 
 EXCERPT_CHARS = 600  # of the text that an example shows
@@ -57,9 +60,9 @@ def shown_windows(
         {i: attention(_ids(rows[i])) for i in wanted if i in own and i in rows} if attention else {}
     )
     usual = samples.shared_map([far for far, _, _ in maps.values()])
-    stands = samples.standings(points, wanted)
+    stands, seams = samples.standings(points, wanted), _seams(context)
     windows = [
-        _sample(context, rows[window_id], stands[window_id], maps.get(window_id), usual)
+        _sample(context, rows[window_id], stands[window_id], maps.get(window_id), usual, seams)
         for window_id in wanted
         if window_id in rows
     ]
@@ -88,6 +91,7 @@ def _sample(
     standings: Sequence[samples.Standing],
     looked: Map | None,
     usual: np.ndarray[Any, Any] | None,
+    seams: Scorer | None,
 ) -> Sample:
     token_ids, config = _ids(row), context.config
     text_of = _text_of(config, row)
@@ -102,10 +106,14 @@ def _sample(
         {kind: samples.passages(of, text_of) for kind, of in far_links.items()} if text_of else {}
     )
     text = text_of(0, len(token_ids)) if text_of else row["text"]
+    places = _provenance(context, row)
+    if seams and text_of and not seams.refusal(token_ids):
+        seam = int(seams.score([token_ids])[0]["measures"]["seam"])
+        places |= {"weakest place": samples.weakest(seam, text_of, len(token_ids))}
     return Sample(
         window_id=row["window_id"],
         domain=row["domain"],
-        provenance=_provenance(context, row),
+        provenance=places,
         beginning=text[:EXCERPT_CHARS],
         rest=text[EXCERPT_CHARS:],
         standings=standings,
@@ -128,7 +136,17 @@ def _decoder(config: Config) -> Callable[[Sequence[int]], str] | None:
     return None if isinstance(tokenizer, WordTokenizer) else tokenizer.tokenizer.decode
 
 
-def _provenance(context: Context, row: Row) -> Mapping[str, str]:
+def _seams(context: Context) -> Scorer | None:
+    """The scorer seams as the config has it; None where it is not asked for, or not to be had."""
+    score, select = context.config.score, context.config.select
+    if "seams" not in (score.scorer, *score.also, *select.by_scorers, *select.where_scorers):
+        return None
+    with suppress(LongAttnError):  # its background may be gone since
+        return load_scorer(context.recipe.spec("seams"))
+    return None
+
+
+def _provenance(context: Context, row: Row) -> dict[str, str]:
     """Where a window came from, by what it is called."""
     sources = context.config.sources.get(row["domain"], [])
     license_ = next(

@@ -271,6 +271,12 @@ class TestSamples:
         assert text_of(6, 99) == "away."
         assert samples.text_by_words(text, 7) is None
 
+    def test_the_weakest_place_has_its_token_its_character_and_both_sides(self) -> None:
+        text_of = samples.text_by_words("one  text ends\nand another begins", 6)
+        assert text_of and samples.weakest(3, text_of, 6) == (
+            "token 3, character 15: one text ends \u2016 and another begins"
+        )
+
     def test_a_window_stands_by_each_scorer(self) -> None:
         points = report_pages.points()
         (standings,) = samples.standings(points, ["w00000"]).values()
