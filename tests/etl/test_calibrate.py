@@ -108,10 +108,11 @@ def test_from_a_sample_to_a_cascade(context: Context, tmp_path: Path) -> None:
     rows = candidates.considered(narrow).toPandas().set_index("window_id")
     exact = context.tables["scores"].read().where("scorer = 'random:seed=0'").toPandas()
     exact = exact.set_index("window_id")["ds"]
-    np.testing.assert_allclose(rows["ds"].reindex(exact.index), exact)
-    others = rows.drop(index=exact.index)
+    near = sorted(candidates.settled(narrow))  # a window of the sample may be far from the cut
+    np.testing.assert_allclose(rows["ds"].reindex(near), exact.reindex(near))
     errors = [line.error for d in ("book", "code") for line in made.domains[d].lines]
-    assert set(others["ds_se"]) <= set(errors)
+    assert set(rows.drop(index=near)["ds_se"]) <= set(errors)
+    others = rows.drop(index=exact.index)
     wide = changed(context, score={**by, "cascade": 1000.0})
     assert score.run(wide).metrics["exact_windows"] == len(others)
     assert selected(wide) == selected(context)
