@@ -289,6 +289,7 @@ NOT_TRIED = {
         *("pairs", "stride", "variant", "heads", "support", "alpha", "normalize", "cascade"),
     ),
     "it is another scorer, or another tokenizer, by name": ("background", "options", "tokenizer"),
+    "it agrees with few values of the others": ("buckets", "upsample_long", "verify", "distance"),
     "it asks for more of the sources": ("repository", "column", "select.threshold"),
 }
 
