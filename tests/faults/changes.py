@@ -289,7 +289,9 @@ NOT_TRIED = {
         *("pairs", "stride", "variant", "heads", "support", "alpha", "normalize", "cascade"),
     ),
     "it is another scorer, or another tokenizer, by name": ("background", "options", "tokenizer"),
-    "it agrees with few values of the others": ("buckets", "upsample_long", "verify", "distance"),
+    "it agrees with few values of the others": (
+        *("mix.buckets", "mix.upsample_long", "pack.verify", "select.distance"),
+    ),
     "it asks for more of the sources": ("repository", "column", "select.threshold"),
 }
 
