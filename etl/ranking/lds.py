@@ -80,7 +80,7 @@ def _weight(measure: Column, distance: int | Mapping[int, float]) -> Column:
     """Of a measure by its name, 0 for one that is no octave."""
     octave = F.regexp_extract(measure, r"^gain_from_(\d+)$", 1)
     if isinstance(distance, int):
-        return F.when(octave.cast("int") >= distance, 1.0).otherwise(0.0)
+        return F.when(octave.try_cast("int") >= distance, 1.0).otherwise(0.0)
     weight = F.lit(0.0)
     for octave_from, given in distance.items():
         weight = F.when(octave == str(octave_from), given).otherwise(weight)
