@@ -78,6 +78,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     fields = [
         {"name": name, "type": TYPES.get(kind, kind), "nullable": True, "metadata": {}}
         for name, (kind, _) in SPEC.columns.items()
+        if not kind.startswith("array")
     ]
     schema = deltalake.Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
     table = DeltaTable.create(root / SPEC.name, schema, partition_by=list(SPEC.partition_by))
