@@ -1,4 +1,7 @@
-"""Arrow schemas as Spark's DDL: an exchange between Spark and Python is said once, in Arrow."""
+"""Arrow schemas as Spark's DDL: an exchange between Spark and Python is said once, in Arrow.
+
+And text as SQL writes it.
+"""
 
 import pyarrow as pa
 
@@ -32,3 +35,12 @@ def ddl_type(type_: pa.DataType) -> str:
     if pa.types.is_struct(type_):
         return f"struct<{','.join(f'{part.name}:{ddl_type(part.type)}' for part in type_)}>"
     return _NAMES[type_]
+
+
+def literal(text: str) -> str:
+    """Text as SQL writes it.
+
+    >>> literal("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"

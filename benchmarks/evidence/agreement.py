@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from benchmarks.evidence.corpus import Tokens
 from benchmarks.evidence.gain import (
     DATA,
+    GAIN,
     JUDGES,
-    OUT,
     Judge,
     Judged,
     K,
@@ -45,7 +45,6 @@ from benchmarks.evidence.scores import (
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.kinds.recall import far_gain, growing_grams, near_starts
 
-GAIN = OUT / "gain"
 BLOCK = 256  # tokens
 SHORTEST, LONGEST = 4, 12  # tokens of a match, for far hits
 KEPT = 0.25  # of a domain, by a scorer or a cascade

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.evidence.agreement import frontier
-from benchmarks.evidence.gain import JUDGES, OUT, read
+from benchmarks.evidence.gain import GAIN, JUDGES, read
 from benchmarks.evidence.intervals import bounds
 from benchmarks.evidence.scores import CHEAP, FROM_TRUTH, JUDGE, scored
 
@@ -29,7 +29,7 @@ LABEL_HEIGHT, LABEL_WIDTH = 0.06, 0.8  # of a label, in correlation and in power
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--out", type=Path, default=OUT / "gain", help="folder of the losses")
+    parser.add_argument("--out", type=Path, default=GAIN, help="folder of the losses")
     given = parser.parse_args()
     judged = read(given.out)
     scores = scored(judged, JUDGES["SmolLM2-135M"], given.out)

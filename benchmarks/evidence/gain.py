@@ -28,6 +28,7 @@ from longattn.udfs.scorers.kinds.fargain import FarGain, load_fargain
 
 DATA = Path("data")
 PACKAGES, OUT = DATA / "packages", DATA / "evidence"
+GAIN = OUT / "gain"  # where windows are judged
 JUDGED = Path(__file__).parent / "judged"  # windows judged by SmolLM2-135M in float32; committed
 K = 1024  # tokens that short context holds at least
 NOT_BIBLE = ("alice29", "asyoulik", "lcet10")  # of the demo's books; they are a domain of their own

@@ -13,6 +13,7 @@ from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
 from longattn.etl.export.writers.jsonl import data_id
 from longattn.etl.run.pending import places
+from longattn.udfs.ddl import literal
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.meaning import meaning_of
 
@@ -41,7 +42,7 @@ def trace(reader: Reader, config: Config, window_id: str) -> list[str]:
 
 def follow(reader: Reader, config: Config, window_id: str) -> Trace:
     """The chain as rows, by SQL that Spark and DataFusion read alike."""
-    mine = f"WHERE window_id = {_quoted(window_id)}"
+    mine = f"WHERE window_id = {literal(window_id)}"
     windows = _rows(reader, "windows", f"SELECT {WINDOW} FROM windows {mine}")
     if not windows:
         raise UserError(f"trace {window_id}: no window has this id")
@@ -64,10 +65,6 @@ def _rows(reader: Reader, table: str, sql: str) -> list[Row]:
     return reader.rows(sql) if table in reader.made else []
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _documents(reader: Reader, config: Config, window: Row) -> list[Row]:
     ids = [s["doc_id"] for s in window["segments"]] if window["segments"] else [window["doc_id"]]
     return documents_of(reader, config, ids, int(window["start_char"] or 0) + 1)
@@ -81,7 +78,7 @@ def documents_of(reader: Reader, config: Config, ids: list[str], begin: int) -> 
     columns = "doc_id, source, source_id, source_uri, source_row, n_chars"
     rows = reader.rows(
         f"SELECT {columns}, substr(text, {begin}, {EXCERPT}) AS beginning FROM documents"
-        f" WHERE doc_id IN ({', '.join(map(_quoted, ids))})"
+        f" WHERE doc_id IN ({', '.join(map(literal, ids))})"
     )
     sql = places(listed(reader, config), reader.made, ids)
     now = {row["doc_id"]: row for row in reader.rows(sql)} if sql else {}
@@ -113,7 +110,7 @@ def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
         reader,
         "selections",
         "SELECT window_id, domain, copies, mix_order FROM selections"
-        f" WHERE selection = {_quoted(manifest['selection'])} AND copies > 0",
+        f" WHERE selection = {literal(manifest['selection'])} AND copies > 0",
     )
     domain = next((row["domain"] for row in taken if row["window_id"] == window_id), None)
     if domain is None:

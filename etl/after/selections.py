@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from longattn.etl.after.reading import Reader, Row
+from longattn.udfs.ddl import literal
 from longattn.udfs.errors import UserError, did_you_mean
 
 SAMPLE = 3  # windows of each side of a difference that are shown
@@ -39,7 +40,7 @@ def listed(reader: Reader) -> dict[str, Domain]:
 def shown(reader: Reader, name: str) -> dict[str, Domain]:
     """One selection by domain; raises UserError for one that is not there."""
     _refuse_unknown(reader, name)
-    rows = reader.rows(_totals("domain", f"AND selection = '{_quoted(name)}'"))
+    rows = reader.rows(_totals("domain", f"AND selection = {literal(name)}"))
     return {row["of"]: _domain(row) for row in rows}
 
 
@@ -84,7 +85,7 @@ _SCORED = (
 def _taken(reader: Reader, name: str) -> list[Row]:
     return reader.rows(
         f"SELECT * FROM ({_SCORED}) AS scored"
-        f" WHERE copies > 0 AND selection = '{_quoted(name)}' ORDER BY window_id"
+        f" WHERE copies > 0 AND selection = {literal(name)} ORDER BY window_id"
     )
 
 
@@ -102,10 +103,6 @@ def _refuse_unknown(reader: Reader, name: str) -> None:
     known = list(listed(reader))
     if name not in known:
         raise UserError(f"selections: none is called {name}{did_you_mean(name, known)}")
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def lines_of(difference: Difference, first: str, second: str) -> Iterator[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from longattn.etl.run import buckets
+from longattn.etl.config import buckets
 from longattn.etl.run.recipe import Recipe
+from longattn.udfs.ddl import literal
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -165,7 +166,7 @@ def _divided(
         f"{_with({**parts, **drawn})} SELECT domain, fills, draw, sum(n_tokens) AS tokens"
         f" FROM drawn d WHERE {cut.sql('d')} AND NOT ({beyond}) GROUP BY domain, fills, draw"
     )
-    own = buckets.windowing(recipe, buckets.divide(read(sums), config))
+    own = buckets.windowing(recipe.cuttings.values(), buckets.divide(read(sums), config))
     packed = f"CASE WHEN {cut.sql('d')} THEN {own} ELSE {_literal(recipe.packing)} END"
     return {**drawn, "asked": f"SELECT doc_id, {packed} AS windowing FROM drawn d"}
 
@@ -322,4 +323,4 @@ def _listed(values: Values) -> str:
 def _literal(value: str | bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return buckets.literal(value)
+    return literal(value)

@@ -35,6 +35,7 @@ from longattn.etl.tables.files import (
     write_files,
 )
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
+from longattn.udfs.ddl import literal
 from longattn.udfs.errors import (
     TableError,
     UnsupportedTableFeature,
@@ -329,7 +330,7 @@ class DeltaRsTable(Table):
 
     def _delete(self, column: str, values: Collection[str]) -> Commit:
         table = self._open_or_create()
-        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values))
+        listed = ", ".join(map(literal, sorted(values)))
         self.guard()
         properties = CommitProperties(
             max_commit_retries=0, app_transactions=self._transactions(None)

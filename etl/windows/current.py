@@ -7,10 +7,9 @@ of a document and whether that domain is packed are looked at here, whenever win
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config
+from longattn.etl.config import Config, buckets
 from longattn.etl.dedup.kept import kept_documents, state
 from longattn.etl.ingest.current import beyond, goes_by_tables, token_counts
-from longattn.etl.run import buckets
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
 from longattn.etl.windows.pack import Order, group_counts, grouped
@@ -148,7 +147,7 @@ def _divided(context: Context) -> DataFrame:
     within = drawn.where(limit(config, packed=False).isNull())
     sums = within.groupBy("domain", "fills", "draw").agg(F.sum("n_tokens").alias("tokens"))
     division = buckets.divide((row.asDict() for row in sums.collect()), config)
-    windowing = F.expr(buckets.windowing(context.recipe, division))
+    windowing = F.expr(buckets.windowing(context.recipe.cuttings.values(), division))
     return drawn.select("doc_id", windowing.alias("windowing"))
 
 

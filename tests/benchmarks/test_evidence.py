@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.evidence import counts
+from benchmarks.counting import counts
 from benchmarks.evidence.broken import auc_table, aucs, score_window
 from benchmarks.evidence.corpus import (
     Vocabulary,

@@ -97,19 +97,21 @@ class Background:
 
     def probability(self, token_ids: TokenIds) -> Vector:
         """Of every token after the two before it [L]."""
+        return self.known(token_ids)[0]
+
+    def widespread(self, token_ids: TokenIds) -> NDArray[np.bool_]:
+        """Whether a token ends three that one document in MANY holds, or more [L]."""
+        return self.known(token_ids)[1]
+
+    def known(self, token_ids: TokenIds) -> tuple[Vector, NDArray[np.bool_]]:
+        """Both of the above, of one look at the n-grams."""
         p_L = np.full(len(token_ids), 1 / max(self.manifest.kinds, 1))
         for (start, key_G, above_G), strength in zip(placed(token_ids), STRENGTHS, strict=True):
             n_G, total_G = self.numbers(key_G), self.numbers(above_G)
             p_L[start:] = (n_G + strength * p_L[start:]) / (total_G + strength)
-        return p_L
-
-    def widespread(self, token_ids: TokenIds) -> NDArray[np.bool_]:
-        """Whether a token ends three that one document in MANY holds, or more [L]."""
-        *_, (start, key_G, _) = placed(token_ids)
         widespread_L = np.zeros(len(token_ids), bool)
-        fewest = max(self.manifest.documents / MANY, FEWEST)
-        widespread_L[start:] = self.numbers(key_G) >= fewest
-        return widespread_L
+        widespread_L[start:] = n_G >= max(self.manifest.documents / MANY, FEWEST)  # of the longest
+        return p_L, widespread_L
 
     def rarity(self, token_ids: TokenIds) -> Vector:
         """log(documents / documents that hold the token, the one it is in not counted) [L]."""

@@ -72,15 +72,18 @@ class Recall:
         return [self._score_one(ids) for ids in token_ids]
 
     def _score_one(self, token_ids: TokenIds) -> Score:
-        known = self.background and (self.background.probability(token_ids), WEIGHT)
+        known_L: Vector | float = UNSEEN
+        strength, widespread_L = 1.0, None
+        if self.background:
+            known_L, widespread_L = self.background.known(token_ids)
+            strength = WEIGHT
         distances = octaves(len(token_ids), self.k)
-        gain_OL = gain_by_octave(token_ids, self.k, distances, *(known or ()))
+        gain_OL = gain_by_octave(token_ids, self.k, distances, known_L, strength)
         gain_L = gain_OL.sum(0)
         score = one_head(len(gain_L), self.k, ds=float(gain_L.mean()), du=-float(gain_L.var()))
         means = zip(distances, gain_OL.mean(1).tolist(), strict=True)
         measures = {f"gain_from_{d}": gain for d, gain in means}
-        if self.background:
-            widespread_L = self.background.widespread(token_ids)
+        if widespread_L is not None:
             measures["boilerplate"] = share(gain_L, widespread_L)
         return {**score, "measures": measures}
 

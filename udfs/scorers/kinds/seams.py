@@ -89,9 +89,10 @@ def dips(weight_L: Vector) -> Vector:
     0 where nothing crosses on one of its sides.
     """
     place_P = np.arange(MARGIN, len(weight_L) - MARGIN)
-    around_P = _means(weight_L, place_P - AROUND // 2, place_P + AROUND // 2)
-    before_P = _means(weight_L, place_P - SIDE, place_P - GAP)
-    after_P = _means(weight_L, place_P + GAP, place_P + SIDE)
+    sums = np.append(0.0, np.cumsum(weight_L))
+    around_P = _means(sums, place_P - AROUND // 2, place_P + AROUND // 2)
+    before_P = _means(sums, place_P - SIDE, place_P - GAP)
+    after_P = _means(sums, place_P + GAP, place_P + SIDE)
     least_P = np.minimum(before_P, after_P)
     tied_P = least_P > _ROUNDING
     left_P: Vector = np.divide(around_P, least_P, out=np.zeros(len(place_P)), where=tied_P)
@@ -101,10 +102,11 @@ def dips(weight_L: Vector) -> Vector:
 _ROUNDING = 1e-9  # of sums of weights that come and go
 
 
-def _means(weight_L: Vector, start_P: Counts, stop_P: Counts) -> Vector:
-    """Means of the weights from each start to its stop, as far as they are in the window [P]."""
-    sums = np.append(0.0, np.cumsum(weight_L))
-    start_P, stop_P = (place_P.clip(0, len(weight_L)) for place_P in (start_P, stop_P))
+def _means(sums: Vector, start_P: Counts, stop_P: Counts) -> Vector:
+    """Means of weights, of which `sums` has those before each token and all, from each start to its
+    stop, as far as they are in the window [P].
+    """
+    start_P, stop_P = (place_P.clip(0, len(sums) - 1) for place_P in (start_P, stop_P))
     means_P: Vector = (sums[stop_P] - sums[start_P]) / (stop_P - start_P)
     return means_P
 

@@ -1,9 +1,9 @@
-"""Do other counts add anything to recall? python -m benchmarks.evidence.counts.
+"""Do other counts add anything to recall? python -m benchmarks.counting.counts.
 
 For the judged windows (gain.py): each count's own rank correlation with the judge's score, within
 domains, and what it adds to recall: the correlation of the judge with a linear fit of recall and
 the count, of documents that the fit has not seen, less that with recall alone. Logarithms, less
-their domain's mean. The background of recall, and the rarity of words, are the shipped ones.
+their domain's mean. How rare words are is what the shipped background says.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.evidence.gain import JUDGED, JUDGES, Judged, K, read
-from benchmarks.evidence.intervals import Vector, redrawn, spearman
+from benchmarks.evidence.intervals import Vector, bounds, redrawn, spearman
 from benchmarks.evidence.markdown import head, row
 from longattn.udfs.scorers.background import SHIPPED, open_background
 from longattn.udfs.scorers.base import ScorerSpec
@@ -69,15 +69,15 @@ def table(judged: list[Judged], recall: Vector, columns: dict[str, Vector]) -> I
     own = apart(recall, domains)
     yield from head(f"{len(judged)} windows", "Spearman with the judge", "added to recall (95 %)")
     yield row("recall", f"{spearman(own, truth):.2f}", f"alone {np.corrcoef(own, truth)[0, 1]:.3f}")
+    alone = left_out(own[:, None], truth, documents)
     for name, values in columns.items():
         other = apart(values, domains)
         both = left_out(np.stack([own, other], 1), truth, documents)
-        alone = left_out(own[:, None], truth, documents)
         draws = [
             np.corrcoef(both[i], truth[i])[0, 1] - np.corrcoef(alone[i], truth[i])[0, 1]
             for i in redrawn(documents)
         ]
-        low, high = np.quantile(draws[1:], [0.025, 0.975])
+        low, high = bounds(np.array(draws))
         added = f"{draws[0]:+.3f} ({low:+.3f} to {high:+.3f})"
         yield row(name, f"{spearman(other, truth):.2f}", added)
 

@@ -1,6 +1,6 @@
 """What a background is worth to recall, by its size and its weight.
 
-python -m benchmarks.evidence.background, after bin/fetch_demo.py --unseen. Counts the documents of
+python -m benchmarks.counting.background, after bin/fetch_demo.py --unseen. Counts the documents of
 all domains, so many tokens of them drawn at random, and scores the judged windows (gain.py) with
 each such background. The window's own document is left out of what it is judged by, as always.
 """
@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.counting.counts import apart, with_others
 from benchmarks.evidence.agreement import within
 from benchmarks.evidence.corpus import Tokens
-from benchmarks.evidence.counts import apart, with_others
 from benchmarks.evidence.gain import DATA, JUDGED, JUDGES, Judged, K, domains, read
 from benchmarks.evidence.intervals import Vector, interval, redrawn, spearman
 from benchmarks.evidence.markdown import head, row

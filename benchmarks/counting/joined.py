@@ -1,4 +1,4 @@
-"""Does `seams` tell one text from several joined? python -m benchmarks.evidence.joined.
+"""Does `seams` tell one text from several joined? python -m benchmarks.counting.joined.
 
 After bin/fetch_demo.py --unseen. In every domain, windows of one document beside windows of 2, 4, 8
 and 16 of its documents joined, and beside the same windows with their paragraphs shuffled. AUC 0.5
@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.evidence.background import Documents, counted
+from benchmarks.counting.background import Documents, counted
 from benchmarks.evidence.corpus import Tokens, Vocabulary, passage, shuffled, windows
 from benchmarks.evidence.gain import DATA, JUDGES, domains
 from benchmarks.evidence.intervals import Vector, auc_interval, wins

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from longattn.etl.config import Config
-from longattn.etl.run.recipe import Recipe
+from longattn.udfs.ddl import literal
 from longattn.udfs.windows.buckets import DRAW_DIGITS, divided, first_draws
 
 # by domain and the number of lengths that a document fills, where shorter ones begin
@@ -47,17 +47,15 @@ def divide(rows: Iterable[Mapping[str, Any]], config: Config) -> Division:
     return division
 
 
-def windowing(recipe: Recipe, division: Division) -> str:
-    """The windowing of a document (domain, fills, draw), as SQL; the shortest if none is said."""
-    names = [literal(name) for name in recipe.cuttings.values()]
+def windowing(cuttings: Iterable[str], division: Division) -> str:
+    """The windowing of a document (domain, fills, draw), as SQL; the shortest if none is said.
+
+    `cuttings` are those of the config's lengths, the shortest first.
+    """
+    names = [literal(name) for name in cuttings]
     cases = [
         f"WHEN domain = {literal(domain)} AND fills = {own} AND draw < {literal(first)} THEN {name}"
         for (domain, own), firsts in division.items()
         for name, first in zip(reversed(names[1:own]), firsts, strict=True)
     ]
     return f"CASE {' '.join(cases)} ELSE {names[0]} END" if cases else names[0]
-
-
-def literal(value: str) -> str:
-    """Text as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'"
