@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from longattn.etl.before.exports import bytes_a_token
+from longattn.etl.before.exports import sizes as export_sizes
 from longattn.etl.before.sampling import (
     NOTHING,
+    Copies,
     Document,
     Range,
     Sample,
@@ -102,7 +103,7 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
         tokens=tokens,
         windows=windows,
         packed_tokens=product(_sum([s for s in read if s.packed], "n_tokens"), kept),
-        bytes=_bytes(config, read, windows, length, kept),
+        bytes=_bytes(config, read, copies, windows, length),
         cpu_hours={"all but scoring": _around(read), **_named(cpu)},
         gpu_hours=_named(gpu),
         device=device,
@@ -149,11 +150,11 @@ def _sum(read: Sequence[Sample], quantity: str) -> Range:
 
 
 def _bytes(
-    config: Config, read: Sequence[Sample], windows: Range, length: int, kept: Range
+    config: Config, read: Sequence[Sample], copies: Copies, windows: Range, length: int
 ) -> dict[str, Range]:
-    documents = [d for sample in read for d in sample.documents]
-    text = _sum(read, "n_bytes") * _compressed_share(documents)
-    per_token = _bytes_a_token(config, documents)
+    text = _sum(read, "n_bytes") * _compressed_share([d for _, d in copies.marked])
+    originals = [d for is_copy, d in copies.marked if not is_copy]  # copies compress to nothing
+    per_token = _bytes_a_token(config, originals)
     heads = _heads(config)
     of_windows = windows * (length * per_token + ROW_BYTES)
     scorers = len(Recipe(config).specs)
@@ -163,9 +164,9 @@ def _bytes(
         "windows": of_windows.widened(0.1),
         "scores": of_scores.widened(0.3),
     }
-    selected = product(_mixed(_selected_tokens(config, read), config.mix), kept)
-    each = bytes_a_token(config, documents)
-    return sizes | {f"export.{name}": (selected * x).widened(0.3) for name, x in each.items()}
+    selected = product(_mixed(_selected_tokens(config, read), config.mix), copies.kept("n_tokens"))
+    exports = export_sizes(config, originals)
+    return sizes | {f"export.{name}": x.of(selected).widened(0.3) for name, x in exports.items()}
 
 
 def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:

@@ -1,12 +1,13 @@
-"""What a token takes in each export: windows of the sample, written by the format's own writer."""
+"""What each export takes: windows of the sample, written by the format's own writer."""
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pyarrow as pa
 
-from longattn.etl.before.sampling import Document
+from longattn.etl.before.sampling import Document, Range
 from longattn.etl.config import Config, ExportTarget
 from longattn.etl.export import FORMATS
 from longattn.etl.export.files import Folder
@@ -27,11 +28,25 @@ ALIKE = {
 }
 
 
-def bytes_a_token(config: Config, documents: Sequence[Document]) -> dict[str, float]:
-    """Bytes that a token of a sample takes in each of the config's exports, text and ids alike."""
+@dataclass(frozen=True)
+class Size:
+    """Bytes of an export: those of every token, text and ids alike, and those of every file."""
+
+    per_token: float
+    per_file: float
+    shard_tokens: int
+
+    def of(self, tokens: Range) -> Range:
+        """The bytes of an export of so many tokens."""
+        files = max(1.0, tokens.value / self.shard_tokens) if tokens.value else 0.0
+        return tokens * self.per_token + Range(1, 1, 1) * (files * self.per_file)
+
+
+def sizes(config: Config, documents: Sequence[Document]) -> dict[str, Size]:
+    """How large each of the config's exports is, as windows of these documents show it."""
     rows = windows_of(config, documents)
     return {
-        name: _bytes(FORMATS[name], target, rows, config)
+        name: _size(FORMATS[name], target, rows, config)
         for name, target in config.export.targets.items()
     }
 
@@ -53,14 +68,27 @@ def windows_of(config: Config, documents: Sequence[Document]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _bytes(format_: Format, target: ExportTarget, rows: pa.RecordBatch, config: Config) -> float:
+def _size(format_: Format, target: ExportTarget, rows: pa.RecordBatch, config: Config) -> Size:
+    """A line through the files of one window and of all: what a file takes lies at no token."""
+    few, few_tokens = _written(format_, target, rows[:1], config)
+    many, many_tokens = _written(format_, target, rows, config)
+    further = many_tokens - few_tokens
+    per_token = (many - few) / further if further else many / max(1, many_tokens)
+    per_file = max(0.0, few - few_tokens * per_token)
+    return Size(per_token=per_token, per_file=per_file, shard_tokens=target.shard_tokens)
+
+
+def _written(
+    format_: Format, target: ExportTarget, rows: pa.RecordBatch, config: Config
+) -> tuple[int, int]:
+    """The bytes and the tokens of one shard of these windows."""
     with tempfile.TemporaryDirectory() as folder:
         options = _options(target, Folder.at(f"{folder}/export"), config)
         options.folder.begin()
         writer = format_.writer(options)
         writer.write(as_samples(rows, 0, options))
         parts = writer.close()
-    return sum(part.bytes for part in parts) / max(1, sum(part.tokens for part in parts))
+    return sum(part.bytes for part in parts), sum(part.tokens for part in parts)
 
 
 def _options(target: ExportTarget, folder: Folder, config: Config) -> Options:

@@ -140,7 +140,8 @@ class TableSet(Mapping[str, Table]):
         self._refuse_lost(name, version)
         if version is None:
             return self[name].read()
-        self.versions_read.setdefault(name, version)
+        if name not in self.versions_written:  # a version of its own making says nothing of others'
+            self.versions_read.setdefault(name, version)
         return self[name].pinned(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
