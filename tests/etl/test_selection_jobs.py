@@ -261,7 +261,7 @@ class TestSelectJob:
 
 @pytest.fixture(scope="module")
 def manifest(context: Context, root: Path) -> dict[str, Any]:
-    export_job.run(context)
+    export_job.run(context.fresh())
     found: dict[str, Any] = json.loads((root / "jsonl" / "_manifest.json").read_text())
     return found
 
