@@ -117,55 +117,56 @@ def _with_empty_settings(value: Any) -> Any:
 
 class TablesConfig(Section):
     root: Place = "data/tables"
-    """a folder, a URI, or catalog.schema (native connector only)"""
+    """where the tables lie: a folder, a URI, or catalog.schema (native connector only)"""
 
     connector: Literal["auto", "native", "delta-rs"] = "auto"
-    """auto: what the session has"""
+    """auto takes native where the session has Delta's classes, else delta-rs"""
 
     wait: Annotated[float, Field(ge=0)] = 600
-    """one run at a time writes to a root: seconds that another waits for it"""
+    """seconds that a run waits while another one writes to the root"""
 
     lease: Annotated[float, Field(ge=1)] = 60
     """seconds without a sign of life after which a run on another machine counts as dead"""
 
     lease_folder: Place | None = None
-    """a folder or URI that the driver can write to, where a catalog's schema keeps its lease; Unity
+    """where a catalog's schema keeps its lease: a folder or URI that the driver can write to; Unity
     Catalog names none of its own"""
 
 
 class SourceConfig(Section):
     path: PathList
-    """files, folders or globs; s3a://, abfss://, dbfs:/Volumes/... by Spark"""
+    """files, folders or globs: on disk, s3a://, abfss://, dbfs:/Volumes/..."""
 
     format: Literal["jsonl", "parquet", "text", "longattn", "delta"] = "jsonl"
-    """a record to a line, a row or a file; longattn: <id><tab><JSON>, as the paper published"""
+    """jsonl has a record in each line, parquet and delta in each row, text in each file; longattn
+    has lines of <id><tab><JSON>, as the paper published them"""
 
     text: str = "text"
-    """field with the document; a dot reaches into an object (meta.title)"""
+    """the field with the document; a dot reaches into an object (meta.title)"""
 
     id: str | None = None
-    """field with the record's own id; otherwise file name and record number"""
+    """the field with the record's own id; None means file name and record number"""
 
     meta: list[str] = []
-    """further fields kept as JSON in documents.meta"""
+    """further fields, which are kept as JSON in documents.meta"""
 
     name: str | None = None
-    """documents.source; defaults to the domain"""
+    """the name in documents.source; None means the domain"""
 
     license: str | None = None
-    """copied into export manifests"""
+    """the licence, which is copied into export manifests"""
 
     where: dict[str, list[str]] = {}
-    """field -> accepted values, for example {lang: [en]}"""
+    """fields and the values that a record must have in them, {lang: [en]}"""
 
     include: list[str] = []
-    """globs on the file path; empty means all"""
+    """globs on file paths that are read; empty means all"""
 
     exclude: list[str] = []
-    """globs on the file path that are left out"""
+    """globs on file paths that are left out"""
 
     priority: int = 0
-    """dedup keeps the smallest priority of a cluster of duplicates"""
+    """of duplicates, dedup keeps one with the smallest priority"""
 
     @model_validator(mode="before")
     @classmethod
@@ -178,17 +179,17 @@ class SourceConfig(Section):
 
 class IngestConfig(Section):
     min_chars: Annotated[int, Field(ge=1)] = 1
-    """shorter documents are refused"""
+    """documents of fewer characters are refused"""
 
     min_tokens: Positive | dict[str, Positive] | None = None
-    """the same in tokens, for all domains or by domain, before dedup; window.min_tokens is after it
-    """
+    """documents of fewer tokens are refused before dedup; one number, or one for each domain
+    (window.min_tokens refuses after dedup)"""
 
     max_tokens: Positive | dict[str, Positive] | None = None
-    """likewise; longer ones are refused"""
+    """documents of more tokens are refused before dedup; one number, or one for each domain"""
 
     max_bytes: Positive = 256 << 20
-    """UTF-8 bytes of one document; longer ones are refused by name"""
+    """documents of more bytes in UTF-8 are refused"""
 
 
 class DedupConfig(Section):
@@ -196,74 +197,76 @@ class DedupConfig(Section):
     """false keeps every document"""
 
     scope: Literal["domain", "global"] = "domain"
-    """compare within a domain, or across all"""
+    """whether documents are compared within their domain or across all"""
 
     ngram: Positive = 5
-    """words per shingle"""
+    """words in a shingle"""
 
     threshold: Fraction = 0.8
-    """Jaccard similarity from which two documents are duplicates"""
+    """the Jaccard similarity from which two documents are duplicates"""
 
     permutations: Positive = 128
     """hash functions of a MinHash signature"""
 
     verify: Literal["signature", "jaccard"] = "jaccard"
-    """likely pairs are checked by their signatures, or by the true Jaccard index of their shingles
-    """
+    """how likely pairs are checked: by their signatures, or by the true Jaccard index of their
+    shingles"""
 
 
 class WindowConfig(Section):
     length: Length = 32_768
-    """tokens; of several lengths (mix.buckets) the longest, and that of packed windows"""
+    """tokens; with several lengths (mix.buckets) the longest, which packed windows have too"""
 
     k: Positive | None = None
-    """minimum distance in tokens of every scorer that has one and is given none of its own; None
-    means each scorer's own: 1,024 of recall and compress, a share of the window of the others"""
+    """the minimum distance, in tokens, of every scorer that has one and whose own k is not set;
+    None means each scorer's default: 1,024 for recall and compress, a share of the window for the
+    others"""
 
     strategy: Literal["longattn", "tile", "truncate", "whole"] = "longattn"
-    """from both ends inwards (Algorithm 1), side by side from the front, or the first window alone;
-    whole: documents as they are, those longer than a window side by side
-    """
+    """longattn cuts from both ends inwards (the paper's Algorithm 1), tile side by side from the
+    front, truncate the first window alone; whole leaves documents as they are and cuts longer ones
+    side by side"""
 
     min_tokens: Positive | dict[str, Positive] | None = None
-    """documents below min_tokens or above max_tokens are refused: one number for all domains that
-    are not packed, or one per domain; below the window's length min_tokens changes nothing"""
+    """documents of fewer tokens are refused; one number for all domains that are not packed, or one
+    for each domain; a number below the window's length changes nothing"""
 
     max_tokens: Positive | dict[str, Positive] | None = None
-    """see min_tokens"""
+    """documents of more tokens are refused; numbers as for min_tokens"""
 
     bos: bool = False
-    """count one token of the window for BOS, put before it when scoring"""
+    """leaves one token of the window to BOS, which is put before the text when it is scored"""
 
 
 class PackConfig(Section):
     domains: list[str] = []
-    """short-text domains that are packed and not scored"""
+    """domains of short text, which are packed and not scored"""
 
     strategy: Literal["concat", "best_fit"] = "best_fit"
-    """best_fit cuts no document that fits a window; concat joins all and cuts where a window is
-    full"""
+    """best_fit cuts no document that fits a window; concat joins all documents and cuts where a
+    window is full"""
 
     order: Literal["source", "repository", "similar"] | None = None
-    """what comes together, with concat: documents of a source's file or folder, of a repository by
-    their paths with imports first, or those that share rare n-grams; None means any, at random"""
+    """with concat, which documents stand together: source, those of a file or folder; repository,
+    those of a repository, by path and imported files first; similar, those that share rare n-grams;
+    None means random order"""
 
     repository: str | None = None
-    """with that order: the field of `meta` that says which repository a document is of"""
+    """with order: repository, the field of `meta` with a document's repository"""
 
     path: str | None = None
-    """with that order: the field of `meta` that has a file's path in its repository; None means the
-    path of the source's file"""
+    """with order: repository, the field of `meta` with a file's path in its repository; None means
+    the path of the source's file"""
 
     verify: bool = False
-    """with order: similar, join a document to a window only where counts of n-grams gain more of it
-    than of one taken at random; see performance.md for what that costs"""
+    """with order: similar, joins a document to a window only where it gains more from that window,
+    by counts of n-grams, than a document at random would (docs/performance.md has the cost)"""
 
     separator: str | None = None
-    """token between documents; None means the tokenizer's EOS"""
+    """the token between documents; None means the tokenizer's EOS"""
 
     attend_across: bool = False
-    """whether exports let documents of a packed window attend to those before them"""
+    """whether documents of a packed window may attend to those before them"""
 
     @model_validator(mode="after")
     def _refuse_orders_that_are_not_kept(self) -> "PackConfig":
@@ -286,104 +289,105 @@ class PackConfig(Section):
 
 class DecontaminateConfig(Section):
     sources: list[SourceConfig] = []
-    """evaluation sets: windows that share words are left out"""
+    """evaluation sets; windows that share words with one are left out"""
 
     ngram: Positive = 13
-    """words in a row, as udfs.text.ngrams counts them, that must not be shared"""
+    """how many words in a row, as udfs.text.ngrams counts them, must not be shared"""
 
 
 class ScorerSettings(Section):
     """What the scores of one scorer depend on; a setting that a scorer does not have is refused."""
 
     model: Folder | None = None
-    """as score.model, which it is where it is not given"""
+    """like score.model, from which it is taken where it is not set"""
 
     k: Positive | None = None
-    """minimum distance; None means window.k, else the scorer's own"""
+    """the minimum distance in tokens; None means window.k, else the scorer's default"""
 
     sample_rows: Positive | None = None
-    """query rows scored of each window; None means all"""
+    """longattn: query rows of each window that are scored exactly; None means all"""
 
     sample_keys: Annotated[int, Field(ge=0)] = ScorerSpec.sample_keys
-    """with sample_rows: keys that estimate the other rows; 0 means none, and larger errors. It is
-    made for CPUs: on a GPU its many small kernels may cost more than all rows do"""
+    """with sample_rows, keys from which the other rows are estimated; 0 means no estimate, and
+    larger errors. On a GPU the estimate's many small kernels may cost more than all rows do"""
 
     layers: list[Annotated[int, Field(ge=0)]] = list(ScorerSpec.layers)
-    """longattn: decoder layers, 0 is the first"""
+    """longattn: decoder layers that are scored; 0 is the first"""
 
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """of the model; auto: bfloat16 where this machine has it in hardware, else float32"""
+    """the model's precision; auto means bfloat16 where this machine has it in hardware, else
+    float32"""
 
     rope_theta: Annotated[float, Field(gt=0)] | None = None
-    """ABF override; the paper's is 2.5e6"""
+    """longattn: replaces the model's rope_theta (ABF); the paper uses 2.5e6"""
 
     bos: bool = ScorerSpec.bos
-    """prepend BOS, as the published scorer does"""
+    """puts BOS before the window, as the published scorer does"""
 
     pairs: Positive = ScorerSpec.pairs
-    """prolong: pairs of segments compared in each window"""
+    """prolong: pairs of segments that are compared in each window"""
 
     stride: Positive | None = None
-    """fargain: tokens that share a short context; None means k"""
+    """fargain: how many tokens share a short context; None means k"""
 
     variant: Literal["paper", "code"] = "paper"
-    """ladm: as the paper has it, or as its code has it"""
+    """ladm: the paper's equations, or those of its published code"""
 
     background: Literal["shipped", "none"] | Folder | None = None
-    """recall, seams: folder of a background (docs/adr/0020-background.md), or the one that is
-    shipped for the tokenizer `words`; None means that one where windows are of `words`, else none
-    """
+    """recall, seams: the folder of a background (docs/adr/0020-background.md); shipped is the one
+    that comes with the package for the tokenizer `words`; None means shipped where windows are of
+    `words`, else none"""
 
     options: dict[str, str | int | float | bool] = {}
-    """of scorers that other packages bring"""
+    """settings of scorers that other packages bring"""
 
 
 class ScoreConfig(ScorerSettings):
     scorer: str = ScorerSpec.scorer
-    """a name in udfs.scorers.registry"""
+    """the scorer's name, as udfs.scorers.registry lists it"""
 
     model: Folder = ScorerSpec.model
     """longattn: a folder made by `longattn scorer build`; fargain, ladm and prolong: a whole model;
     calibrated: a folder made by `longattn scorer calibrate`"""
 
     also: Annotated[dict[str, ScorerSettings], BeforeValidator(_with_empty_settings)] = {}
-    """further scorers of the same windows, by name, with settings of their own: {cohesion: {}}"""
+    """further scorers of the same windows by name, each with its own settings: {cohesion: {}}"""
 
     batch: Positive = ScorerSpec.batch_tokens
-    """tokens per forward; at least one window"""
+    """tokens in a batch, which holds at least one window"""
 
     commit: Positive | None = None
-    """windows per transaction at most; None means by time alone"""
+    """windows in a transaction at most; None means that commit_seconds alone decides"""
 
     commit_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """about as much work per transaction"""
+    """about how many seconds of work a transaction holds"""
 
     cascade: Annotated[float, Field(gt=0)] | None = None
-    """windows whose estimate lies within as many standard errors of the selection's cut are scored
-    exactly too; estimates are sampled scores (sample_rows: docs/performance.md) or those of the
+    """windows whose estimate lies within so many standard errors of the selection's cut are scored
+    exactly too. Estimates are sampled scores (sample_rows, docs/performance.md) or those of the
     scorer calibrated, whose exact scores are fargain's (docs/adr/0013-calibrated.md)"""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU where there is one"""
+    """auto takes a GPU where there is one"""
 
     threads: Positive | None = None
-    """per task slot; None means one where slots share a machine"""
+    """threads of a task; None means one where tasks share a machine"""
 
     domains: list[str] = []
-    """empty means all"""
+    """domains that are scored; empty means all"""
 
 
 class WhereConfig(Section):
     """A filter: windows whose score by another scorer is within percentiles of their domain."""
 
     scorer: str
-    """a name, or a version as `longattn status` prints it"""
+    """a scorer's name, or its version as `longattn status` prints it"""
 
     measure: str | None = None
-    """one of its measures, as compress's ratio; None: what it ranks by"""
+    """one of its measures, such as compress's ratio; None means what it ranks by"""
 
     percentile: Annotated[list[float], Field(min_length=2, max_length=2)]
-    """from < p <= to"""
+    """[from, to]: windows with from < percentile <= to pass; 100 is the best"""
 
     @property
     def label(self) -> str:
@@ -394,56 +398,59 @@ class WhereConfig(Section):
 
 class SelectConfig(Section):
     name: str | None = None
-    """selection id; None means a hash of everything it depends on"""
+    """the selection's id; None means a hash of all that it depends on"""
 
     by: str | dict[str, float] = OWN
-    """what to rank by; None means the scorer's own ranking, lds for longattn and ds for the others.
-    Else lds, ds or du of score.scorer, random, length, column; another scorer's name; or weights of
-    several scorers, {recall: 1.0, cohesion: 0.5}, of scores standardised by domain"""
+    """what windows are ranked by: lds, ds or du of score.scorer; random, length or column; another
+    scorer's name; or weights of several scorers, {recall: 1.0, cohesion: 0.5}, whose scores are
+    standardised by domain. None means the scorer's own ranking: lds for longattn, ds for the
+    others"""
 
     column: str | None = None
-    """with by: column"""
+    """with by: column, the column of scores, such as measures.key"""
 
     distance: Positive | dict[int, float] | None = None
-    """where recall ranks: its gain from so many tokens back and farther, one of its octaves (k, 2k,
-    4k ...), or a weight for each octave, {1024: 0.5, 8192: 2}, 0 where it is left out; None means
-    all of its gain"""
+    """where recall ranks, the octave (k, 2k, 4k ...) from which on its gain counts, or a weight for
+    each octave, {1024: 0.5, 8192: 2}, with 0 for those left out; None means all of its gain"""
 
     where: list[WhereConfig] = []
     """windows that pass all of them are ranked"""
 
     per_document: Positive | None = None
-    """at most so many windows of one document, the best ones"""
+    """at most so many windows of one document are kept, the best ones"""
 
     fraction: Fraction | dict[str, Fraction] | None = 0.125
-    """of all scored windows of the domain, whatever `where` and `per_document` leave out"""
+    """the share that is kept of all scored windows of the domain, whatever `where` and
+    `per_document` leave out"""
 
     tokens: Positive | dict[str, Positive] | None = None
-    """budget per domain; overrides fraction"""
+    """tokens that are kept of each domain; overrides fraction"""
 
     percentile: list[float] | dict[str, list[float]] | None = None
-    """[from, to], 100 is the best"""
+    """[from, to]: windows between these percentiles of their domain are kept; 100 is the best"""
 
     threshold: float | dict[str, float] | None = None
-    """smallest score kept"""
+    """the smallest score that is kept"""
 
     alpha: float = 0.5
-    """weight of DU in LDS = Std(DS) + alpha * Std(DU)"""
+    """the weight of DU in LDS = Std(DS) + alpha * Std(DU)"""
 
     normalize: Literal["zscore", "minmax"] = "zscore"
-    """Std of the paper, or of its code"""
+    """what Std is: zscore as in the paper, minmax as in its code"""
 
     support: Literal["matrix", "block"] = "matrix"
-    """entries that the variance is taken over: L * L (the code), or (L - k)^2 (the paper)"""
+    """the entries that the variance is taken over: matrix, L * L (the code), or block, (L - k)^2
+    (the paper)"""
 
     heads: list[Annotated[int, Field(ge=0)]] = []
-    """empty means all"""
+    """attention heads that count; empty means all"""
 
     compare: list[str] = ["random", "length"]
-    """overlap with these is reported, and with all other scorers that have scores"""
+    """the report says how far the selection overlaps with these, and with all other scorers that
+    have scores"""
 
     ablate_alpha: list[float] = [0.0, 0.5, 1.0]
-    """by lds: overlap at these is reported too"""
+    """with by: lds, the overlap with these alphas is reported too"""
 
     @model_validator(mode="after")
     def _refuse_unknown_scorers(self) -> "SelectConfig":
@@ -476,27 +483,27 @@ class SelectConfig(Section):
 
 class MixConfig(Section):
     tokens: Positive | None = None
-    """total of the mix; None means all that was selected"""
+    """tokens of the whole mix; None means all that was selected"""
 
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """per domain; empty means as selected"""
+    """the weight of each domain's tokens; empty means as selected"""
 
     buckets: dict[LengthKey, Fraction] = {}
-    """windows of several lengths, {8192: 0.2, 32768: 0.8}, by shares of each domain's tokens: every
-    document is cut at one of them, and what is packed has window.length. With window.strategy whole
-    the most tokens of the documents of each bucket"""
+    """several lengths of windows and their shares of each domain's tokens, {8192: 0.2, 32768: 0.8}:
+    every document is cut at one of them, and packed windows have window.length. With
+    window.strategy: whole a key is the most tokens that a document of its bucket has"""
 
     upsample_long: dict[PositiveKey, Annotated[float, Field(gt=0)]] = {}
-    """documents from so many tokens on count so often in their domain's share, {32768: 5}, which
-    stays what it is (arXiv 2402.10171): the others are in the mix less, or with short: repeat they
-    more"""
+    """documents of so many tokens or more count so many times, {32768: 5}, while their domain's
+    share stays (arXiv 2402.10171): the others are in the mix less, or with short: repeat the long
+    ones come more often"""
 
     short: Literal["error", "shortfall", "repeat"] = "shortfall"
-    """a domain with fewer tokens than its share: fail, leave the mix short, or repeat its windows
-    """
+    """what becomes of a domain with fewer tokens than its share: the job fails, the mix stays
+    short, or windows are repeated"""
 
     max_copies: Positive = 4
-    """with short: repeat"""
+    """with short: repeat, how often a window may be in the mix"""
 
     @model_validator(mode="after")
     def _refuse_shares_that_are_no_whole(self) -> "MixConfig":
@@ -516,25 +523,25 @@ class MixConfig(Section):
 
 class ExportTarget(Section):
     path: Place
-    """folder of the export; replaced as a whole when the selection changes"""
+    """the export's folder, which is replaced as a whole when the selection changes"""
 
     compression: Literal["none", "zstd", "gzip"] = "zstd"
-    """jsonl only"""
+    """jsonl only: how its files are compressed"""
 
     shard_tokens: Positive = 64 << 20
-    """about this many tokens to a file"""
+    """about how many tokens a file holds"""
 
     by_domain: bool = False
-    """a folder for each domain, so that trainers weigh them anew: docs/trainers.md"""
+    """makes a folder for each domain, so that the trainer sets the weights (docs/trainers.md)"""
 
     prefix: Annotated[str, AfterValidator(_without_slash)] = "LongAttn"
-    """of jsonl's data_id, and of the files of megatron, megatron_bridge and numpy"""
+    """begins jsonl's data_id, and the names of the files of megatron, megatron_bridge and numpy"""
 
     text_key: Literal["text", "content"] = "text"
-    """jsonl only: the name of the text; the published data set has `content`"""
+    """jsonl only: the key of the text; the published data set has `content`"""
 
     position_ids: bool = False
-    """parquet only: a column of positions that restart with documents"""
+    """parquet only: adds a column of positions that restart with each document"""
 
     token_column: Literal["tokens", "input_ids"] = "tokens"
     """mds only: the name of the tokens' column; LLM Foundry reads tokens, ProLong input_ids"""
@@ -559,26 +566,26 @@ class ExportConfig(Section):
 
 class ReportConfig(Section):
     path: Place = "data/report.html"
-    """one self-contained page"""
+    """the report, one self-contained page"""
 
     examples: Annotated[int, Field(ge=0)] = 2
-    """best and worst windows shown per domain"""
+    """how many of the best, and of the worst, windows of each domain are shown"""
 
 
 class EstimateConfig(Section):
     cpu_hour: Annotated[float, Field(ge=0)] | None = None
-    """price of a core for an hour"""
+    """the price of a core for an hour"""
 
     gpu_hour: Annotated[float, Field(ge=0)] | None = None
-    """price of a GPU for an hour"""
+    """the price of a GPU for an hour"""
 
     currency: str = "USD"
-    """that the prices are in, as the tables name it"""
+    """the currency of these prices, as it is printed"""
 
 
 class SparkConfig(Section):
     master: str | None = None
-    """None: what spark-submit or the notebook gives, else local[*]"""
+    """the master; None means what spark-submit or the notebook gives, else local[*]"""
 
     conf: dict[str, str] = {}
     """Spark settings; they win over all that the project sets"""
@@ -602,8 +609,8 @@ class Config(Section):
     tables: TablesConfig = TablesConfig()
     sources: dict[str, list[SourceConfig]] = {}
     tokenizer: Folder | None = None
-    """folder, tokenizer.json or hub id; None means that of the first scorer in score.scorer and
-    score.also that reads a model, and `words` where none does, which needs no files"""
+    """a folder, a tokenizer.json or a hub id; None means that of the first scorer in score.scorer
+    and score.also that reads a model, or `words`, which needs no files, where none does"""
 
     ingest: IngestConfig = IngestConfig()
     dedup: DedupConfig = DedupConfig()
@@ -620,7 +627,7 @@ class Config(Section):
 
     spark: SparkConfig = SparkConfig()
     seed: int = 0
-    """of sampled rows, random baselines and the order of packing and mix"""
+    """decides on sampled rows, random baselines and the order of packing and mix"""
 
     @model_validator(mode="before")
     @classmethod
