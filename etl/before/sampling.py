@@ -114,7 +114,7 @@ def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:
     read_bytes = 0.0
     for part in parts_of(look, spec, SOURCE_BYTES):
         read_bytes += part.n_bytes
-        rows = (to_row(item, part.file.path, part.file.name, spec) for item in part.items)
+        rows = (to_row(item, part.file.uri, part.file.name, spec) for item in part.items)
         texts = (row["text"].decode() for row in rows if row.get("text") is not None)
         documents += (_document(text, config) for text in texts)
     return Sample(

@@ -1,13 +1,16 @@
 """`longattn check`: a sound config passes, and each way to break one is told in its own line."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
+from deltalake import write_deltalake
 from safetensors.numpy import save_file
 
 from longattn.etl import cli
@@ -205,6 +208,27 @@ def test_every_fault_is_a_line(
     assert len(lines) == len(expected), lines
     for line, words in zip(lines, expected, strict=True):
         assert line.startswith("longattn: ") and words in line
+
+
+@pytest.mark.parametrize("settings", [{"meta": ["lang"]}, {"where": {"lang": ["en"]}}])
+def test_columns_that_divide_a_delta_table_are_columns(
+    sound: dict[str, Any], tmp_path: Path, capsys: Any, settings: dict[str, Any]
+) -> None:
+    """They are in the table's log and not in its files, and were said to be missing."""
+    rows = {"id": ["1", "2"], "text": ["far near " * 10] * 2, "lang": ["en"] * 2}
+    write_deltalake(str(tmp_path / "table"), pa.table(rows), partition_by=["lang"])
+    table = {"path": str(tmp_path / "table"), "format": "delta", "id": "id", **settings}
+    sound["sources"]["code"] = [table]
+    assert check(sound, tmp_path) == 0
+    assert "sources.code: 1 files" in (said := capsys.readouterr().out)
+    assert "fields: id, text, lang" in said
+
+
+def test_a_name_that_is_not_utf_8_is_looked_at(sound: dict[str, Any], tmp_path: Path) -> None:
+    """The file was looked for under the name that tables have for it."""
+    books = os.fsencode(tmp_path / "books")
+    os.rename(books + b"/a.jsonl", books + b"/\xfc.jsonl")
+    assert check(sound, tmp_path) == 0
 
 
 def test_what_ranks_and_which_k_is_meant_is_told(
