@@ -134,7 +134,7 @@ def show_vacuum(config: Config, hours: float, rows: bool, apply: bool) -> None:
     context = open_context(config, quiet=True)
     if rows:
         _print_rows(vacuum_rows(context.fresh(), apply))
-    kinds = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
+    kinds = (vacuum if apply else list_garbage)(context, folders_of(config), hours)
     for garbage in kinds:
         print(f"{len(garbage.paths):6,} {garbage.what}")
         for path in garbage.paths:

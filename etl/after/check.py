@@ -43,7 +43,7 @@ class Checked:
 
 def check(context: Context) -> Checked:
     """Look at the tables, the ledger, the scorer and the exports that the config names."""
-    holder = last_holder(context)
+    holder = last_holder(context.spark, context.config.tables)
     lost = dict(_lost(context, _known_versions(context, holder)))
     tables = {name: table for name, table in context.tables.items() if name not in lost}
     counts = {name: d.rows for name, table in tables.items() if (d := table.detail())}
@@ -81,14 +81,14 @@ def _lost(context: Context, known: Mapping[str, int]) -> Iterator[tuple[str, str
     """Tables that cannot be read because of their logs, and why."""
     for name, table in context.tables.items():
         try:
-            refuse_lost(table, table.version(), known.get(name))
+            refuse_lost(table.location, table.version(), known.get(name))
         except LongAttnError as error:
             yield name, str(error)
 
 
 def _damage(table: Table) -> list[str]:
     mend = f"restore the file from a backup, or {RESTORE}"
-    return [f"table {table.location}: {fault}; {mend}" for fault in damaged_files(table)]
+    return [f"table {table.location}: {fault}; {mend}" for fault in damaged_files(table.location)]
 
 
 def _of_keys(tables: Mapping[str, Table]) -> Iterator[str]:

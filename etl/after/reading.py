@@ -15,7 +15,7 @@ from longattn.etl.tables.features import refuse_unreadable
 from longattn.etl.tables.files import naming
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location
 from longattn.etl.tables.locations import is_catalog_name, location
-from longattn.etl.tables.lost import refuse_lost, refuse_lost_at
+from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import TableError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
@@ -133,7 +133,7 @@ class SessionReader:
     def __init__(self, tables: "dict[str, Table]", holder: Holder | None) -> None:
         self.holder = holder
         for table in tables.values():
-            refuse_lost(table, table.version(), None)
+            refuse_lost(table.location, table.version(), None)
         self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
         self.made = list(self.sizes)
         for name in self.made:
@@ -166,7 +166,7 @@ def read_logs(config: TablesConfig) -> LogReader | None:
             table = _open(path)
         except (DeltaError, UnsupportedTableFeature):
             return None
-        refuse_lost_at(path, table.version() if table else None, known.get(name))
+        refuse_lost(path, table.version() if table else None, known.get(name))
         if table:
             tables[name] = table
     return LogReader(tables, holder)

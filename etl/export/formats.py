@@ -172,6 +172,21 @@ def texts_of_tokens(stream: Any, entry: Mapping[str, Any], length: int, decode: 
     yield from enumerate(decode(row.tolist()) for row in ids)
 
 
+def whole_sequences(
+    batch: pa.RecordBatch, options: Options, format_name: str
+) -> Iterator[tuple[str, Any, Any]]:
+    """Of each sample the window, the lengths of its stretches, and its token ids filled up.
+
+    For formats whose readers know where documents end by the tokens alone; raises ExportError for
+    a sample that cannot be told so.
+    """
+    names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
+    for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):
+        sample = f"{format_name}: window {name}"
+        refuse_other_boundaries(ids, lengths, options, sample)
+        yield name, lengths, filled(ids, options, sample)
+
+
 def filled(ids: Any, options: Options, sample: str) -> Any:
     """Token ids filled up to the longest sample by separators, each a document of its own."""
     missing = options.longest - len(ids)
