@@ -8,10 +8,10 @@ from typing import Any
 
 from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
-from longattn.etl.before.outputs import launched
 from longattn.etl.before.probe import Look
 from longattn.etl.config import Config, of_domain
 from longattn.etl.run.recipe import Recipe
+from longattn.etl.session import launched
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.needs import remedy, unfit
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version

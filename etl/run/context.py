@@ -211,7 +211,7 @@ class TableSet(Mapping[str, Table]):
         return table
 
     def _refuse_lost(self, name: str, version: int | None) -> None:
-        refuse_lost(self[name], version, self._expected.get(name))
+        refuse_lost(self[name].location, version, self._expected.get(name))
         self._intact.add(name)
 
     def _note(self, name: str, commit: Commit) -> Commit:

@@ -30,11 +30,10 @@ class Txn:
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """What a write did: the table's version after it, and the rows and bytes it added."""
+    """What a write did: the table's version after it, and the rows that it added."""
 
     version: int
     rows: int
-    bytes: int
     skipped: bool = False  # True when the Txn had been committed before
 
 

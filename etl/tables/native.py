@@ -112,7 +112,7 @@ class NativeTable(Table):
         counted = self._until_not_overtaken(lambda: self._merge(rows))
         version = self.version()
         assert version is not None  # it has been made
-        return Commit(version=version, rows=counted["num_inserted_rows"], bytes=0)
+        return Commit(version=version, rows=counted["num_inserted_rows"])
 
     def delete(self, column: str, values: Collection[str]) -> Commit:
         self._prepare()
@@ -121,7 +121,7 @@ class NativeTable(Table):
         deleted = self._until_not_overtaken(lambda: self._change(statement))[0]
         version = self.version()
         assert version is not None  # it has been made
-        return Commit(version=version, rows=-deleted, bytes=0)
+        return Commit(version=version, rows=-deleted)
 
     def optimize(self) -> dict[str, Any]:
         if self.version() is None:
@@ -347,10 +347,9 @@ class NativeTable(Table):
         newest = self.version() or before
         for commit in self._since(before, newest):
             if commit.get(MARK) == mark:
-                metrics = commit["operationMetrics"]
-                rows, size = metrics.get("numOutputRows", 0), metrics.get("numOutputBytes", 0)
-                return Commit(version=commit["version"], rows=int(rows), bytes=int(size))
-        return Commit(version=newest, rows=0, bytes=0, skipped=True)
+                rows = commit["operationMetrics"].get("numOutputRows", 0)
+                return Commit(version=commit["version"], rows=int(rows))
+        return Commit(version=newest, rows=0, skipped=True)
 
     def _since(self, before: int, newest: int) -> list[dict[str, Any]]:
         if newest == before:
