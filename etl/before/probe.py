@@ -35,6 +35,7 @@ class Look:
     label: str  # sources.book[0]
     domain: str
     source: SourceConfig
+    spec: SourceSpec  # with the limits of `ingest` in tokens
     files: list[Listed] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)  # paths that Python cannot list
     fields: list[str] = field(default_factory=list)
@@ -60,28 +61,28 @@ class Look:
 
 def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
-    look = Look(label=label, domain=domain, source=source)
     spec = limited(spec_of(domain, source, config), config)
+    look = Look(label=label, domain=domain, source=source, spec=spec)
     for path in source.path:
-        _list(look, path, spec)
+        _list(look, path)
     if not look.files and not look.unread:
         raise SourceError(f"{label}: no file at {', '.join(source.path)}")
-    _read_first(look, spec)
+    _read_first(look)
     return look
 
 
 # --- files
 
 
-def _list(look: Look, path: str, spec: SourceSpec) -> None:
+def _list(look: Look, path: str) -> None:
     """Note the files of a path, less those that ingest will refuse."""
-    is_table = spec.format == "delta"
+    is_table = look.spec.format == "delta"
     if local_path(path) is None or (is_table and is_table_name(path)):
         look.unread.append(path)
         return
     try:
         if is_table:
-            listed = list(delta_files(path, spec, look.label))
+            listed = list(delta_files(path, look.spec, look.label))
         else:
             listed = list_local([path], lambda _uri, _name: True)
     except FileNotFoundError:
@@ -103,13 +104,13 @@ def path_of(file: Listed) -> str:
 # --- records
 
 
-def _read_first(look: Look, spec: SourceSpec) -> None:
+def _read_first(look: Look) -> None:
     """Read records from the front of the files until there are enough, one file after the other."""
     text_bytes = 0
     for file in look.files:
         n_file = 0
-        for item in islice(_items(file, spec), RECORDS - look.n_records):
-            n_file += _take(look, item, file, spec)
+        for item in islice(_items(file, look.spec), RECORDS - look.n_records):
+            n_file += _take(look, item, file)
             if text_bytes + n_file > SAMPLE_BYTES:
                 break
         text_bytes += n_file
@@ -123,9 +124,9 @@ def _items(file: Listed, spec: SourceSpec) -> Iterator[Item]:
     return read(split, spec)
 
 
-def _take(look: Look, item: Item, file: Listed, spec: SourceSpec) -> int:
+def _take(look: Look, item: Item, file: Listed) -> int:
     """Note one record; bytes of its text."""
-    row = to_row(item, file.uri, file.name, spec)
+    row, spec = to_row(item, file.uri, file.name, look.spec), look.spec
     if item.record is not None:
         look.fields = look.fields or list(item.record)
         asked = [*spec.meta, *([spec.id] if spec.id else [])]
@@ -166,7 +167,7 @@ class Part:
     n_bytes: float
 
 
-def parts_of(look: Look, spec: SourceSpec, budget: int) -> Iterator[Part]:
+def parts_of(look: Look, budget: int) -> Iterator[Part]:
     """About `budget` bytes of text from all over a source; all of a source that is smaller.
 
     Of many files some are read, evenly spread over the list; of a large plain file some pieces; of
@@ -176,7 +177,7 @@ def parts_of(look: Look, spec: SourceSpec, budget: int) -> Iterator[Part]:
     wanted = max(PIECES, len(look.files) * budget // max(look.text_bytes, 1))
     files = look.files if whole else spread(look.files, min(FILES, wanted))
     for file in files:
-        yield from _parts(file, spec, look.text_bytes if whole else budget // len(files))
+        yield from _parts(file, look.spec, look.text_bytes if whole else budget // len(files))
 
 
 def spread(files: list[F], count: int) -> list[F]:

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -122,7 +122,8 @@ def export(
     folder.begin()
     windows, documents = tables.read("windows"), tables.read("documents")
     largest_id = stage.largest_id(chosen.rows, windows) if format_.bare else 0
-    options = _options(config, target, folder, format_.bare, largest_id, plan.longest)
+    options = options_of(config, target, folder, largest_id=largest_id, longest=plan.longest)
+    options = replace(options, separator=_separator(config) if format_.bare else None)
     written = _write(chosen, windows, documents, plan, format_, options)
     if written.samples != plan.samples:
         raise LedgerError(
@@ -204,18 +205,18 @@ def extras_of(
     return texts
 
 
-def _options(
-    config: Config, target: ExportTarget, folder: Folder, bare: bool, largest: int, longest: int
+def options_of(
+    config: Config, target: ExportTarget, folder: Folder, largest_id: int, longest: int = 0
 ) -> Options:
+    """What the writer of a target needs to know; without the separator, which bare files need."""
     return Options(
         folder=folder,
         compression=target.compression,
         prefix=target.prefix,
         tokenizer=config.tokenizer_path,
-        largest_id=largest,
+        largest_id=largest_id,
         with_ids=knows_ids(config),
         attend_across=config.pack.attend_across,
-        separator=_separator(config) if bare else None,
         longest=longest,
         position_ids=target.position_ids,
         token_column=target.token_column,

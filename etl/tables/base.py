@@ -72,10 +72,6 @@ class Table(ABC):
         if problems:
             raise TableError(f"table {self.location}: {'; '.join(problems)}")
 
-    def with_added_columns(self, frame: DataFrame) -> DataFrame:
-        """The spec's columns; null where a table of an older version lacks one."""
-        return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
-
     def with_values(self, frame: DataFrame, values: Mapping[str, Any]) -> DataFrame:
         """The spec's columns, some by constants; as SQL, for a Column is several calls to Java.
 

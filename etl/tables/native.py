@@ -74,7 +74,7 @@ class NativeTable(Table):
             return self.empty()
         if file_names is not None:
             frame = frame.where(F.col("_metadata.file_name").isin(*file_names))
-        return self.with_added_columns(frame)
+        return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
         return self._save(self._writer(df).mode("append"), txn)
