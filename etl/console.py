@@ -245,14 +245,6 @@ def show_selections(config: Config, names_: Sequence[str]) -> None:
         print(line)
 
 
-def show_trace(config: Config, window_id: str) -> None:
-    """Print a window's way back to its source."""
-    from longattn.etl.after.provenance import trace
-
-    for line in trace(reader_of(config), config, window_id):
-        print(line)
-
-
 def open_report(config: Config) -> None:
     """Open the report in the user's browser."""
     local = local_path(config.report.path)
