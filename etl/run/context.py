@@ -145,14 +145,10 @@ class TableSet(Mapping[str, Table]):
         return self[name].pinned(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
-        added = self._note(name, self.intact(name).append(df, txn))
-        self.rows_added[name] += added.rows
-        return added
+        return self._added(name, self.intact(name).append(df, txn))
 
     def merge(self, name: str, df: DataFrame, since: int | None = None) -> Commit:
-        added = self._note(name, self.intact(name).merge(df, since))
-        self.rows_added[name] += added.rows
-        return added
+        return self._added(name, self.intact(name).merge(df, since))
 
     def overwrite(self, name: str, df: DataFrame) -> Commit:
         return self._note(name, self.intact(name).overwrite(df))
@@ -162,9 +158,7 @@ class TableSet(Mapping[str, Table]):
 
     def delete(self, name: str, column: str, values: Collection[str]) -> int:
         """Delete the rows whose column is one of the values; returns how many."""
-        deleted = self._note(name, self.intact(name).delete(column, values))
-        self.rows_added[name] += deleted.rows
-        return -deleted.rows
+        return -self._added(name, self.intact(name).delete(column, values)).rows
 
     def there(self, name: str, rows: DataFrame) -> int:
         """How many rows of a table, as it is now, have the keys of `rows`."""
@@ -213,6 +207,10 @@ class TableSet(Mapping[str, Table]):
     def _refuse_lost(self, name: str, version: int | None) -> None:
         refuse_lost(self[name].location, version, self._expected.get(name))
         self._intact.add(name)
+
+    def _added(self, name: str, commit: Commit) -> Commit:
+        self.rows_added[name] += commit.rows
+        return self._note(name, commit)
 
     def _note(self, name: str, commit: Commit) -> Commit:
         self.versions_written[name] = commit.version

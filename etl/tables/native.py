@@ -110,18 +110,14 @@ class NativeTable(Table):
         self._prepare()
         rows = df.select(*self.spec.columns)
         counted = self._until_not_overtaken(lambda: self._merge(rows))
-        version = self.version()
-        assert version is not None  # it has been made
-        return Commit(version=version, rows=counted["num_inserted_rows"])
+        return self._committed(counted["num_inserted_rows"])
 
     def delete(self, column: str, values: Collection[str]) -> Commit:
         self._prepare()
         listed = ", ".join(sql_text(value) for value in sorted(values))
         statement = f"DELETE FROM {self.sql_name} WHERE `{column}` IN ({listed})"
         deleted = self._until_not_overtaken(lambda: self._change(statement))[0]
-        version = self.version()
-        assert version is not None  # it has been made
-        return Commit(version=version, rows=-deleted)
+        return self._committed(-deleted)
 
     def optimize(self) -> dict[str, Any]:
         if self.version() is None:
@@ -243,6 +239,11 @@ class NativeTable(Table):
 
     def _save_there(self, writer: DataFrameWriter) -> None:
         writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
+
+    def _committed(self, rows: int) -> Commit:
+        version = self.version()
+        assert version is not None  # it has been made
+        return Commit(version=version, rows=rows)
 
     def _marked(self, write: Callable[[dict[str, Any]], None], txn: Txn | None) -> Commit:
         """Write and find the commit by a mark of its own: others may commit at the same time."""

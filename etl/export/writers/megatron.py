@@ -19,7 +19,6 @@ from longattn.etl.export.formats import (
     Options,
     Part,
     SampleIndex,
-    numbered,
     part,
     read_index,
     texts_of_tokens,
@@ -112,7 +111,6 @@ def _blend(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict
 MEGATRON = Format(
     columns=("token_ids",),
     writer=MegatronWriter,
-    file_name=numbered,
     extras=_blend,
     read=read_index,
     texts=texts_of_tokens,

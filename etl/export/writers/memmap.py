@@ -18,8 +18,6 @@ from longattn.etl.export.formats import (
     Options,
     Part,
     SampleIndex,
-    no_extras,
-    numbered,
     part,
     read_index,
     texts_of_tokens,
@@ -90,8 +88,6 @@ def targets(lengths: Sequence[int], length: int) -> Any:
 NUMPY = Format(
     columns=("token_ids",),
     writer=MemmapWriter,
-    file_name=numbered,
-    extras=no_extras,
     read=read_index,
     texts=texts_of_tokens,
     bare=True,
