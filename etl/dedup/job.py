@@ -95,7 +95,7 @@ def _hash_new(
 ) -> tuple[dict[str, float], Agreed]:
     """Append the fingerprints of documents that have none under this recipe.
 
-    Of current ones, and of those that were ever compared: their pairs are told by fingerprints.
+    Of current ones, and of those that were ever compared: their pairs follow from fingerprints.
     """
     tables = context.tables
     documents, signatures = tables.read("documents"), _signatures(tables, recipe)

@@ -178,8 +178,8 @@ def whole_sequences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Of each sample the window, the lengths of its stretches, and its token ids filled up.
 
-    For formats whose readers know where documents end by the tokens alone; raises ExportError for
-    a sample that cannot be told so.
+    For formats whose readers know by the tokens alone where documents end. Raises ExportError for a
+    sample whose separators do not say it.
     """
     names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
     for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):

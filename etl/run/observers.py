@@ -47,7 +47,7 @@ Observer = Callable[[Job, str, "Run | None"], None]  # a job, its state, and its
 
 @contextmanager
 def observed(name: str, context: "Context") -> Iterator[Callable[["Run"], None]]:
-    """Tell of a job's start and end; yields what is to be called with its run when it is done."""
+    """Report a job's start and end; yields what is to be called with its run when it is done."""
     observers = [tell for keys, tell in KNOWN if any(os.environ.get(key) for key in keys)]
     job = _job(name, context)
 

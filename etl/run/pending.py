@@ -1,7 +1,7 @@
 """What a job has still to decide on: jobs read it, and `status` counts it by SQL, without Spark.
 
-What is current, kept or scored is told here in SQL as etl.ingest.current, etl.dedup.kept and
-etl.windows.current tell it in DataFrames; a test compares the two.
+What is current, kept or scored is defined here in SQL, and for the jobs in DataFrames, by
+etl.ingest.current, etl.dedup.kept and etl.windows.current; a test compares the two.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
