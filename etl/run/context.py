@@ -1,5 +1,6 @@
 """What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ class TableSet(Mapping[str, Table]):
         self._guard: Callable[[], None] | None = None
         self._intact: set[str] = set()
         self._versions: dict[str, int | None] | None = None  # while `steady`
+        self._lock = threading.Lock()  # batches of scores are committed by two threads
 
     def __getitem__(self, name: str) -> Table:
         return self._tables[name]
@@ -128,7 +130,8 @@ class TableSet(Mapping[str, Table]):
         if self._versions is None:
             return self[name].version()
         if name not in self._versions:
-            self._versions[name] = self[name].version()
+            version = self[name].version()
+            self._versions.setdefault(name, version)  # a commit may have been noted meanwhile
         return self._versions[name]
 
     def read(self, name: str) -> DataFrame:
@@ -209,13 +212,17 @@ class TableSet(Mapping[str, Table]):
         self._intact.add(name)
 
     def _added(self, name: str, commit: Commit) -> Commit:
-        self.rows_added[name] += commit.rows
+        with self._lock:
+            self.rows_added[name] += commit.rows
         return self._note(name, commit)
 
     def _note(self, name: str, commit: Commit) -> Commit:
-        self.versions_written[name] = commit.version
-        if self._versions is not None:
-            self._versions[name] = commit.version
+        """Note a commit; of two threads' the later one counts, whichever is noted last."""
+        with self._lock:
+            version = max(commit.version, self.versions_written.get(name, 0))
+            self.versions_written[name] = version
+            if self._versions is not None:
+                self._versions[name] = version
         return commit
 
 
