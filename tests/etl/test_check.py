@@ -13,7 +13,8 @@ import yaml
 from deltalake import write_deltalake
 from safetensors.numpy import save_file
 
-from longattn.etl import cli
+from longattn.etl import cli, config
+from longattn.etl.after.check import _of_scorers
 from longattn.etl.run.jobs import JOBS
 from longattn.udfs.models.artefact import FORMAT, ScorerManifest
 from tests.conftest import REPO
@@ -326,3 +327,20 @@ def test_run_checks_before_the_first_job(
     assert cli.main([*run, "--to", "windows"]) == 0
     assert cli.main([*run, "--from", "select"]) == 0
     assert started == [list(JOBS)[:3], list(JOBS)[4:]]
+
+
+@pytest.mark.parametrize("place", [("score",), ("score", "also", "longattn")])
+def test_a_scorer_whose_files_have_changed_is_told_wherever_it_is_named(
+    tmp_path: Path, place: tuple[str, ...]
+) -> None:
+    """`status --check` looked at score.model alone."""
+    make_scorer(tmp_path / "scorer", vocabulary=8, positions=64)
+    manifest = json.loads((tmp_path / "scorer" / "scorer.json").read_text())
+    manifest["checksums"] = {"model.safetensors": 1}
+    (tmp_path / "scorer" / "scorer.json").write_text(json.dumps(manifest))
+    settings: dict[str, Any] = {"model": str(tmp_path / "scorer")}
+    settings |= {"scorer": "longattn"} if place == ("score",) else {}
+    for name in reversed(place):
+        settings = {name: settings}
+    (fault,) = _of_scorers(config.validate(settings))
+    assert "model.safetensors is not as it was written" in fault
