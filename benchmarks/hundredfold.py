@@ -59,9 +59,9 @@ def _texts(config: Config) -> Iterator[tuple[str, str]]:
         for source in sources:
             spec = spec_of(domain, source, config)
             for file in look_at(domain, domain, source, config).files:
-                whole = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name)
+                whole = Split(file.uri, 0, file.n_bytes, file.n_bytes, 1, file.name)
                 for item in read(whole, spec):
-                    text = to_row(item, file.path, file.name, spec).get("text")
+                    text = to_row(item, file.uri, file.name, spec).get("text")
                     if text is not None:
                         yield domain, text.decode()
 

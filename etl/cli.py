@@ -378,14 +378,13 @@ def _load(arguments: argparse.Namespace) -> "Config":
     return config_module.load(arguments.config, [*arguments.set, *named])
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> None:
     config, jobs = _load(arguments), between(arguments.first, arguments.last)
     from longattn.etl.console import open_report, run_jobs
 
     run_jobs(config, jobs, arguments.log_format)
     if getattr(arguments, "open", False):
         open_report(config)
-    return 0
 
 
 def _run_checked(arguments: argparse.Namespace) -> int:
@@ -400,15 +399,14 @@ def _run_checked(arguments: argparse.Namespace) -> int:
     for finding in findings:
         if finding.kind == "note":
             print(f"check: {finding}", file=sys.stderr)
-    return _run(arguments)
+    _run(arguments)
+    return 0
 
 
-def _init(arguments: argparse.Namespace) -> int:
+def _init(arguments: argparse.Namespace) -> None:
     from longattn.etl.before.draft import write_draft
 
-    for line in write_draft(arguments.folder, arguments.out, arguments.tokenizer):
-        print(line)
-    return 0
+    print("\n".join(write_draft(arguments.folder, arguments.out, arguments.tokenizer)))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -426,18 +424,17 @@ def _check(arguments: argparse.Namespace) -> int:
     return _fail_all(map(str, faults(findings)), 2)
 
 
-def _estimate(arguments: argparse.Namespace) -> int:
+def _estimate(arguments: argparse.Namespace) -> None:
     from longattn.etl.before.estimate import estimate, hours_table, notes, sizes_table
     from longattn.etl.run.show import print_table
 
     run_estimate = estimate(_load(arguments), arguments.device)
     if arguments.json:
         print(json.dumps(run_estimate.as_dict(), indent=2))
-        return 0
+        return
     for draw in (sizes_table, hours_table):
         print_table(draw(run_estimate))
     print("\n".join(notes(run_estimate)))
-    return 0
 
 
 def _fail_all(messages: Iterable[str], code: int) -> int:
@@ -469,11 +466,10 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _vacuum(arguments: argparse.Namespace) -> int:
+def _vacuum(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import show_vacuum
 
     show_vacuum(_load(arguments), arguments.hours, rows=arguments.rows, apply=arguments.apply)
-    return 0
 
 
 def _forget(arguments: argparse.Namespace) -> int:
@@ -488,12 +484,11 @@ def _forget(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _session(arguments: argparse.Namespace) -> int:
+def _session(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import started
 
     with started(_load(arguments)) as sound:
         serve(main, sound, arguments.minutes)
-    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -506,37 +501,35 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _trace_sample(arguments: argparse.Namespace) -> int:
+def _trace_sample(arguments: argparse.Namespace) -> None:
     from longattn.etl.export.order import sample_in
     from longattn.etl.export.read import lines_of
 
     if arguments.sample is None or arguments.window_id:
         raise UserError("trace: give --export with --sample N, and no window")
     number = sample_in(arguments.export, arguments.sample, arguments.epoch, arguments.seed)
-    for line in lines_of(arguments.export, number):
-        print(line)
-    return 0
+    print("\n".join(lines_of(arguments.export, number)))
 
 
-def _trace(arguments: argparse.Namespace) -> int:
+def _trace(arguments: argparse.Namespace) -> None:
     if arguments.export:
         return _trace_sample(arguments)
     if not arguments.config or not arguments.window_id:
         raise UserError("trace: give --config and a window, or --export and --sample")
-    from longattn.etl.console import show_trace
+    from longattn.etl.after.provenance import trace
+    from longattn.etl.console import reader_of
 
-    show_trace(_load(arguments), arguments.window_id)
-    return 0
+    config = _load(arguments)
+    print("\n".join(trace(reader_of(config), config, arguments.window_id)))
 
 
-def _selections(arguments: argparse.Namespace) -> int:
+def _selections(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import show_selections
 
     show_selections(_load(arguments), getattr(arguments, "names", []))
-    return 0
 
 
-def _print_config(arguments: argparse.Namespace) -> int:
+def _print_config(arguments: argparse.Namespace) -> None:
     from longattn.etl.config import explain as settings
 
     if arguments.explain is not None:
@@ -549,7 +542,6 @@ def _print_config(arguments: argparse.Namespace) -> int:
         raise UserError("config: --config FILE is needed, or --explain, or --schema")
     else:
         _print_values(_load(arguments))
-    return 0
 
 
 def _print_values(config: "Config") -> None:
@@ -558,28 +550,25 @@ def _print_values(config: "Config") -> None:
     print(yaml.safe_dump(config.shown(), sort_keys=False), end="")
 
 
-def _build_scorer(arguments: argparse.Namespace) -> int:
+def _build_scorer(arguments: argparse.Namespace) -> None:
     from longattn.udfs.models.build import build_scorer
 
     print(build_scorer(arguments.model, arguments.out, layers=arguments.layers))
-    return 0
 
 
-def _count_background(arguments: argparse.Namespace) -> int:
+def _count_background(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import count_background
 
     count_background(_load(arguments), Path(arguments.out), arguments.tokens)
-    return 0
 
 
-def _calibrate_scorer(arguments: argparse.Namespace) -> int:
+def _calibrate_scorer(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import calibrate_scorer
 
     calibrate_scorer(_load(arguments), Path(arguments.out), arguments.windows)
-    return 0
 
 
-def _score_window(arguments: argparse.Namespace) -> int:
+def _score_window(arguments: argparse.Namespace) -> None:
     from longattn.udfs.scorers.lines import score_window_lines
 
     draw = _drawing(arguments.plot) if arguments.plot else None
@@ -596,7 +585,6 @@ def _score_window(arguments: argparse.Namespace) -> int:
         first, more = refused[0], len(refused) - 1
         also = f" (and {more} more)" if more else ""
         raise UserError(f"line {first['line']}: {first['error']}{also}")
-    return 0
 
 
 def _window_spec(arguments: argparse.Namespace) -> "ScorerSpec":

@@ -134,7 +134,7 @@ def show_vacuum(config: Config, hours: float, rows: bool, apply: bool) -> None:
     context = open_context(config, quiet=True)
     if rows:
         _print_rows(vacuum_rows(context.fresh(), apply))
-    kinds = (vacuum if apply else list_garbage)(context, folders_of(context), hours)
+    kinds = (vacuum if apply else list_garbage)(context, folders_of(config), hours)
     for garbage in kinds:
         print(f"{len(garbage.paths):6,} {garbage.what}")
         for path in garbage.paths:
@@ -242,14 +242,6 @@ def show_selections(config: Config, names_: Sequence[str]) -> None:
         table.add_row(domain, *(f"{n:,}" for pair in pairs for n in pair))
     print_table(table)
     for line in selections.lines_of(difference, first, second):
-        print(line)
-
-
-def show_trace(config: Config, window_id: str) -> None:
-    """Print a window's way back to its source."""
-    from longattn.etl.after.provenance import trace
-
-    for line in trace(reader_of(config), config, window_id):
         print(line)
 
 

@@ -116,7 +116,7 @@ def _listening() -> Iterator[socket.socket]:
 
 
 def _run_for(talk: socket.socket, run: Run) -> int | None:
-    """Run one command at its own terminal; None for one that has gone on by itself."""
+    """Run one command at its own terminal; None for one that has gone on by itself, or has died."""
     talk.settimeout(PATIENCE)
     greeting = {"version": __version__, "pid": os.getpid()}
     talk.sendall(json.dumps(greeting).encode() + b"\n")
@@ -125,7 +125,10 @@ def _run_for(talk: socket.socket, run: Run) -> int | None:
         return None
     try:
         with talk.makefile("rb") as lines:
-            request = json.loads(lines.readline())
+            line = lines.readline()
+        if not line.endswith(b"\n"):
+            return None
+        request = json.loads(line)
         with _at(terminal, request["env"]):
             code = _exit_code(run, request["argv"])
     finally:

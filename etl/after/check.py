@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.after.unused import Stranger, strangers
+from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
 from longattn.etl.export.read import faults as export_faults
 from longattn.etl.ingest.current import not_in_sources
@@ -42,8 +43,8 @@ class Checked:
 
 
 def check(context: Context) -> Checked:
-    """Look at the tables, the ledger, the scorer and the exports that the config names."""
-    holder = last_holder(context)
+    """Look at the tables, the ledger, the scorers and the exports that the config names."""
+    holder = last_holder(context.spark, context.config.tables)
     lost = dict(_lost(context, _known_versions(context, holder)))
     tables = {name: table for name, table in context.tables.items() if name not in lost}
     counts = {name: d.rows for name, table in tables.items() if (d := table.detail())}
@@ -56,7 +57,7 @@ def check(context: Context) -> Checked:
     at_work = _at_work(holder)
     if "runs" in whole and not at_work:
         faults += _of_ledger(whole["runs"].read(), whole, counts)
-    faults += [*_of_scorer(context), *_of_exports(context)]
+    faults += [*_of_scorers(context.config), *_of_exports(context.config)]
     notes = [*([at_work] if at_work else []), *map(_stranger, strangers(whole))]
     return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), notes=notes)
 
@@ -81,14 +82,14 @@ def _lost(context: Context, known: Mapping[str, int]) -> Iterator[tuple[str, str
     """Tables that cannot be read because of their logs, and why."""
     for name, table in context.tables.items():
         try:
-            refuse_lost(table, table.version(), known.get(name))
+            refuse_lost(table.location, table.version(), known.get(name))
         except LongAttnError as error:
             yield name, str(error)
 
 
 def _damage(table: Table) -> list[str]:
     mend = f"restore the file from a backup, or {RESTORE}"
-    return [f"table {table.location}: {fault}; {mend}" for fault in damaged_files(table)]
+    return [f"table {table.location}: {fault}; {mend}" for fault in damaged_files(table.location)]
 
 
 def _of_keys(tables: Mapping[str, Table]) -> Iterator[str]:
@@ -191,17 +192,19 @@ def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | Non
     return rows
 
 
-def _of_scorer(context: Context) -> Iterator[str]:
-    folder = Path(context.config.score.model)
-    if (folder / "scorer.json").exists():
-        try:
-            refuse_changed(folder, read_manifest(folder))
-        except ModelError as error:
-            yield str(error)
+def _of_scorers(config: Config) -> Iterator[str]:
+    """Files of scorers' own that are not as they were written."""
+    models = (scorer.model for scorer in (config.score, *config.score.also.values()))
+    for folder in map(Path, dict.fromkeys(filter(None, models))):
+        if (folder / "scorer.json").exists():
+            try:
+                refuse_changed(folder, read_manifest(folder))
+            except ModelError as error:
+                yield str(error)
 
 
-def _of_exports(context: Context) -> Iterator[str]:
-    for target in context.config.export.targets.values():
+def _of_exports(config: Config) -> Iterator[str]:
+    for target in config.export.targets.values():
         try:
             faults = list(export_faults(target.path)) if Folder.at(target.path).manifest() else []
         except LongAttnError as error:

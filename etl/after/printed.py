@@ -57,8 +57,7 @@ def ledger_words(run: dict[str, Any]) -> str:
     """Whether a run's counts agree; of one that was stopped, what it had added until then."""
     if run["status"] != "failed" or run["rows_in"]:
         return "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
-    head, kept = "added/", run["metrics"]
-    added = [f"{n:,.0f} {name.removeprefix(head)}" for name, n in kept.items() if head in name]
+    added = [f"{n:,.0f} {name}" for name, n in Figures.decode(run["metrics"]).added.items()]
     return f"[yellow]stopped[/], {', '.join(added) or 'nothing'} added"
 
 

@@ -3,9 +3,10 @@
 Views ask in the SQL that Spark and DataFusion, which deltalake carries, have in common.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -15,7 +16,7 @@ from longattn.etl.tables.features import refuse_unreadable
 from longattn.etl.tables.files import naming
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location
 from longattn.etl.tables.locations import is_catalog_name, location
-from longattn.etl.tables.lost import refuse_lost, refuse_lost_at
+from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import TableError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
@@ -28,32 +29,32 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """The tables that have been made, their sizes, and their rows by SQL."""
 
     made: list[str]
     holder: Holder | None  # who held the root last, as far as its lease tells
+    spark: "SparkSession | None" = None
 
-    @property
-    def spark(self) -> "SparkSession | None":
-        """None where there is no session."""
-
+    @abstractmethod
     def size(self, name: str) -> Row:
         """version, rows, bytes and files of a table."""
 
-    def domains(self, name: str) -> dict[str, int]:
-        """Rows by domain of a table that has domains."""
-
+    @abstractmethod
     def rows(self, sql: str) -> list[Row]:
         """The rows of a query over the tables that are made."""
 
+    def domains(self, name: str) -> dict[str, int]:
+        """Rows by domain of a table that has domains."""
+        sql = f"SELECT domain, count(*) AS n FROM {name} GROUP BY domain ORDER BY domain"
+        return {row["domain"]: row["n"] for row in self.rows(sql)}
 
-class LogReader:
+
+class LogReader(Reader):
     """Reads tables in folders without a JVM: their logs, and columns of their files."""
 
     def __init__(self, tables: dict[str, DeltaTable], holder: Holder | None) -> None:
         self.tables, self.holder = tables, holder
-        self.spark = None
         self.made = list(tables)
 
     @cached_property
@@ -64,21 +65,20 @@ class LogReader:
         return query
 
     def size(self, name: str) -> Row:
-        table, files = self.tables[name], self._files(name)
-        counts = files.counts
-        rows = self._count(name) if counts is None else sum(counts)
-        size = {"version": table.version(), "rows": rows}
-        return size | {"bytes": sum(files.sizes), "files": len(files.sizes)}
+        files = self._files(name)
+        sizes, counts = (files[column] for column in ("size_bytes", "num_records"))
+        rows = self._count(name) if None in counts else sum(counts)
+        version = self.tables[name].version()
+        return {"version": version, "rows": rows, "bytes": sum(sizes), "files": len(sizes)}
 
     def domains(self, name: str) -> dict[str, int]:
         files = self._files(name)
-        if files.domains is None or files.counts is None:
-            sql = f"SELECT domain, count(*) AS n FROM {name} GROUP BY domain ORDER BY domain"
-            return {row["domain"]: row["n"] for row in self.rows(sql)}
-        counts = dict.fromkeys(sorted(set(files.domains)), 0)
-        for domain, count in zip(files.domains, files.counts, strict=True):
-            counts[domain] += count
-        return counts
+        if "partition.domain" not in files or None in files["num_records"]:
+            return super().domains(name)
+        domains = dict.fromkeys(sorted(set(files["partition.domain"])), 0)
+        for domain, count in zip(files["partition.domain"], files["num_records"], strict=True):
+            domains[domain] += count
+        return domains
 
     def rows(self, sql: str) -> list[Row]:
         try:
@@ -95,15 +95,12 @@ class LogReader:
         (row,) = self.rows(f"SELECT count(*) AS n FROM {name}")
         return int(row["n"])
 
-    def _files(self, name: str) -> "Files":
+    def _files(self, name: str) -> dict[str, list[Any]]:
+        """What the log says of a table's data files, by column."""
         with naming(self.tables[name].table_uri):
             actions = self.tables[name].get_add_actions(flatten=True)
-        columns: dict[str, list[Any]] = {
-            column: list(actions[column].to_pylist()) for column in actions.schema.names
-        }
-        counts = columns.get("num_records", [None])
-        known = None if None in counts else counts
-        return Files(columns["size_bytes"], known, columns.get("partition.domain"))
+        columns = {column: list(actions[column].to_pylist()) for column in actions.schema.names}
+        return {"num_records": [None] * actions.num_rows, **columns}
 
 
 def _register(query: QueryBuilder, name: str, table: DeltaTable) -> None:
@@ -117,15 +114,7 @@ def _register(query: QueryBuilder, name: str, table: DeltaTable) -> None:
     query.execute(f"CREATE VIEW {name} AS SELECT *, {nulls} FROM {name}_as_made")
 
 
-class Files(NamedTuple):
-    """A table's data files: bytes, rows where the log knows all, domains where it has domains."""
-
-    sizes: list[int]
-    counts: list[int] | None
-    domains: list[str] | None
-
-
-class SessionReader:
+class SessionReader(Reader):
     """Reads tables through a session, whatever they are; raises LostLogError as the other does, but
     knows of no versions that runs have left.
     """
@@ -133,7 +122,7 @@ class SessionReader:
     def __init__(self, tables: "dict[str, Table]", holder: Holder | None) -> None:
         self.holder = holder
         for table in tables.values():
-            refuse_lost(table, table.version(), None)
+            refuse_lost(table.location, table.version(), None)
         self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
         self.made = list(self.sizes)
         for name in self.made:
@@ -142,10 +131,6 @@ class SessionReader:
 
     def size(self, name: str) -> Row:
         return asdict(self.sizes[name])
-
-    def domains(self, name: str) -> dict[str, int]:
-        sql = f"SELECT domain, count(*) AS n FROM {name} GROUP BY domain ORDER BY domain"
-        return {row["domain"]: row["n"] for row in self.rows(sql)}
 
     def rows(self, sql: str) -> list[Row]:
         return [row.asDict(recursive=True) for row in self.spark.sql(sql).collect()]
@@ -166,7 +151,7 @@ def read_logs(config: TablesConfig) -> LogReader | None:
             table = _open(path)
         except (DeltaError, UnsupportedTableFeature):
             return None
-        refuse_lost_at(path, table.version() if table else None, known.get(name))
+        refuse_lost(path, table.version() if table else None, known.get(name))
         if table:
             tables[name] = table
     return LogReader(tables, holder)

@@ -62,7 +62,8 @@ def status(context: "Context") -> Status:
     """As read through a context's session."""
     from longattn.etl.run.holding import last_holder
 
-    return status_of(SessionReader(dict(context.tables), last_holder(context)), context.config)
+    holder = last_holder(context.spark, context.config.tables)
+    return status_of(SessionReader(dict(context.tables), holder), context.config)
 
 
 def status_of_logs(config: Config) -> Status | None:

@@ -36,7 +36,7 @@ def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbag
         kinds = list(_garbage(context, folders, hours, apply=True))
         for path in (path for garbage in kinds[1:] for path in garbage.paths):
             delete(path)
-    if register := register_of(context):
+    if register := register_of(context.spark, context.config.tables):
         register.tidy()
     return kinds
 
@@ -58,6 +58,7 @@ def _garbage(
         for path in table.vacuum(hours, dry_run=not apply)
     ]
     yield Garbage(what="data files of old versions and of killed writes", paths=files)
-    yield Garbage(what="what killed runs had staged", paths=stale(context, all_of_it=apply))
+    staged = stale(context.config.tables.root, all_of_it=apply)
+    yield Garbage(what="what killed runs had staged", paths=staged)
     beside = [path for folder in folders for path in folder.left_behind()]
     yield Garbage(what="exports half written or replaced", paths=beside)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.outputs import connector_findings, disk_findings, output_findings
-from longattn.etl.before.probe import Look, look_at, wrong_format
+from longattn.etl.before.probe import Look, look_at, path_of, wrong_format
 from longattn.etl.before.scoring import device_findings, scorer_findings, tokenizer_findings
 from longattn.etl.config import Config, SourceConfig
 from longattn.etl.run.jobs import JOBS
@@ -68,7 +68,7 @@ def _source(
     if not look.files:
         return
     if not look.n_records:
-        yield fault(label, f"no record in {len(look.files):,} files, {look.files[0].path} ...")
+        yield fault(label, f"no record in {len(look.files):,} files, {path_of(look.files[0])} ...")
         return
     yield from _records(look)
 

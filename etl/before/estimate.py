@@ -29,6 +29,7 @@ from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
 from longattn.udfs.errors import ConfigError, SourceError
 from longattn.udfs.models.artefact import read_manifest
+from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.text.tokens import load_tokenizer
 
 # CPU seconds per MB of text of the jobs around scoring: docs/performance.md, 2.0 GB.
@@ -103,7 +104,7 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
         tokens=tokens,
         windows=windows,
         packed_tokens=product(_sum([s for s in read if s.packed], "n_tokens"), kept),
-        bytes=_bytes(config, read, copies, windows, length),
+        bytes=_bytes(config, specs, read, copies, windows, length),
         cpu_hours={"all but scoring": _around(read), **_named(cpu)},
         gpu_hours=_named(gpu),
         device=device,
@@ -150,15 +151,18 @@ def _sum(read: Sequence[Sample], quantity: str) -> Range:
 
 
 def _bytes(
-    config: Config, read: Sequence[Sample], copies: Copies, windows: Range, length: int
+    config: Config,
+    specs: Sequence[ScorerSpec],
+    read: Sequence[Sample],
+    copies: Copies,
+    windows: Range,
+    length: int,
 ) -> dict[str, Range]:
     text = _sum(read, "n_bytes") * _compressed_share([d for _, d in copies.marked])
     originals = [d for is_copy, d in copies.marked if not is_copy]  # copies compress to nothing
     per_token = _bytes_a_token(config, originals)
-    heads = _heads(config)
     of_windows = windows * (length * per_token + ROW_BYTES)
-    scorers = len(Recipe(config).specs)
-    of_scores = windows * (scorers * ROW_BYTES + heads * BYTES_PER_HEAD)
+    of_scores = windows * (len(specs) * ROW_BYTES + _heads(specs) * BYTES_PER_HEAD)
     sizes = {
         "documents": text.widened(0.1),
         "windows": of_windows.widened(0.1),
@@ -222,11 +226,11 @@ def _parquet_bytes(table: pa.Table) -> int:
     return buffer.tell()
 
 
-def _heads(config: Config) -> int:
+def _heads(specs: Sequence[ScorerSpec]) -> int:
     """Heads whose sums the rows of one window in `scores` hold, a row for each scorer."""
     return sum(
         read_manifest(Path(spec.model)).heads * len(spec.layers) if spec.scorer == "longattn" else 1
-        for spec in Recipe(config).specs
+        for spec in specs
     )
 
 

@@ -11,8 +11,8 @@ from longattn.etl.before.sampling import Document, Range
 from longattn.etl.config import Config, ExportTarget
 from longattn.etl.export import FORMATS
 from longattn.etl.export.files import Folder
-from longattn.etl.export.formats import Format, Options
-from longattn.etl.export.job import knows_ids
+from longattn.etl.export.formats import Format
+from longattn.etl.export.job import options_of
 from longattn.etl.export.write import as_samples
 from longattn.udfs.text.tokens import encode_long, load_tokenizer
 from longattn.udfs.windows.segments import SEGMENTS
@@ -83,24 +83,11 @@ def _written(
 ) -> tuple[int, int]:
     """The bytes and the tokens of one shard of these windows."""
     with tempfile.TemporaryDirectory() as folder:
-        options = _options(target, Folder.at(f"{folder}/export"), config)
+        size = load_tokenizer(config.tokenizer_path).vocabulary_size
+        place, largest_id = Folder.at(f"{folder}/export"), (size or 1 << 31) - 1
+        options = options_of(config, target, place, largest_id)
         options.folder.begin()
         writer = format_.writer(options)
         writer.write(as_samples(rows, 0, options))
         parts = writer.close()
     return sum(part.bytes for part in parts), sum(part.tokens for part in parts)
-
-
-def _options(target: ExportTarget, folder: Folder, config: Config) -> Options:
-    size = load_tokenizer(config.tokenizer_path).vocabulary_size
-    return Options(
-        folder=folder,
-        compression=target.compression,
-        prefix=target.prefix,
-        tokenizer=config.tokenizer_path,
-        largest_id=(size or 1 << 31) - 1,
-        with_ids=knows_ids(config),
-        position_ids=target.position_ids,
-        token_column=target.token_column,
-        text_key=target.text_key,
-    )

@@ -11,7 +11,7 @@ from longattn.etl.before.probe import Look
 from longattn.etl.config import Config
 from longattn.etl.export.places import refusals
 from longattn.etl.run.show import human_bytes
-from longattn.etl.session import delta_conf
+from longattn.etl.session import delta_conf, launched
 from longattn.etl.session.java import OLDEST, has_java
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.open import Connector, refuse_root
@@ -86,11 +86,6 @@ def _foreseen(config: Config) -> Connector | None:
             " Delta's jar; say delta-rs, or give spark.jars.packages"
         )
     return Connector("delta-rs", "the session will have no Delta extension")
-
-
-def launched() -> bool:
-    """True where a session comes from outside: spark-submit, Spark Connect."""
-    return bool(os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"))
 
 
 def disk_findings(config: Config, looks: Sequence[Look]) -> Findings:

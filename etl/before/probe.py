@@ -1,24 +1,23 @@
 """What the sources hold: their files as ingest lists them, and records from any part of them."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import pyarrow.parquet as pq
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import partition_values, wanted_by
-from longattn.etl.ingest.local_files import list_local
+from longattn.etl.ingest.listing import delta_files, partition_values, wanted_by
+from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.sources import limited, spec_of
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row
-from longattn.udfs.errors import SourceError, first_line
-from longattn.udfs.storage import local_path
+from longattn.udfs.errors import SourceError
+from longattn.udfs.storage import file_name, local_path
 
 F = TypeVar("F")
 RECORDS = 20  # of a source that are looked at
@@ -29,20 +28,6 @@ PIECES = 8  # of a large plain file that a sample reads, and files at least
 PARQUET = b"PAR1"  # the first bytes of a Parquet file
 
 
-@dataclass(frozen=True)
-class File:
-    """A local file that a source names."""
-
-    path: str
-    name: str  # below the folder, or the glob, that the config names
-    n_bytes: int
-
-    @property
-    def uri(self) -> str:
-        """As ingest names it."""
-        return f"file:{os.path.abspath(self.path)}"
-
-
 @dataclass
 class Look:
     """The first records of a source, and what they say about all of it."""
@@ -50,7 +35,8 @@ class Look:
     label: str  # sources.book[0]
     domain: str
     source: SourceConfig
-    files: list[File] = field(default_factory=list)
+    spec: SourceSpec  # with the limits of `ingest` in tokens
+    files: list[Listed] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)  # paths that Python cannot list
     fields: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -66,7 +52,7 @@ class Look:
     def text_bytes(self) -> int:
         """Bytes of text, at most: compressed files hold some times their size."""
         packed = self.source.format in ("parquet", "delta")
-        return sum(f.n_bytes * (PACKED if packed or compression(f.path) else 1) for f in self.files)
+        return sum(f.n_bytes * (PACKED if packed or compression(f.uri) else 1) for f in self.files)
 
     @property
     def n_bytes(self) -> int:
@@ -75,13 +61,13 @@ class Look:
 
 def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
-    look = Look(label=label, domain=domain, source=source)
     spec = limited(spec_of(domain, source, config), config)
+    look = Look(label=label, domain=domain, source=source, spec=spec)
     for path in source.path:
         _list(look, path)
     if not look.files and not look.unread:
         raise SourceError(f"{label}: no file at {', '.join(source.path)}")
-    _read_first(look, spec)
+    _read_first(look)
     return look
 
 
@@ -89,59 +75,42 @@ def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Lo
 
 
 def _list(look: Look, path: str) -> None:
-    local = None if is_table_name(path) and look.source.format == "delta" else local_path(path)
-    if local is None:
+    """Note the files of a path, less those that ingest will refuse."""
+    is_table = look.spec.format == "delta"
+    if local_path(path) is None or (is_table and is_table_name(path)):
         look.unread.append(path)
         return
     try:
-        files = _delta_files(look, local) if look.source.format == "delta" else _files(local)
+        if is_table:
+            listed = list(delta_files(path, look.spec, look.label))
+        else:
+            listed = list_local([path], lambda _uri, _name: True)
     except FileNotFoundError:
-        files = []
+        listed = []
+    files = [file for file in listed if file.refusal is None and local_path(file.uri)]
     wanted = [file for file in files if wanted_by(look.source, file.uri, file.name)]
     if not files:
         raise SourceError(f"{look.label}: no such file or folder: {path}")
     if not wanted:
         raise SourceError(f"{look.label}: include and exclude leave no file of {path}")
-    look.files += sorted(wanted, key=lambda file: file.path)
+    look.files += sorted(wanted, key=lambda file: file.uri)
 
 
-def _files(path: str) -> list[File]:
-    """Files at a path, in a folder or of a glob, less those that ingest will refuse."""
-    listed = list_local([path], lambda _uri, _name: True)
-    return [
-        File(file.uri.removeprefix("file:"), file.name, file.n_bytes)
-        for file in listed
-        if file.refusal is None
-    ]
-
-
-def _delta_files(look: Look, path: str) -> list[File]:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    if not look.source.id:
-        raise SourceError(
-            f"{look.label}: {path}: a table's rows have no place of their own; set id"
-        )
-    try:
-        table = DeltaTable(path)
-    except DeltaError as error:
-        reason = first_line(error)
-        raise SourceError(f"{look.label}: no Delta table at {path}: {reason}") from None
-    paths = [local_path(uri) or uri for uri in table.file_uris()]
-    return [File(one, os.path.relpath(one, path), os.path.getsize(one)) for one in paths]
+def path_of(file: Listed) -> str:
+    """A file's path, for people."""
+    return local_path(file.uri) or file.uri
 
 
 # --- records
 
 
-def _read_first(look: Look, spec: SourceSpec) -> None:
+def _read_first(look: Look) -> None:
     """Read records from the front of the files until there are enough, one file after the other."""
     text_bytes = 0
     for file in look.files:
         n_file = 0
-        for item in islice(_items(file, spec), RECORDS - look.n_records):
-            n_file += _take(look, item, file, spec)
+        for item in islice(_items(file, look.spec), RECORDS - look.n_records):
+            n_file += _take(look, item, file)
             if text_bytes + n_file > SAMPLE_BYTES:
                 break
         text_bytes += n_file
@@ -149,15 +118,15 @@ def _read_first(look: Look, spec: SourceSpec) -> None:
             break
 
 
-def _items(file: File, spec: SourceSpec) -> Iterator[Item]:
-    constants = partition_values(file.name, spec)
-    split = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name, constants)
+def _items(file: Listed, spec: SourceSpec) -> Iterator[Item]:
+    constants = file.constants or partition_values(file.name, spec)
+    split = Split(file.uri, 0, file.n_bytes, file.n_bytes, 1, file.name, constants)
     return read(split, spec)
 
 
-def _take(look: Look, item: Item, file: File, spec: SourceSpec) -> int:
+def _take(look: Look, item: Item, file: Listed) -> int:
     """Note one record; bytes of its text."""
-    row = to_row(item, file.path, file.name, spec)
+    row, spec = to_row(item, file.uri, file.name, look.spec), look.spec
     if item.record is not None:
         look.fields = look.fields or list(item.record)
         asked = [*spec.meta, *([spec.id] if spec.id else [])]
@@ -170,12 +139,19 @@ def _take(look: Look, item: Item, file: File, spec: SourceSpec) -> int:
     return len(row["text"])
 
 
+def _opened(file: Listed) -> BinaryIO:
+    name = file_name(file.uri)
+    assert name is not None  # no other is listed
+    return open(name, "rb")
+
+
 def wrong_format(look: Look) -> str | None:
     """What the first file is, where it is none of the format that the config names."""
-    with open(look.files[0].path, "rb") as file:
+    first = look.files[0]
+    with _opened(first) as file:
         parquet = file.read(len(PARQUET)) == PARQUET
     if parquet and look.source.format not in ("parquet", "delta"):
-        return f"{look.files[0].path} is a Parquet file, not {look.source.format}: say parquet"
+        return f"{path_of(first)} is a Parquet file, not {look.source.format}: say parquet"
     return None
 
 
@@ -186,12 +162,12 @@ def wrong_format(look: Look) -> str | None:
 class Part:
     """Some of a file's records, and about how many of its bytes they are."""
 
-    file: File
+    file: Listed
     items: list[Item]
     n_bytes: float
 
 
-def parts_of(look: Look, spec: SourceSpec, budget: int) -> Iterator[Part]:
+def parts_of(look: Look, budget: int) -> Iterator[Part]:
     """About `budget` bytes of text from all over a source; all of a source that is smaller.
 
     Of many files some are read, evenly spread over the list; of a large plain file some pieces; of
@@ -201,7 +177,7 @@ def parts_of(look: Look, spec: SourceSpec, budget: int) -> Iterator[Part]:
     wanted = max(PIECES, len(look.files) * budget // max(look.text_bytes, 1))
     files = look.files if whole else spread(look.files, min(FILES, wanted))
     for file in files:
-        yield from _parts(file, spec, look.text_bytes if whole else budget // len(files))
+        yield from _parts(file, look.spec, look.text_bytes if whole else budget // len(files))
 
 
 def spread(files: list[F], count: int) -> list[F]:
@@ -214,29 +190,30 @@ def spread(files: list[F], count: int) -> list[F]:
     return [files[number * len(files) // count] for number in range(count)]
 
 
-def _parts(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
+def _parts(file: Listed, spec: SourceSpec, budget: int) -> Iterator[Part]:
     if spec.format in ("parquet", "delta"):
         yield _rows(file, spec, budget)
     elif spec.format == "text":
         yield Part(file, list(_items(file, spec)), file.n_bytes)
-    elif ending := compression(file.path):
+    elif ending := compression(file.uri):
         yield _decompressed(file, spec, ending, budget)
     else:
         yield from _pieces(file, spec, budget)
 
 
-def _pieces(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
+def _pieces(file: Listed, spec: SourceSpec, budget: int) -> Iterator[Part]:
     """Lines from several places of a plain file, or all of them."""
     count = 1 if file.n_bytes <= budget else PIECES
     for number in range(count):
         start = number * file.n_bytes // count
         end = min(file.n_bytes, start + -(-budget // count))
-        split = Split(file.path, start, end, file.n_bytes, 1, file.name)
+        split = Split(file.uri, start, end, file.n_bytes, 1, file.name)
         yield Part(file, list(read(split, spec)), end - start)
 
 
-def _rows(file: File, spec: SourceSpec, budget: int) -> Part:
-    there = pq.ParquetFile(file.path).metadata.num_rows
+def _rows(file: Listed, spec: SourceSpec, budget: int) -> Part:
+    with _opened(file) as opened:
+        there = pq.read_metadata(opened).num_rows
     n_bytes, items = 0, []
     for item in _items(file, spec):
         items.append(item)
@@ -246,10 +223,10 @@ def _rows(file: File, spec: SourceSpec, budget: int) -> Part:
     return Part(file, items, file.n_bytes * len(items) / max(there, 1))
 
 
-def _decompressed(file: File, spec: SourceSpec, ending: str, budget: int) -> Part:
+def _decompressed(file: Listed, spec: SourceSpec, ending: str, budget: int) -> Part:
     """Whole lines of what the front of a compressed file holds."""
     held = bytearray()
-    with open(file.path, "rb") as stream:
+    with _opened(file) as stream:
         for chunk in decompressed(stream, DECODERS[ending]):
             held += chunk
             if len(held) > budget:

@@ -8,11 +8,10 @@ from typing import Any
 
 from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
-from longattn.etl.before.outputs import launched
 from longattn.etl.before.probe import Look
 from longattn.etl.config import Config, of_domain
 from longattn.etl.run.recipe import Recipe
-from longattn.udfs.scorers.base import ScorerSpec
+from longattn.etl.session import launched
 from longattn.udfs.scorers.needs import remedy, unfit
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
@@ -65,21 +64,22 @@ def scorer_findings(config: Config) -> Findings:
     spec, specs = recipe.spec(), recipe.specs
     for version in dict.fromkeys(map(scorer_version, specs)):
         yield fact("score", version)
-    yield from _distances(config, specs)
-    yield from _ranking(config)
+    yield from _distances(recipe)
+    yield from _ranking(recipe)
     folder = Path(spec.model)
     if reads_model(config.score.scorer) and (folder / "config.json").is_file():
         yield from as_findings("score.model", _model(config, folder))
 
 
-def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
+def _distances(recipe: Recipe) -> Findings:
     """What window.k changes, and every scorer for which nothing in a window would be far."""
+    config, specs = recipe.config, recipe.specs
     if config.window.k:
         changed = [spec.scorer for spec in specs if "k" in plugin(spec.scorer).settings]
         text = f"{config.window.k:,} for every scorer that has a k and is given none of its own"
         yield fact("window.k", f"{text}: {', '.join(changed)}")
     if config.window.strategy == "whole":
-        yield from _shortest(config, specs)
+        yield from _shortest(recipe)
         return
     length = config.lengths[0]
     for spec in specs:
@@ -90,26 +90,26 @@ def _distances(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
             yield fault(f"{key}.k", f"{text}; {remedy(spec, length, f'{key}.k: ')}")
 
 
-def _shortest(config: Config, specs: Sequence[ScorerSpec]) -> Findings:
+def _shortest(recipe: Recipe) -> Findings:
     """Whether documents taken as they are may be too short for a scorer."""
-    least = config.window.min_tokens
-    each = (of_domain(domain, least) or 1 for domain in Recipe(config).scored_domains)
+    least = recipe.config.window.min_tokens
+    each = (of_domain(domain, least) or 1 for domain in recipe.scored_domains)
     length = min(each, default=1)
-    for spec in specs:
+    for spec in recipe.specs:
         if problem := unfit(spec, length):
             said = f"documents from {length:,} tokens on are windows, and {problem}"
             yield note("window.min_tokens", f"{said}: such windows are refused, or score 0")
 
 
-def _ranking(config: Config) -> Findings:
+def _ranking(recipe: Recipe) -> Findings:
     """What select will rank by, in words."""
-    Recipe(config).refuse_other_distances()
-    select, scorer = config.select, config.score.scorer
-    said = f"windows are ranked by {Recipe(config).ranking}"
+    recipe.refuse_other_distances()
+    select, scorer = recipe.config.select, recipe.config.score.scorer
+    said = f"windows are ranked by {recipe.ranking}"
     if select.by == "lds" and scorer != "longattn":
         yield note("select.by", f"{said}; left out, {scorer} itself ranks them")
     else:
-        yield fact("select.by", f"{said}: {Recipe(config).meaning.measures}")
+        yield fact("select.by", f"{said}: {recipe.meaning.measures}")
 
 
 def _model(config: Config, folder: Path) -> Findings:

@@ -7,18 +7,11 @@ was meant.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from longattn.etl.config.sections import (
-    Config,
-    ExportConfig,
-    ExportTarget,
-    ScorerSettings,
-    SourceConfig,
-    WhereConfig,
-)
+from longattn.etl.config.sections import Config
 from longattn.etl.config.yaml_file import parse, read_settings
 from longattn.udfs.errors import ConfigError, did_you_mean
 from longattn.udfs.redaction import is_secret, redacted_text
@@ -118,10 +111,12 @@ def _known_keys(where: list[int | str]) -> list[str]:
 
 def _section_at(model: type[BaseModel], key: str) -> type[BaseModel]:
     """The model of a key's value; the same model again for list indices and domain names."""
-    nested: dict[str, type[BaseModel]] = dict.fromkeys(ExportConfig.model_fields, ExportTarget)
-    nested |= {"sources": SourceConfig, "also": ScorerSettings, "where": WhereConfig}
     field = model.model_fields.get(key)
-    annotation = field.annotation if field else None
+    return (_model_in(field.annotation) if field else None) or model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a type is made of, as SourceConfig of dict[str, list[SourceConfig]]."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return nested.get(key, model)
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -13,7 +13,7 @@ import yaml
 
 from longattn.udfs.errors import ConfigError, first_line, whole_message
 
-BOOLS = ["true", "True", "TRUE", "false", "False", "FALSE"]
+BOOLS = re.compile("(true|True|TRUE|false|False|FALSE)$")
 WORDS = {"yes": True, "on": True, "no": False, "off": False}  # where a key takes true or false
 
 
@@ -100,7 +100,7 @@ def _number(loader: _Loader, node: Any) -> float | int:
     return int(value) if whole else value
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("|".join(BOOLS)), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOLS, list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),

@@ -6,7 +6,7 @@ the process ends, and it ends only when each component is a star around its smal
 grow as the logarithm of the longest chain (measured; proven: its square).
 
 A row lost between rounds would split a component without a sign of it (graphframes#872). So rows
-are kept as lineage.cut_lineage says, where a loss is an error, and the result is checked against
+are kept by run.frames.cut_lineage, where a loss is an error, and the result is checked against
 the edges that came in.
 """
 

@@ -20,7 +20,7 @@ from longattn.etl.dedup import lsh, stage
 from longattn.etl.dedup.components import components
 from longattn.etl.dedup.recipe import Recipe, settings_of
 from longattn.etl.ingest.current import current_documents
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.frames import cut_lineage, multiset_hash, refuse_repeated, with_ids
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
@@ -66,13 +66,13 @@ def run(context: Context) -> Outcome:
         documents = cut_lineage(current_documents(context))
         metrics, hashed = _hash_new(context, recipe, documents)
         tick(1, "fingerprints")
-        live = cut_lineage(_live(context, recipe, documents))
-        new, counts = _compare_new(context, recipe, live)
+        live = cut_lineage(_live(context.tables, recipe, documents))
+        new, counts = _compare_new(context.tables, recipe, live)
         tick(1, "pairs")
-        decided = _decide(context, recipe, live)
+        decided = _decide(context.tables, recipe, live)
         tick(1, "duplicates")
     seconds = {"seconds": time.monotonic() - started}
-    outcome = _outcome(context, recipe, live, new, before)
+    outcome = _outcome(context.tables, recipe, live, new, before)
     metrics = {**metrics, **counts, **seconds, **outcome.metrics}
     return replace(
         outcome,
@@ -95,10 +95,11 @@ def _hash_new(
 ) -> tuple[dict[str, float], Agreed]:
     """Append the fingerprints of documents that have none under this recipe.
 
-    Of current ones, and of those that were ever compared: their pairs are told by fingerprints.
+    Of current ones, and of those that were ever compared: their pairs follow from fingerprints.
     """
-    documents, signatures = context.tables.read("documents"), _signatures(context, recipe)
-    compared = stage.compared(_pairs(context, recipe)).select("doc_id")
+    tables = context.tables
+    documents, signatures = tables.read("documents"), _signatures(tables, recipe)
+    compared = stage.compared(_pairs(tables, recipe)).select("doc_id")
     ids = current.select("doc_id").union(compared).distinct()
     ids = ids.join(signatures.select("doc_id"), "doc_id", "left_anti")
     known = documents.select("doc_id", "n_chars").dropDuplicates(["doc_id"])
@@ -107,29 +108,29 @@ def _hash_new(
     if new.rows:
         texts = with_ids(documents, new.frame)
         rows = stage.fingerprints(texts, recipe.minhash).select(*SIGNATURES.columns)
-        version = context.tables.versions_read.get("signatures")
+        version = tables.versions_read.get("signatures")
         txn = new.txn("signatures", recipe.minhash.recipe, version)
-        commit = context.tables.append("signatures", rows, txn)
+        commit = tables.append("signatures", rows, txn)
         added = new.rows if commit.skipped else commit.rows
     seconds = time.monotonic() - started
     context.progress.say(f"dedup: {new.rows} documents hashed, {new.chars / 1e6:.1f} M characters")
     return {"hashed": new.rows, "chars": new.chars, "hash_seconds": seconds}, (new.rows, added)
 
 
-def _compare_new(context: Context, recipe: Recipe, live: DataFrame) -> tuple[Ids, dict[str, float]]:
+def _compare_new(tables: TableSet, recipe: Recipe, live: DataFrame) -> tuple[Ids, dict[str, float]]:
     """Append the pairs of documents not compared yet, and for each a row that says it now is."""
-    documents, pairs = context.tables.read("documents"), _pairs(context, recipe)
+    documents, pairs = tables.read("documents"), _pairs(tables, recipe)
     new = Ids.of(stage.undecided(live, pairs))
     if not new.rows:
         return new, {"candidates": 0, "pairs": 0}
-    texts = stage.distinct_texts(stage.ever(live, _compared(context, recipe)), new.frame)
+    texts = stage.distinct_texts(stage.ever(live, _compared(tables, recipe)), new.frame)
     likely = cut_lineage(lsh.candidates(texts))
     candidates = likely.count()
     near = _alike(likely, texts, documents, recipe) if candidates else _no_pairs(likely)
     scopes = live.select("doc_id", F.concat(F.lit(recipe.name), "scope").alias("recipe"))
     rows = stage.pair_rows(near, scopes.join(new.frame, "doc_id", "left_semi"))
-    version = context.tables.versions_read.get("pairs")
-    commit = context.tables.append("pairs", rows, new.txn("pairs", recipe.name, version))
+    version = tables.versions_read.get("pairs")
+    commit = tables.append("pairs", rows, new.txn("pairs", recipe.name, version))
     return new, {"candidates": candidates, "pairs": commit.rows - new.rows}
 
 
@@ -155,26 +156,26 @@ def _no_pairs(candidates: DataFrame) -> DataFrame:
     return candidates.select("doc_a", "doc_b", *given)
 
 
-def _decide(context: Context, recipe: Recipe, live: DataFrame) -> Agreed:
+def _decide(tables: TableSet, recipe: Recipe, live: DataFrame) -> Agreed:
     """Write `duplicates` anew from all pairs of the recipe, if that changes it."""
-    texts = _signatures(context, recipe)
-    edges = cut_lineage(stage.near_edges(_pairs(context, recipe), live, texts))
+    texts = _signatures(tables, recipe)
+    edges = cut_lineage(stage.near_edges(_pairs(tables, recipe), live, texts))
     removed = cut_lineage(stage.removed(live, edges, components(edges.select("a", "b"))))
     decided = _checksum(removed)
-    if decided == _checksum(context.tables.read("duplicates")):
+    if decided == _checksum(tables.read("duplicates")):
         return decided[0], decided[0]
-    commit = context.tables.overwrite("duplicates", removed.select(*DUPLICATES.columns))
+    commit = tables.overwrite("duplicates", removed.select(*DUPLICATES.columns))
     return decided[0], commit.rows
 
 
 def _outcome(
-    context: Context, recipe: Recipe, live: DataFrame, new: Ids, before: DataFrame
+    tables: TableSet, recipe: Recipe, live: DataFrame, new: Ids, before: DataFrame
 ) -> Outcome:
     """What the tables now say of the new documents, and of old ones that lost to a new one."""
-    removed = context.tables.read("duplicates").select("doc_id", "method")
+    removed = tables.read("duplicates").select("doc_id", "method")
     scopes = live.select("doc_id", "scope").join(new.frame, "doc_id", "left_semi")
     # it may have been compared in the scope of another domain, too, before that was renamed
-    compared = stage.compared(_pairs(context, recipe)).join(scopes, ["doc_id", "scope"])
+    compared = stage.compared(_pairs(tables, recipe)).join(scopes, ["doc_id", "scope"])
     fates = compared.join(removed, "doc_id", "left").groupBy("method").count().collect()
     counts = {row["method"]: row["count"] for row in fates}
     kept = counts.pop(None, 0)
@@ -185,28 +186,28 @@ def _outcome(
     )
 
 
-def _signatures(context: Context, recipe: Recipe) -> DataFrame:
-    return context.tables.read("signatures").where(F.col("recipe") == recipe.minhash.recipe)
+def _signatures(tables: TableSet, recipe: Recipe) -> DataFrame:
+    return tables.read("signatures").where(F.col("recipe") == recipe.minhash.recipe)
 
 
-def _pairs(context: Context, recipe: Recipe) -> DataFrame:
+def _pairs(tables: TableSet, recipe: Recipe) -> DataFrame:
     """Pairs of the recipe, with `scope` beside."""
-    pairs = context.tables.read("pairs").where(F.col("recipe").startswith(recipe.name))
+    pairs = tables.read("pairs").where(F.col("recipe").startswith(recipe.name))
     return pairs.withColumn("scope", F.expr(f"substring(recipe, {len(recipe.name) + 1})"))
 
 
-def _live(context: Context, recipe: Recipe, documents: DataFrame) -> DataFrame:
+def _live(tables: TableSet, recipe: Recipe, documents: DataFrame) -> DataFrame:
     """Current documents that have been hashed, with their scope and the text that they carry."""
     attributes = documents.select("doc_id", "domain", "priority", "n_chars")
-    hashed = _signatures(context, recipe).drop("domain", "priority", "n_chars")
+    hashed = _signatures(tables, recipe).drop("domain", "priority", "n_chars")
     return stage.named_texts(hashed.join(attributes, "doc_id"), recipe.config.scope)
 
 
-def _compared(context: Context, recipe: Recipe) -> DataFrame:
+def _compared(tables: TableSet, recipe: Recipe) -> DataFrame:
     """Documents that were ever compared, in the scope of then, as far as they are still there."""
-    ids = context.tables.read("documents").select("doc_id")
-    compared = stage.compared(_pairs(context, recipe)).join(ids, "doc_id", "left_semi")
-    return stage.with_text_ids(_signatures(context, recipe).join(compared, "doc_id"))
+    ids = tables.read("documents").select("doc_id")
+    compared = stage.compared(_pairs(tables, recipe)).join(ids, "doc_id", "left_semi")
+    return stage.with_text_ids(_signatures(tables, recipe).join(compared, "doc_id"))
 
 
 def _checksum(duplicates: DataFrame) -> tuple[int, str]:

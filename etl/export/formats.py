@@ -56,19 +56,35 @@ class Writer(Protocol):
     def close(self) -> list[Part]: ...
 
 
+def numbered(prefix: str, suffix: str, number: int, count: int) -> str:
+    """For example `train-00003-of-00012.parquet`."""
+    return f"{prefix}-{number:05d}-of-{count:05d}{suffix}"
+
+
+def as_split(prefix: str, suffix: str, number: int, count: int) -> str:
+    """Names that `datasets` takes for its train split; it then reads no other file beside them."""
+    return numbered("train", suffix, number, count)
+
+
+def no_extras(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
+    """For formats whose data files are all there is."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """An export format."""
 
     columns: tuple[str, ...]  # of `samples` beside those of every format
     writer: Callable[[Options], Writer]
-    file_name: Callable[[str, str, int, int], str]  # prefix, suffix, number, count -> name
-    # path, files, options -> small files beside the data
-    extras: Callable[[str, Sequence[dict[str, Any]], Options], dict[str, str]]
     # an open file, its name -> rows as READ of the samples in it; None for files without any
     read: Callable[[Any, str], Iterator[dict[str, Any]] | None]
     # an open file with samples, its entry in the manifest, tokens of a sample, decode -> texts
     texts: Callable[[Any, Mapping[str, Any], int, Decode], Texts]
+    # prefix, suffix, number, count -> name
+    file_name: Callable[[str, str, int, int], str] = numbered
+    # path, files, options -> small files beside the data
+    extras: Callable[[str, Sequence[dict[str, Any]], Options], dict[str, str]] = no_extras
     bare: bool = False  # files of tokens alone: their width and their separators matter
     names_place: bool = False  # extras name the export's folder, so that one moved is written anew
     # of what `datasets` loads; with one there is a dataset card
@@ -90,21 +106,6 @@ def part(staged: str, file: HashedFile, suffix: str, samples: int, tokens: int) 
         bytes=file.bytes,
         sha256=file.sha256,
     )
-
-
-def numbered(prefix: str, suffix: str, number: int, count: int) -> str:
-    """For example `train-00003-of-00012.parquet`."""
-    return f"{prefix}-{number:05d}-of-{count:05d}{suffix}"
-
-
-def as_split(prefix: str, suffix: str, number: int, count: int) -> str:
-    """Names that `datasets` takes for its train split; it then reads no other file beside them."""
-    return numbered("train", suffix, number, count)
-
-
-def no_extras(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
-    """For formats whose data files are all there is."""
-    return {}
 
 
 def arrays(batch: pa.RecordBatch, column: str) -> list[Any]:
@@ -170,6 +171,21 @@ def texts_of_tokens(stream: Any, entry: Mapping[str, Any], length: int, decode: 
     width = entry["bytes"] // (entry["samples"] * length)
     ids = np.frombuffer(stream.read(), "<u2" if width == 2 else "<i4").reshape(-1, length)
     yield from enumerate(decode(row.tolist()) for row in ids)
+
+
+def whole_sequences(
+    batch: pa.RecordBatch, options: Options, format_name: str
+) -> Iterator[tuple[str, Any, Any]]:
+    """Of each sample the window, the lengths of its stretches, and its token ids filled up.
+
+    For formats whose readers know by the tokens alone where documents end. Raises ExportError for a
+    sample whose separators do not say it.
+    """
+    names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
+    for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):
+        sample = f"{format_name}: window {name}"
+        refuse_other_boundaries(ids, lengths, options, sample)
+        yield name, lengths, filled(ids, options, sample)
 
 
 def filled(ids: Any, options: Options, sample: str) -> Any:

@@ -1,8 +1,9 @@
 """Job export: the current selection in each format the config names; rows are samples."""
 
 import json
-import os
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +17,7 @@ from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder, described, files_of
 from longattn.etl.export.formats import Format, Options
-from longattn.etl.export.places import refuse
+from longattn.etl.export.places import place, refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.ranking.strata import bound
@@ -35,6 +36,18 @@ NO_IDS = f"tokenizer {WORDS}: its ids are hashes that no model knows"
 LAYOUT = 4  # of the files and their fields: an export of another is written again
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A selection, and what the manifests of its exports say of it."""
+
+    name: str
+    rows: DataFrame  # of `selections`
+    scorer: str  # what gave the exported score
+    windowing: str
+    settings: dict[str, Any]  # of select and mix, those that are no defaults
+    sources: dict[str, list[dict[str, Any]]]  # of each domain
+
+
 def run(context: Context) -> Outcome:
     """Export to every target configured; one that is there already is left as it is."""
     targets = context.config.export.targets
@@ -44,11 +57,11 @@ def run(context: Context) -> Outcome:
     refuse(context.config)
     if not knows_ids(context.config):
         context.progress.say(f"export: {NO_IDS}: input_ids are left out")
-    name, selection = current_selection(context)
-    n_samples = stage.count(selection)
+    chosen = chosen_by(context)
+    n_samples = stage.count(chosen.rows)
     counts: dict[str, FormatFigures] = {}
     for format_name, target in targets.items():
-        manifest = export(context, name, selection, format_name, target)
+        manifest = export(context, chosen, format_name, target)
         sums = {key: manifest[key] for key in ("samples", "tokens", "bytes")}
         counts[format_name] = FormatFigures(**sums)
     return Outcome(
@@ -58,52 +71,125 @@ def run(context: Context) -> Outcome:
     )
 
 
-def folders_of(context: Context) -> list[Folder]:
+def chosen_by(context: Context) -> Chosen:
+    """The selection that the config and the scores of now give."""
+    config, (name, rows) = context.config, current_selection(context)
+    sections = {"select": config.select, "mix": config.mix}
+    return Chosen(
+        name=name,
+        rows=rows,
+        scorer=ranker(context.recipe),
+        windowing=context.recipe.windowing,
+        settings={
+            f"{section}.{key}": value
+            for section, settings in sections.items()
+            for key, value in settings.model_dump(exclude_defaults=True).items()
+        },
+        sources={
+            domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in each]
+            for domain, each in config.sources.items()
+        },
+    )
+
+
+def folders_of(config: Config) -> list[Folder]:
     """The places of the configured exports."""
-    targets = context.config.export.targets.values()
-    return [Folder.at(target.path, owner(context)) for target in targets]
+    name = owner(config.tables.root)
+    return [Folder.at(target.path, name) for target in config.export.targets.values()]
 
 
 def export(
-    context: Context, name: str, selection: DataFrame, format_name: str, target: ExportTarget
+    context: Context, chosen: Chosen, format_name: str, target: ExportTarget
 ) -> dict[str, Any]:
     """Write one format and return its manifest; the same selection again is not rewritten.
 
     Raises LedgerError, and shows nothing of it, when other samples were written than there are.
     """
-    folder = Folder.at(target.path, owner(context))
-    identity = identity_of(context, selection, format_name, target)
-    present = folder.manifest()
-    if present and present["identity"] == identity:
-        damage = folder.faults(files_of(present))
-        if not damage:
-            context.progress.say(f"export: {format_name} in {target.path} is up to date")
-            return present
-        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
-        context.progress.say(f"export: {target.path}: {damage[0]}{more}; it is written again")
-    length = bound(context.config) if context.config.bounds else None
-    plan = stage.plan(selection, target.shard_tokens, target.by_domain, length)
+    config, tables, format_ = context.config, context.tables, FORMATS[format_name]
+    folder = Folder.at(target.path, owner(config.tables.root))
+    identity = identity_of(config, chosen, format_name, target)
+    if present := _still_there(folder, identity, target.path, context.progress.say):
+        context.progress.say(f"export: {format_name} in {target.path} is up to date")
+        return present
+    length = bound(config) if config.bounds else None
+    plan = stage.plan(chosen.rows, target.shard_tokens, target.by_domain, length)
     if not plan.samples:
         raise ExportError(
-            f"export {format_name}: selection {name} has no samples; what is in {target.path} stays"
+            f"export {format_name}: selection {chosen.name} has no samples; what is in"
+            f" {target.path} stays"
         )
-    context.tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
+    tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
     folder.begin()
-    options = _options(context, selection, plan, format_name, target, folder)
-    written = _write(context, selection, plan, FORMATS[format_name], options)
+    windows, documents = tables.read("windows"), tables.read("documents")
+    largest_id = stage.largest_id(chosen.rows, windows) if format_.bare else 0
+    options = options_of(config, target, folder, largest_id=largest_id, longest=plan.longest)
+    options = replace(options, separator=_separator(config) if format_.bare else None)
+    written = _write(chosen, windows, documents, plan, format_, options)
     if written.samples != plan.samples:
         raise LedgerError(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
             " are windows of the selection missing?"
         )
-    head = {"format": format_name, "identity": identity, "selection": name}
-    manifest = head | _manifest(context, plan, written, options)
-    texts = extras_of(FORMATS[format_name], target.path, written.files, options)
-    texts |= _card(context, FORMATS[format_name], options, manifest)
+    manifest = {
+        "format": format_name,
+        "identity": identity,
+        "selection": chosen.name,
+        "longattn": udfs.__version__,
+        "config": config.hash,
+        "scorer": chosen.scorer,
+        "windowing": chosen.windowing,
+        "tables": dict(tables.versions_read),
+        **_contents(chosen, plan, written, options),
+    }
+    texts = extras_of(format_, target.path, written.files, options)
+    texts |= _card(chosen, format_, options, manifest)
     manifest["extras"] = described(texts)
-    context.tables.refuse_overtaken()
+    tables.refuse_overtaken()
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
     return manifest
+
+
+def _still_there(
+    folder: Folder, identity: str, path: str, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The manifest of the export that is there, where it is the same one and its files are whole.
+
+    Says what is wrong with its files.
+    """
+    present = folder.manifest()
+    if present is None or present.get("identity") != identity:
+        return None
+    damage = folder.faults(files_of(present))
+    if not damage:
+        return present
+    more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+    say(f"export: {path}: {damage[0]}{more}; it is written again")
+    return None
+
+
+def _write(
+    chosen: Chosen,
+    windows: DataFrame,
+    documents: DataFrame,
+    plan: stage.Plan,
+    format_: Format,
+    options: Options,
+) -> Written:
+    columns = [c for c in format_.columns if options.with_ids or c != "token_ids"]
+    rows = stage.samples(
+        chosen.rows, windows, documents, columns=columns, scorer=chosen.scorer, plan=plan
+    )
+    return write_shards(rows, plan, format_, options)
+
+
+def _card(
+    chosen: Chosen, format_: Format, options: Options, manifest: dict[str, Any]
+) -> dict[str, str]:
+    """The dataset card, by its name, where `datasets` reads the format."""
+    if format_.schema is None:
+        return {}
+    notes = [] if options.with_ids else [f"{NO_IDS}: `input_ids` are left out"]
+    return {CARD: dataset_card(manifest, format_.schema(options), chosen.settings, notes)}
 
 
 def extras_of(
@@ -119,37 +205,19 @@ def extras_of(
     return texts
 
 
-def _card(
-    context: Context, format_: Format, options: Options, manifest: dict[str, Any]
-) -> dict[str, str]:
-    """The dataset card, by its name, where `datasets` reads the format."""
-    if format_.schema is None:
-        return {}
-    settings = _choices(context)
-    notes = [] if options.with_ids else [f"{NO_IDS}: `input_ids` are left out"]
-    return {CARD: dataset_card(manifest, format_.schema(options), settings, notes)}
-
-
-def _options(
-    context: Context,
-    selection: DataFrame,
-    plan: stage.Plan,
-    format_name: str,
-    target: ExportTarget,
-    folder: Folder,
+def options_of(
+    config: Config, target: ExportTarget, folder: Folder, largest_id: int, longest: int = 0
 ) -> Options:
-    config, windows = context.config, context.tables.read("windows")
-    bare = FORMATS[format_name].bare
+    """What the writer of a target needs to know; without the separator, which bare files need."""
     return Options(
         folder=folder,
         compression=target.compression,
         prefix=target.prefix,
         tokenizer=config.tokenizer_path,
-        largest_id=stage.largest_id(selection, windows) if bare else 0,
+        largest_id=largest_id,
         with_ids=knows_ids(config),
         attend_across=config.pack.attend_across,
-        separator=_separator(config) if bare else None,
-        longest=plan.longest,
+        longest=longest,
         position_ids=target.position_ids,
         token_column=target.token_column,
         text_key=target.text_key,
@@ -179,41 +247,13 @@ def ranker(recipe: Recipe) -> str:
     return recipe.scoring if select.by in (None, "lds", "ds", "du") else recipe.ranking
 
 
-def _write(
-    context: Context, selection: DataFrame, plan: stage.Plan, format_: Format, options: Options
-) -> Written:
-    rows = stage.samples(
-        selection,
-        context.tables.read("windows"),
-        context.tables.read("documents"),
-        columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
-        scorer=ranker(context.recipe),
-        plan=plan,
-    )
-    return write_shards(rows, plan, format_, options)
-
-
-def owner(context: Context) -> str:
+def owner(root: str) -> str:
     """Runs that hold one root in turn share a name; without a lease each has its own."""
-    root = context.config.tables.root
-    name = uuid.uuid4().hex if is_catalog_name(root) else os.path.abspath(root)
-    return hex_digest(name)[:8]
+    return hex_digest(uuid.uuid4().hex if is_catalog_name(root) else place(root))[:8]
 
 
-def _choices(context: Context) -> dict[str, Any]:
-    """How the samples were chosen: the settings of select and mix that are no defaults."""
-    return {
-        f"{section}.{key}": value
-        for section in ("select", "mix")
-        for key, value in getattr(context.config, section).model_dump(exclude_defaults=True).items()
-    }
-
-
-def identity_of(
-    context: Context, selection: DataFrame, format_name: str, target: ExportTarget
-) -> str:
+def identity_of(config: Config, chosen: Chosen, format_name: str, target: ExportTarget) -> str:
     """A hash of everything that is written into an export: its data, its manifest and its card."""
-    config = context.config
     return fields_digest(
         version=udfs.__version__,
         layout=LAYOUT,
@@ -221,32 +261,20 @@ def identity_of(
         target=decisive(target),
         place=target.path if FORMATS[format_name].names_place else None,
         attend_across=config.pack.attend_across,
-        rows=list(fingerprint(selection).first() or ()),
-        scorer=ranker(context.recipe),
-        windowing=context.recipe.windowing,
-        sources=_sources(config),
-        choices=_choices(context),
+        rows=list(fingerprint(chosen.rows).first() or ()),
+        scorer=chosen.scorer,
+        windowing=chosen.windowing,
+        sources=chosen.sources,
+        choices=chosen.settings,
     )[:16]
 
 
-def _sources(config: Config) -> dict[str, list[dict[str, Any]]]:
-    """What the manifest says of the sources of each domain."""
-    return {
-        domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in sources]
-        for domain, sources in config.sources.items()
-    }
-
-
-def _manifest(
-    context: Context, plan: stage.Plan, written: Written, options: Options
+def _contents(
+    chosen: Chosen, plan: stage.Plan, written: Written, options: Options
 ) -> dict[str, Any]:
-    config, sources = context.config, _sources(context.config)
+    """What the manifest says of the samples and their files."""
+    sources = {domain: {"sources": chosen.sources.get(domain, [])} for domain in plan.domains}
     return {
-        "longattn": udfs.__version__,
-        "config": config.hash,
-        "scorer": ranker(context.recipe),
-        "windowing": context.recipe.windowing,
-        "tables": dict(context.tables.versions_read),
         "samples": written.samples,
         "tokens": written.tokens,
         "bytes": sum(file["bytes"] for file in written.files),
@@ -254,7 +282,7 @@ def _manifest(
         "separator": options.separator,
         "context": written.context,
         "by_domain": None not in plan.shards,
-        "domains": {d: n | {"sources": sources.get(d, [])} for d, n in plan.domains.items()},
+        "domains": {domain: counts | sources[domain] for domain, counts in plan.domains.items()},
         **({"lengths": plan.lengths} if plan.lengths else {}),
         "files": written.files,
     }

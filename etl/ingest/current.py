@@ -14,6 +14,7 @@ from longattn.etl.config import Config
 from longattn.etl.ingest.sources import Inputs, inputs_of
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import light
+from longattn.etl.run.pending import beyond
 from longattn.udfs.errors import TableError
 from longattn.udfs.text.tokens import tokenizer_name
 
@@ -117,21 +118,4 @@ def within_limits(context: Context, documents: DataFrame) -> DataFrame:
 
 def limit(config: Config) -> Column:
     """Why a document (domain, n_tokens) is beyond the limits of `ingest`; null within."""
-    return beyond(config.ingest.min_tokens, config.ingest.max_tokens)
-
-
-def beyond(least: int | dict[str, int] | None, most: int | dict[str, int] | None) -> Column:
-    """too_short or too_long for a document (domain, n_tokens) beyond limits; null within."""
-    n_tokens, reason = F.col("n_tokens"), F.lit(None).cast("string")
-    for mine, number in _each(most):
-        reason = F.when(mine & (n_tokens > number), "too_long").otherwise(reason)
-    for mine, number in _each(least):
-        reason = F.when(mine & (n_tokens < number), "too_short").otherwise(reason)
-    return reason
-
-
-def _each(limits: int | dict[str, int] | None) -> list[tuple[Column, int]]:
-    """Each limit, and whose it is."""
-    if isinstance(limits, dict):
-        return [(F.col("domain") == domain, number) for domain, number in limits.items()]
-    return [] if limits is None else [(F.lit(True), limits)]
+    return F.expr(beyond(config.ingest.min_tokens, config.ingest.max_tokens)).cast("string")

@@ -194,7 +194,7 @@ def stage_records(context: Context, plan: Plan, save: Save) -> tuple[DataFrame, 
     An observer counts them on their way to files. Tables of a catalog need not tell it anything,
     and whoever asks it then waits for ever: there the staged rows are counted.
     """
-    rows = read_all(context, plan).withColumn("staged_id", F.monotonically_increasing_id())
+    rows = read_all(context.spark, plan).withColumn("staged_id", F.monotonically_increasing_id())
     if is_catalog_name(context.config.tables.root):
         staged = save("rows", rows)
         return staged, staged.count()
@@ -284,9 +284,9 @@ def measure(context: Context, save: Save, new: DataFrame | None) -> Counter[str]
     measured = save("measured", stage.token_counts(pending, context.config))
     if measured.isEmpty():
         return Counter()
-    context.tables.merge("lengths", stage.as_lengths(measured, context.config))
     beyond = measured.withColumn("reason", current.limit(context.config)).dropna(subset="reason")
-    context.reject(stage.beyond_limits(beyond))
+    context.reject(stage.beyond_limits(beyond))  # first: what has a length is not looked at again
+    context.tables.merge("lengths", stage.as_lengths(measured, context.config))
     if new is None:
         return Counter()
     counts = beyond.join(new, "doc_id", "left_semi").groupBy("reason").count().collect()

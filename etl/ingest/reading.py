@@ -4,12 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from longattn.etl.ingest import stage
 from longattn.etl.ingest.spark_readers import read_table, read_with_spark
 from longattn.etl.ingest.stage import SourceFile
-from longattn.etl.run.context import Context
 from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import Split
@@ -35,17 +34,17 @@ class Plan:
         return hex_digest(named)[:32]
 
 
-def read_all(context: Context, plan: Plan) -> DataFrame:
+def read_all(spark: SparkSession, plan: Plan) -> DataFrame:
     """All pending files as staged rows: in Python where it can open them, else through Spark."""
     by_spec = by_reader(plan)
     refused, by_python, tables = (by_spec.pop(r, []) for r in ("refused", "python", "table"))
-    frames = [stage.refused_files(context.spark, refused, plan.specs)] if refused else []
-    frames += [read_locally(context, by_python, plan.specs)] if by_python else []
+    frames = [stage.refused_files(spark, refused, plan.specs)] if refused else []
+    frames += [read_locally(spark, by_python, plan.specs)] if by_python else []
     for table in tables:
-        rows = context.spark.read.table(sql_name(table.uri))
+        rows = spark.read.table(sql_name(table.uri))
         frames.append(read_table(rows, table.uri, plan.specs[table.spec]))
     for number, files in by_spec.items():
-        frames.append(read_with_spark(context.spark, files, plan.specs[int(number)], SPLIT_BYTES))
+        frames.append(read_with_spark(spark, files, plan.specs[int(number)], SPLIT_BYTES))
     return stage.union(frames)
 
 
@@ -67,7 +66,7 @@ def reader_of(file: SourceFile, spec: SourceSpec) -> str | int:
 
 
 def read_locally(
-    context: Context, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
+    spark: SparkSession, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
 ) -> DataFrame:
     """Files that Python can open, in tasks of about SPLIT_BYTES."""
     splits = [
@@ -76,15 +75,15 @@ def read_locally(
         for split in stage.splits_of(file, specs[file.spec], SPLIT_BYTES)
     ]
     cut = [split for spec, split in splits if is_cut_in_lines(split, specs[spec])]
-    firsts = stage.first_rows(context.spark, cut) if cut else {}
+    firsts = stage.first_rows(spark, cut) if cut else {}
     numbered = [
         (spec, split._replace(first_row=firsts.get((split.uri, split.start), 1)))
         for spec, split in splits
     ]
-    slots = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    slots = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
     share = sum(file.n_bytes for file in files) // slots
     tasks = stage.pack(numbered, min(SPLIT_BYTES, max(share, 1 << 20)))
-    return stage.read_splits(context.spark, tasks, specs)
+    return stage.read_splits(spark, tasks, specs)
 
 
 def is_cut_in_lines(split: Split, spec: SourceSpec) -> bool:

@@ -26,7 +26,7 @@ def list_remote(spark: SparkSession, path: str, domain: str) -> list[Listed]:
     except (PySparkAttributeError, AttributeError):
         listed = _through_spark(spark, path, domain)
     except Exception as error:  # py4j's: each file system has exceptions of its own
-        raise SourceError(f"sources.{domain}: cannot list {path}: {_told(error)}") from None
+        raise SourceError(f"sources.{domain}: cannot list {path}: {_reason(error)}") from None
     if not listed:
         raise SourceError(f"sources.{domain}: cannot list {path}: no such file or folder")
     return listed
@@ -64,7 +64,7 @@ def _through_spark(spark: SparkSession, path: str, domain: str) -> list[Listed]:
     try:
         rows = reader.load(path).select("path", "length", modified).collect()
     except Exception as error:  # py4j's and Spark's own share no base
-        raise SourceError(f"sources.{domain}: cannot list {path}: {_told(error)}") from None
+        raise SourceError(f"sources.{domain}: cannot list {path}: {_reason(error)}") from None
     return [Listed(r.path, r.length, r.modified, name_below(r.path, path)) for r in rows]
 
 
@@ -79,7 +79,7 @@ def _any_match(names: list[str], patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What Spark says, in one line; py4j puts the Java exception on the second."""
     if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
         return "no such file or folder"

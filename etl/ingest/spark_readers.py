@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.ingest.stage import SourceFile, union
+from longattn.etl.tables.locations import as_pattern
 from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
 from longattn.udfs.documents.bytes import Split
@@ -84,12 +85,8 @@ def _read_lines(spark: SparkSession, files: Sequence[SourceFile], spec: SourceSp
 
 
 def _uris(files: Sequence[SourceFile]) -> list[str]:
-    return [_escaped(file.uri) for file in files]
-
-
-def _escaped(uri: str) -> str:
-    """The uri as a pattern that matches nothing but itself."""
-    return "".join(f"\\{letter}" if letter in "*?[]{}\\" else letter for letter in uri)
+    """As patterns that match nothing but themselves."""
+    return [as_pattern(file.uri) for file in files]
 
 
 def _names(files: Sequence[SourceFile]) -> dict[str, str]:

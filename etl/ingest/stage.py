@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
+from longattn.etl.run.frames import in_columns_of
 from longattn.etl.tables.schema import DOCUMENTS, LENGTHS, ORIGINS, REJECTS
 from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
@@ -201,15 +202,8 @@ def token_counts(documents: DataFrame, config: Config) -> DataFrame:
 
 def as_lengths(measured: DataFrame, config: Config) -> DataFrame:
     """Counted documents as rows of `lengths`, of a windowing of their own that cuts nothing."""
-    windowing = f"count:{tokenizer_name(config.tokenizer_path)}"
-    given = {"windowing": F.lit(windowing)}
-    columns = {**{name: F.col(name) for name in measured.columns}, **given}
-    return measured.select(
-        *(
-            columns.get(name, F.lit(None)).cast(type_).alias(name)
-            for name, (type_, _) in LENGTHS.columns.items()
-        )
-    )
+    windowing = F.lit(f"count:{tokenizer_name(config.tokenizer_path)}")
+    return in_columns_of(LENGTHS, measured, windowing=windowing)
 
 
 def beyond_limits(beyond: DataFrame) -> DataFrame:

@@ -148,7 +148,9 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     flow = steps(facts.documents, facts.windows, refused.get("ingest"), sorted(facts.formats))
     timed = facts.runs.assign(unit=facts.runs["job"].map(UNITS).fillna("rows"))
     domains = facts.counted.domains
-    drawn = {"flow": figures.flow(flow), "timing": figures.timing(timed)}
+    drawn = {"flow": figures.flow(flow)}
+    if len(timed):  # a ledger that was lost has no runs
+        drawn["timing"] = figures.timing(timed)
     if len(facts.own):
         drawn |= _score_figures(facts, palette)
     if len(facts.lengths):

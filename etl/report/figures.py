@@ -364,8 +364,8 @@ def _median_finding(windows: pd.DataFrame, column: str, name: str) -> str:
     if known[low][2] >= known[high][1]:
         beside = ": no domain's median is surely above another's" if len(known) > 1 else ""
         return f"{name} of {len(windows):,} windows{beside}"
-    told = {d: f"median {_value(known[d][0])}, {_between(*known[d][1:])}" for d in (low, high)}
-    return f"{name} is highest in {high} ({told[high]}), lowest in {low} ({told[low]})"
+    words = {d: f"median {_value(known[d][0])}, {_between(*known[d][1:])}" for d in (low, high)}
+    return f"{name} is highest in {high} ({words[high]}), lowest in {low} ({words[low]})"
 
 
 def _between(low: float, high: float) -> str:
@@ -382,14 +382,14 @@ def _overlap_finding(means: pd.Series, n_windows: float) -> str:
     nearest = {rule: share(of_all, n_windows) for rule, of_all in own.items()}
     most = nearest[own.index[0]]
     tied = [str(rule) for rule, of in nearest.items() if of.high >= most.low]
-    told = f"{100 * most.value:.0f} \u00b1 {100 * most.error:.0f} %"
+    part = f"{100 * most.value:.0f} \u00b1 {100 * most.error:.0f} %"
     chance = f"; chance gives {100 * means['random']:.0f} %" if "random" in means else ""
     if "random" in means and most.low <= means["random"]:
-        return f"No other rule surely chooses more of the same than chance, {told} at most{chance}"
+        return f"No other rule surely chooses more of the same than chance, {part} at most{chance}"
     if len(tied) > 1:
         rules = f"{', '.join(tied[:-1])} and {tied[-1]}"
-        return f"{rules} choose most nearly the same, up to {told}{chance}"
-    return f"The rule that chooses most nearly the same is {tied[0]} ({told}){chance}"
+        return f"{rules} choose most nearly the same, up to {part}{chance}"
+    return f"The rule that chooses most nearly the same is {tied[0]} ({part}){chance}"
 
 
 def _mix_finding(rows: pd.DataFrame) -> str:
@@ -399,13 +399,13 @@ def _mix_finding(rows: pd.DataFrame) -> str:
     return f"The mix holds {short(made)} of {short(planned)} tokens planned{end}"
 
 
-def _relation(found: Measured | None) -> str:
-    if found is None:
+def _relation(rank: Measured | None) -> str:
+    if rank is None:
         return "cannot be compared: one of them is the same for all windows"
-    if abs(found.value) <= found.error:
-        return f"rank windows in orders without a sure relation (Spearman {found})"
-    how = "much the same" if found.low > 0.5 else "a like" if found.value > 0 else "an opposite"
-    return f"rank windows in {how} order (Spearman {found})"
+    if abs(rank.value) <= rank.error:
+        return f"rank windows in orders without a sure relation (Spearman {rank})"
+    how = "much the same" if rank.low > 0.5 else "a like" if rank.value > 0 else "an opposite"
+    return f"rank windows in {how} order (Spearman {rank})"
 
 
 def _ratio(far: npt.NDArray[Any], usual: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -21,7 +21,7 @@ def steps(
 ) -> pd.DataFrame:
     """Rows (step, detail, before, after) for `figures.flow`.
 
-    `documents`, `windows`: what `stages.flow` counts. `records`: what ingest refused, by reason.
+    `documents`, `windows`: as `fates` counts them. `records`: what ingest refused, by reason.
     `formats`: those that the mix was exported to. Tokens of documents that were never tokenised are
     worked out from their characters, at the rate of those that were.
     """

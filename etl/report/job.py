@@ -9,6 +9,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from longattn.etl.config import Config
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered
@@ -19,9 +20,10 @@ from longattn.etl.report.build import Facts, build
 from longattn.etl.report.page import Page, render, samples_on
 from longattn.etl.report.refused import near_pairs, refused_records
 from longattn.etl.report.shown import AttentionMap, attention_maps, shown_windows
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, summed
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection, figures_of
 from longattn.etl.windows.current import current_windows, judged_lengths
 from longattn.etl.windows.evaluation import contaminated
@@ -30,11 +32,12 @@ from longattn.udfs.storage import write_text
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
 BINS_PER_OCTAVE = 2  # of document lengths
 LAST_RUNS = 6  # of each job, side by side
+Run = dict[str, Any]  # a row of `runs`
 
 
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
-    page = make_page(context, attention_maps(context))
+    page = make_page(context, attention_maps(context.recipe))
     html = render(page)
     size = write_text(context.config.report.path, html)
     return Outcome(rows_in=page.wanted, rows_out=samples_on(html), metrics={"bytes": size})
@@ -51,69 +54,72 @@ def make_page(context: Context, attention: AttentionMap | None = None) -> Page:
 
 def gather(context: Context, rows: DataFrame) -> Facts:
     """What the page says of the windows that were there to select from."""
-    config = context.config
+    config, tables = context.config, context.tables
     name, selection = current_selection(context)
-    total = sum(rank.sizes(rows).values())
-    mixed, documents = mix_sizes(selection), documents_by_fate(context)
-    own, done = selected_by(context, rows), runs_done(context)
+    mixed, total = mix_sizes(selection), sum(rank.sizes(rows).values())
+    documents, duplicates = current_documents(context), tables.read("duplicates")
+    windows, hits = current_windows(context, "overlap_tokens"), contaminated(context)
+    cut, packed = (judged_lengths(context, packed=packed) for packed in (False, True))
+    own, done = selected_by(context.recipe, rows), runs_done(tables)
     return Facts(
         config=config,
         selection=name,
         scorer=own,
         windowing=context.recipe.windowing,
         score=context.recipe.meaning,
-        points=all_points(context, rows, selection, total, own),
+        points=all_points(config, rows, selection, tables.read("scores"), total, own),
         total=total,
         sizes={row["domain"]: row["windows"] for row in mixed},
         samples=sum(row["samples"] for row in mixed),
-        documents=documents,
-        windows=windows_by_fate(context, rows, selection),
-        lengths=document_lengths(context),
-        contamination=contamination(context),
+        documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
+        windows=flow.windows_by_fate(windows, hits, rows, selection).toPandas(),
+        lengths=document_lengths(cut),
+        contamination=contamination(hits),
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
         counted=figures_of(context, name),
-        formats=exported_formats(context),
-        seconds=seconds_a_window(context),
-        refused=refused_records(context),
-        near_pairs=near_pairs(context),
-        versions=dict(context.tables.versions_read),
+        formats=exported_formats(done, config.hash),
+        seconds=seconds_a_window(done),
+        refused=refused_records(tables.read("rejects"), config.sources),
+        near_pairs=near_pairs(duplicates, documents, tables.read("documents")),
+        versions=dict(tables.versions_read),
     )
 
 
-def selected_by(context: Context, rows: DataFrame) -> str:
+def selected_by(recipe: Recipe, rows: DataFrame) -> str:
     """The version of the scorer that the selection ranks by, or the names of several."""
-    select = context.config.select
+    select = recipe.config.select
     if not select.by_scorers:
-        return context.recipe.scoring
+        return recipe.scoring
     first = None if isinstance(select.by, dict) else rows.select("scorer").first()
-    return str(first["scorer"]) if first else context.recipe.ranking
+    return str(first["scorer"]) if first else recipe.ranking
 
 
-def runs_done(context: Context) -> list[dict[str, Any]]:
+def runs_done(tables: TableSet) -> list[Run]:
     """All runs of jobs that are done, in the order of time."""
-    columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused")
-    done = context.tables.read("runs").where("status = 'done'").select(*columns)
+    columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused", "metrics")
+    done = tables.read("runs").where("status = 'done'").select(*columns)
     return [row.asDict() for row in done.orderBy("started").collect()]
 
 
-def job_runs(runs: list[dict[str, Any]], config: str) -> pd.DataFrame:
+def job_runs(runs: list[Run], config: str) -> pd.DataFrame:
     """A row per job that has run: job, started, seconds, rows_in, rows_out, refused.
 
     Runs of this config count, or all where none had it. ingest to score take up only what is new,
     so that their runs add up; select and export do all anew, so that the last one counts.
     """
     rows = [_added_up(job, runs, config) for job in JOBS if job != "report"]
-    return pd.DataFrame([row for row in rows if row])
+    columns = ["job", "started", "seconds", "rows_in", "rows_out", "refused"]
+    return pd.DataFrame([row for row in rows if row], columns=columns)
 
 
-def last_runs(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def last_runs(runs: list[Run]) -> dict[str, list[Run]]:
     """The last LAST_RUNS of each job, of any config, the latest first."""
     by_job = {job: [run for run in runs if run["job"] == job] for job in JOBS}
     return {job: mine[: -LAST_RUNS - 1 : -1] for job, mine in by_job.items() if mine}
 
 
-def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, Any] | None:
+def _added_up(job: str, runs: list[Run], config: str) -> dict[str, Any] | None:
     every = [run for run in runs if run["job"] == job]
     mine = [run for run in every if run["config"] == config] or every
     if not mine:
@@ -126,19 +132,17 @@ def _added_up(job: str, runs: list[dict[str, Any]], config: str) -> dict[str, An
     return {"job": job, "started": mine[-1]["started"], "refused": dict(refused)} | sums
 
 
-def exported_formats(context: Context) -> list[str]:
+def exported_formats(runs: list[Run], config: str) -> list[str]:
     """Formats of the last export of this config; else of the last one."""
-    done = context.tables.read("runs").where("status = 'done' and job = 'export'")
-    mine = F.col("config") == context.config.hash
-    row = done.orderBy(F.desc(mine), F.desc("started")).select("metrics").first()
-    return list(Figures.decode(row["metrics"]).formats) if row else []
+    exports = [run for run in runs if run["job"] == "export"]
+    mine = [run for run in exports if run["config"] == config] or exports
+    return list(Figures.decode(mine[-1]["metrics"]).formats) if mine else []
 
 
-def seconds_a_window(context: Context) -> dict[str, float]:
+def seconds_a_window(runs: list[Run]) -> dict[str, float]:
     """Seconds for each window that score runs have spent, by the name of the scorer."""
-    done = context.tables.read("runs").where("status = 'done' and job = 'score'")
-    runs = [Figures.decode(row["metrics"]).scorers for row in done.select("metrics").collect()]
-    spent = {name: of for name, of in summed(runs).items() if of.windows and of.seconds}
+    scored = (Figures.decode(run["metrics"]).scorers for run in runs if run["job"] == "score")
+    spent = {name: of for name, of in summed(scored).items() if of.windows and of.seconds}
     return {name: of.seconds / of.windows for name, of in spent.items()}
 
 
@@ -150,7 +154,12 @@ def mix_sizes(selection: DataFrame) -> list[Row]:
 
 
 def all_points(
-    context: Context, rows: DataFrame, selection: DataFrame, total: int, scorer: str
+    config: Config,
+    rows: DataFrame,
+    selection: DataFrame,
+    scores: DataFrame,
+    total: int,
+    scorer: str,
 ) -> pd.DataFrame:
     """window_id, domain, scorer, ds, du, value, selected of all windows by every scorer they have,
     and `error`, of the value selected by.
@@ -158,13 +167,11 @@ def all_points(
     Or of an even sample of too many. `value` is what a scorer ranks by, and other scorers select
     as many windows of each domain as the selection has.
     """
-    config = context.config
     if total > MAX_WINDOWS:
         rows = rows.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
-    own = own_points(context, rows, selection, scorer)
+    own = own_points(config, rows, selection, scorer)
     theirs = (
-        context.tables.read("scores")
-        .where(F.col("scorer") != scorer.partition("+")[0])
+        scores.where(F.col("scorer") != scorer.partition("+")[0])
         .drop("domain")
         .join(rows.select("window_id", "domain"), "window_id")
         .select("window_id", "domain", "scorer", "ds", "du")
@@ -175,12 +182,9 @@ def all_points(
     return pd.concat([own, others], ignore_index=True)
 
 
-def own_points(
-    context: Context, rows: DataFrame, selection: DataFrame, scorer: str
-) -> pd.DataFrame:
+def own_points(config: Config, rows: DataFrame, selection: DataFrame, scorer: str) -> pd.DataFrame:
     """The points of the scorer selected by, in an order that is random and always the same."""
-    select = context.config.select
-    scored = with_error(lds.score_by(rows, select, context.config.seed), select)
+    scored = with_error(lds.score_by(rows, config.select, config.seed), config.select)
     chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "window_id",
@@ -196,9 +200,9 @@ def own_points(
     return shuffled
 
 
-def document_lengths(context: Context) -> pd.DataFrame:
+def document_lengths(lengths: DataFrame) -> pd.DataFrame:
     """Documents per domain and bin of length: domain, n_tokens (lower edge), documents."""
-    mine = judged_lengths(context, packed=False).where(F.col("n_tokens") > 0)
+    mine = lengths.where(F.col("n_tokens") > 0)
     octave = F.floor(F.log2("n_tokens") * BINS_PER_OCTAVE) / BINS_PER_OCTAVE
     binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
     counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
@@ -217,25 +221,8 @@ def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:
     return bins
 
 
-def documents_by_fate(context: Context) -> pd.DataFrame:
-    """What became of the current documents."""
-    documents, duplicates = current_documents(context), context.tables.read("duplicates")
-    lengths = judged_lengths(context, False).union(judged_lengths(context, True))
-    fates = flow.documents_by_fate(documents, duplicates, lengths)
-    counts: pd.DataFrame = fates.toPandas()
-    return counts
-
-
-def windows_by_fate(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
-    """What became of the current windows, cut or packed."""
-    windows = current_windows(context, "overlap_tokens")
-    fates = flow.windows_by_fate(windows, contaminated(context), rows, selection)
-    counts: pd.DataFrame = fates.toPandas()
-    return counts
-
-
-def contamination(context: Context) -> pd.DataFrame:
+def contamination(hits: DataFrame) -> pd.DataFrame:
     """Contaminated windows by evaluation set and domain: evaluation, domain, windows."""
-    hits = contaminated(context).groupBy("evaluation", "domain")
-    counts: pd.DataFrame = hits.agg(F.count("*").alias("windows")).toPandas()
+    by_set = hits.groupBy("evaluation", "domain")
+    counts: pd.DataFrame = by_set.agg(F.count("*").alias("windows")).toPandas()
     return counts

@@ -1,14 +1,11 @@
 """Some of what was refused and removed, so that a reader sees whether it should have been."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
-
-from longattn.etl.ingest.current import current_documents
-from longattn.etl.run.context import Context
 
 EACH = 2  # records of a reason, pairs of a domain
 BEFORE, EXCERPT = 60, 300  # characters shown before two texts part, and in all
@@ -34,10 +31,9 @@ class Pair:
     texts: tuple[str, str]
 
 
-def refused_records(context: Context) -> list[Refused]:
-    """The first records of each reason, of the config's domains."""
-    rejects = context.tables.read("rejects")
-    mine = rejects.where(F.col("domain").isin(*context.config.sources))
+def refused_records(rejects: DataFrame, domains: Collection[str]) -> list[Refused]:
+    """The first records of each reason, of these domains."""
+    mine = rejects.where(F.col("domain").isin(*domains))
     rows = _first(mine, "reason", "source_uri", "source_row", "source_id")
     return [
         Refused(
@@ -50,13 +46,15 @@ def refused_records(context: Context) -> list[Refused]:
     ]
 
 
-def near_pairs(context: Context) -> list[Pair]:
-    """The least similar near duplicates of each domain: those that were nearest to staying."""
-    documents = current_documents(context)
-    near = context.tables.read("duplicates").where("method = 'near'").drop("domain")
+def near_pairs(duplicates: DataFrame, documents: DataFrame, texts: DataFrame) -> list[Pair]:
+    """The least similar near duplicates of each domain: those that were nearest to staying.
+
+    `documents` are the current ones, `texts` all rows of the table.
+    """
+    near = duplicates.where("method = 'near'").drop("domain")
     removed = near.join(documents.select("doc_id", "domain"), "doc_id")
     rows = _first(removed, "domain", "similarity", "doc_id")
-    known = _texts(context, [row[name] for row in rows for name in ("doc_id", "kept_id")])
+    known = _texts(texts, [row[name] for row in rows for name in ("doc_id", "kept_id")])
     return [
         _pair(row, known[row["doc_id"]], known[row["kept_id"]])
         for row in rows
@@ -78,8 +76,8 @@ def _place(row: Row) -> str:
     return f"{row['source_uri']}{record}"
 
 
-def _texts(context: Context, doc_ids: list[str]) -> Mapping[str, Row]:
-    wanted = context.tables.read("documents").where(F.col("doc_id").isin(*doc_ids))
+def _texts(documents: DataFrame, doc_ids: list[str]) -> Mapping[str, Row]:
+    wanted = documents.where(F.col("doc_id").isin(*doc_ids))
     rows = wanted.select("doc_id", "source_id", "source_uri", "text").collect()
     return {row["doc_id"]: row for row in rows}
 

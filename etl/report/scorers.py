@@ -76,16 +76,16 @@ def side_by_side(
 def finding(rows: Sequence[Scorer]) -> str:
     """What the table says, in a sentence: who agrees most and least, where that is sure."""
     own, name = rows[0], rows[0].meaning.name
-    found = sorted((r.agreement, r.meaning.name) for r in rows[1:] if r.agreement and not r.control)
-    if not found:
+    known = sorted((r.agreement, r.meaning.name) for r in rows[1:] if r.agreement and not r.control)
+    if not known:
         return f"Only {name} was asked: nothing here says whether it can be trusted"
-    (least, worst), (most, best) = found[0], found[-1]
+    (least, worst), (most, best) = known[0], known[-1]
     said = f"{name} agrees most with {best} ({most}), least with {worst} ({least})"
-    if len(found) == 1:
+    if len(known) == 1:
         said = f"{name} and {best} agree at {most}"
     elif least.high >= most.low:
         ends = f"{signed(least.value)} to {signed(most.value)}"
-        said = f"{name} agrees with {len(found)} other scorers at {ends}, with none surely most"
+        said = f"{name} agrees with {len(known)} other scorers at {ends}, with none surely most"
     judged = "" if own.judged is None else f"; with the far gain at {own.judged}"
     return said[:1].upper() + said[1:] + judged
 

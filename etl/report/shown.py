@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
@@ -14,6 +14,7 @@ from longattn.etl.ingest.current import current_documents
 from longattn.etl.report import figures, samples
 from longattn.etl.report.samples import Sample
 from longattn.etl.run.context import Context
+from longattn.etl.run.recipe import Recipe
 from longattn.udfs.errors import LongAttnError
 from longattn.udfs.pictures.links import Link, heaviest, repeats
 from longattn.udfs.scorers.base import Scorer, TokenIds, default_k
@@ -28,13 +29,13 @@ Map = tuple[np.ndarray[Any, Any], Sequence[Link], int]  # far attention [Q, K], 
 AttentionMap = Callable[[TokenIds], Map]
 
 
-def attention_maps(context: Context) -> AttentionMap | None:
+def attention_maps(recipe: Recipe) -> AttentionMap | None:
     """Looks at a window's attention with the config's scorer; None where that has none."""
-    if context.config.score.scorer != "longattn":
+    if recipe.config.score.scorer != "longattn":
         return None
     from longattn.udfs.pictures.attention_map import attention_map
 
-    spec = context.recipe.spec()
+    spec = recipe.spec()
 
     def look(token_ids: TokenIds) -> Map:
         drawn = attention_map(token_ids, spec)
@@ -54,47 +55,53 @@ def shown_windows(
     if not each or points.empty:
         return []
     wanted = samples.to_show(points, each)
-    rows = _details(context, wanted)
+    config, tables = context.config, context.tables
+    by_tokens = _decoder(config) is not None
+    texts = None if by_tokens else tables.read("documents")
+    rows = _details(wanted, tables.read("windows"), current_documents(context), texts)
     own = set(samples.to_show(points[points["scorer"] == scorer], each))
     maps = (
         {i: attention(_ids(rows[i])) for i in wanted if i in own and i in rows} if attention else {}
     )
     usual = samples.shared_map([far for far, _, _ in maps.values()])
-    stands, seams = samples.standings(points, wanted), _seams(context)
+    stands, seams = samples.standings(points, wanted), _seams(context.recipe)
     windows = [
-        _sample(context, rows[window_id], stands[window_id], maps.get(window_id), usual, seams)
+        _sample(config, rows[window_id], stands[window_id], maps.get(window_id), usual, seams)
         for window_id in wanted
         if window_id in rows
     ]
     return samples.with_room(windows)
 
 
-def _details(context: Context, window_ids: list[str]) -> dict[str, Row]:
-    """The windows' places, tokens and sources; and their text, where tokens do not tell it."""
-    tables = context.tables
-    windows = tables.read("windows").where(F.col("window_id").isin(*window_ids))
+def _details(
+    window_ids: list[str], windows: DataFrame, documents: DataFrame, texts: DataFrame | None
+) -> dict[str, Row]:
+    """The windows' places, tokens and sources; and their text, where texts of documents are given.
+
+    `documents` are the current ones.
+    """
     columns = ["doc_id", "source", "source_uri", "source_row", "source_id"]
-    documents = current_documents(context).select(*columns, F.col("domain").alias("domain_now"))
-    rows = windows.join(documents, "doc_id", "left")
+    sources = documents.select(*columns, F.col("domain").alias("domain_now"))
+    wanted = windows.where(F.col("window_id").isin(*window_ids))
+    rows = wanted.join(sources, "doc_id", "left")
     rows = rows.withColumn("domain", F.coalesce("domain_now", "domain")).drop("domain_now")
-    if _decoder(context.config) is None:
+    if texts is not None:
         begin, n_chars = F.col("start_char"), F.col("end_char") - F.col("start_char")
         text = F.substring("text", (begin + 1).cast("int"), n_chars.cast("int"))
-        rows = rows.join(tables.read("documents").select("doc_id", "text"), "doc_id", "left")
+        rows = rows.join(texts.select("doc_id", "text"), "doc_id", "left")
         rows = rows.withColumn("text", F.coalesce(text, F.lit("")))
     return {row["window_id"]: row for row in rows.collect()}
 
 
 def _sample(
-    context: Context,
+    config: Config,
     row: Row,
     standings: Sequence[samples.Standing],
     looked: Map | None,
     usual: np.ndarray[Any, Any] | None,
     seams: Scorer | None,
 ) -> Sample:
-    token_ids, config = _ids(row), context.config
-    text_of = _text_of(config, row)
+    token_ids, text_of = _ids(row), _text_of(config, row)
     k = config.window.k or min(NEAR, default_k(len(token_ids)))
     far_links = {"repeats": repeats(token_ids, k, samples.LINKS)}
     drawn = None
@@ -106,7 +113,7 @@ def _sample(
         {kind: samples.passages(of, text_of) for kind, of in far_links.items()} if text_of else {}
     )
     text = text_of(0, len(token_ids)) if text_of else row["text"]
-    places = _provenance(context, row)
+    places = _provenance(config, row)
     if seams and text_of and not seams.refusal(token_ids):
         seam = int(seams.score([token_ids])[0]["measures"]["seam"])
         places |= {"weakest place": samples.weakest(seam, text_of, len(token_ids))}
@@ -136,19 +143,19 @@ def _decoder(config: Config) -> Callable[[Sequence[int]], str] | None:
     return None if isinstance(tokenizer, WordTokenizer) else tokenizer.tokenizer.decode
 
 
-def _seams(context: Context) -> Scorer | None:
+def _seams(recipe: Recipe) -> Scorer | None:
     """The scorer seams as the config has it; None where it is not asked for, or not to be had."""
-    score, select = context.config.score, context.config.select
+    score, select = recipe.config.score, recipe.config.select
     if "seams" not in (score.scorer, *score.also, *select.by_scorers, *select.where_scorers):
         return None
     with suppress(LongAttnError):  # its background may be gone since
-        return load_scorer(context.recipe.spec("seams"))
+        return load_scorer(recipe.spec("seams"))
     return None
 
 
-def _provenance(context: Context, row: Row) -> dict[str, str]:
+def _provenance(config: Config, row: Row) -> dict[str, str]:
     """Where a window came from, by what it is called."""
-    sources = context.config.sources.get(row["domain"], [])
+    sources = config.sources.get(row["domain"], [])
     license_ = next(
         (s.license for s in sources if (s.name or row["domain"]) == row["source"]), None
     )

@@ -1,5 +1,6 @@
 """What every job gets and gives back: a Context in, an Outcome out, rejects on the side."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ class TableSet(Mapping[str, Table]):
         self._guard: Callable[[], None] | None = None
         self._intact: set[str] = set()
         self._versions: dict[str, int | None] | None = None  # while `steady`
+        self._lock = threading.Lock()  # batches of scores are committed by two threads
 
     def __getitem__(self, name: str) -> Table:
         return self._tables[name]
@@ -128,7 +130,8 @@ class TableSet(Mapping[str, Table]):
         if self._versions is None:
             return self[name].version()
         if name not in self._versions:
-            self._versions[name] = self[name].version()
+            version = self[name].version()
+            self._versions.setdefault(name, version)  # a commit may have been noted meanwhile
         return self._versions[name]
 
     def read(self, name: str) -> DataFrame:
@@ -145,14 +148,10 @@ class TableSet(Mapping[str, Table]):
         return self[name].pinned(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
-        added = self._note(name, self.intact(name).append(df, txn))
-        self.rows_added[name] += added.rows
-        return added
+        return self._added(name, self.intact(name).append(df, txn))
 
     def merge(self, name: str, df: DataFrame, since: int | None = None) -> Commit:
-        added = self._note(name, self.intact(name).merge(df, since))
-        self.rows_added[name] += added.rows
-        return added
+        return self._added(name, self.intact(name).merge(df, since))
 
     def overwrite(self, name: str, df: DataFrame) -> Commit:
         return self._note(name, self.intact(name).overwrite(df))
@@ -162,9 +161,7 @@ class TableSet(Mapping[str, Table]):
 
     def delete(self, name: str, column: str, values: Collection[str]) -> int:
         """Delete the rows whose column is one of the values; returns how many."""
-        deleted = self._note(name, self.intact(name).delete(column, values))
-        self.rows_added[name] += deleted.rows
-        return -deleted.rows
+        return -self._added(name, self.intact(name).delete(column, values)).rows
 
     def there(self, name: str, rows: DataFrame) -> int:
         """How many rows of a table, as it is now, have the keys of `rows`."""
@@ -211,13 +208,21 @@ class TableSet(Mapping[str, Table]):
         return table
 
     def _refuse_lost(self, name: str, version: int | None) -> None:
-        refuse_lost(self[name], version, self._expected.get(name))
+        refuse_lost(self[name].location, version, self._expected.get(name))
         self._intact.add(name)
 
+    def _added(self, name: str, commit: Commit) -> Commit:
+        with self._lock:
+            self.rows_added[name] += commit.rows
+        return self._note(name, commit)
+
     def _note(self, name: str, commit: Commit) -> Commit:
-        self.versions_written[name] = commit.version
-        if self._versions is not None:
-            self._versions[name] = commit.version
+        """Note a commit; of two threads' the later one counts, whichever is noted last."""
+        with self._lock:
+            version = max(commit.version, self.versions_written.get(name, 0))
+            self.versions_written[name] = version
+            if self._versions is not None:
+                self._versions[name] = version
         return commit
 
 

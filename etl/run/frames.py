@@ -3,6 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.tables.schema import TableSpec
 from longattn.udfs.errors import TableError
 
 WIDE = "decimal(20,0)"  # holds 64 bits; Spark widens it by ten digits when it adds up
@@ -42,6 +43,17 @@ def with_ids(documents: DataFrame, ids: DataFrame) -> DataFrame:
 def light(rows: DataFrame) -> DataFrame:
     """Rows to be joined with texts: broadcast where they are few, as shuffling texts takes long."""
     return F.broadcast(rows) if rows.count() <= FEW else rows
+
+
+def in_columns_of(spec: TableSpec, rows: DataFrame, **given: Column) -> DataFrame:
+    """Rows in a table's columns and types; a column that is in neither is null."""
+    known = {name: F.col(name) for name in rows.columns} | given
+    return rows.select(
+        *(
+            known.get(name, F.lit(None)).cast(type_).alias(name)
+            for name, (type_, _) in spec.columns.items()
+        )
+    )
 
 
 def refuse_repeated(rows: int, distinct: int, where: str) -> None:

@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from deltalake.exceptions import DeltaError
+from pyspark.sql import SparkSession
 
-from longattn.etl.run.context import Context, rows_since
+from longattn.etl.config import TablesConfig
+from longattn.etl.run.context import Context, TableSet, rows_since
 from longattn.etl.run.reasons import one_line
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import (
@@ -54,7 +56,7 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
     dead = None
     try:
         with _renewed(lease):
-            dead = _look_around(lease, context)
+            dead = _look_around(lease, context.tables)
             context.tables.expect(lease.known, lease)
             yield dead
     finally:
@@ -63,25 +65,22 @@ def hold(context: Context, job: str, run_id: str) -> Iterator[Predecessor | None
             _release(lease, context)  # else what the dead run left is the next one's to close
 
 
-def register_of(context: Context) -> DeltaRegister | None:
-    """The register of a root, which lies in its folder; None for a schema that has none."""
-    folder = _folder_of(context)
+def register_of(spark: SparkSession, settings: TablesConfig) -> DeltaRegister | None:
+    """The register of a root, which lies in its folder; None for a schema that has none.
+
+    That of a schema lies where the config names a folder, or where the catalog keeps the schema.
+    """
+    folder: str | None = settings.root
+    if is_catalog_name(settings.root):
+        shared = settings.lease_folder  # many schemas may have theirs in it
+        own = f"{shared.rstrip('/')}/{settings.root}" if shared else None
+        folder = own or schema_folder(spark, settings.root)
     return DeltaRegister(register_location(folder)) if folder else None
 
 
-def _folder_of(context: Context) -> str | None:
-    """The root, where it is a folder; of a schema what the config names, or the catalog."""
-    tables = context.config.tables
-    if not is_catalog_name(tables.root):
-        return tables.root
-    if tables.lease_folder:
-        return f"{tables.lease_folder.rstrip('/')}/{tables.root}"  # many schemas may share it
-    return schema_folder(context.spark, tables.root)
-
-
-def last_holder(context: Context) -> Holder | None:
+def last_holder(spark: SparkSession, settings: TablesConfig) -> Holder | None:
     """Who held the root last; None where nobody has, and where no register can be read."""
-    register = register_of(context)
+    register = register_of(spark, settings)
     with suppress(DeltaError, OSError):  # as `_claim`, which then goes on without a lease
         return register.read()[1] if register and register.exists() else None
     return None
@@ -89,25 +88,26 @@ def last_holder(context: Context) -> Holder | None:
 
 def _claim(context: Context, job: str, run_id: str) -> Lease | None:
     """Take the root; None where there can be no lease: what only Spark reaches."""
-    root, settings = context.config.tables.root, context.config.tables
-    register = register_of(context)
+    settings, progress = context.config.tables, context.progress
+    register = register_of(context.spark, settings)
     if register is None:
         return None
     me = Holder(token=run_id, job=job, run_id=run_id, since=time.time(), **this_process())  # type: ignore[arg-type]
-    lease = Lease(register, me, settings.lease, steady_clock, context.progress.so_far)
+    lease = Lease(register, me, settings.lease, steady_clock, progress.so_far)
     try:
-        _wait_for(lease, context, root)
+        _wait_for(lease, settings, progress.say)
     except (DeltaError, OSError) as error:
-        reason = f"{root}: no lease can be kept in {register.location}: {one_line(error)}"
+        reason = f"{settings.root}: no lease can be kept in {register.location}: {one_line(error)}"
         if isinstance(context.tables["runs"], DeltaRsTable):
             raise TableError(reason) from None
-        context.progress.say(f"{reason}; no other run may write to this root meanwhile")
+        progress.say(f"{reason}; no other run may write to this root meanwhile")
         return None
     return lease
 
 
-def _wait_for(lease: Lease, context: Context, root: str) -> None:
-    limit, started, pause = context.config.tables.wait, time.monotonic(), LOOK_AGAIN
+def _wait_for(lease: Lease, settings: TablesConfig, say: Callable[[str], None]) -> None:
+    root, limit = settings.root, settings.wait
+    started, pause = time.monotonic(), LOOK_AGAIN
     announced: str | None = None
     while holder := lease.take():
         waited = time.monotonic() - started
@@ -118,49 +118,48 @@ def _wait_for(lease: Lease, context: Context, root: str) -> None:
             )
         if announced != holder.token:
             announced = holder.token
-            context.progress.say(
-                f"{lease.me.job}: waiting up to {limit - waited:.0f} s for {root}, held by {holder}"
-            )
+            left = f"{limit - waited:.0f} s"
+            say(f"{lease.me.job}: waiting up to {left} for {root}, held by {holder}")
         time.sleep(min(pause, max(limit - waited, 0)))
         pause = min(pause * 1.5, LOOK_AT_MOST)
 
 
-def _look_around(lease: Lease, context: Context) -> Predecessor | None:
+def _look_around(lease: Lease, tables: TableSet) -> Predecessor | None:
     """Note the tables' versions where no run has left them in order; say what a dead one did."""
     if lease.known and lease.in_order:
         return None
     before = lease.known
-    fenced = set() if lease.in_order else _fence(lease, _versions(context, before), context)
-    lease.known = _versions(context, before)
+    fenced = set() if lease.in_order else _fence(lease, tables, _versions(tables, before))
+    lease.known = _versions(tables, before)
     if not lease.took_over:
         return None
     left = {name: version - (name in fenced) for name, version in lease.known.items()}
     written = {name: v for name, v in left.items() if v != before.get(name) and name != "runs"}
-    added = {name: rows_since(context.tables[name], before.get(name)) for name in written}
+    added = {name: rows_since(tables[name], before.get(name)) for name in written}
     return Predecessor(holder=lease.took_over, written=written, rows_added=added)
 
 
-def _fence(lease: Lease, versions: Mapping[str, int], context: Context) -> set[str]:
+def _fence(lease: Lease, tables: TableSet, versions: Mapping[str, int]) -> set[str]:
     """Make stale what a holder that did not give the root back, asleep or dead, has under way.
 
     Returns the tables that have one version more by this.
     """
-    context.tables.expect(versions, lease)
+    tables.expect(versions, lease)
     fenced = set()
     for name in versions:
         with suppress(UnsupportedTableFeature):  # nor could it have written there
-            context.tables[name].fence()
+            tables[name].fence()
             fenced.add(name)
     lease.in_order = True
     return fenced
 
 
-def _versions(context: Context, known: Mapping[str, int]) -> dict[str, int]:
+def _versions(tables: TableSet, known: Mapping[str, int]) -> dict[str, int]:
     """The tables' versions; raises LostLogError for one that is behind what is known of it."""
     versions = {}
-    for name, table in context.tables.items():
+    for name, table in tables.items():
         version = table.version()
-        refuse_lost(table, version, known.get(name))
+        refuse_lost(table.location, version, known.get(name))
         if version is not None:
             versions[name] = version
     return versions

@@ -8,7 +8,7 @@ import importlib
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ Observer = Callable[[Job, str, "Run | None"], None]  # a job, its state, and its
 
 @contextmanager
 def observed(name: str, context: "Context") -> Iterator[Callable[["Run"], None]]:
-    """Tell of a job's start and end; yields what is to be called with its run when it is done."""
+    """Report a job's start and end; yields what is to be called with its run when it is done."""
     observers = [tell for keys, tell in KNOWN if any(os.environ.get(key) for key in keys)]
     job = _job(name, context)
 
@@ -89,17 +89,14 @@ def to_openlineage(job: Job, state: str, run: "Run | None") -> None:
     """
     client = importlib.import_module("openlineage.client")
     event = importlib.import_module("openlineage.client.event_v2")
-    inputs = [
-        *(event.InputDataset(*_named(place)) for place in job.sources),
-        *(event.InputDataset(job.root, t, facets=_version(v)) for t, v in sorted(job.read.items())),
-    ]
-    outputs = [
-        *(event.OutputDataset(*_named(place)) for place in job.exports.values()),
-        *(
-            event.OutputDataset(job.root, t, facets=_version(v))
-            for t, v in sorted(job.written.items())
-        ),
-    ]
+
+    def datasets(kind: Any, places: Iterable[str], tables: Mapping[str, int]) -> list[Any]:
+        versions = ((name, _version(version)) for name, version in sorted(tables.items()))
+        return [
+            *(kind(*_named(place)) for place in places),
+            *(kind(job.root, name, facets=facets) for name, facets in versions),
+        ]
+
     client.OpenLineageClient().emit(
         event.RunEvent(
             eventType=getattr(event.RunState, state),
@@ -107,8 +104,8 @@ def to_openlineage(job: Job, state: str, run: "Run | None") -> None:
             run=event.Run(runId=job.id),
             job=event.Job(namespace="longattn", name=job.name),
             producer=PRODUCER,
-            inputs=inputs,
-            outputs=outputs,
+            inputs=datasets(event.InputDataset, job.sources, job.read),
+            outputs=datasets(event.OutputDataset, job.exports.values(), job.written),
         )
     )
 

@@ -1,7 +1,7 @@
 """What a job has still to decide on: jobs read it, and `status` counts it by SQL, without Spark.
 
-What is current, kept or scored is told here in SQL as etl.ingest.current, etl.dedup.kept and
-etl.windows.current tell it in DataFrames; a test compares the two.
+What is current, kept or scored is defined here in SQL, and for the jobs in DataFrames, by
+etl.ingest.current, etl.dedup.kept and etl.windows.current; a test compares the two.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -160,11 +160,11 @@ def _divided(
         f" {buckets.fills(config)} AS fills, {buckets.draw(config, 'k.doc_id')} AS draw"
         f" FROM kept k JOIN ({_token_counts(recipe)}) AS n ON n.doc_id = k.doc_id"
     }
-    limits, cut = config.window, Rows(table="drawn", lacking={"domain": config.pack.domains})
-    beyond = _beyond(limits.min_tokens, limits.max_tokens, "d.domain", "d.n_tokens")
+    cut, limits = Rows(table="drawn", lacking={"domain": config.pack.domains}), config.window
+    reason = beyond(limits.min_tokens, limits.max_tokens, "d.domain", "d.n_tokens")
     sums = (
         f"{_with({**parts, **drawn})} SELECT domain, fills, draw, sum(n_tokens) AS tokens"
-        f" FROM drawn d WHERE {cut.sql('d')} AND NOT ({beyond}) GROUP BY domain, fills, draw"
+        f" FROM drawn d WHERE {cut.sql('d')} AND {reason} IS NULL GROUP BY domain, fills, draw"
     )
     own = buckets.windowing(recipe.cuttings.values(), buckets.divide(read(sums), config))
     packed = f"CASE WHEN {cut.sql('d')} THEN {own} ELSE {_literal(recipe.packing)} END"
@@ -220,10 +220,10 @@ def _within_ingest(recipe: Recipe, made: Collection[str]) -> str:
     limits = recipe.config.ingest
     if (limits.min_tokens is None and limits.max_tokens is None) or "lengths" not in made:
         return "WHERE f.nth = 1"
-    beyond = _beyond(limits.min_tokens, limits.max_tokens, "f.domain", "n.n_tokens")
+    reason = beyond(limits.min_tokens, limits.max_tokens, "f.domain", "n.n_tokens")
     return (
         f"LEFT JOIN ({_token_counts(recipe)}) AS n ON n.doc_id = f.doc_id"
-        f" WHERE f.nth = 1 AND NOT ({beyond})"
+        f" WHERE f.nth = 1 AND {reason} IS NULL"
     )
 
 
@@ -260,10 +260,10 @@ def _scored_by_tables(recipe: Recipe, made: Collection[str]) -> str:
     kept = f" AND NOT EXISTS ({_same('duplicates', 'w')})" if removed else ""
     mine = f"w.windowing = {_literal(recipe.windowing)} AND {_scored_domains(recipe).sql('w')}"
     limits = recipe.config.window
-    beyond = _beyond(limits.min_tokens, limits.max_tokens, "n.domain", "n.n_tokens")
+    reason = beyond(limits.min_tokens, limits.max_tokens, "n.domain", "n.n_tokens")
     same = "n.doc_id = w.doc_id AND n.windowing = w.windowing"
     if "lengths" in made:
-        mine += f" AND NOT EXISTS (SELECT 1 FROM lengths n WHERE {same} AND ({beyond}))"
+        mine += f" AND NOT EXISTS (SELECT 1 FROM lengths n WHERE {same} AND {reason} IS NOT NULL)"
     return f"SELECT w.window_id, w.doc_id, w.domain FROM windows w WHERE {mine}{kept}"
 
 
@@ -280,32 +280,28 @@ def _scored(recipe: Recipe, made: Collection[str]) -> str:
         return "SELECT window_id, doc_id, domain FROM windows WHERE 1 = 0"
     mine = Rows(table="windows", having={"windowing": _cut_as(recipe)})
     limits = recipe.config.window
-    beyond = _beyond(limits.min_tokens, limits.max_tokens, "k.domain", "n.n_tokens")
+    reason = beyond(limits.min_tokens, limits.max_tokens, "k.domain", "n.n_tokens")
     return (
         "SELECT w.window_id, w.doc_id, k.domain FROM windows w"
         f" JOIN kept k ON k.doc_id = w.doc_id{_asked(recipe, 'w')}"
         " JOIN lengths n ON n.doc_id = w.doc_id AND n.windowing = w.windowing"
         f" WHERE {mine.sql('w')} AND n.n_windows > 0"
-        f" AND {_scored_domains(recipe).sql('k')} AND NOT ({beyond})"
+        f" AND {_scored_domains(recipe).sql('k')} AND {reason} IS NULL"
     )
 
 
-def _beyond(
-    least: int | dict[str, int] | None,
-    most: int | dict[str, int] | None,
-    domain: str,
-    n_tokens: str,
-) -> str:
-    """A condition: a document of the domain has fewer tokens than `least`, or more than `most`."""
-    conditions = [
-        f"({mine} AND coalesce({n_tokens} {sign} {number}, false))"
-        for limits, sign in ((least, "<"), (most, ">"))
+def beyond(least: Limits, most: Limits, domain: str = "domain", n_tokens: str = "n_tokens") -> str:
+    """too_short or too_long for a document beyond limits, as SQL; null within them."""
+    cases = [
+        f"WHEN {mine} AND {n_tokens} {sign} {number} THEN '{reason}'"
+        for limits, sign, reason in ((least, "<", "too_short"), (most, ">", "too_long"))
         for mine, number in _each(limits, domain)
     ]
-    return " OR ".join(conditions) or "1 = 0"
+    return f"CASE {' '.join(cases)} END" if cases else "NULL"
 
 
 def _each(limits: Limits, domain: str) -> list[tuple[str, int]]:
+    """Each limit, and whose it is."""
     if isinstance(limits, dict):
         return [(f"{domain} = {_literal(name)}", number) for name, number in limits.items()]
     return [] if limits is None else [("1 = 1", limits)]

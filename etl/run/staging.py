@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from longattn.etl.run.context import Context
 from longattn.etl.tables.locations import is_catalog_name, location
@@ -36,56 +36,61 @@ def staging(context: Context, job: str) -> Iterator[Save]:
     """
     root, name = context.config.tables.root.rstrip("/"), f"{job}_{uuid.uuid4().hex}"
     if is_catalog_name(root):
-        yield from _in_catalog(context, root, f"_{name}")
+        yield from _in_catalog(context.spark, root, f"_{name}")
     else:
-        for path in stale(context):
+        for path in stale(root):
             shutil.rmtree(path, ignore_errors=True)
         if local_path(root) == root:
             root = os.path.abspath(root)  # Java stays in the folder that it was started in
-        yield from _in_folder(context, f"{root}/_staging/{name}")
+        yield from _in_folder(context.spark, f"{root}/_staging/{name}")
 
 
-def stale(context: Context, all_of_it: bool = False) -> list[str]:
-    """Folders that killed runs left: those a day old, or all, for who holds the root.
+def stale(root: str, all_of_it: bool = False) -> list[str]:
+    """Folders that killed runs left in a root: those a day old, or all, for who holds the root.
 
     Not on object stores, whose own rules can do it.
     """
-    root = context.config.tables.root
     folder = None if is_catalog_name(root) else local_path(f"{root.rstrip('/')}/_staging")
-    oldest = time.time() - LEFT_BEHIND
-    folders = Path(folder).glob("*") if folder else ()
-    return [str(path) for path in folders if all_of_it or path.stat().st_mtime < oldest]
+    folders = [*Path(folder).glob("*")] if folder else []
+    return [str(path) for path in folders if all_of_it or _is_old(path)]
 
 
-def _in_folder(context: Context, folder: str) -> Iterator[Save]:
+def _is_old(path: Path) -> bool:
+    try:
+        return path.stat().st_mtime < time.time() - LEFT_BEHIND
+    except FileNotFoundError:  # a run has ended meanwhile, and taken it along
+        return False
+
+
+def _in_folder(spark: SparkSession, folder: str) -> Iterator[Save]:
     def save(name: str, frame: DataFrame) -> DataFrame:
         frame.write.options(**OPTIONS).parquet(f"{folder}/{name}")
-        return context.spark.read.schema(frame.schema).parquet(f"{folder}/{name}")
+        return spark.read.schema(frame.schema).parquet(f"{folder}/{name}")
 
     try:
         yield save
     finally:
-        _remove(context, folder)
+        _remove(spark, folder)
 
 
-def _in_catalog(context: Context, schema: str, prefix: str) -> Iterator[Save]:
+def _in_catalog(spark: SparkSession, schema: str, prefix: str) -> Iterator[Save]:
     saved: list[str] = []
 
     def save(name: str, frame: DataFrame) -> DataFrame:
         saved.append(location(schema, f"{prefix}_{name}"))
         frame.write.saveAsTable(saved[-1])
-        return context.spark.read.table(saved[-1])
+        return spark.read.table(saved[-1])
 
     try:
         yield save
     finally:
         for table in saved:
-            context.spark.sql(f"DROP TABLE IF EXISTS {table}")
+            spark.sql(f"DROP TABLE IF EXISTS {table}")
 
 
-def _remove(context: Context, folder: str) -> None:
+def _remove(spark: SparkSession, folder: str) -> None:
     path = local_path(folder)
     if path:
         shutil.rmtree(path, ignore_errors=True)
     else:  # DataFrames cannot delete on an object store; an empty frame frees the space
-        context.spark.range(0).write.mode("overwrite").parquet(folder)
+        spark.range(0).write.mode("overwrite").parquet(folder)

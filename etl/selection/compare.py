@@ -87,15 +87,12 @@ def shares(main: DataFrame, rankings: Sequence[Rankings]) -> DataFrame:
     cuts = {domain: cut for ranked in rankings for domain, cut in ranked.cuts.items()}
     both = keep_best(rows, cuts).join(main.select("window_id"), "window_id", "left_semi")
     of_domain = F.col("of_domain").alias("domain")
-    common = both.groupBy("name", of_domain).agg(F.count("*").alias("found"))
+    common = both.groupBy("name", of_domain).agg(F.count("*").alias("common"))
     windows = main.groupBy("domain").agg(F.count("*").alias("windows"))
     every = windows.crossJoin(F.broadcast(spark.createDataFrame(names, "name string")))
-    n_common = F.coalesce("found", F.lit(0).cast("bigint"))
-    return every.join(F.broadcast(common), ["name", "domain"], "left").select(
-        *("name", "domain", "windows"),
-        n_common.alias("common"),
-        (n_common / F.col("windows")).alias("share"),
-    )
+    counts = every.join(F.broadcast(common), ["name", "domain"], "left").fillna(0, ["common"])
+    share = (F.col("common") / F.col("windows")).alias("share")
+    return counts.select("name", "domain", "windows", "common", share)
 
 
 _COLUMNS = ("name", "of_domain", "domain", "window_id", "window_tokens", "lds")

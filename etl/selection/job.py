@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config, SelectConfig
+from longattn.etl.config import Config
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import (
@@ -19,7 +19,7 @@ from longattn.etl.ranking.candidates import (
 from longattn.etl.ranking.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome, Selected
 from longattn.etl.run.figures import DomainFigures, Figures
-from longattn.etl.run.frames import refuse_repeated
+from longattn.etl.run.frames import in_columns_of, refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
@@ -57,7 +57,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     with cached(strata.apart(best, config)) as kept:
         supply = mixing.supplies(kept)
         shares = mixing.plan(supply, config.mix, mixing.strata_of(supply, config))
-        mixed = _as_table(context, mixing.mix(kept, shares, config.seed), name)
+        mixed = _as_table(mixing.mix(kept, shares, config.seed), name, config)
         selected, planned = _by_stratum(shares, config)
         _refuse_all_below(left, scored, selected)
         _refuse_nothing(context.recipe, scored, shares, mixed)
@@ -157,13 +157,11 @@ def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
     return kept.unionByName(packed, allowMissingColumns=True)
 
 
-def _as_table(context: Context, mixed: DataFrame, name: str) -> DataFrame:
-    given = {"n_tokens": F.col("window_tokens"), "score": F.col("lds")}
-    named = strata.as_domains(mixed, context.config)
-    named = named.withColumns({"selection": F.lit(name), **given})
-    return named.select(
-        *(F.col(c).cast(kind).alias(c) for c, (kind, _) in SELECTIONS.columns.items())
-    )
+def _as_table(mixed: DataFrame, name: str, config: Config) -> DataFrame:
+    """The mix as rows of `selections`."""
+    rows = strata.as_domains(mixed, config)
+    given = {"selection": F.lit(name), "n_tokens": F.col("window_tokens"), "score": F.col("lds")}
+    return in_columns_of(SELECTIONS, rows, **given)
 
 
 def _overlaps(
@@ -171,7 +169,8 @@ def _overlaps(
 ) -> dict[tuple[str, str], float]:
     """By choice and domain, the share of the selection that the other choice has too."""
     config = context.config
-    comparable = _comparable(strata.settings(config))
+    # a threshold belongs to one score and means nothing for another
+    comparable = strata.settings(config).model_copy(update={"threshold": None})
     scores = _of_other_scorers(context, rows)
     others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
     rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
@@ -192,11 +191,6 @@ def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]
         if version not in mine and ScorerId.of(version).name in known
     ]
     return {label: ranked_by(context, version) for label, version in labelled(versions).items()}
-
-
-def _comparable(config: SelectConfig) -> SelectConfig:
-    """A threshold belongs to one score and means nothing for another."""
-    return config.model_copy(update={"threshold": None})
 
 
 def _by_domain(

@@ -88,7 +88,7 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
 
 
 def _build(config: SparkConfig, app_name: str) -> SparkSession:
-    if not _launched():
+    if not launched():
         return _build_own(config, app_name)
     builder = SparkSession.builder
     if config.master:
@@ -115,8 +115,10 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     return builder.config(map=dict(settings)).getOrCreate()
 
 
-def _launched() -> bool:
-    """True under spark-submit, whose own --master and --conf count, and with Spark Connect."""
+def launched() -> bool:
+    """True where a session comes from outside: spark-submit, whose own --master and --conf count,
+    and Spark Connect.
+    """
     return bool(os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"))
 
 

@@ -30,11 +30,10 @@ class Txn:
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """What a write did: the table's version after it, and the rows and bytes it added."""
+    """What a write did: the table's version after it, and the rows that it added."""
 
     version: int
     rows: int
-    bytes: int
     skipped: bool = False  # True when the Txn had been committed before
 
 
@@ -72,10 +71,6 @@ class Table(ABC):
         problems += [f"{name} is unknown" for name in df.columns if name not in known]
         if problems:
             raise TableError(f"table {self.location}: {'; '.join(problems)}")
-
-    def with_added_columns(self, frame: DataFrame) -> DataFrame:
-        """The spec's columns; null where a table of an older version lacks one."""
-        return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
 
     def with_values(self, frame: DataFrame, values: Mapping[str, Any]) -> DataFrame:
         """The spec's columns, some by constants; as SQL, for a Column is several calls to Java.

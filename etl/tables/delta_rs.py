@@ -28,12 +28,12 @@ from longattn.etl.tables.base import HOLDER, Commit, Detail, Result, Table, Txn,
 from longattn.etl.tables.features import refuse_unreadable, refuse_unwritable
 from longattn.etl.tables.files import (
     NewFiles,
-    as_pattern,
     commit_info,
     naming,
     partitions,
     write_files,
 )
+from longattn.etl.tables.locations import as_pattern
 from longattn.etl.tables.schema import STATS_COLUMNS, TableSpec
 from longattn.udfs.ddl import literal
 from longattn.udfs.errors import (
@@ -45,7 +45,7 @@ from longattn.udfs.storage import local_path
 from longattn.udfs.stores import delta_options
 
 APPEND_RETRIES = 100  # appends commute: deltalake takes the next free version
-NO_FILES = NewFiles(folder="", actions=[], rows=0, bytes=0)
+NO_FILES = NewFiles(folder="", actions=[], rows=0)
 ORPHAN_HOURS = 24  # files the log has never named may be a running job's until they are this old
 
 
@@ -219,9 +219,7 @@ class DeltaRsTable(Table):
             predicate=" AND ".join(f"{name} = '{row[name]}'" for name in self.spec.key),
             commit_properties=properties,
         )
-        return Commit(
-            version=self._version_of(mark, since=table.version() - 1), rows=1, bytes=rows.nbytes
-        )
+        return Commit(version=self._version_of(mark, since=table.version() - 1), rows=1)
 
     def _write(self, df: DataFrame) -> NewFiles:
         """Files without a log would look like a table that has lost it, so the log comes first."""
@@ -258,7 +256,7 @@ class DeltaRsTable(Table):
             rows = fresh.select(*self.spec.key).count()
             files = self._write(fresh) if 0 < rows < files.rows else files
         if not rows:
-            return Commit(version=table.version(), rows=0, bytes=0)
+            return Commit(version=table.version(), rows=0)
         return self._commit(files, "append", table=table)
 
     def _unknown(self, written: DataFrame, known: DataFrame) -> DataFrame:
@@ -299,7 +297,7 @@ class DeltaRsTable(Table):
             commit_properties=properties,
         )
         version = self._version_of(mark, since=table.version())
-        return Commit(version=version, rows=files.rows, bytes=files.bytes)
+        return Commit(version=version, rows=files.rows)
 
     def _transactions(self, txn: Txn | None) -> list[Transaction] | None:
         """What a commit is known by: its work, and its holder's number, which natives look at."""
@@ -318,7 +316,7 @@ class DeltaRsTable(Table):
         """What to return for a transaction that the table, or its newest version, has seen."""
         table = table or (self._open() if txn else None)
         if txn and table and _has_committed(table, txn):
-            return Commit(version=table.version(), rows=0, bytes=0, skipped=True)
+            return Commit(version=table.version(), rows=0, skipped=True)
         return None
 
     def _retry(self, commit: Callable[[], Result]) -> Result:
@@ -336,7 +334,7 @@ class DeltaRsTable(Table):
             max_commit_retries=0, app_transactions=self._transactions(None)
         )
         metrics = table.delete(f"{column} IN ({listed})", commit_properties=properties)
-        return Commit(version=table.version(), rows=-metrics["num_deleted_rows"], bytes=0)
+        return Commit(version=table.version(), rows=-metrics["num_deleted_rows"])
 
     def _compact(self) -> dict[str, Any]:
         table = self._open()

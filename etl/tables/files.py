@@ -6,7 +6,6 @@ stores, which have no rename, work alike, and what a job that died has left is i
 """
 
 import json
-import re
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
+from longattn.etl.tables.locations import as_pattern
 from longattn.etl.tables.stats import file_stats
 from longattn.udfs.errors import TableError, first_line
 from longattn.udfs.storage import open_fs
@@ -38,7 +38,6 @@ class NewFiles:
     folder: str  # below the table's location
     actions: list[AddAction | RemoveAction]  # a write adds only; the wider type is deltalake's
     rows: int
-    bytes: int
 
 
 def write_files(
@@ -116,8 +115,7 @@ def _describe(location: str, folder: str, indexed: Collection[str]) -> NewFiles:
         if known["numRecords"]
     ]
     rows = sum(known["numRecords"] for known in stats)
-    size = sum(action.size for action in added)
-    return NewFiles(folder=folder, actions=[*added], rows=rows, bytes=size)
+    return NewFiles(folder=folder, actions=[*added], rows=rows)
 
 
 def _add_action(info: pafs.FileInfo, relative: str, stats: dict[str, Any]) -> AddAction:
@@ -148,8 +146,3 @@ def _spark_path(location: str, path: str) -> str:
     decoded = unquote(path)
     absolute = decoded if "://" in path else f"{location}/{decoded}"
     return as_pattern(absolute)
-
-
-def as_pattern(path: str) -> str:
-    """A path with the marks quoted that Spark would take for a pattern."""
-    return re.sub(r"([{}\[\]*?\\])", r"\\\1", path)

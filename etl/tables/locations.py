@@ -29,3 +29,8 @@ def sql_name(name: str) -> str:
 
 def _quoted(name: str) -> str:
     return name if name.isidentifier() else f"`{name}`"
+
+
+def as_pattern(path: str) -> str:
+    """A path with the marks quoted that Spark would take for a pattern."""
+    return re.sub(r"([{}\[\]*?\\])", r"\\\1", path)

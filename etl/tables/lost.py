@@ -1,6 +1,5 @@
 """Tells a table that has lost its log, or the end of it, from one that has not been made."""
 
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow.fs as pafs
@@ -10,22 +9,14 @@ from longattn.udfs.errors import LostLogError
 from longattn.udfs.storage import local_path, open_fs
 from longattn.udfs.stores import delta_options
 
-if TYPE_CHECKING:  # `status` reads logs without Spark
-    from longattn.etl.tables.base import Table
 
-
-def refuse_lost(table: "Table", version: int | None, written: int | None) -> None:
-    """Raise LostLogError when the log lacks what is known to have been written.
+def refuse_lost(location: str, version: int | None, written: int | None) -> None:
+    """Raise LostLogError when a table's log lacks what is known to have been written.
 
     `version` is the table's, None where no log is found; `written` is the version that the last run
     left. Without this a table whose log is gone reads as one without rows, and the next job decides
     on everything anew.
     """
-    refuse_lost_at(table.location, version, written)
-
-
-def refuse_lost_at(location: str, version: int | None, written: int | None) -> None:
-    """The same for a table that nobody has opened."""
     place = f"table {location}"
     if version is None and written is not None:
         raise LostLogError(
@@ -49,16 +40,16 @@ def refuse_lost_at(location: str, version: int | None, written: int | None) -> N
         )
 
 
-def damaged_files(table: "Table") -> list[str]:
+def damaged_files(location: str) -> list[str]:
     """Data files that the log names and that are missing or of another size, and entries of the log
     without a byte; none for catalogs.
     """
-    if "/" not in table.location:
+    if "/" not in location:
         return []
-    filesystem, root = open_fs(table.location)
+    filesystem, root = open_fs(location)
     listed = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
     sizes = {info.path[len(root) + 1 :]: info.size for info in listed}
-    place = local_path(table.location) or table.location
+    place = local_path(location) or location
     log = DeltaTable(place, storage_options=delta_options(place))
     actions = log.get_add_actions()
     named = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)

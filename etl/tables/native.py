@@ -74,7 +74,7 @@ class NativeTable(Table):
             return self.empty()
         if file_names is not None:
             frame = frame.where(F.col("_metadata.file_name").isin(*file_names))
-        return self.with_added_columns(frame)
+        return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
         return self._save(self._writer(df).mode("append"), txn)
@@ -110,18 +110,14 @@ class NativeTable(Table):
         self._prepare()
         rows = df.select(*self.spec.columns)
         counted = self._until_not_overtaken(lambda: self._merge(rows))
-        version = self.version()
-        assert version is not None  # it has been made
-        return Commit(version=version, rows=counted["num_inserted_rows"], bytes=0)
+        return self._committed(counted["num_inserted_rows"])
 
     def delete(self, column: str, values: Collection[str]) -> Commit:
         self._prepare()
         listed = ", ".join(sql_text(value) for value in sorted(values))
         statement = f"DELETE FROM {self.sql_name} WHERE `{column}` IN ({listed})"
         deleted = self._until_not_overtaken(lambda: self._change(statement))[0]
-        version = self.version()
-        assert version is not None  # it has been made
-        return Commit(version=version, rows=-deleted, bytes=0)
+        return self._committed(-deleted)
 
     def optimize(self) -> dict[str, Any]:
         if self.version() is None:
@@ -244,6 +240,11 @@ class NativeTable(Table):
     def _save_there(self, writer: DataFrameWriter) -> None:
         writer.save(self.location) if self.by_path else writer.saveAsTable(self.location)
 
+    def _committed(self, rows: int) -> Commit:
+        version = self.version()
+        assert version is not None  # it has been made
+        return Commit(version=version, rows=rows)
+
     def _marked(self, write: Callable[[dict[str, Any]], None], txn: Txn | None) -> Commit:
         """Write and find the commit by a mark of its own: others may commit at the same time."""
         self._prepare()
@@ -347,10 +348,9 @@ class NativeTable(Table):
         newest = self.version() or before
         for commit in self._since(before, newest):
             if commit.get(MARK) == mark:
-                metrics = commit["operationMetrics"]
-                rows, size = metrics.get("numOutputRows", 0), metrics.get("numOutputBytes", 0)
-                return Commit(version=commit["version"], rows=int(rows), bytes=int(size))
-        return Commit(version=newest, rows=0, bytes=0, skipped=True)
+                rows = commit["operationMetrics"].get("numOutputRows", 0)
+                return Commit(version=commit["version"], rows=int(rows))
+        return Commit(version=newest, rows=0, skipped=True)
 
     def _since(self, before: int, newest: int) -> list[dict[str, Any]]:
         if newest == before:

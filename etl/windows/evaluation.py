@@ -159,7 +159,7 @@ def _say_what_is_too_short(context: Context, sets: Mapping[str, stage.Evaluation
 
 def _items(context: Context, plan: Plan) -> DataFrame:
     """Records that can be read; says how many cannot. Raises NothingLeft when there are none."""
-    rows = read_all(context, plan)
+    rows = read_all(context.spark, plan)
     counts = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
     n_items = counts.pop(None, 0)
     if not n_items:

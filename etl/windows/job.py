@@ -9,7 +9,7 @@ member is packed anew.
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import Config
 from longattn.etl.ingest import stage as ingest
 from longattn.etl.ingest.current import token_counts, with_text
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.frames import cut_lineage, refuse_repeated
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.tables.base import Txn
@@ -94,7 +94,7 @@ def _count_tokens(context: Context, documents: DataFrame) -> None:
     """Count the tokens of documents that were never measured, as `ingest` does for its limits."""
     pending = documents.join(token_counts(context), "doc_id", "left_anti")
     counted = ingest.token_counts(with_text(context, pending), context.config)
-    with _on_disk(context, counted) as rows:
+    with _on_disk(counted, context.progress.say) as rows:
         if not rows.isEmpty():
             context.tables.merge("lengths", ingest.as_lengths(rows, context.config))
 
@@ -117,7 +117,7 @@ def _cut(context: Context, spec: WindowSpec, documents: DataFrame) -> Tally:
     with _tokenised(context, spec, documents) as (tally, cut, txn):
         if tally["rows_in"]:
             windows = cut.where(stage.is_window())
-            before = _of(context, "windows", spec).select("window_id")
+            before = _of(context.tables, "windows", spec).select("window_id")
             new = windows.join(before, "window_id", "left_anti")
             commit = context.tables.append("windows", stage.as_windows(new, spec), txn)
             tally.update(_commit_lengths(context, cut, spec, False, tally["known"]))
@@ -133,7 +133,7 @@ def _pack(context: Context) -> Tally:
     with _tokenised(context, spec, documents) as (tally, cut, txn):
         if tally["rows_in"]:
             tally.update(_commit_lengths(context, cut, spec, True, tally["known"]))
-        done = _of(context, "windows", spec).select("packed_from").distinct()
+        done = _of(context.tables, "windows", spec).select("packed_from").distinct()
         groups = current.packed_documents(context)
         missing = cut_lineage(groups.join(done, "packed_from", "left_anti"))
         if not missing.isEmpty():
@@ -158,7 +158,7 @@ def _pack_groups(
     again = stage.cut_documents(with_text(context, others), spec)
     tokens = cut.select("doc_id", "token_ids").union(again.select("doc_id", "token_ids"))
     packed = pack.pack_documents(missing.join(tokens, "doc_id"), recipe, gain)
-    with _on_disk(context, packed) as windows:
+    with _on_disk(packed, context.progress.say) as windows:
         commit = context.tables.append("windows", stage.as_windows(windows, spec), txn)
         made = _sums(windows, due="1", packed_tokens="n_tokens", packed=pack.BEGUN)
     made["packed_windows"] = made["due"] if commit.skipped else commit.rows
@@ -175,15 +175,16 @@ def _tokenised(
     Yields how many they are, their rows as cut_documents gives them, and a transaction id that is
     the same for two runs that began at once: what one has committed the other skips.
     """
-    windows = _of(context, "windows", spec)
+    windows = _of(context.tables, "windows", spec)
     windows = windows if spec.strategy else windows.limit(0)
-    lengths = _of(context, "lengths", spec)
+    lengths = _of(context.tables, "lengths", spec)
     pending = cut_lineage(stage.pending_documents(documents, lengths, windows))
     count = stage.count_and_digest(pending)
     refuse_repeated(count.documents, count.ids, "documents to cut")
     version = context.tables.versions_read.get("windows")
     name = f"windows-{spec.windowing}-{version}-{count.documents}-{count.digest}"
-    with _on_disk(context, stage.cut_documents(with_text(context, pending), spec)) as cut:
+    tokenised = stage.cut_documents(with_text(context, pending), spec)
+    with _on_disk(tokenised, context.progress.say) as cut:
         tally = Counter(rows_in=count.documents, known=count.measured, there=count.windows)
         yield tally, cut, Txn(app_id=name, version=1)
 
@@ -218,12 +219,12 @@ def _wanted_tokens(cut: DataFrame, config: Config) -> Tally:
     return _sums(windows, window_tokens="n_tokens", overlap_tokens="overlap_tokens")
 
 
-def _of(context: Context, table: str, spec: WindowSpec) -> DataFrame:
-    return context.tables.read(table).where(F.col("windowing") == spec.windowing)
+def _of(tables: TableSet, table: str, spec: WindowSpec) -> DataFrame:
+    return tables.read(table).where(F.col("windowing") == spec.windowing)
 
 
 @contextmanager
-def _on_disk(context: Context, rows: DataFrame) -> Iterator[DataFrame]:
+def _on_disk(rows: DataFrame, say: Callable[[str], None]) -> Iterator[DataFrame]:
     """Keep rows on the executors' disks while the block runs, as each is read several times.
 
     Databricks serverless has no such store: there the rows are worked out again for each reading.
@@ -231,7 +232,7 @@ def _on_disk(context: Context, rows: DataFrame) -> Iterator[DataFrame]:
     try:
         kept = rows.persist(StorageLevel.DISK_ONLY)
     except AnalysisException:
-        context.progress.say("windows: this session keeps no rows on disk; text is read again")
+        say("windows: this session keeps no rows on disk; text is read again")
         yield rows
         return
     try:

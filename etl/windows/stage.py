@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.run.frames import multiset_hash
+from longattn.etl.run.frames import in_columns_of, multiset_hash
 from longattn.etl.tables.schema import LENGTHS, WINDOWS
 from longattn.udfs.ddl import ddl
 from longattn.udfs.text.tokens import tokenizer_name
@@ -71,22 +71,13 @@ def is_window() -> Column:
 
 def as_windows(rows: DataFrame, spec: WindowSpec) -> DataFrame:
     """Window rows, cut or packed, in the columns of `windows`; absent columns are null."""
-    given = {
-        **{name: F.col(name) for name in rows.columns},
-        "tokenizer": F.lit(tokenizer_name(spec.tokenizer)),
-        "windowing": F.lit(spec.windowing),
-    }
-    return rows.select(*_typed(WINDOWS.columns, given))
+    tokenizer, windowing = F.lit(tokenizer_name(spec.tokenizer)), F.lit(spec.windowing)
+    return in_columns_of(WINDOWS, rows, tokenizer=tokenizer, windowing=windowing)
 
 
 def as_lengths(cut: DataFrame, spec: WindowSpec) -> DataFrame:
     """The documents' rows in the columns of `lengths`."""
-    rows = cut.where(~is_window())
-    given = {
-        **{name: F.col(name) for name in rows.columns},
-        "windowing": F.lit(spec.windowing),
-    }
-    return rows.select(*_typed(LENGTHS.columns, given))
+    return in_columns_of(LENGTHS, cut.where(~is_window()), windowing=F.lit(spec.windowing))
 
 
 def summary(lengths: DataFrame, limit: Column) -> DataFrame:
@@ -100,9 +91,3 @@ def summary(lengths: DataFrame, limit: Column) -> DataFrame:
         F.sum("n_tokens").alias("tokens"),
         F.sum("soft_cuts").alias("soft_cuts"),
     )
-
-
-def _typed(columns: dict[str, tuple[str, str]], given: dict[str, Column]) -> list[Column]:
-    return [
-        given.get(name, F.lit(None)).cast(type_).alias(name) for name, (type_, _) in columns.items()
-    ]

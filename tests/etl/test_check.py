@@ -1,16 +1,20 @@
 """`longattn check`: a sound config passes, and each way to break one is told in its own line."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
+from deltalake import write_deltalake
 from safetensors.numpy import save_file
 
-from longattn.etl import cli
+from longattn.etl import cli, config
+from longattn.etl.after.check import _of_scorers
 from longattn.etl.run.jobs import JOBS
 from longattn.udfs.models.artefact import FORMAT, ScorerManifest
 from tests.conftest import REPO
@@ -207,6 +211,27 @@ def test_every_fault_is_a_line(
         assert line.startswith("longattn: ") and words in line
 
 
+@pytest.mark.parametrize("settings", [{"meta": ["lang"]}, {"where": {"lang": ["en"]}}])
+def test_columns_that_divide_a_delta_table_are_columns(
+    sound: dict[str, Any], tmp_path: Path, capsys: Any, settings: dict[str, Any]
+) -> None:
+    """They are in the table's log and not in its files, and were said to be missing."""
+    rows = {"id": ["1", "2"], "text": ["far near " * 10] * 2, "lang": ["en"] * 2}
+    write_deltalake(str(tmp_path / "table"), pa.table(rows), partition_by=["lang"])
+    table = {"path": str(tmp_path / "table"), "format": "delta", "id": "id", **settings}
+    sound["sources"]["code"] = [table]
+    assert check(sound, tmp_path) == 0
+    assert "sources.code: 1 files" in (said := capsys.readouterr().out)
+    assert "fields: id, text, lang" in said
+
+
+def test_a_name_that_is_not_utf_8_is_looked_at(sound: dict[str, Any], tmp_path: Path) -> None:
+    """The file was looked for under the name that tables have for it."""
+    books = os.fsencode(tmp_path / "books")
+    os.rename(books + b"/a.jsonl", books + b"/\xfc.jsonl")
+    assert check(sound, tmp_path) == 0
+
+
 def test_what_ranks_and_which_k_is_meant_is_told(
     sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,3 +327,20 @@ def test_run_checks_before_the_first_job(
     assert cli.main([*run, "--to", "windows"]) == 0
     assert cli.main([*run, "--from", "select"]) == 0
     assert started == [list(JOBS)[:3], list(JOBS)[4:]]
+
+
+@pytest.mark.parametrize("place", [("score",), ("score", "also", "longattn")])
+def test_a_scorer_whose_files_have_changed_is_told_wherever_it_is_named(
+    tmp_path: Path, place: tuple[str, ...]
+) -> None:
+    """`status --check` looked at score.model alone."""
+    make_scorer(tmp_path / "scorer", vocabulary=8, positions=64)
+    manifest = json.loads((tmp_path / "scorer" / "scorer.json").read_text())
+    manifest["checksums"] = {"model.safetensors": 1}
+    (tmp_path / "scorer" / "scorer.json").write_text(json.dumps(manifest))
+    settings: dict[str, Any] = {"model": str(tmp_path / "scorer")}
+    settings |= {"scorer": "longattn"} if place == ("score",) else {}
+    for name in reversed(place):
+        settings = {name: settings}
+    (fault,) = _of_scorers(config.validate(settings))
+    assert "model.safetensors is not as it was written" in fault

@@ -276,6 +276,13 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
     assert (c.path, c.text) == (["y"], "content")
 
 
+@pytest.mark.parametrize("word", ["true_text", "Falsehood", "truth"])
+def test_a_text_may_begin_like_a_switch(tmp_path: Path, word: str) -> None:
+    """It ended in a KeyError: the pattern of true and false was looked for at the front alone."""
+    text = f"sources: {{book: [{{path: a, text: {word}}}]}}"
+    assert config.load(written(tmp_path, text)).sources["book"][0].text == word
+
+
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "null", "1984", "1e3", "~", "true"])
 def test_any_word_is_a_domain(word: str, tmp_path: Path) -> None:
     text = f"sources:\n  {word}: [{{path: a}}]\nmix: {{weights: {{{word}: 1}}}}\n"

@@ -46,7 +46,7 @@ class MemoryTable:
 
     def append(self, df, txn=None):
         if txn in self.txns:
-            return Commit(version=self.version(), rows=0, bytes=0, skipped=True)
+            return Commit(version=self.version(), rows=0, skipped=True)
         self.txns |= {txn} - {None}
         added = df.localCheckpoint()
         return self._commit(self.read(self.version()).unionByName(added), added.count())
@@ -57,7 +57,7 @@ class MemoryTable:
     def _commit(self, df, rows):
         assert df.columns == list(self.spec.columns)
         self.commits.append(df.coalesce(4).localCheckpoint())
-        return Commit(version=self.version(), rows=rows, bytes=0)
+        return Commit(version=self.version(), rows=rows)
 
 
 class Pipeline:

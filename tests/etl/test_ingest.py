@@ -24,6 +24,7 @@ from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.sources import specs_of
 from longattn.etl.ingest.spark_readers import read_with_spark
 from longattn.etl.run.context import Context, Outcome, TableSet
+from longattn.etl.run.staging import stale
 from longattn.udfs.errors import ConfigError, NothingLeft, SourceError, UserError
 
 pytestmark = pytest.mark.spark
@@ -155,6 +156,30 @@ def test_documents_of_too_few_or_too_many_tokens_are_refused_before_dedup(
     assert current_sizes(wider) == {domain: [4, 5, 9, 10] for domain in ("book", "web", "code")}
 
 
+@pytest.mark.parametrize("dies_at", ["rejects", "lengths"])
+def test_a_run_that_dies_while_it_measures_enters_what_is_too_short_later(
+    make_context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    """Lengths were there and rejects were not, and no later run looked at these documents."""
+    write(tmp_path / "a.jsonl", jsonl({"text": "a b c d"}, {"text": "a"}))
+    sources = {"book": [{"path": str(tmp_path / "a.jsonl")}]}
+    context = make_context(sources=sources, tokenizer="words", ingest={"min_tokens": 2})
+    merge = TableSet.merge
+
+    def dying(self: Any, name: str, *arguments: Any) -> Any:
+        if name == dies_at:
+            raise KeyboardInterrupt
+        return merge(self, name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableSet, "merge", dying)
+        with pytest.raises(KeyboardInterrupt):
+            ingest.run(context.fresh())
+    ingest_all(context)
+    assert [row["reason"] for row in context.tables.read("rejects").collect()] == ["too_short"]
+    assert current_sizes(context) == {"book": [4]}
+
+
 def test_bad_input_is_refused_with_file_and_line_and_the_run_goes_on(
     make_context: Make, tmp_path: Path
 ) -> None:
@@ -239,6 +264,13 @@ def test_what_killed_runs_left_is_removed_after_a_day(make_context: Make, tmp_pa
         os.utime(staging / name, (when, when))
     ingest_all(make_context(sources={"book": [{"path": str(tmp_path / "a.jsonl")}]}))
     assert [path.name for path in staging.iterdir()] == ["recent"]
+
+
+def test_what_a_run_takes_along_meanwhile_is_not_stale(tmp_path: Path) -> None:
+    """`vacuum` lists what is staged, and holds no root while it does."""
+    (tmp_path / "_staging").mkdir()
+    (tmp_path / "_staging" / "gone").symlink_to(tmp_path / "nothing")
+    assert stale(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("dies_at", ["documents", "origins", "source_files"])

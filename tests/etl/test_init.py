@@ -72,6 +72,22 @@ def test_files_beside_the_domains_are_counted_once(corpus: Path, tmp_path: Path)
     assert source.path == [f"{corpus}/*.txt"]
 
 
+def test_folders_of_one_name_are_one_domain(tmp_path: Path) -> None:
+    """The config had the domain's key twice, which `check` refuses."""
+    for name in ("a.txt", "arxiv/b.txt", "books/c.txt", "code/d.txt"):
+        (tmp_path / "books" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "books" / name).write_text(LONG)
+    out = str(tmp_path / "mine.yaml")
+    assert main(["init", str(tmp_path / "books"), "--out", out]) == 0
+    config = config_module.load(out)
+    assert {domain: len(sources) for domain, sources in config.sources.items()} == {
+        "books": 2,
+        "arxiv": 1,
+        "code": 1,
+    }
+    assert faults(check(config)) == []
+
+
 def test_a_config_is_never_overwritten(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

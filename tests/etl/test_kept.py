@@ -106,6 +106,20 @@ def test_ctrl_c_reaches_the_command_and_not_the_session(
     assert command(tmp_path, "look").returncode == 7
 
 
+def test_a_command_that_dies_while_it_hands_over_leaves_the_session(
+    session: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its terminal had come and what to run had not: the session died of that."""
+    monkeypatch.chdir(tmp_path)
+    for request in (b"", b'{"argv": ["lo'):
+        with socket.socket(socket.AF_UNIX) as talk:
+            talk.connect(kept.SOCKET)
+            assert talk.recv(1024).endswith(b"\n")
+            socket.send_fds(talk, [b"?"], (0, 1, 2))
+            talk.sendall(request)
+    assert command(tmp_path, "look").returncode == 7
+
+
 def test_a_session_of_another_version_runs_nothing(tmp_path: Path) -> None:
     session = start(tmp_path, version="0.0.1")
     try:

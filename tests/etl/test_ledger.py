@@ -15,6 +15,7 @@ from longattn.etl.after.check import check
 from longattn.etl.after.status import status
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
+from longattn.etl.tables.base import Commit
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import REJECTS, RUNS
 from longattn.udfs.errors import ConcurrentWriteError, ConfigError, LedgerError, LostLogError
@@ -123,6 +124,16 @@ def test_an_interrupt_right_after_a_commit_hides_no_row_of_it(
     assert row["status"] == "failed" and row["metrics"] == {"added/rejects": 3.0}
     assert row["versions_written"] == {"rejects": context.tables["rejects"].version()}
     assert check(context).faults == []
+
+
+def test_of_two_commits_at_once_the_later_is_noted(make_context: MakeContext) -> None:
+    """The earlier one, noted last, was then the version that the run read and said it had left."""
+    tables = make_context().tables
+    with tables.steady():
+        for version in (2, 1):  # as two threads do, of which one is slow to note its commit
+            tables._added("rejects", Commit(version=version, rows=3))
+        assert tables.version("rejects") == 2
+    assert tables.versions_written == {"rejects": 2} and tables.rows_added["rejects"] == 6
 
 
 def test_a_ledger_that_cannot_be_written_hides_no_error(

@@ -7,6 +7,7 @@ import pytest
 
 from longattn.etl import config as config_module
 from longattn.etl.export.files import MANIFEST
+from longattn.etl.export.job import owner
 from longattn.etl.export.places import refusals, refuse
 from longattn.udfs.errors import ConfigError
 
@@ -83,3 +84,15 @@ def test_a_prefix_is_a_name(settings: dict[str, Any], tmp_path: Path) -> None:
     target = {"path": str(tmp_path / "m"), "prefix": "a/b"}
     with pytest.raises(ConfigError, match=r"export.megatron.prefix.*it names files in"):
         config_module.validate(settings | {"export": {"megatron": target}})
+
+
+@pytest.mark.parametrize("root", ["s3a://lake/tables", "abfss://c@a.dfs.core.windows.net/t"])
+def test_who_exports_from_a_store_is_the_same_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    """What a killed run had staged was a stranger's to a run that began in another folder."""
+    here = owner(root)
+    monkeypatch.chdir(tmp_path)
+    assert owner(root) == here != owner(f"{root}2")
+    assert owner("tables") == owner(str(tmp_path / "tables")) == owner(f"file:{tmp_path}/tables")
+    assert owner("catalog.schema") != owner("catalog.schema")  # there is no lease

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from longattn.etl.ingest.current import current_documents
 from longattn.etl.report.refused import BEFORE, near_pairs, refused_records
 from longattn.etl.run.context import Context
 from longattn.etl.tables.schema import DOCUMENTS, DUPLICATES, REJECTS
@@ -47,7 +48,9 @@ def context(make_context: Callable[..., Context]) -> Context:
 
 
 def test_a_pair_is_shown_from_where_its_texts_part(context: Context) -> None:
-    (pair,) = near_pairs(context)  # of the other the kept document is gone
+    documents = context.tables.read("documents")
+    pairs = near_pairs(context.tables.read("duplicates"), current_documents(context), documents)
+    (pair,) = pairs  # of the other the kept document is gone
     assert (pair.domain, pair.similarity) == ("book", 0.9)
     assert pair.names == ("b.jsonl b", "b.jsonl a")
     begin = len(f"{START}to the ") - BEFORE
@@ -55,7 +58,8 @@ def test_a_pair_is_shown_from_where_its_texts_part(context: Context) -> None:
 
 
 def test_the_first_records_of_each_reason_are_shown(context: Context) -> None:
-    shown = [(one.reason, one.place, one.excerpt) for one in refused_records(context)]
+    records = refused_records(context.tables.read("rejects"), context.config.sources)
+    shown = [(one.reason, one.place, one.excerpt) for one in records]
     assert shown == [
         ("broken json", "file:/x/b.jsonl, record 3", "{3"),
         ("broken json", "file:/x/b.jsonl, record 4", "{4"),

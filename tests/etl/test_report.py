@@ -14,8 +14,10 @@ from longattn.etl import config as config_module
 from longattn.etl.report import figures, intervals, picture, samples, scorers
 from longattn.etl.report.build import build
 from longattn.etl.report.flow import by_domain, steps
+from longattn.etl.report.job import job_runs
 from longattn.etl.report.page import Page, render
 from longattn.etl.report.style import colours, finding, whole_ticks
+from longattn.etl.run.figures import Figures
 from longattn.udfs.pictures.links import repeats
 from longattn.udfs.scorers.meaning import MEANINGS, meaning_of
 from longattn.udfs.scorers.registry import SCORERS
@@ -297,6 +299,13 @@ class TestPage:
         assert "a dull <evening>" in first["beginning"]
         assert first["links"]["repeats"][0]["here"][1] == "<t60> <t61> <t62>"
         assert first["by"][report_pages.LONGATTN][2] in (True, False)
+
+    def test_a_root_whose_ledger_is_lost_has_one(self) -> None:
+        """It ended in a KeyError: no run, no columns."""
+        facts = replace(report_pages.facts(), runs=job_runs([], "any"), last_runs={})
+        lost = build(replace(facts, counted=Figures()), [])
+        assert "timing" not in lost.figures and "flow" in lost.figures
+        assert "0 jobs" in render(lost)
 
     def test_no_figure_closes_its_script(self, page: Page) -> None:
         hostile = figures.mix(

@@ -32,6 +32,7 @@ from longattn.etl.selection import current
 from longattn.etl.selection import job as select_job
 from longattn.etl.selection import mix as mixing
 from longattn.etl.tables.schema import TABLES
+from longattn.etl.windows.current import judged_lengths
 from longattn.udfs.errors import ConfigError, ExportError, NothingLeft, TableError, UserError
 
 MODULES = {"score": score_job, "select": select_job, "export": export_job, "report": report_job}
@@ -287,9 +288,9 @@ class TestExportAndTrace:
     def test_an_export_that_was_moved_is_another_where_its_files_name_the_place(
         self, context: Context, name: str, others: int
     ) -> None:
-        _, selection = current.current_selection(context)
+        chosen = export_job.chosen_by(context)
         targets = [config_module.ExportTarget(path=path) for path in ("here", "there")]
-        found = {export_job.identity_of(context, selection, name, each) for each in targets}
+        found = {export_job.identity_of(context.config, chosen, name, each) for each in targets}
         assert len(found) == others
 
     def test_a_trace_leads_from_the_source_to_the_line_exported(
@@ -432,7 +433,7 @@ class TestReport:
 
         for rows in (10, 4):
             record("ingest", context, outcome(rows))
-        done = report_job.runs_done(context)
+        done = report_job.runs_done(context.tables)
         latest = [run["rows_in"] for run in report_job.last_runs(done)["ingest"]]
         assert latest[:2] == [4, 10]
         runs = report_job.job_runs(done, context.config.hash).set_index("job")
@@ -441,7 +442,7 @@ class TestReport:
         assert runs.loc["select", "rows_in"] == 2 * N_DOCS - 2 + 3
 
     def test_lengths_show_empty_bins(self, context: Context) -> None:
-        bins = report_job.document_lengths(context)
+        bins = report_job.document_lengths(judged_lengths(context, packed=False))
         assert bins["documents"].sum() == N_DOCS - 1  # one is a duplicate
         assert bins.groupby("domain")["n_tokens"].agg(tuple).nunique() == 1
 

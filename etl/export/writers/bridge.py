@@ -13,8 +13,6 @@ from longattn.etl.export.formats import (
     Options,
     Part,
     arrays,
-    no_extras,
-    numbered,
     part,
     read_parquet,
     texts_of_parquet,
@@ -84,8 +82,6 @@ def _ones(token_ids: pa.ListArray) -> pa.ListArray:
 MEGATRON_BRIDGE = Format(
     columns=("token_ids",),
     writer=BridgeWriter,
-    file_name=numbered,
-    extras=no_extras,
     read=read_parquet,
     texts=texts_of_parquet,
 )

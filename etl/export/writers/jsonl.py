@@ -21,7 +21,6 @@ from longattn.etl.export.formats import (
     Part,
     Texts,
     as_split,
-    no_extras,
     part,
 )
 from longattn.etl.export.writers.parquet import COLUMNS, sample_batch, sample_schema
@@ -118,7 +117,6 @@ JSONL = Format(
     columns=COLUMNS,
     writer=JsonlWriter,
     file_name=as_split,
-    extras=no_extras,
     read=_read,
     texts=_texts,
     schema=_schema,

@@ -19,13 +19,10 @@ from longattn.etl.export.formats import (
     Options,
     Part,
     SampleIndex,
-    arrays,
-    filled,
-    numbered,
     part,
     read_index,
-    refuse_other_boundaries,
     texts_of_tokens,
+    whole_sequences,
 )
 from longattn.udfs.errors import ExportError
 
@@ -87,13 +84,10 @@ class MegatronWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         self.samples.write(batch)
-        names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
-        for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):
-            refuse_other_boundaries(ids, lengths, self.options, f"megatron: window {name}")
-            whole = filled(ids, self.options, f"megatron: window {name}")
-            self.file.write(whole.astype(self.dtype).tobytes())
-            self.lengths.append(len(whole))
-            self.tokens += len(ids)
+        for _, _, ids in whole_sequences(batch, self.options, "megatron"):
+            self.file.write(ids.astype(self.dtype).tobytes())
+            self.lengths.append(len(ids))
+        self.tokens += sum(batch["n_tokens"].to_pylist())
 
     def close(self) -> list[Part]:
         self.file.close()
@@ -117,7 +111,6 @@ def _blend(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict
 MEGATRON = Format(
     columns=("token_ids",),
     writer=MegatronWriter,
-    file_name=numbered,
     extras=_blend,
     read=read_index,
     texts=texts_of_tokens,

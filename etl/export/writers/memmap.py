@@ -18,14 +18,10 @@ from longattn.etl.export.formats import (
     Options,
     Part,
     SampleIndex,
-    arrays,
-    filled,
-    no_extras,
-    numbered,
     part,
     read_index,
-    refuse_other_boundaries,
     texts_of_tokens,
+    whole_sequences,
 )
 
 
@@ -53,13 +49,10 @@ class MemmapWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         self.index.write(batch)
-        names, seq_lens = batch["window_id"].to_pylist(), arrays(batch, "seq_lens")
-        for name, ids, lengths in zip(names, arrays(batch, "token_ids"), seq_lens, strict=True):
-            refuse_other_boundaries(ids, lengths, self.options, f"numpy: window {name}")
-            whole = filled(ids, self.options, f"numpy: window {name}")
-            self.file.write(whole.astype(self.dtype).tobytes())
-            self.mask.write(targets(lengths, len(whole)).tobytes())
-            self._add(name, lengths, len(whole))
+        for name, lengths, ids in whole_sequences(batch, self.options, "numpy"):
+            self.file.write(ids.astype(self.dtype).tobytes())
+            self.mask.write(targets(lengths, len(ids)).tobytes())
+            self._add(name, lengths, len(ids))
 
     def _add(self, name: str, lengths: Any, length: int) -> None:
         ends = self.place + np.cumsum(lengths)
@@ -95,8 +88,6 @@ def targets(lengths: Sequence[int], length: int) -> Any:
 NUMPY = Format(
     columns=("token_ids",),
     writer=MemmapWriter,
-    file_name=numbered,
-    extras=no_extras,
     read=read_index,
     texts=texts_of_tokens,
     bare=True,
