@@ -12,6 +12,9 @@ from longattn.etl.config import Config, SourceConfig
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.show import human_bytes
 
+# Reasons for which records are refused whose fields are as they should be: others may pass.
+BY_VALUE = ("filtered", "null_text", "empty_text", "too_short", "too_long")
+
 
 def check(config: Config, jobs: Sequence[str] = tuple(JOBS)) -> list[Finding]:
     """What is there, what may surprise, and every fault, of what these jobs need."""
@@ -79,7 +82,7 @@ def _records(look: Look) -> Findings:
     yield fact(label, f"{len(look.files):,} files, {human_bytes(look.n_bytes)}; {shown}")
     for key in ("id", "meta"):
         for path in _as_list(getattr(look.source, key)):
-            if look.missing[path] == look.n_records:
+            if look.lacks(path):
                 yield fault(f"{label}.{key}", f"no field {path} (there are: {fields})")
     if other := wrong_format(look):
         yield fault(f"{label}.format", other)
@@ -92,7 +95,8 @@ def _records(look: Look) -> Findings:
     reason, _ = look.refused.most_common(1)[0]
     text = f"none of the first {look.n_records} records has a text: {look.details[reason]}"
     where = {"missing_text": ".text", "filtered": ".where"}.get(reason, "")
-    yield fault(label + where, text)
+    later = reason in BY_VALUE and not look.whole and not any(map(look.lacks, look.source.where))
+    yield (note if later else fault)(label + where, text)
 
 
 def _as_list(value: str | list[str] | None) -> list[str]:

@@ -3,25 +3,32 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import partition_values, wanted_by
-from longattn.etl.ingest.local_files import list_local
+from longattn.etl.ingest.listing import delta_files, local_files, partition_values, wanted_by
 from longattn.etl.ingest.sources import limited, spec_of
 from longattn.etl.tables.locations import is_table_name
-from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
+from longattn.udfs.documents.bytes import (
+    DECODERS,
+    BrokenStream,
+    Split,
+    compression,
+    decompressed,
+)
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row
-from longattn.udfs.errors import SourceError, first_line
-from longattn.udfs.storage import local_path
+from longattn.udfs.errors import SourceError
+from longattn.udfs.storage import file_name, local_path
 
 F = TypeVar("F")
 RECORDS = 20  # of a source that are looked at
+MOST = 1000  # where what is asked for is in none of these
 PACKED = 5  # bytes of text in a byte of a compressed file or of Parquet, at most
 SAMPLE_BYTES = 16 << 20  # of text, after which a look ends
 FILES = 1000  # of a source that a sample reads, at most
@@ -33,14 +40,19 @@ PARQUET = b"PAR1"  # the first bytes of a Parquet file
 class File:
     """A local file that a source names."""
 
-    path: str
+    uri: str  # as ingest names it
     name: str  # below the folder, or the glob, that the config names
     n_bytes: int
+    constants: str | None = None
 
     @property
-    def uri(self) -> str:
-        """As ingest names it."""
-        return f"file:{os.path.abspath(self.path)}"
+    def path(self) -> str:
+        """By which Python opens it."""
+        return os.fsdecode(file_name(self.uri) or b"")
+
+    def split(self, start: int, end: int) -> Split:
+        """Its bytes [start, end)."""
+        return Split(self.uri, start, end, self.n_bytes, 1, self.name, self.constants)
 
 
 @dataclass
@@ -53,14 +65,21 @@ class Look:
     files: list[File] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)  # paths that Python cannot list
     fields: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # of the first records that have one
+    n_records: int = 0
+    whole: bool = False  # whether all records were looked at
     refused: Counter[str] = field(default_factory=Counter)
     details: dict[str, str] = field(default_factory=dict)  # of the first record of each reason
     missing: Counter[str] = field(default_factory=Counter)  # records without a field asked for
 
     @property
-    def n_records(self) -> int:
-        return len(self.texts) + self.refused.total()
+    def has_all(self) -> bool:
+        """Whether a text, and each field asked for, was in some record."""
+        return bool(self.texts) and not any(map(self.lacks, self.missing))
+
+    def lacks(self, path: str) -> bool:
+        """Whether none of the records looked at has a field."""
+        return self.missing[path] == self.n_records
 
     @property
     def text_bytes(self) -> int:
@@ -78,7 +97,7 @@ def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Lo
     look = Look(label=label, domain=domain, source=source)
     spec = limited(spec_of(domain, source, config), config)
     for path in source.path:
-        _list(look, path)
+        _list(look, path, spec)
     if not look.files and not look.unread:
         raise SourceError(f"{label}: no file at {', '.join(source.path)}")
     _read_first(look, spec)
@@ -88,13 +107,13 @@ def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Lo
 # --- files
 
 
-def _list(look: Look, path: str) -> None:
+def _list(look: Look, path: str, spec: SourceSpec) -> None:
     local = None if is_table_name(path) and look.source.format == "delta" else local_path(path)
     if local is None:
         look.unread.append(path)
         return
     try:
-        files = _delta_files(look, local) if look.source.format == "delta" else _files(local)
+        files = list(_files(local, spec))
     except FileNotFoundError:
         files = []
     wanted = [file for file in files if wanted_by(look.source, file.uri, file.name)]
@@ -105,68 +124,47 @@ def _list(look: Look, path: str) -> None:
     look.files += sorted(wanted, key=lambda file: file.path)
 
 
-def _files(path: str) -> list[File]:
-    """Files at a path, in a folder or of a glob, less those that ingest will refuse."""
-    listed = list_local([path], lambda _uri, _name: True)
-    return [
-        File(file.uri.removeprefix("file:"), file.name, file.n_bytes)
-        for file in listed
-        if file.refusal is None
-    ]
-
-
-def _delta_files(look: Look, path: str) -> list[File]:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    if not look.source.id:
-        raise SourceError(
-            f"{look.label}: {path}: a table's rows have no place of their own; set id"
-        )
-    try:
-        table = DeltaTable(path)
-    except DeltaError as error:
-        reason = first_line(error)
-        raise SourceError(f"{look.label}: no Delta table at {path}: {reason}") from None
-    paths = [local_path(uri) or uri for uri in table.file_uris()]
-    return [File(one, os.path.relpath(one, path), os.path.getsize(one)) for one in paths]
+def _files(path: str, spec: SourceSpec) -> Iterator[File]:
+    """Files at a path, in a folder, of a glob or of a table, less those that ingest will refuse."""
+    is_table = spec.format == "delta"
+    for file in delta_files(None, path, spec) if is_table else local_files([path], spec):
+        if file.refusal is None:
+            constants = file.constants or partition_values(file.name, spec)
+            yield File(file.uri, file.name, file.n_bytes, constants)
 
 
 # --- records
 
 
 def _read_first(look: Look, spec: SourceSpec) -> None:
-    """Read records from the front of the files until there are enough, one file after the other."""
+    """Read records from the front of the files until there are enough, one file after the other.
+
+    Enough are RECORDS, or MOST where something that is asked for was in none of them.
+    """
     text_bytes = 0
     for file in look.files:
-        n_file = 0
-        for item in islice(_items(file, spec), RECORDS - look.n_records):
-            n_file += _take(look, item, file, spec)
-            if text_bytes + n_file > SAMPLE_BYTES:
-                break
-        text_bytes += n_file
-        if look.n_records >= RECORDS or text_bytes > SAMPLE_BYTES:
-            break
-
-
-def _items(file: File, spec: SourceSpec) -> Iterator[Item]:
-    constants = partition_values(file.name, spec)
-    split = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name, constants)
-    return read(split, spec)
+        for item in read(file.split(0, file.n_bytes), spec):
+            text_bytes += _take(look, item, file, spec)
+            enough = look.n_records >= (RECORDS if look.has_all else MOST)
+            if enough or text_bytes > SAMPLE_BYTES:
+                return
+    look.whole = not look.unread
 
 
 def _take(look: Look, item: Item, file: File, spec: SourceSpec) -> int:
     """Note one record; bytes of its text."""
-    row = to_row(item, file.path, file.name, spec)
+    row = to_row(item, file.uri, file.name, spec)
+    look.n_records += 1
     if item.record is not None:
         look.fields = look.fields or list(item.record)
-        asked = [*spec.meta, *([spec.id] if spec.id else [])]
+        asked = [*spec.meta, *spec.where, *([spec.id] if spec.id else [])]
         look.missing.update(path for path in asked if lookup(item.record, path) is MISSING)
     if reason := row.get("reason"):
         look.refused[reason] += 1
         look.details.setdefault(reason, row["detail"] or reason)
         return 0
-    look.texts.append(row["text"].decode())
+    if len(look.texts) < RECORDS:
+        look.texts.append(row["text"].decode())
     return len(row["text"])
 
 
@@ -218,7 +216,7 @@ def _parts(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
     if spec.format in ("parquet", "delta"):
         yield _rows(file, spec, budget)
     elif spec.format == "text":
-        yield Part(file, list(_items(file, spec)), file.n_bytes)
+        yield Part(file, list(read(file.split(0, file.n_bytes), spec)), file.n_bytes)
     elif ending := compression(file.path):
         yield _decompressed(file, spec, ending, budget)
     else:
@@ -231,29 +229,37 @@ def _pieces(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
     for number in range(count):
         start = number * file.n_bytes // count
         end = min(file.n_bytes, start + -(-budget // count))
-        split = Split(file.path, start, end, file.n_bytes, 1, file.name)
-        yield Part(file, list(read(split, spec)), end - start)
+        yield Part(file, list(read(file.split(start, end), spec)), end - start)
 
 
 def _rows(file: File, spec: SourceSpec, budget: int) -> Part:
-    there = pq.ParquetFile(file.path).metadata.num_rows
     n_bytes, items = 0, []
-    for item in _items(file, spec):
+    for item in read(file.split(0, file.n_bytes), spec):
         items.append(item)
         n_bytes += sum(len(str(value)) for value in (item.record or {}).values())
         if n_bytes > budget:
             break
-    return Part(file, items, file.n_bytes * len(items) / max(there, 1))
+    return Part(file, items, file.n_bytes * len(items) / max(_n_rows(file), len(items), 1))
+
+
+def _n_rows(file: File) -> int:
+    """Rows of a Parquet file; 0 of a damaged one, of which ingest refuses what it cannot read."""
+    try:
+        with open(file.path, "rb") as opened:
+            return int(pq.read_metadata(opened).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
 
 
 def _decompressed(file: File, spec: SourceSpec, ending: str, budget: int) -> Part:
     """Whole lines of what the front of a compressed file holds."""
     held = bytearray()
     with open(file.path, "rb") as stream:
-        for chunk in decompressed(stream, DECODERS[ending]):
-            held += chunk
-            if len(held) > budget:
-                break
+        with suppress(BrokenStream):  # what is before the fault is read
+            for chunk in decompressed(stream, DECODERS[ending]):
+                held += chunk
+                if len(held) > budget:
+                    break
         taken = min(file.n_bytes, stream.tell())
     data = bytes(held) if taken == file.n_bytes else bytes(held[: held.rfind(b"\n") + 1])
     split = Split("sample", 0, len(data), len(data), 1, file.name, content=data)

@@ -4,8 +4,9 @@ import fnmatch
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +29,9 @@ from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.storage import file_name, local_path
 from longattn.udfs.stores import delta_options
+
+LOG = "_delta_log"  # the folder that makes another a Delta table
+Wanted = Callable[[str, str], bool]  # of a file's uri and name
 
 
 def list_all(
@@ -89,12 +93,12 @@ def partition_values(name: str, spec: SourceSpec) -> str | None:
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
-        files = (file for path in source.path for file in _delta_files(spark, path, spec))
+        files = (file for path in source.path for file in delta_files(spark, path, spec))
         yield from (file for file in files if wanted(file.uri, file.name))
         return
     local = [path for path in source.path if local_path(path) is not None]
     try:
-        yield from list_local(local, wanted)
+        yield from local_files(local, spec, wanted)
     except FileNotFoundError as error:
         raise SourceError(
             f"sources.{spec.domain}: cannot list {error}: no such file or folder"
@@ -103,6 +107,25 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
         if path not in local:
             remote = list_remote(spark, path, spec.domain)
             yield from (file for file in remote if wanted(file.uri, file.name))
+
+
+def local_files(
+    paths: Sequence[str], spec: SourceSpec, wanted: Wanted = lambda _uri, _name: True
+) -> list[Listed]:
+    """All files below the paths that are `wanted`, as `list_local` gives them.
+
+    Raises SourceError for Parquet files of a Delta table, some of whose rows are deleted ones.
+    """
+    files = list_local(paths, wanted)
+    if spec.format == "parquet":
+        folders = {folder for file in files for folder in PurePath(file.uri[5:]).parents}
+        tables = sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir())
+        if tables:
+            raise SourceError(
+                f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold rows that"
+                " were deleted too: say format: delta"
+            )
+    return files
 
 
 def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:
@@ -134,13 +157,16 @@ def _fingerprint(spec: SourceSpec, file: Listed) -> str:
 # --- Delta tables
 
 
-def _delta_files(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]:
-    """The Parquet files of a table's latest version, or a catalog's table as if it were a file."""
+def delta_files(spark: SparkSession | None, path: str, spec: SourceSpec) -> Iterator[Listed]:
+    """The Parquet files of a table's latest version, or a catalog's table as if it were a file.
+
+    A session is needed for a catalog's. Raises SourceError for a table that cannot be read.
+    """
     if not spec.id:
         raise SourceError(
             f"sources.{spec.domain}: {path}: a table's rows have no place of their own; set id"
         )
-    if is_table_name(path):
+    if spark and is_table_name(path):
         (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
         yield Listed(path, 0, latest["version"], path)
         return

@@ -259,7 +259,7 @@ def _regex(part: str) -> str:
     while i < len(part):
         end = part.find("]", i + 2)
         if part[i] == "[" and end > 0:
-            inside = part[i + 1 : end].replace("\\", "\\\\")
+            inside = re.sub(r"[\\\[&|~]", r"\\\g<0>", part[i + 1 : end])
             inside = "^" + inside[1:] if inside[0] in "!^" else inside
             made, i = f"{made}[{inside}]", end
         elif part[i] == "\\" and i + 1 < len(part):
