@@ -8,8 +8,9 @@ from longattn.etl.before.findings import Finding, Findings, as_findings, fact, f
 from longattn.etl.before.outputs import connector_findings, disk_findings, output_findings
 from longattn.etl.before.probe import Look, look_at, wrong_format
 from longattn.etl.before.scoring import device_findings, scorer_findings, tokenizer_findings
-from longattn.etl.config import Config, SourceConfig
+from longattn.etl.config import Config, SourceConfig, of_domain
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes
 
 # Reasons for which records are refused whose fields are as they should be: others may pass.
@@ -41,8 +42,27 @@ def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:
         return
     if unmixed := set(config.sources) - set(config.mix.weights or config.sources):
         yield note("mix.weights", f"leaves out {', '.join(sorted(unmixed))}")
+    if "select" in jobs:
+        yield from _cuts(config)
     if set(config.sources) <= set(config.pack.domains):
         yield note("pack.domains", "every domain is packed: none is scored")
+
+
+def _cuts(config: Config) -> Findings:
+    """Domains that no cut is given for, and budgets of tokens that no window fits into."""
+    select, whole = config.select, config.window.strategy == "whole"
+    least = 1 if whole else config.lengths[0]  # documents as they are may be of any length
+    for domain in Recipe(config).scored_domains:
+        cuts = (select.threshold, select.percentile, select.tokens, select.fraction)
+        if all(of_domain(domain, cut) is None for cut in cuts):
+            yield fault("select.fraction", f"none for {domain}, and no other cut: give it one")
+        budgets = {
+            "select.tokens": of_domain(domain, select.tokens),
+            "mix.tokens": config.mix.tokens,
+        }
+        for key, n_tokens in budgets.items():
+            if n_tokens and n_tokens < least:
+                yield fault(key, f"{n_tokens:,} hold no window of {least:,} tokens")
 
 
 def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> Findings:
@@ -50,7 +70,11 @@ def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> F
     wanted: list[tuple[str, str, SourceConfig]] = []
     if "ingest" in jobs:
         for domain, sources in config.sources.items():
-            marks = [f"[{i}]" for i in range(len(sources))] if len(sources) > 1 else [""]
+            if not sources:
+                yield fault(
+                    f"sources.{domain}", "it names no source: give it a path, or leave it out"
+                )
+            marks = [f"[{i}]" for i in range(len(sources))] if len(sources) != 1 else [""]
             wanted += [
                 (f"sources.{domain}{mark}", domain, source)
                 for mark, source in zip(marks, sources, strict=True)

@@ -9,6 +9,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from longattn.etl.export.places import refuse_page
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered
@@ -34,6 +35,7 @@ LAST_RUNS = 6  # of each job, side by side
 
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
+    refuse_page(context.config.report.path)
     page = make_page(context, attention_maps(context))
     html = render(page)
     size = write_text(context.config.report.path, html)

@@ -139,6 +139,24 @@ BROKEN = {
         ["sources.book=[{path: no/such}]", "sources.code=[{path: nor/this}]"],
         ["sources.book: no such", "sources.code: no such"],
     ),
+    "domain without a source": (["sources.book=[]"], ["sources.book: it names no source"]),
+    "domain without a cut": (
+        ["select.fraction={code: 0.5}"],
+        ["select.fraction: none for book, and no other cut"],
+    ),
+    "budgets below a window": (
+        ["select.tokens={code: 15}", "mix.tokens=9"],
+        ["mix.tokens: 9 hold no window of 16 tokens", "select.tokens: 15 hold no window of 16"],
+    ),
+    "export on a file": (
+        ["export.jsonl.path={tmp}/report.txt"],
+        ["export.jsonl.path: {tmp}/report.txt: {tmp}/report.txt is a file, not a folder"],
+    ),
+    "report on a folder": (["report.path={tmp}/books"], ["report.path: {tmp}/books is a folder"]),
+    "report on a source": (
+        ["report.path={tmp}/books/a.jsonl"],
+        ["report.path: {tmp}/books/a.jsonl is no page, and would be replaced by one"],
+    ),
     "include": (
         ["sources.book=[{path: '{tmp}/books', include: ['*.txt']}]"],
         ["sources.book: include and exclude leave no file"],
@@ -204,7 +222,7 @@ def test_every_fault_is_a_line(
     assert code == 2
     assert len(lines) == len(expected), lines
     for line, words in zip(lines, expected, strict=True):
-        assert line.startswith("longattn: ") and words in line
+        assert line.startswith("longattn: ") and words.replace("{tmp}", str(tmp_path)) in line
 
 
 def test_what_ranks_and_which_k_is_meant_is_told(
