@@ -18,6 +18,7 @@ from longattn.etl.before.probe import spread
 from longattn.etl.ingest.listing import LOG
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
 from longattn.udfs.documents.formats import SourceSpec, batch_records, read
+from longattn.udfs.documents.records import as_text
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.text.words import split_words
 from longattn.udfs.windows.spans import STRATEGIES
@@ -244,15 +245,7 @@ def _parquet_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:
         for batch in pq.ParquetFile(opened).iter_batches(batch_size=RECORDS):
             for record in batch_records(batch):
                 if isinstance(record, dict):
-                    yield {name: _as_text(value) for name, value in record.items()}
-
-
-def _as_text(value: Any) -> Any:
-    """Bytes that are text as text, as ingest reads them."""
-    try:
-        return value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return value
+                    yield {name: as_text(value) for name, value in record.items()}
 
 
 def _read_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:

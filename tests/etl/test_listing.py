@@ -332,9 +332,21 @@ def names_and_contents(root: bytes) -> tuple[list[bytes], set[bytes]]:
 
 def test_a_listing_says_size_and_time(tmp_path: Path) -> None:
     path = put(tmp_path / "a", b"12345")
-    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    os.utime(path, ns=(0, 4_000_000_000_123_456_789))
     (found,) = list_local([str(path)], anything)
-    assert found == Listed(f"file:{path}", 5, 1_700_000_000_123, "a")
+    assert found == Listed(f"file:{path}", 5, 4_000_000_000_123, "a")
+
+
+def test_an_edit_that_sets_the_time_back_is_seen(tmp_path: Path) -> None:
+    path, before = put(tmp_path / "a", b"12345"), 1_700_000_000_000_000_000
+    os.utime(path, ns=(0, before))
+    (listed,) = list_local([str(path)], anything)
+    while path.stat().st_ctime_ns // 1_000_000 == listed.modified:  # clocks of inodes tick slowly
+        path.write_bytes(b"54321")
+        os.utime(path, ns=(0, before))
+    (again,) = list_local([str(path)], anything)
+    assert (again.n_bytes, path.stat().st_mtime_ns) == (5, before)
+    assert again.modified > listed.modified
 
 
 @pytest.mark.parametrize(

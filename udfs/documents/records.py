@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import EXCERPT
@@ -25,6 +26,7 @@ STAGED_DDL = (
 BATCH_BYTES = 16 << 20  # a batch is sent on at this size; a larger document is sent alone
 BATCH_ROWS = 4096
 LITERAL_LIMIT = 1 << 16  # characters of a string that is tried as an object
+EXACT = 2.0**53  # from here on a float is not every integer
 MISSING = object()
 
 Row = dict[str, Any]
@@ -92,16 +94,24 @@ def lookup(record: dict[str, Any], path: str) -> Any:
     '2101.1'
     """
     if path in record:
-        return record[path]
+        return as_text(record[path])
     dots = (place for place, letter in enumerate(path) if letter == ".")
     for dot in sorted(dots, reverse=True):
-        inner = record.get(path[:dot], MISSING)
+        inner = as_text(record.get(path[:dot], MISSING))
         if isinstance(inner, str):
             inner = _as_object(inner)
         value = lookup(inner, path[dot + 1 :]) if isinstance(inner, dict) else MISSING
         if value is not MISSING:
             return value
     return MISSING
+
+
+def as_text(value: Any) -> Any:
+    """Bytes that are UTF-8 as text, as some writers of Parquet have no other; all else as it is."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def _as_object(text: str) -> Any:
@@ -204,10 +214,21 @@ def _check_tokens(text: str, spec: SourceSpec) -> None:
 
 
 def _own_id(item: Item, spec: SourceSpec) -> str | None:
-    """The record's own id: a string or an integer; None when it has none to go by."""
-    value = lookup(item.record or {}, spec.id) if spec.id else item.id
-    is_name = isinstance(value, str | int) and not isinstance(value, bool)
+    """The record's own id: a string, a whole number or a UUID; None when it has none to go by."""
+    value = _whole(lookup(item.record or {}, spec.id) if spec.id else item.id)
+    is_name = isinstance(value, str | int | UUID) and not isinstance(value, bool)
     return (_printable(str(value)) or None) if is_name else None
+
+
+def _whole(value: Any) -> Any:
+    """Numbers of columns that once had gaps are floats, those of databases decimals.
+
+    >>> _whole(7.0), _whole(Decimal("7.00")), _whole(7.5), _whole("7.0")
+    (7, 7, 7.5, '7.0')
+    """
+    known = isinstance(value, float) and abs(value) < EXACT
+    known |= isinstance(value, Decimal) and value.is_finite()
+    return int(value) if known and value == int(value) else value
 
 
 def _meta(record: dict[str, Any], paths: Iterable[str]) -> str | None:
