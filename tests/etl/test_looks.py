@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,14 @@ def test_damage_is_told_and_the_rest_is_estimated(
     format_ = "parquet" if damage is no_parquet else "jsonl"
     assert not faults(findings(folder, format=format_))
     assert 45 <= estimate(config_of(folder, format=format_)).documents.value <= 55
+
+
+def test_fields_that_no_encoding_has_are_shown(tmp_path: Path) -> None:
+    """JSON can write half of a pair; what shows a source's fields must not end of it."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "0", "text": "' + TEXT + '", "\\ud800": 1}\n')
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps(config_of(path).model_dump(mode="json", exclude_unset=True)))
+    command = [sys.executable, "-m", "longattn", "check", "--config", str(config)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert said.returncode == 0 and "fields: id, text, \\ud800" in said.stdout
