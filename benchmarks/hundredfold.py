@@ -58,7 +58,7 @@ def _texts(config: Config) -> Iterator[tuple[str, str]]:
     for domain, sources in config.sources.items():
         for source in sources:
             spec = spec_of(domain, source, config)
-            for file in look_at(domain, domain, source, config).files:
+            for file in look_at(domain, source, spec).files:
                 whole = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name)
                 for item in read(whole, spec):
                     text = to_row(item, file.path, file.name, spec).get("text")

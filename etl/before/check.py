@@ -9,9 +9,12 @@ from longattn.etl.before.outputs import connector_findings, disk_findings, outpu
 from longattn.etl.before.probe import Look, look_at, wrong_format
 from longattn.etl.before.scoring import device_findings, scorer_findings, tokenizer_findings
 from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.ingest.sources import item_spec, limited, spec_of
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.text.ngrams import distinct_ngrams
 
 # Reasons for which records are refused whose fields are as they should be: others may pass.
 BY_VALUE = ("filtered", "null_text", "empty_text", "too_short", "too_long")
@@ -67,28 +70,33 @@ def _cuts(config: Config) -> Findings:
 
 def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> Findings:
     """Each source's first records; evaluation sets are sources too. Fills `looks`."""
-    wanted: list[tuple[str, str, SourceConfig]] = []
-    if "ingest" in jobs:
-        for domain, sources in config.sources.items():
-            if not sources:
-                yield fault(
-                    f"sources.{domain}", "it names no source: give it a path, or leave it out"
-                )
-            marks = [f"[{i}]" for i in range(len(sources))] if len(sources) != 1 else [""]
-            wanted += [
-                (f"sources.{domain}{mark}", domain, source)
-                for mark, source in zip(marks, sources, strict=True)
-            ]
+    for domain, sources in config.sources.items() if "ingest" in jobs else ():
+        if not sources:
+            yield fault(f"sources.{domain}", "it names no source: give it a path, or leave it out")
+        for number, source in enumerate(sources):
+            label = f"sources.{domain}[{number}]" if len(sources) > 1 else f"sources.{domain}"
+            spec = limited(spec_of(domain, source, config), config)
+            yield from as_findings(label, _source(label, source, spec, looks))
     for number, source in enumerate(config.decontaminate.sources):
-        wanted.append((f"decontaminate.sources[{number}]", "evaluation", source))
-    for label, domain, source in wanted:
-        yield from as_findings(label, _source(config, label, domain, source, looks))
+        label, spec = f"decontaminate.sources[{number}]", item_spec(source, config)
+        yield from as_findings(label, _evaluation(label, source, spec, looks, config))
 
 
-def _source(
-    config: Config, label: str, domain: str, source: SourceConfig, looks: list[Look]
+def _evaluation(
+    label: str, source: SourceConfig, spec: SourceSpec, looks: list[Look], config: Config
 ) -> Findings:
-    look = look_at(label, domain, source, config)
+    """An evaluation set, and how many of its items are too short to be looked for."""
+    yield from _source(label, source, spec, looks)
+    texts, n = looks[-1].texts, config.decontaminate.ngram
+    if short := sum(not len(distinct_ngrams([text], n)) for text in texts):
+        said = f"{short} of the first {len(texts)} items are shorter than {n} words"
+        yield note(
+            label, f"{said} and cannot be looked for; decontaminate.ngram sets another length"
+        )
+
+
+def _source(label: str, source: SourceConfig, spec: SourceSpec, looks: list[Look]) -> Findings:
+    look = look_at(label, source, spec)
     looks.append(look)
     for path in look.unread:
         yield note(label, f"{path}: only Spark can read it: not looked at")

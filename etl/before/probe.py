@@ -10,9 +10,8 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longattn.etl.config import Config, SourceConfig
+from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.listing import delta_files, local_files, partition_values, wanted_by
-from longattn.etl.ingest.sources import limited, spec_of
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import (
     DECODERS,
@@ -92,10 +91,9 @@ class Look:
         return sum(file.n_bytes for file in self.files)
 
 
-def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Look:
+def look_at(label: str, source: SourceConfig, spec: SourceSpec) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
-    look = Look(label=label, domain=domain, source=source)
-    spec = limited(spec_of(domain, source, config), config)
+    look = Look(label=label, domain=spec.domain, source=source)
     for path in source.path:
         _list(look, path, spec)
     if not look.files and not look.unread:

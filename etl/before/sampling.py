@@ -104,9 +104,10 @@ def samples(config: Config) -> Iterator[Sample]:
     """A sample of every source that Python can read; SourceError as `look_at` raises it."""
     for domain, sources in config.sources.items():
         for source in sources:
-            look = look_at(f"sources.{domain}", domain, source, config)
+            spec = limited(spec_of(domain, source, config), config)
+            look = look_at(f"sources.{domain}", source, spec)
             if look.files:
-                yield _sample(look, limited(spec_of(domain, source, config), config), config)
+                yield _sample(look, spec, config)
 
 
 def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:

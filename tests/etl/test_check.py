@@ -320,3 +320,17 @@ def test_run_checks_before_the_first_job(
     assert cli.main([*run, "--to", "windows"]) == 0
     assert cli.main([*run, "--from", "select"]) == 0
     assert started == [list(JOBS)[:3], list(JOBS)[4:]]
+
+
+def test_items_that_cannot_be_looked_for_are_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Limits of `ingest` are for documents: a question may be short."""
+    items = [{"text": "one two three"}, {"text": "far near long short " * 4}]
+    write_lines(tmp_path / "books" / "b.jsonl", items)
+    limits = ["ingest={min_chars: 100, min_tokens: 20}", "decontaminate.ngram=13"]
+    sets = f"decontaminate.sources=[{{path: '{tmp_path}/books/b.jsonl'}}]"
+    assert check(sound, tmp_path, *limits, sets) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "decontaminate" in line]
+    assert not [line for line in said if "refused as" in line]
+    assert any("1 of the first 2 items are shorter than 13 words" in line for line in said)

@@ -17,6 +17,7 @@ from longattn.etl.before.findings import faults
 from longattn.etl.before.guess import guess
 from longattn.etl.before.probe import look_at
 from longattn.etl.cli import main
+from longattn.etl.ingest.sources import spec_of
 
 LONG = "It was the best of times, it was the worst of times. " * 400  # 5,600 words and marks
 
@@ -113,7 +114,7 @@ def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
             f"{domain}/{source.format}": {Path(file.path).name for file in look.files}
             for domain, sources in config.sources.items()
             for source in sources
-            for look in [look_at(domain, domain, source, config)]
+            for look in [look_at(domain, source, spec_of(domain, source, config))]
         }
 
     return taken
