@@ -9,6 +9,7 @@ from longattn.etl.before.outputs import connector_findings, disk_findings, outpu
 from longattn.etl.before.probe import Look, look_at, wrong_format
 from longattn.etl.before.scoring import device_findings, scorer_findings, tokenizer_findings
 from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import item_spec, limited, spec_of
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.recipe import Recipe
@@ -76,17 +77,17 @@ def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> F
         for number, source in enumerate(sources):
             label = f"sources.{domain}[{number}]" if len(sources) > 1 else f"sources.{domain}"
             spec = limited(spec_of(domain, source, config), config)
-            yield from as_findings(label, _source(label, source, spec, looks))
+            yield from as_findings(label, _source(label, source, spec, config, looks))
     for number, source in enumerate(config.decontaminate.sources):
         label, spec = f"decontaminate.sources[{number}]", item_spec(source, config)
-        yield from as_findings(label, _evaluation(label, source, spec, looks, config))
+        yield from as_findings(label, _evaluation(label, source, spec, config, looks))
 
 
 def _evaluation(
-    label: str, source: SourceConfig, spec: SourceSpec, looks: list[Look], config: Config
+    label: str, source: SourceConfig, spec: SourceSpec, config: Config, looks: list[Look]
 ) -> Findings:
     """An evaluation set, and how many of its items are too short to be looked for."""
-    yield from _source(label, source, spec, looks)
+    yield from _source(label, source, spec, config, looks)
     texts, n = looks[-1].texts, config.decontaminate.ngram
     if short := sum(not len(distinct_ngrams([text], n)) for text in texts):
         said = f"{short} of the first {len(texts)} items are shorter than {n} words"
@@ -95,8 +96,10 @@ def _evaluation(
         )
 
 
-def _source(label: str, source: SourceConfig, spec: SourceSpec, looks: list[Look]) -> Findings:
-    look = look_at(label, source, spec)
+def _source(
+    label: str, source: SourceConfig, spec: SourceSpec, config: Config, looks: list[Look]
+) -> Findings:
+    look = look_at(label, source, spec, OwnFiles(config))
     looks.append(look)
     for path in look.unread:
         yield note(label, f"{path}: only Spark can read it: not looked at")

@@ -145,8 +145,13 @@ def _by_format(place: Path, domain: str, ignored: dict[str, str], below: bool) -
     """The files of a place by format; `below`: those of its subfolders too."""
     sources: dict[str, Source] = {}
     aside: list[str] = []
+    tables: set[str] = set()  # patterns of the files of Delta tables, which lie among others
     for file in sorted(place.rglob("*") if below else place.iterdir()):
         if not file.is_file() or any(p[0] in "._" for p in file.relative_to(place).parts):
+            continue
+        if table := next((folder for folder in file.parents if (folder / LOG).is_dir()), None):
+            ignored[shown(table)] = "a Delta table: name it, with format: delta and an id"
+            tables.add(f"*/{escape(table.name)}/*")
             continue
         format_, reason = _format(file)
         pattern = _pattern(file, below)
@@ -163,6 +168,7 @@ def _by_format(place: Path, domain: str, ignored: dict[str, str], below: bool) -
             others = (p for other in sources.values() if other != source for p in other.include)
             source.include = [ALL]
             source.exclude = sorted({*others, *aside} - {ALL})
+        source.exclude += sorted(tables)
     yield from sources.values()
 
 
@@ -189,8 +195,6 @@ def _ending(file: Path) -> str:
 def _format(file: Path) -> tuple[str, str | None]:
     """Format of a file, or why it is left aside."""
     ending = _ending(file).lower()
-    if table := next((folder for folder in file.parents if (folder / LOG).is_dir()), None):
-        return "", f"of the Delta table {shown(table)}: name it, with format: delta and an id"
     plain = ending.removesuffix(compression(file.name) or "")
     if plain in FORMATS:
         return FORMATS[plain], None

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.config import SourceConfig
-from longattn.etl.ingest.listing import delta_files, local_files, partition_values, wanted_by
+from longattn.etl.ingest.listing import delta_files, partition_values, refuse_tables, wanted_by
+from longattn.etl.ingest.local_files import list_local
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import (
     DECODERS,
@@ -91,11 +93,11 @@ class Look:
         return sum(file.n_bytes for file in self.files)
 
 
-def look_at(label: str, source: SourceConfig, spec: SourceSpec) -> Look:
+def look_at(label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
     look = Look(label=label, domain=spec.domain, source=source)
     for path in source.path:
-        _list(look, path, spec)
+        _list(look, path, spec, own)
     if not look.files and not look.unread:
         raise SourceError(f"{label}: no file at {', '.join(source.path)}")
     _read_first(look, spec)
@@ -105,7 +107,7 @@ def look_at(label: str, source: SourceConfig, spec: SourceSpec) -> Look:
 # --- files
 
 
-def _list(look: Look, path: str, spec: SourceSpec) -> None:
+def _list(look: Look, path: str, spec: SourceSpec, own: OwnFiles) -> None:
     local = None if is_table_name(path) and look.source.format == "delta" else local_path(path)
     if local is None:
         look.unread.append(path)
@@ -114,18 +116,23 @@ def _list(look: Look, path: str, spec: SourceSpec) -> None:
         files = list(_files(local, spec))
     except FileNotFoundError:
         files = []
-    wanted = [file for file in files if wanted_by(look.source, file.uri, file.name)]
+    asked = (file for file in files if wanted_by(look.source, file.uri, file.name))
+    wanted = [file for file in asked if not own.has(file.uri)]
     if not files:
         raise SourceError(f"{look.label}: no such file or folder: {path}")
     if not wanted:
         raise SourceError(f"{look.label}: include and exclude leave no file of {path}")
+    refuse_tables((file.uri for file in wanted), spec)
     look.files += sorted(wanted, key=lambda file: file.path)
 
 
 def _files(path: str, spec: SourceSpec) -> Iterator[File]:
     """Files at a path, in a folder, of a glob or of a table, less those that ingest will refuse."""
-    is_table = spec.format == "delta"
-    for file in delta_files(None, path, spec) if is_table else local_files([path], spec):
+    if spec.format == "delta":
+        files = delta_files(None, path, spec)
+    else:
+        files = iter(list_local([path], lambda _uri, _name: True))
+    for file in files:
         if file.refusal is None:
             constants = file.constants or partition_values(file.name, spec)
             yield File(file.uri, file.name, file.n_bytes, constants)

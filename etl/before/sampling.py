@@ -13,6 +13,7 @@ from longattn.etl.before.probe import Look, look_at, parts_of
 from longattn.etl.before.scoring import SAMPLE_CHARS
 from longattn.etl.config import Config, DedupConfig
 from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import limited, spec_of
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.documents.records import to_row
@@ -102,10 +103,11 @@ class Sample:
 
 def samples(config: Config) -> Iterator[Sample]:
     """A sample of every source that Python can read; SourceError as `look_at` raises it."""
+    own = OwnFiles(config)
     for domain, sources in config.sources.items():
         for source in sources:
             spec = limited(spec_of(domain, source, config), config)
-            look = look_at(f"sources.{domain}", source, spec)
+            look = look_at(f"sources.{domain}", source, spec, own)
             if look.files:
                 yield _sample(look, spec, config)
 

@@ -4,7 +4,7 @@ import fnmatch
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -31,7 +31,6 @@ from longattn.udfs.storage import file_name, local_path
 from longattn.udfs.stores import delta_options
 
 LOG = "_delta_log"  # the folder that makes another a Delta table
-Wanted = Callable[[str, str], bool]  # of a file's uri and name
 
 
 def list_all(
@@ -74,6 +73,7 @@ def list_files(
         raise SourceError(
             f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}"
         )
+    refuse_tables(files, spec)
     return [files[uri] for uri in sorted(files)]
 
 
@@ -98,7 +98,7 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
         return
     local = [path for path in source.path if local_path(path) is not None]
     try:
-        yield from local_files(local, spec, wanted)
+        yield from list_local(local, wanted)
     except FileNotFoundError as error:
         raise SourceError(
             f"sources.{spec.domain}: cannot list {error}: no such file or folder"
@@ -109,23 +109,20 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
             yield from (file for file in remote if wanted(file.uri, file.name))
 
 
-def local_files(
-    paths: Sequence[str], spec: SourceSpec, wanted: Wanted = lambda _uri, _name: True
-) -> list[Listed]:
-    """All files below the paths that are `wanted`, as `list_local` gives them.
+def refuse_tables(uris: Iterable[str], spec: SourceSpec) -> None:
+    """Raise SourceError where Parquet files are of a Delta table: they hold rows that it has not.
 
-    Raises SourceError for Parquet files of a Delta table, some of whose rows are deleted ones.
+    Rows that were deleted, or updated, stay in its files.
     """
-    files = list_local(paths, wanted)
-    if spec.format == "parquet":
-        folders = {folder for file in files for folder in PurePath(file.uri[5:]).parents}
-        tables = sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir())
-        if tables:
-            raise SourceError(
-                f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold rows that"
-                " were deleted too: say format: delta"
-            )
-    return files
+    if spec.format != "parquet":
+        return
+    local = (path for uri in uris if (path := local_path(uri)) is not None)
+    folders = {folder for path in local for folder in PurePath(path).parents}
+    if tables := sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir()):
+        raise SourceError(
+            f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold deleted rows"
+            " too: say format: delta"
+        )
 
 
 def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:

@@ -152,10 +152,10 @@ BROKEN = {
         ["export.jsonl.path={tmp}/report.txt"],
         ["export.jsonl.path: {tmp}/report.txt: {tmp}/report.txt is a file, not a folder"],
     ),
-    "report on a folder": (["report.path={tmp}/books"], ["report.path: {tmp}/books is a folder"]),
-    "report on a source": (
-        ["report.path={tmp}/books/a.jsonl"],
-        ["report.path: {tmp}/books/a.jsonl is no page, and would be replaced by one"],
+    "report on a folder": (["report.path={tmp}/scorer"], ["report.path: {tmp}/scorer is a folder"]),
+    "report on a file": (
+        ["report.path={tmp}/config.yaml"],
+        ["report.path: {tmp}/config.yaml is no page, and would be replaced by one"],
     ),
     "include": (
         ["sources.book=[{path: '{tmp}/books', include: ['*.txt']}]"],

@@ -13,10 +13,12 @@ from deltalake import write_deltalake
 
 from longattn.etl import config as config_module
 from longattn.etl.before.check import check
+from longattn.etl.before.estimate import estimate
 from longattn.etl.before.findings import faults
 from longattn.etl.before.guess import guess
 from longattn.etl.before.probe import look_at
 from longattn.etl.cli import main
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import spec_of
 
 LONG = "It was the best of times, it was the worst of times. " * 400  # 5,600 words and marks
@@ -114,7 +116,7 @@ def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
             f"{domain}/{source.format}": {Path(file.path).name for file in look.files}
             for domain, sources in config.sources.items()
             for source in sources
-            for look in [look_at(domain, source, spec_of(domain, source, config))]
+            for look in [look_at(domain, source, spec_of(domain, source, config), OwnFiles(config))]
         }
 
     return taken
@@ -161,5 +163,14 @@ def test_a_delta_table_is_no_folder_of_parquet(
 ) -> None:
     """Its files hold rows that were deleted."""
     write_deltalake(tmp_path / "c" / "t", pa.table({"id": ["a", "b"], "text": [LONG, LONG]}))
-    assert main(["init", str(tmp_path / "c"), "--out", str(tmp_path / "c.yaml")]) == 2
-    assert f"of the Delta table {tmp_path / 'c' / 't'}: name it" in capsys.readouterr().err
+    command = ["init", str(tmp_path / "c"), "--out", str(tmp_path / "c.yaml")]
+    assert main(command) == 2
+    assert f"{tmp_path / 'c' / 't'}: a Delta table: name it" in capsys.readouterr().err
+    pq.write_table(pa.table({"id": ["a", "b"], "text": [LONG, LONG]}), tmp_path / "c" / "x.parquet")
+    (tmp_path / "c" / "d").mkdir()
+    (tmp_path / "c" / "t").rename(tmp_path / "c" / "d" / "t")
+    pq.write_table(pa.table({"id": ["c"], "text": [LONG]}), tmp_path / "c" / "d" / "y.parquet")
+    assert main(command) == 0
+    config = config_module.load(tmp_path / "c.yaml")
+    assert not faults(check(config))
+    assert estimate(config).documents.value == 3

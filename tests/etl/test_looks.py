@@ -104,6 +104,22 @@ def test_parquet_files_of_a_delta_table_are_refused(tmp_path: Path) -> None:
         assert f"{table} is a Delta table" in bad.text and "say format: delta" in bad.text
 
 
+def test_what_jobs_have_written_below_a_source_is_not_looked_at(tmp_path: Path) -> None:
+    """The tables of the config are Delta tables too, in the folder that it reads."""
+    pq.write_table(pa.table({"id": ["0"], "text": [TEXT]}), tmp_path / "a.parquet")
+    write_deltalake(tmp_path / "tables" / "documents", pa.table({"doc_id": ["x"]}))
+    config = validate(
+        {
+            "sources": {"book": [{"path": str(tmp_path), "format": "parquet", "id": "id"}]},
+            "tables": {"root": str(tmp_path / "tables")},
+            "window": {"length": 64},
+            "score": {"scorer": "recurrence"},
+        }
+    )
+    said = [str(finding) for finding in check(config, jobs=["ingest"])]
+    assert any(line.startswith("sources.book: 1 files") for line in said)
+
+
 # --- damage
 
 
