@@ -278,13 +278,15 @@ class Folder:
 def folder_of(domain: str | None) -> str:
     """Where an export has the files of a domain, with its slash: a name that every system takes.
 
-    >>> folder_of("book"), folder_of("a/b"), folder_of(".."), folder_of(None)
-    ('book/', 'a%2Fb/', '%2E./', '')
+    Names that begin with . or _ are hidden to readers.
+
+    >>> folder_of("book"), folder_of("a/b"), folder_of(".."), folder_of("_x"), folder_of(None)
+    ('book/', 'a%2Fb/', '%2E./', '%5Fx/', '')
     """
     if domain is None:
         return ""
     name = quote(domain, safe=" ")
-    return (f"%2E{name[1:]}" if name.startswith(".") else name) + "/"
+    return (f"%{ord(name[0]):X}{name[1:]}" if name[0] in "._" else name) + "/"
 
 
 def _is_manifest(value: Any) -> bool:

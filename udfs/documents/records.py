@@ -4,7 +4,7 @@ import ast
 import json
 import math
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -143,9 +143,10 @@ def _words(value: Any) -> list[str]:
     >>> _words(True), _words(2.0), _words(Decimal("0.50")), _words(["en", "news"])
     (['true', 'True'], ['2.0', '2'], ['0.50', '0.5'], ['["en", "news"]', 'en', 'news'])
     """
+    value = _plain(value)
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_json(value), *(word for one in value for word in _words(one))]
     if isinstance(value, Decimal) and value.is_finite():
         return [str(value), f"{value.normalize():f}"]
@@ -155,7 +156,8 @@ def _words(value: Any) -> list[str]:
         return [str(value).lower(), str(value)]
     if isinstance(value, datetime):
         return [str(value), value.isoformat()]
-    return [str(value)] if isinstance(value, date | time | Decimal) else [_json(value)]
+    of_json = value is None or isinstance(value, int | float | dict)
+    return [_json(value)] if of_json else [str(value)]  # dates, decimals and all that JSON lacks
 
 
 def _text(record: dict[str, Any], spec: SourceSpec) -> str:
