@@ -27,6 +27,7 @@ import yaml
 from benchmarks.usage import REPO, watch
 from longattn.etl.before.probe import look_at
 from longattn.etl.config import Config, load
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import spec_of
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import read
@@ -58,10 +59,10 @@ def _texts(config: Config) -> Iterator[tuple[str, str]]:
     for domain, sources in config.sources.items():
         for source in sources:
             spec = spec_of(domain, source, config)
-            for file in look_at(domain, domain, source, config).files:
-                whole = Split(file.uri, 0, file.n_bytes, file.n_bytes, 1, file.name)
+            for file in look_at(domain, source, spec, OwnFiles(config)).files:
+                whole = Split(file.path, 0, file.n_bytes, file.n_bytes, 1, file.name)
                 for item in read(whole, spec):
-                    text = to_row(item, file.uri, file.name, spec).get("text")
+                    text = to_row(item, file.path, file.name, spec).get("text")
                     if text is not None:
                         yield domain, text.decode()
 

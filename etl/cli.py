@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 def entry() -> None:
     """The console script `longattn`; success is no exit, which Databricks takes for a failure."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     kept = ask(sys.argv[1:])
     if code := main(sys.argv[1:]) if kept is None else kept:
         sys.exit(code)
@@ -55,7 +58,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"longattn: {redacted_text(message)}", file=sys.stderr)
+    """Print one line; what a terminal would act on, as an excerpt may hold, as escapes."""
+    letters = (c if c.isprintable() else ascii(c)[1:-1] for c in redacted_text(message))
+    print(f"longattn: {''.join(letters)}", file=sys.stderr)
     return code
 
 

@@ -155,6 +155,9 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
     context = open_context(config, quiet=True)
     named = forget.ids_in(ids) if ids else forget.documents_where(context, str(where))
     doc_ids = forget.known_ids(context, named)
+    if unknown := set(named) - set(doc_ids):
+        said = f"{len(unknown):,} of {len(set(named)):,} ids are no document's here"
+        print(f"{said}, {min(unknown)} for one")
     counts = (forget.count if dry_run else forget.forget)(context, doc_ids)
     _print_rows(counts)
     if dry_run:

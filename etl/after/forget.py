@@ -39,9 +39,9 @@ class Step:
 def ids_in(path: str) -> list[str]:
     """The ids of a file, one to a line."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise UserError(f"forget: --ids {path}: {error.strerror}") from None
+        lines = Path(path).read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"forget: --ids {path}: {first_line(error)}") from None
     if not lines:
         raise UserError(f"forget: --ids {path}: no id is in it")
     return lines

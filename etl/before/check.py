@@ -6,11 +6,19 @@ from collections.abc import Sequence
 
 from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.outputs import connector_findings, disk_findings, output_findings
-from longattn.etl.before.probe import Look, look_at, path_of, wrong_format
+from longattn.etl.before.probe import Look, look_at, wrong_format
 from longattn.etl.before.scoring import device_findings, scorer_findings, tokenizer_findings
-from longattn.etl.config import Config, SourceConfig
+from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.ingest.own import OwnFiles
+from longattn.etl.ingest.sources import item_spec, limited, spec_of
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.text.ngrams import distinct_ngrams
+
+# Reasons for which records are refused whose fields are as they should be: others may pass.
+BY_VALUE = ("filtered", "null_text", "empty_text", "too_short", "too_long")
 
 
 def check(config: Config, jobs: Sequence[str] = tuple(JOBS)) -> list[Finding]:
@@ -38,37 +46,67 @@ def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:
         return
     if unmixed := set(config.sources) - set(config.mix.weights or config.sources):
         yield note("mix.weights", f"leaves out {', '.join(sorted(unmixed))}")
+    if "select" in jobs:
+        yield from _cuts(config)
     if set(config.sources) <= set(config.pack.domains):
         yield note("pack.domains", "every domain is packed: none is scored")
 
 
+def _cuts(config: Config) -> Findings:
+    """Domains that no cut is given for, and budgets of tokens that no window fits into."""
+    select, whole = config.select, config.window.strategy == "whole"
+    least = 1 if whole else config.lengths[0]  # documents as they are may be of any length
+    for domain in Recipe(config).scored_domains:
+        cuts = (select.threshold, select.percentile, select.tokens, select.fraction)
+        if all(of_domain(domain, cut) is None for cut in cuts):
+            yield fault("select.fraction", f"none for {domain}, and no other cut: give it one")
+        budgets = {
+            "select.tokens": of_domain(domain, select.tokens),
+            "mix.tokens": config.mix.tokens,
+        }
+        for key, n_tokens in budgets.items():
+            if n_tokens and n_tokens < least:
+                yield fault(key, f"{n_tokens:,} hold no window of {least:,} tokens")
+
+
 def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> Findings:
     """Each source's first records; evaluation sets are sources too. Fills `looks`."""
-    wanted: list[tuple[str, str, SourceConfig]] = []
-    if "ingest" in jobs:
-        for domain, sources in config.sources.items():
-            marks = [f"[{i}]" for i in range(len(sources))] if len(sources) > 1 else [""]
-            wanted += [
-                (f"sources.{domain}{mark}", domain, source)
-                for mark, source in zip(marks, sources, strict=True)
-            ]
+    for domain, sources in config.sources.items() if "ingest" in jobs else ():
+        if not sources:
+            yield fault(f"sources.{domain}", "it names no source: give it a path, or leave it out")
+        for number, source in enumerate(sources):
+            label = f"sources.{domain}[{number}]" if len(sources) > 1 else f"sources.{domain}"
+            spec = limited(spec_of(domain, source, config), config)
+            yield from as_findings(label, _source(label, source, spec, config, looks))
     for number, source in enumerate(config.decontaminate.sources):
-        wanted.append((f"decontaminate.sources[{number}]", "evaluation", source))
-    for label, domain, source in wanted:
-        yield from as_findings(label, _source(config, label, domain, source, looks))
+        label, spec = f"decontaminate.sources[{number}]", item_spec(source, config)
+        yield from as_findings(label, _evaluation(label, source, spec, config, looks))
+
+
+def _evaluation(
+    label: str, source: SourceConfig, spec: SourceSpec, config: Config, looks: list[Look]
+) -> Findings:
+    """An evaluation set, and how many of its items are too short to be looked for."""
+    yield from _source(label, source, spec, config, looks)
+    texts, n = looks[-1].texts, config.decontaminate.ngram
+    if short := sum(not len(distinct_ngrams([text], n)) for text in texts):
+        said = f"{short} of the first {len(texts)} items are shorter than {n} words"
+        yield note(
+            label, f"{said} and cannot be looked for; decontaminate.ngram sets another length"
+        )
 
 
 def _source(
-    config: Config, label: str, domain: str, source: SourceConfig, looks: list[Look]
+    label: str, source: SourceConfig, spec: SourceSpec, config: Config, looks: list[Look]
 ) -> Findings:
-    look = look_at(label, domain, source, config)
+    look = look_at(label, source, spec, OwnFiles(config))
     looks.append(look)
     for path in look.unread:
         yield note(label, f"{path}: only Spark can read it: not looked at")
     if not look.files:
         return
     if not look.n_records:
-        yield fault(label, f"no record in {len(look.files):,} files, {path_of(look.files[0])} ...")
+        yield fault(label, f"no record in {len(look.files):,} files, {look.files[0].path} ...")
         return
     yield from _records(look)
 
@@ -79,7 +117,7 @@ def _records(look: Look) -> Findings:
     yield fact(label, f"{len(look.files):,} files, {human_bytes(look.n_bytes)}; {shown}")
     for key in ("id", "meta"):
         for path in _as_list(getattr(look.source, key)):
-            if look.missing[path] == look.n_records:
+            if look.lacks(path):
                 yield fault(f"{label}.{key}", f"no field {path} (there are: {fields})")
     if other := wrong_format(look):
         yield fault(f"{label}.format", other)
@@ -92,7 +130,8 @@ def _records(look: Look) -> Findings:
     reason, _ = look.refused.most_common(1)[0]
     text = f"none of the first {look.n_records} records has a text: {look.details[reason]}"
     where = {"missing_text": ".text", "filtered": ".where"}.get(reason, "")
-    yield fault(label + where, text)
+    later = reason in BY_VALUE and not look.whole and not any(map(look.lacks, look.source.where))
+    yield (note if later else fault)(label + where, text)
 
 
 def _as_list(value: str | list[str] | None) -> list[str]:

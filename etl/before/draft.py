@@ -1,6 +1,7 @@
 """A first config of a folder of files, with comments that say what was guessed."""
 
 import statistics
+from glob import escape
 from pathlib import Path
 
 import yaml
@@ -48,7 +49,7 @@ def draft(corpus: Guess, tokenizer: str | None) -> str:
 
 def _guessed_line(source: Source) -> str:
     field = f", text in `{source.text}`" if source.text else ""
-    return f"{source.domain}: {_counted(source.files, f'{source.format} file')}{field}"
+    return f"{source.domain}: {_counted(len(source.files), f'{source.format} file')}{field}"
 
 
 def _head(corpus: Guess) -> str:
@@ -73,9 +74,9 @@ def _sources(corpus: Guess) -> str:
 
 def _source(source: Source) -> list[str]:
     median = statistics.median(source.words)
-    texts = _counted(len(source.words), "text")
+    files, texts = _counted(len(source.files), "file"), _counted(len(source.words), "text")
     lines = [
-        f"    # {_counted(source.files, 'file')}; {texts} looked at: {median:,.0f} words (median)",
+        f"    # {files}; {texts} looked at: {median:,.0f} words (median)",
         *_place(source),
         f"      format: {source.format}",
     ]
@@ -91,9 +92,11 @@ def _source(source: Source) -> list[str]:
 def _place(source: Source) -> list[str]:
     """A folder and globs of names; where its subfolders are domains, globs of its own files."""
     if source.below:
-        folder, names = _scalar(str(source.folder)), _scalar(source.include)
-        return [f"    - path: {folder}", f"      include: {names}"]
-    return [f"    - path: {_scalar([f'{source.folder}/{glob}' for glob in source.include])}"]
+        lines = [f"    - path: {_scalar(str(source.folder))}"]
+        names = {"include": source.include, "exclude": source.exclude}
+        return lines + [f"      {key}: {_scalar(globs)}" for key, globs in names.items() if globs]
+    folder = escape(str(source.folder))
+    return [f"    - path: {_scalar([f'{folder}/{glob}' for glob in source.include])}"]
 
 
 def _counted(count: int, what: str) -> str:

@@ -1,10 +1,12 @@
 """What a folder of files seems to hold: domains, formats, fields, and how long its texts are."""
 
+import os
 import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.before.probe import spread
+from longattn.etl.ingest.listing import LOG
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
-from longattn.udfs.documents.formats import SourceSpec, read
+from longattn.udfs.documents.formats import SourceSpec, batch_records, read
+from longattn.udfs.documents.records import as_text
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.text.words import split_words
 from longattn.udfs.windows.spans import STRATEGIES
@@ -24,6 +28,7 @@ FILES = 20  # that they come from, spread over all
 TEXTS = ("text", "content", "body", "document", "raw_content", "article", "markdown")
 IDS = ("id", "doc_id", "document_id", "uuid", "url", "path")
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+ALL = "*"  # names without an ending have nothing that tells them from others
 SNIFFED = 4096  # bytes of a file that say whether it is text
 LENGTHS = (32_768, 16_384, 8192, 4096, 2048, 1024)  # of windows, in tokens
 TEXTS_FILLED = 0.25  # of a domain's texts should hold a window
@@ -37,9 +42,10 @@ class Source:
     domain: str
     folder: Path
     format: str
-    include: list[str]  # globs of file names
+    include: list[str] = field(default_factory=list)  # globs of file names
+    exclude: list[str] = field(default_factory=list)  # of what is not to be among these
     below: bool = True  # whether files of subfolders count
-    files: int = 0
+    files: list[Path] = field(default_factory=list)
     text: str | None = None  # the field, of formats with fields
     id: str | None = None
     other: list[str] = field(default_factory=list)
@@ -138,19 +144,46 @@ def _name(text: str) -> str:
 def _by_format(place: Path, domain: str, ignored: dict[str, str], below: bool) -> Iterator[Source]:
     """The files of a place by format; `below`: those of its subfolders too."""
     sources: dict[str, Source] = {}
+    aside: list[str] = []
+    tables: set[str] = set()  # patterns of the files of Delta tables, which lie among others
     for file in sorted(place.rglob("*") if below else place.iterdir()):
         if not file.is_file() or any(p[0] in "._" for p in file.relative_to(place).parts):
             continue
-        format_, reason = _format(file)
-        if reason:
-            ignored[str(file)] = reason
+        if table := next((folder for folder in file.parents if (folder / LOG).is_dir()), None):
+            ignored[shown(table)] = "a Delta table: name it, with format: delta and an id"
+            tables.add(f"*/{escape(table.name)}/*")
             continue
-        new = Source(domain=domain, folder=place, format=format_, include=[], below=below)
+        format_, reason = _format(file)
+        pattern = _pattern(file, below)
+        if reason:
+            ignored[shown(file)] = reason
+            aside.append(pattern)
+            continue
+        new = Source(domain=domain, folder=place, format=format_, below=below)
         source = sources.setdefault(format_, new)
-        source.files += 1
-        pattern = f"*{_ending(file)}"
+        source.files.append(file)
         source.include += [pattern] if pattern not in source.include else []
+    for source in sources.values():
+        if ALL in source.include:
+            others = (p for other in sources.values() if other != source for p in other.include)
+            source.include = [ALL]
+            source.exclude = sorted({*others, *aside} - {ALL})
+        source.exclude += sorted(tables)
     yield from sources.values()
+
+
+def _pattern(file: Path, below: bool) -> str:
+    """The glob of files with the same ending; of a name without one, the name, or any name.
+
+    Where subfolders are domains of their own, any name would be that of one of them.
+    """
+    ending = _ending(file)
+    return escape(file.name) if not ending and not below else f"*{escape(ending)}"
+
+
+def shown(file: Path) -> str:
+    """A path as text, whatever the bytes of its name."""
+    return os.fsencode(file).decode(errors="backslashreplace")
 
 
 def _ending(file: Path) -> str:
@@ -193,7 +226,7 @@ def _look(source: Source, corpus: Guess) -> None:
     texts = [r[name] for r in records if isinstance(r.get(name), str)] if name else []
     if not texts:
         ending = source.include[0]
-        corpus.ignored[str(source.folder / ending)] = "no record with a text field"
+        corpus.ignored[shown(source.folder / ending)] = "no record with a text field"
         return
     source.words = [len(split_words(text)[0]) for text in texts]
     corpus.sources.append(source)
@@ -202,20 +235,21 @@ def _look(source: Source, corpus: Guess) -> None:
 def _records(source: Source, ignored: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Records of files all over the source, so many of each that all have their turn."""
     reader = _parquet_records if source.format == "parquet" else _read_records
-    glob = source.folder.rglob if source.below else source.folder.glob
-    named = sorted(file for ending in source.include for file in glob(ending))
-    files = spread(named, FILES)
+    files = spread(source.files, RECORDS if source.format == "text" else FILES)
     each = -(-RECORDS // max(len(files), 1)) if source.format != "text" else 1
-    for file in files if source.format != "text" else spread(named, RECORDS):
+    for file in files:
         try:
             yield from islice(reader(file, source), each)
         except (OSError, BrokenStream, pa.ArrowInvalid) as error:
-            ignored[str(file)] = first_line(error)
+            ignored[shown(file)] = first_line(error)
 
 
 def _parquet_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=RECORDS):
-        yield from batch.to_pylist()
+    with file.open("rb") as opened:  # Arrow takes no name that is not UTF-8
+        for batch in pq.ParquetFile(opened).iter_batches(batch_size=RECORDS):
+            for record in batch_records(batch):
+                if isinstance(record, dict):
+                    yield {name: as_text(value) for name, value in record.items()}
 
 
 def _read_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:

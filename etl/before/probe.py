@@ -1,19 +1,27 @@
 """What the sources hold: their files as ingest lists them, and records from any part of them."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import delta_files, partition_values, wanted_by
-from longattn.etl.ingest.local_files import Listed, list_local
-from longattn.etl.ingest.sources import limited, spec_of
+from longattn.etl.config import SourceConfig
+from longattn.etl.ingest.listing import delta_files, partition_values, refuse_tables, wanted_by
+from longattn.etl.ingest.local_files import list_local
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.tables.locations import is_table_name
-from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
+from longattn.udfs.documents.bytes import (
+    DECODERS,
+    BrokenStream,
+    Split,
+    compression,
+    decompressed,
+)
 from longattn.udfs.documents.formats import Item, SourceSpec, read
 from longattn.udfs.documents.records import MISSING, lookup, to_row
 from longattn.udfs.errors import SourceError
@@ -21,11 +29,31 @@ from longattn.udfs.storage import file_name, local_path
 
 F = TypeVar("F")
 RECORDS = 20  # of a source that are looked at
+MOST = 1000  # where what is asked for is in none of these
 PACKED = 5  # bytes of text in a byte of a compressed file or of Parquet, at most
 SAMPLE_BYTES = 16 << 20  # of text, after which a look ends
 FILES = 1000  # of a source that a sample reads, at most
 PIECES = 8  # of a large plain file that a sample reads, and files at least
 PARQUET = b"PAR1"  # the first bytes of a Parquet file
+
+
+@dataclass(frozen=True)
+class File:
+    """A local file that a source names."""
+
+    uri: str  # as ingest names it
+    name: str  # below the folder, or the glob, that the config names
+    n_bytes: int
+    constants: str | None = None
+
+    @property
+    def path(self) -> str:
+        """By which Python opens it."""
+        return os.fsdecode(file_name(self.uri) or b"")
+
+    def split(self, start: int, end: int) -> Split:
+        """Its bytes [start, end)."""
+        return Split(self.uri, start, end, self.n_bytes, 1, self.name, self.constants)
 
 
 @dataclass
@@ -35,123 +63,122 @@ class Look:
     label: str  # sources.book[0]
     domain: str
     source: SourceConfig
-    spec: SourceSpec  # with the limits of `ingest` in tokens
-    files: list[Listed] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)  # paths that Python cannot list
     fields: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # of the first records that have one
+    n_records: int = 0
+    whole: bool = False  # whether all records were looked at
     refused: Counter[str] = field(default_factory=Counter)
     details: dict[str, str] = field(default_factory=dict)  # of the first record of each reason
     missing: Counter[str] = field(default_factory=Counter)  # records without a field asked for
 
     @property
-    def n_records(self) -> int:
-        return len(self.texts) + self.refused.total()
+    def has_all(self) -> bool:
+        """Whether a text, and each field asked for, was in some record."""
+        return bool(self.texts) and not any(map(self.lacks, self.missing))
+
+    def lacks(self, path: str) -> bool:
+        """Whether none of the records looked at has a field."""
+        return self.missing[path] == self.n_records
 
     @property
     def text_bytes(self) -> int:
         """Bytes of text, at most: compressed files hold some times their size."""
         packed = self.source.format in ("parquet", "delta")
-        return sum(f.n_bytes * (PACKED if packed or compression(f.uri) else 1) for f in self.files)
+        return sum(f.n_bytes * (PACKED if packed or compression(f.path) else 1) for f in self.files)
 
     @property
     def n_bytes(self) -> int:
         return sum(file.n_bytes for file in self.files)
 
 
-def look_at(label: str, domain: str, source: SourceConfig, config: Config) -> Look:
+def look_at(label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
-    spec = limited(spec_of(domain, source, config), config)
-    look = Look(label=label, domain=domain, source=source, spec=spec)
+    look = Look(label=label, domain=spec.domain, source=source)
     for path in source.path:
-        _list(look, path)
+        _list(look, path, spec, own)
     if not look.files and not look.unread:
         raise SourceError(f"{label}: no file at {', '.join(source.path)}")
-    _read_first(look)
+    _read_first(look, spec)
     return look
 
 
 # --- files
 
 
-def _list(look: Look, path: str) -> None:
-    """Note the files of a path, less those that ingest will refuse."""
-    is_table = look.spec.format == "delta"
-    if local_path(path) is None or (is_table and is_table_name(path)):
+def _list(look: Look, path: str, spec: SourceSpec, own: OwnFiles) -> None:
+    local = None if is_table_name(path) and look.source.format == "delta" else local_path(path)
+    if local is None:
         look.unread.append(path)
         return
     try:
-        if is_table:
-            listed = list(delta_files(path, look.spec, look.label))
-        else:
-            listed = list_local([path], lambda _uri, _name: True)
+        files = list(_files(local, spec))
     except FileNotFoundError:
-        listed = []
-    files = [file for file in listed if file.refusal is None and local_path(file.uri)]
-    wanted = [file for file in files if wanted_by(look.source, file.uri, file.name)]
+        files = []
+    asked = (file for file in files if wanted_by(look.source, file.uri, file.name))
+    wanted = [file for file in asked if not own.has(file.uri)]
     if not files:
         raise SourceError(f"{look.label}: no such file or folder: {path}")
     if not wanted:
         raise SourceError(f"{look.label}: include and exclude leave no file of {path}")
-    look.files += sorted(wanted, key=lambda file: file.uri)
+    refuse_tables((file.uri for file in wanted), spec)
+    look.files += sorted(wanted, key=lambda file: file.path)
 
 
-def path_of(file: Listed) -> str:
-    """A file's path, for people."""
-    return local_path(file.uri) or file.uri
+def _files(path: str, spec: SourceSpec) -> Iterator[File]:
+    """Files at a path, in a folder, of a glob or of a table, less those that ingest will refuse."""
+    if spec.format == "delta":
+        files = delta_files(None, path, spec)
+    else:
+        files = iter(list_local([path], lambda _uri, _name: True))
+    for file in files:
+        if file.refusal is None:
+            constants = file.constants or partition_values(file.name, spec)
+            yield File(file.uri, file.name, file.n_bytes, constants)
 
 
 # --- records
 
 
-def _read_first(look: Look) -> None:
-    """Read records from the front of the files until there are enough, one file after the other."""
+def _read_first(look: Look, spec: SourceSpec) -> None:
+    """Read records from the front of the files until there are enough, one file after the other.
+
+    Enough are RECORDS, or MOST where something that is asked for was in none of them.
+    """
     text_bytes = 0
     for file in look.files:
-        n_file = 0
-        for item in islice(_items(file, look.spec), RECORDS - look.n_records):
-            n_file += _take(look, item, file)
-            if text_bytes + n_file > SAMPLE_BYTES:
-                break
-        text_bytes += n_file
-        if look.n_records >= RECORDS or text_bytes > SAMPLE_BYTES:
-            break
+        for item in read(file.split(0, file.n_bytes), spec):
+            text_bytes += _take(look, item, file, spec)
+            enough = look.n_records >= (RECORDS if look.has_all else MOST)
+            if enough or text_bytes > SAMPLE_BYTES:
+                return
+    look.whole = not look.unread
 
 
-def _items(file: Listed, spec: SourceSpec) -> Iterator[Item]:
-    constants = file.constants or partition_values(file.name, spec)
-    split = Split(file.uri, 0, file.n_bytes, file.n_bytes, 1, file.name, constants)
-    return read(split, spec)
-
-
-def _take(look: Look, item: Item, file: Listed) -> int:
+def _take(look: Look, item: Item, file: File, spec: SourceSpec) -> int:
     """Note one record; bytes of its text."""
-    row, spec = to_row(item, file.uri, file.name, look.spec), look.spec
+    row = to_row(item, file.uri, file.name, spec)
+    look.n_records += 1
     if item.record is not None:
         look.fields = look.fields or list(item.record)
-        asked = [*spec.meta, *([spec.id] if spec.id else [])]
+        asked = [*spec.meta, *spec.where, *([spec.id] if spec.id else [])]
         look.missing.update(path for path in asked if lookup(item.record, path) is MISSING)
     if reason := row.get("reason"):
         look.refused[reason] += 1
         look.details.setdefault(reason, row["detail"] or reason)
         return 0
-    look.texts.append(row["text"].decode())
+    if len(look.texts) < RECORDS:
+        look.texts.append(row["text"].decode())
     return len(row["text"])
-
-
-def _opened(file: Listed) -> BinaryIO:
-    name = file_name(file.uri)
-    assert name is not None  # no other is listed
-    return open(name, "rb")
 
 
 def wrong_format(look: Look) -> str | None:
     """What the first file is, where it is none of the format that the config names."""
-    first = look.files[0]
-    with _opened(first) as file:
+    with open(look.files[0].path, "rb") as file:
         parquet = file.read(len(PARQUET)) == PARQUET
     if parquet and look.source.format not in ("parquet", "delta"):
-        return f"{path_of(first)} is a Parquet file, not {look.source.format}: say parquet"
+        return f"{look.files[0].path} is a Parquet file, not {look.source.format}: say parquet"
     return None
 
 
@@ -162,12 +189,12 @@ def wrong_format(look: Look) -> str | None:
 class Part:
     """Some of a file's records, and about how many of its bytes they are."""
 
-    file: Listed
+    file: File
     items: list[Item]
     n_bytes: float
 
 
-def parts_of(look: Look, budget: int) -> Iterator[Part]:
+def parts_of(look: Look, spec: SourceSpec, budget: int) -> Iterator[Part]:
     """About `budget` bytes of text from all over a source; all of a source that is smaller.
 
     Of many files some are read, evenly spread over the list; of a large plain file some pieces; of
@@ -177,7 +204,7 @@ def parts_of(look: Look, budget: int) -> Iterator[Part]:
     wanted = max(PIECES, len(look.files) * budget // max(look.text_bytes, 1))
     files = look.files if whole else spread(look.files, min(FILES, wanted))
     for file in files:
-        yield from _parts(file, look.spec, look.text_bytes if whole else budget // len(files))
+        yield from _parts(file, spec, look.text_bytes if whole else budget // len(files))
 
 
 def spread(files: list[F], count: int) -> list[F]:
@@ -190,47 +217,54 @@ def spread(files: list[F], count: int) -> list[F]:
     return [files[number * len(files) // count] for number in range(count)]
 
 
-def _parts(file: Listed, spec: SourceSpec, budget: int) -> Iterator[Part]:
+def _parts(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
     if spec.format in ("parquet", "delta"):
         yield _rows(file, spec, budget)
     elif spec.format == "text":
-        yield Part(file, list(_items(file, spec)), file.n_bytes)
-    elif ending := compression(file.uri):
+        yield Part(file, list(read(file.split(0, file.n_bytes), spec)), file.n_bytes)
+    elif ending := compression(file.path):
         yield _decompressed(file, spec, ending, budget)
     else:
         yield from _pieces(file, spec, budget)
 
 
-def _pieces(file: Listed, spec: SourceSpec, budget: int) -> Iterator[Part]:
+def _pieces(file: File, spec: SourceSpec, budget: int) -> Iterator[Part]:
     """Lines from several places of a plain file, or all of them."""
     count = 1 if file.n_bytes <= budget else PIECES
     for number in range(count):
         start = number * file.n_bytes // count
         end = min(file.n_bytes, start + -(-budget // count))
-        split = Split(file.uri, start, end, file.n_bytes, 1, file.name)
-        yield Part(file, list(read(split, spec)), end - start)
+        yield Part(file, list(read(file.split(start, end), spec)), end - start)
 
 
-def _rows(file: Listed, spec: SourceSpec, budget: int) -> Part:
-    with _opened(file) as opened:
-        there = pq.read_metadata(opened).num_rows
+def _rows(file: File, spec: SourceSpec, budget: int) -> Part:
     n_bytes, items = 0, []
-    for item in _items(file, spec):
+    for item in read(file.split(0, file.n_bytes), spec):
         items.append(item)
         n_bytes += sum(len(str(value)) for value in (item.record or {}).values())
         if n_bytes > budget:
             break
-    return Part(file, items, file.n_bytes * len(items) / max(there, 1))
+    return Part(file, items, file.n_bytes * len(items) / max(_n_rows(file), len(items), 1))
 
 
-def _decompressed(file: Listed, spec: SourceSpec, ending: str, budget: int) -> Part:
+def _n_rows(file: File) -> int:
+    """Rows of a Parquet file; 0 of a damaged one, of which ingest refuses what it cannot read."""
+    try:
+        with open(file.path, "rb") as opened:
+            return int(pq.read_metadata(opened).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+def _decompressed(file: File, spec: SourceSpec, ending: str, budget: int) -> Part:
     """Whole lines of what the front of a compressed file holds."""
     held = bytearray()
-    with _opened(file) as stream:
-        for chunk in decompressed(stream, DECODERS[ending]):
-            held += chunk
-            if len(held) > budget:
-                break
+    with open(file.path, "rb") as stream:
+        with suppress(BrokenStream):  # what is before the fault is read
+            for chunk in decompressed(stream, DECODERS[ending]):
+                held += chunk
+                if len(held) > budget:
+                    break
         taken = min(file.n_bytes, stream.tell())
     data = bytes(held) if taken == file.n_bytes else bytes(held[: held.rfind(b"\n") + 1])
     split = Split("sample", 0, len(data), len(data), 1, file.name, content=data)

@@ -13,6 +13,9 @@ from longattn.etl.before.probe import Look, look_at, parts_of
 from longattn.etl.before.scoring import SAMPLE_CHARS
 from longattn.etl.config import Config, DedupConfig
 from longattn.etl.dedup.recipe import Recipe
+from longattn.etl.ingest.own import OwnFiles
+from longattn.etl.ingest.sources import limited, spec_of
+from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.documents.records import to_row
 from longattn.udfs.text.minhash import MinHash, estimate, fingerprint
 from longattn.udfs.text.tokens import load_tokenizer
@@ -100,19 +103,21 @@ class Sample:
 
 def samples(config: Config) -> Iterator[Sample]:
     """A sample of every source that Python can read; SourceError as `look_at` raises it."""
+    own = OwnFiles(config)
     for domain, sources in config.sources.items():
         for source in sources:
-            look = look_at(f"sources.{domain}", domain, source, config)
+            spec = limited(spec_of(domain, source, config), config)
+            look = look_at(f"sources.{domain}", source, spec, own)
             if look.files:
-                yield _sample(look, config)
+                yield _sample(look, spec, config)
 
 
-def _sample(look: Look, config: Config) -> Sample:
+def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:
     documents: list[Document] = []
     read_bytes = 0.0
-    for part in parts_of(look, SOURCE_BYTES):
+    for part in parts_of(look, spec, SOURCE_BYTES):
         read_bytes += part.n_bytes
-        rows = (to_row(item, part.file.uri, part.file.name, look.spec) for item in part.items)
+        rows = (to_row(item, part.file.path, part.file.name, spec) for item in part.items)
         texts = (row["text"].decode() for row in rows if row.get("text") is not None)
         documents += (_document(text, config) for text in texts)
     return Sample(

@@ -67,13 +67,17 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
 
 
 def _explain_all(error: ValidationError) -> list[str]:
-    """A line for each problem pydantic found, unknown keys first; a value's types are one."""
+    """A line for each problem pydantic found, unknown keys first; a value's types are one.
+
+    Of a value that is no number and no mapping of numbers either, what is wrong in the mapping.
+    """
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     lines: dict[str, str] = {}
     for problem in problems:
         lines.setdefault(_place(problem), _explain(problem))
-    return list(lines.values())
+    inside = {place.rpartition(".")[0] for place in lines if "." in place}
+    return [line for place, line in lines.items() if place not in inside]
 
 
 def _place(problem: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +29,22 @@ from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
+
+
+def _fits(bits: int) -> AfterValidator:
+    """Refuses integers that Spark's column of so many bits cannot hold."""
+
+    def fitting(number: int) -> int:
+        if not -(1 << bits - 1) <= number < 1 << bits - 1:
+            raise PydanticCustomError(
+                "too_far", "input should be an integer of {n} bits", {"n": bits}
+            )
+        return number
+
+    return AfterValidator(fitting)
+
+
+Positive = Annotated[int, Field(gt=0), _fits(64)]
 Length = Annotated[int, Field(ge=8, le=1 << 20)]  # tokens of a window
 # As keys, which YAML's reader gives as text.
 LengthKey = Annotated[int, Field(ge=8, le=1 << 20, strict=False)]
@@ -37,6 +53,8 @@ PositiveKey = Annotated[int, Field(gt=0, strict=False)]
 
 def _place(path: str) -> str:
     """A path with `~` and `${VAR}` expanded; none that says a password, as paths go into tables."""
+    if not path:
+        raise PydanticCustomError("empty_path", "a path must not be empty; . is this folder")
     if has_credentials(path):
         raise PydanticCustomError(
             "credentials_in_a_path",
@@ -53,6 +71,12 @@ def _place(path: str) -> str:
         ) from None
 
 
+def _ascending(bounds: list[float]) -> list[float]:
+    if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= 100:
+        raise PydanticCustomError("no_band", "expected [from, to] with 0 <= from < to <= 100")
+    return bounds
+
+
 def _without_slash(name: str) -> str:
     if "/" in name:
         raise PydanticCustomError("a_path", "it names files in the export's folder: leave / out")
@@ -60,6 +84,7 @@ def _without_slash(name: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(_place)]  # a folder, a file or a URI
+Percentiles = Annotated[list[float], AfterValidator(_ascending)]  # from < p <= to
 
 
 def _on_machines(place: str) -> str:
@@ -78,6 +103,7 @@ Folder = Annotated[Place, AfterValidator(_on_machines)]
 OWN: Any = None  # of select.by, until Config, which knows the scorer, fills it in
 WHOLE = 1e-6  # how far from 1 shares may sum, as thirds do
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows that have no domain
+DOMAIN_BYTES = 240  # of a domain's name as that of a folder, which file systems end at 255
 RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
 PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 
@@ -165,7 +191,7 @@ class SourceConfig(Section):
     exclude: list[str] = []
     """globs on file paths that are left out"""
 
-    priority: int = 0
+    priority: Annotated[int, _fits(32)] = 0
     """of duplicates, dedup keeps one with the smallest priority"""
 
     @model_validator(mode="before")
@@ -386,7 +412,7 @@ class WhereConfig(Section):
     measure: str | None = None
     """one of its measures, such as compress's ratio; None means what it ranks by"""
 
-    percentile: Annotated[list[float], Field(min_length=2, max_length=2)]
+    percentile: Percentiles
     """[from, to]: windows with from < percentile <= to pass; 100 is the best"""
 
     @property
@@ -426,7 +452,7 @@ class SelectConfig(Section):
     tokens: Positive | dict[str, Positive] | None = None
     """tokens that are kept of each domain; overrides fraction"""
 
-    percentile: list[float] | dict[str, list[float]] | None = None
+    percentile: Percentiles | dict[str, Percentiles] | None = None
     """[from, to]: windows between these percentiles of their domain are kept; 100 is the best"""
 
     threshold: float | dict[str, float] | None = None
@@ -626,7 +652,7 @@ class Config(Section):
     """prices for `longattn estimate`"""
 
     spark: SparkConfig = SparkConfig()
-    seed: int = 0
+    seed: Annotated[int, _fits(64)] = 0
     """decides on sampled rows, random baselines and the order of packing and mix"""
 
     @model_validator(mode="before")
@@ -700,6 +726,11 @@ class Config(Section):
                 raise ValueError(
                     f"sources: {domain!r} cannot be a domain: tables keep no value under it"
                 )
+            if not domain.isprintable() or len(quote(domain)) > DOMAIN_BYTES:
+                raise ValueError(
+                    f"sources: {domain!a} cannot be a domain: tables and exports have a folder of"
+                    f" its name, which has letters that print, and {DOMAIN_BYTES} bytes at most"
+                )
         packed = set(self.score.domains) & set(self.pack.domains)
         if packed:
             raise ValueError(f"score.domains: {min(packed)}: packed domains are not scored")
@@ -723,6 +754,25 @@ class Config(Section):
         listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
         mappings = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
         return [*mappings.items(), *listed.items()]
+
+    @model_validator(mode="after")
+    def _refuse_a_ranking_by_no_column(self) -> "Config":
+        if self.select.by == "column" and not self.select.column:
+            raise ValueError("select.column: by: column needs the name of one")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_limits_that_leave_nothing(self) -> "Config":
+        for section in ("ingest", "window"):
+            limits = getattr(self, section)
+            for domain in self.sources:
+                least, most = (of_domain(domain, n) for n in (limits.min_tokens, limits.max_tokens))
+                if least and most and least > most:
+                    raise ValueError(
+                        f"{section}.min_tokens: {least:,} is above {section}.max_tokens, {most:,}:"
+                        f" no document of {domain} would be left"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _refuse_a_distance_of_other_scorers(self) -> "Config":

@@ -21,6 +21,7 @@ from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 
 MANIFEST = "_manifest.json"  # Spark skips names with _
+FILE = {"name": str, "bytes": int, "sha256": str}  # what it says of each file
 STAGING, BEFORE = ".staging", ".before"  # put after an export's path
 LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
 BLOCK = 8 << 20  # bytes read at once
@@ -112,6 +113,11 @@ class Folder:
                     f"{self.path}/{MANIFEST}: not JSON ({error}); delete {self.path}, and export"
                     " writes it again"
                 ) from None
+        if not _is_manifest(manifest):
+            raise ExportError(
+                f"{self.path}/{MANIFEST}: no manifest of an export, or a damaged one: move"
+                f" {self.path} away, and export writes it again"
+            )
         return manifest
 
     def open(self, name: str) -> Any:
@@ -272,13 +278,29 @@ class Folder:
 def folder_of(domain: str | None) -> str:
     """Where an export has the files of a domain, with its slash: a name that every system takes.
 
-    >>> folder_of("book"), folder_of("a/b"), folder_of(".."), folder_of(None)
-    ('book/', 'a%2Fb/', '%2E./', '')
+    Names that begin with . or _ are hidden to readers.
+
+    >>> folder_of("book"), folder_of("a/b"), folder_of(".."), folder_of("_x"), folder_of(None)
+    ('book/', 'a%2Fb/', '%2E./', '%5Fx/', '')
     """
     if domain is None:
         return ""
     name = quote(domain, safe=" ")
-    return (f"%2E{name[1:]}" if name.startswith(".") else name) + "/"
+    return (f"%{ord(name[0]):X}{name[1:]}" if name[0] in "._" else name) + "/"
+
+
+def _is_manifest(value: Any) -> bool:
+    """Whether JSON names files as a manifest does."""
+    if not isinstance(value, dict):
+        return False
+    lists = [value.get(kind, []) for kind in ("files", "extras")]
+    return all(isinstance(files, list) and all(map(_is_file, files)) for files in lists)
+
+
+def _is_file(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), kind) for name, kind in FILE.items()
+    )
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Where exports may not go: an export's folder is replaced as a whole, with all that is in it."""
+"""Where exports and the report may not go: they replace what is there, a folder as a whole."""
 
 import os
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from longattn.udfs import storage
 from longattn.udfs.errors import ConfigError, LongAttnError
 
 MAGIC = "*?["  # what makes a path a pattern
+HEAD, PAGE = 4096, b"<!doctype html"  # bytes of a file that say whether it is a page, and how
 
 Refusal = tuple[str, str]  # a key of the config, and what is wrong with it
 
@@ -27,14 +28,29 @@ def refusals(config: Config) -> Iterator[Refusal]:
         if _inside(path, there) or _inside(there, path):
             yield key, f"{path} and {other}, {there}, hold one another: give each its own folder"
     for key, path in exports.items():
-        yield from ((key, text) for text in _of_others(config, path))
-        yield from ((key, text) for text in _of_persons(path))
+        others = list(_of_others(config, path))  # a folder that holds these is not listed
+        yield from ((key, text) for text in others or _of_persons(path))
 
 
 def refuse(config: Config) -> None:
     """Raise ConfigError for the first of `refusals`."""
     for key, text in refusals(config):
         raise ConfigError(f"{key}: {text}")
+
+
+def refuse_page(path: str) -> None:
+    """Raise ConfigError where a report would replace a folder, or a file that is no page."""
+    local = storage.local_path(path)
+    if local is None or not os.path.exists(local):
+        return
+    if os.path.isdir(local):
+        raise ConfigError(f"report.path: {path} is a folder: name a page in it, as report.html")
+    with open(local, "rb") as file:
+        begin = file.read(HEAD).lstrip().lower()
+    if begin and not begin.startswith(PAGE):
+        raise ConfigError(
+            f"report.path: {path} is no page, and would be replaced by one: name another file"
+        )
 
 
 def _exports(config: Config) -> dict[str, str]:
@@ -66,7 +82,10 @@ def _sources(config: Config) -> Iterator[tuple[str, str]]:
 
 def _of_persons(path: str) -> Iterator[str]:
     """What stands in an export's folder and is not of the export."""
-    if storage.local_path(path) is None:
+    if storage.local_path(path) is None or not os.path.exists(path):
+        return
+    if not os.path.isdir(path):
+        yield f"{path}: {path} is a file, not a folder"
         return
     try:
         Folder(path=path).refuse_strangers()
@@ -76,8 +95,8 @@ def _of_persons(path: str) -> Iterator[str]:
 
 def place(path: str) -> str:
     """A path as places are compared: whole, without links, or a URI without its last slash."""
-    local = storage.local_path(storage.expanded(path))
-    return storage.expanded(path) if local is None else os.path.realpath(local)
+    local = storage.local_path(path)
+    return path if local is None else os.path.realpath(local)
 
 
 def _inside(path: str, folder: str) -> bool:

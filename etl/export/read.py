@@ -10,6 +10,7 @@ from longattn.etl.export.files import Folder, files_of
 from longattn.udfs.errors import LongAttnError, UserError, first_line
 
 SUFFIX = re.compile(r"\.((samples|idx)\.parquet|csv\.gz|jsonl(\.\w+)?|[a-z]+)$")
+
 SUMS = ("samples", "tokens", "bytes")
 
 Row = dict[str, Any]
@@ -36,9 +37,9 @@ def faults(path: str) -> Iterator[str]:
     yield from damaged
     yield from (f"{name} is not in the manifest" for name in folder.strangers())
     for key in SUMS:
-        total = sum(file[key] for file in manifest["files"])
-        if total != manifest[key]:
-            yield f"the manifest says {manifest[key]:,} {key}, and names files of {total:,}"
+        total = sum(file.get(key, 0) for file in manifest.get("files", []))
+        if total != (said := manifest.get(key, 0)):
+            yield f"the manifest says {said:,} {key}, and names files of {total:,}"
     if not damaged:
         yield from _of_samples(folder, manifest)
 

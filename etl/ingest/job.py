@@ -52,6 +52,11 @@ def run(context: Context) -> Outcome:
         done = commit(context, plan, save) if plan.pending else Ingested()
         write_listing(context, inputs_of(context.config), files)
         beyond = measure(context, save, done.new)
+    if known := done.refused["already_ingested"]:
+        context.progress.say(
+            f"ingest: {known:,} records are of documents that the tables have; their domain, meta"
+            " and priority are as sources give them now (origins)"
+        )
     return Outcome(
         rows_in=done.arrived,
         rows_out=done.documents - beyond.total(),

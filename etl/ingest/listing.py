@@ -4,8 +4,9 @@ import fnmatch
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +29,8 @@ from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.storage import file_name, local_path
 from longattn.udfs.stores import delta_options
+
+LOG = "_delta_log"  # the folder that makes another a Delta table
 
 
 def list_all(
@@ -70,6 +73,7 @@ def list_files(
         raise SourceError(
             f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}"
         )
+    refuse_tables(files, spec)
     return [files[uri] for uri in sorted(files)]
 
 
@@ -89,7 +93,7 @@ def partition_values(name: str, spec: SourceSpec) -> str | None:
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
-        files = (file for path in source.path for file in _files_of(spark, path, spec))
+        files = (file for path in source.path for file in delta_files(spark, path, spec))
         yield from (file for file in files if wanted(file.uri, file.name))
         return
     local = [path for path in source.path if local_path(path) is not None]
@@ -103,6 +107,22 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
         if path not in local:
             remote = list_remote(spark, path, spec.domain)
             yield from (file for file in remote if wanted(file.uri, file.name))
+
+
+def refuse_tables(uris: Iterable[str], spec: SourceSpec) -> None:
+    """Raise SourceError where Parquet files are of a Delta table: they hold rows that it has not.
+
+    Rows that were deleted, or updated, stay in its files.
+    """
+    if spec.format != "parquet":
+        return
+    local = (path for uri in uris if (path := local_path(uri)) is not None)
+    folders = {folder for path in local for folder in PurePath(path).parents}
+    if tables := sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir()):
+        raise SourceError(
+            f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold deleted rows"
+            " too: say format: delta"
+        )
 
 
 def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:
@@ -134,29 +154,22 @@ def _fingerprint(spec: SourceSpec, file: Listed) -> str:
 # --- Delta tables
 
 
-def _files_of(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]:
-    """The Parquet files of a table's latest version, or a catalog's table as if it were a file."""
-    if not is_table_name(path):
-        yield from delta_files(path, spec, f"sources.{spec.domain}")
-        return
-    _refuse_no_id(path, spec, f"sources.{spec.domain}")
-    (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
-    yield Listed(path, 0, latest["version"], path)
+def delta_files(spark: SparkSession | None, path: str, spec: SourceSpec) -> Iterator[Listed]:
+    """The Parquet files of a table's latest version, or a catalog's table as if it were a file.
 
-
-def delta_files(path: str, spec: SourceSpec, where: str) -> Iterator[Listed]:
-    """The Parquet files of the latest version of a table at a path.
-
-    Raises SourceError, which begins with `where`, for no table and for a source without an id.
+    A session is needed for a catalog's. Raises SourceError for a table that cannot be read.
     """
-    _refuse_no_id(path, spec, where)
-    local = local_path(path)
-    root = path.rstrip("/") if local is None else f"file:{os.path.abspath(local)}"
-    try:
-        table = DeltaTable(local or path, storage_options=delta_options(path))
-    except DeltaError as error:
-        raise SourceError(f"{where}: no Delta table at {path}: {first_line(error)}") from None
-    refuse_unreadable(table, path)
+    if not spec.id:
+        raise SourceError(
+            f"sources.{spec.domain}: {path}: a table's rows have no place of their own; set id"
+        )
+    if spark and is_table_name(path):
+        (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
+        yield Listed(path, 0, latest["version"], path)
+        return
+    root = local_path(path)
+    root = path.rstrip("/") if root is None else f"file:{os.path.abspath(root)}"
+    table = _open(path, spec)
     # a column added later is null in the files written before
     added = dict.fromkeys(spec.columns_in(field.name for field in table.schema().fields))
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
@@ -165,17 +178,22 @@ def delta_files(path: str, spec: SourceSpec, where: str) -> Iterator[Listed]:
         yield Listed(place, n_bytes, modified, unquote(name), _constants(added, action))
 
 
-def _refuse_no_id(path: str, spec: SourceSpec, where: str) -> None:
-    if not spec.id:
-        raise SourceError(f"{where}: {path}: a table's rows have no place of their own; set id")
-
-
 def _place(root: str, name: str) -> str:
     """The uri of a file of a log: below the table, or where a shallow clone's log says."""
     scheme, colon, _ = name.partition(":")
     if name.startswith("/"):
         return f"file:{name}"
     return name if colon and "/" not in scheme and scheme.isalnum() else f"{root}/{name}"
+
+
+def _open(path: str, spec: SourceSpec) -> DeltaTable:
+    try:
+        table = DeltaTable(local_path(path) or path, storage_options=delta_options(path))
+    except DeltaError as error:
+        reason = first_line(error)
+        raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
+    refuse_unreadable(table, path)
+    return table
 
 
 def _constants(added: dict[str, None], action: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ class Listed(NamedTuple):
 
     uri: str
     n_bytes: int
-    modified: int  # milliseconds
+    modified: int  # milliseconds; of local files see `_changed`
     name: str  # the part of its path below the folder, or the glob, that was named
     constants: str | None = None
     refusal: tuple[str, str] | None = None
@@ -127,8 +127,8 @@ class _Walk:
         uri, name = file_uri(path), _name(path, base)
         if not self.wanted(uri, name):
             return
-        key, modified = (status.st_dev, status.st_ino), status.st_mtime_ns // 1_000_000
-        listed = Listed(uri, status.st_size, modified, name)
+        key = (status.st_dev, status.st_ino)
+        listed = Listed(uri, status.st_size, _changed(status), name)
         seen = self.files.setdefault(key, path)
         if seen != path and self.following:  # a hard link is a file of its own
             refusal = ("same_file", f"it is {file_uri(seen)}, which is read")
@@ -155,6 +155,15 @@ def is_ignored(path: bytes) -> bool:
     if any(fnmatch.fnmatchcase(name, pattern) for pattern in IGNORED_FILES):
         return not os.path.isdir(path)
     return any(fnmatch.fnmatchcase(name, p) for p in IGNORED_FOLDERS) and os.path.isdir(path)
+
+
+def _changed(status: os.stat_result) -> int:
+    """When a file was changed last, in milliseconds.
+
+    Copies and editors set the time of its last write back. That of its inode nobody can set, and
+    some file systems do not keep it.
+    """
+    return max(status.st_mtime_ns, status.st_ctime_ns) // 1_000_000
 
 
 def _broken(path: bytes, error: OSError) -> tuple[str, str]:
@@ -259,7 +268,7 @@ def _regex(part: str) -> str:
     while i < len(part):
         end = part.find("]", i + 2)
         if part[i] == "[" and end > 0:
-            inside = part[i + 1 : end].replace("\\", "\\\\")
+            inside = re.sub(r"[\\\[&|~]", r"\\\g<0>", part[i + 1 : end])
             inside = "^" + inside[1:] if inside[0] in "!^" else inside
             made, i = f"{made}[{inside}]", end
         elif part[i] == "\\" and i + 1 < len(part):

@@ -17,7 +17,8 @@ class OwnFiles:
     def __init__(self, config: Config) -> None:
         exports = (target.path for target in config.export.targets.values())
         places = (config.tables.root, config.report.path, *exports)
-        self._places = [_uri(place).rstrip("/") for place in places]
+        self._places = {_real(place).rstrip(b"/"): place for place in places}
+        self._folders: dict[bytes, bytes] = {}  # folder -> the same without links
         self._exports: dict[bytes, bool] = {}  # folder -> whether an export has written it
         self.left_out: Counter[str] = Counter()
 
@@ -34,12 +35,20 @@ class OwnFiles:
             say(f"ingest: left out {n_files:,} files of {place}, which a job has written")
 
     def _place_of(self, uri: str) -> str | None:
-        for place in self._places:
-            if uri == place or uri.startswith(f"{place}/"):
-                return place
-        folder = os.path.dirname(file_name(uri) or b"")
+        path = file_name(uri)
+        real = uri.encode() if path is None else self._without_links(path)
+        for place, named in self._places.items():
+            if real == place or real.startswith(place + b"/"):
+                return named
+        folder = os.path.dirname(path or b"")
         # a domain's files lie one folder deeper than the manifest
         return self._export_at(folder) or self._export_at(os.path.dirname(folder))
+
+    def _without_links(self, path: bytes) -> bytes:
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
 
     def _export_at(self, folder: bytes) -> str | None:
         if folder not in self._exports:
@@ -47,10 +56,10 @@ class OwnFiles:
         return os.fsdecode(folder) if self._exports[folder] else None
 
 
-def _uri(place: str) -> str:
-    """A place as listings spell the files below it."""
+def _real(place: str) -> bytes:
+    """A place as those of files are compared with it: without links where they can be followed."""
     local = local_path(place)
-    return place if local is None else f"file:{os.path.abspath(local)}"
+    return place.encode() if local is None else os.fsencode(os.path.realpath(local))
 
 
 def _is_export(folder: bytes) -> bool:

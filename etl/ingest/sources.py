@@ -6,6 +6,8 @@ from longattn.etl.config import Config, SourceConfig, of_domain
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 
+EVALUATION = "evaluation"  # in the place of a domain's name
+
 
 def specs_of(config: Config) -> list[tuple[SourceSpec, SourceConfig]]:
     """Every source of the config with what executors need to know of it, in order."""
@@ -31,6 +33,11 @@ def spec_of(domain: str, source: SourceConfig, config: Config) -> SourceSpec:
         min_chars=config.ingest.min_chars,
         max_bytes=config.ingest.max_bytes,
     )
+
+
+def item_spec(source: SourceConfig, config: Config) -> SourceSpec:
+    """The same of an evaluation set, whose items may be as short as they are."""
+    return replace(spec_of(EVALUATION, source, config), min_chars=1)
 
 
 def limited(spec: SourceSpec, config: Config) -> SourceSpec:

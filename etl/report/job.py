@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
+from longattn.etl.export.places import refuse_page
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered
@@ -37,6 +38,7 @@ Run = dict[str, Any]  # a row of `runs`
 
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
+    refuse_page(context.config.report.path)
     page = make_page(context, attention_maps(context.recipe))
     html = render(page)
     size = write_text(context.config.report.path, html)

@@ -14,7 +14,7 @@ from longattn.etl.config import Config, SourceConfig
 from longattn.etl.ingest.listing import check_columns, list_all
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, read_all
-from longattn.etl.ingest.sources import spec_of
+from longattn.etl.ingest.sources import EVALUATION, item_spec
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.tables.schema import CONTAMINATION
@@ -23,7 +23,6 @@ from longattn.etl.windows.current import current_windows
 from longattn.udfs.errors import NothingLeft, SourceError, TableError
 from longattn.udfs.storage import local_path
 
-DOMAIN = "evaluation"
 NOTHING_LOST = ("empty_file", "same_file", "same_folder")
 
 
@@ -108,12 +107,12 @@ def set_name(source: SourceConfig) -> str:
     'mmlu'
     """
     parts = PurePosixPath(source.path[0]).parts
-    plain = next((part for part in reversed(parts) if not set(part) & set("*?[")), DOMAIN)
+    plain = next((part for part in reversed(parts) if not set(part) & set("*?[")), EVALUATION)
     return source.name or plain.partition(".")[0]
 
 
 def _plan(spark: SparkSession | None, config: Config, sources: list[SourceConfig]) -> Plan:
-    specs = [spec_of(DOMAIN, source, config) for source in sources]
+    specs = [item_spec(source, config) for source in sources]
     if spark is None and not all(map(_is_local, sources)):
         raise SourceError("decontaminate.sources: a session is needed to list them")
     pairs = list(zip(specs, sources, strict=True))

@@ -143,6 +143,24 @@ BROKEN = {
         ["sources.book=[{path: no/such}]", "sources.code=[{path: nor/this}]"],
         ["sources.book: no such", "sources.code: no such"],
     ),
+    "domain without a source": (["sources.book=[]"], ["sources.book: it names no source"]),
+    "domain without a cut": (
+        ["select.fraction={code: 0.5}"],
+        ["select.fraction: none for book, and no other cut"],
+    ),
+    "budgets below a window": (
+        ["select.tokens={code: 15}", "mix.tokens=9"],
+        ["mix.tokens: 9 hold no window of 16 tokens", "select.tokens: 15 hold no window of 16"],
+    ),
+    "export on a file": (
+        ["export.jsonl.path={tmp}/report.txt"],
+        ["export.jsonl.path: {tmp}/report.txt: {tmp}/report.txt is a file, not a folder"],
+    ),
+    "report on a folder": (["report.path={tmp}/scorer"], ["report.path: {tmp}/scorer is a folder"]),
+    "report on a file": (
+        ["report.path={tmp}/config.yaml"],
+        ["report.path: {tmp}/config.yaml is no page, and would be replaced by one"],
+    ),
     "include": (
         ["sources.book=[{path: '{tmp}/books', include: ['*.txt']}]"],
         ["sources.book: include and exclude leave no file"],
@@ -208,7 +226,7 @@ def test_every_fault_is_a_line(
     assert code == 2
     assert len(lines) == len(expected), lines
     for line, words in zip(lines, expected, strict=True):
-        assert line.startswith("longattn: ") and words in line
+        assert line.startswith("longattn: ") and words.replace("{tmp}", str(tmp_path)) in line
 
 
 @pytest.mark.parametrize("settings", [{"meta": ["lang"]}, {"where": {"lang": ["en"]}}])
@@ -344,3 +362,17 @@ def test_a_scorer_whose_files_have_changed_is_told_wherever_it_is_named(
         settings = {name: settings}
     (fault,) = _of_scorers(config.validate(settings))
     assert "model.safetensors is not as it was written" in fault
+
+
+def test_items_that_cannot_be_looked_for_are_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Limits of `ingest` are for documents: a question may be short."""
+    items = [{"text": "one two three"}, {"text": "far near long short " * 4}]
+    write_lines(tmp_path / "books" / "b.jsonl", items)
+    limits = ["ingest={min_chars: 100, min_tokens: 20}", "decontaminate.ngram=13"]
+    sets = f"decontaminate.sources=[{{path: '{tmp_path}/books/b.jsonl'}}]"
+    assert check(sound, tmp_path, *limits, sets) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "decontaminate" in line]
+    assert not [line for line in said if "refused as" in line]
+    assert any("1 of the first 2 items are shorter than 13 words" in line for line in said)

@@ -73,3 +73,12 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
 )
 def test_jobs_between(first: str | None, last: str | None, jobs: list[str]) -> None:
     assert between(first, last) == jobs
+
+
+def test_a_line_of_an_error_is_one_line_whatever_it_quotes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Excerpts of files may hold what a terminal acts on, and what no encoding has."""
+    assert cli.main(["init", "no\nsuch\x1b[31m\udcfc 日本"]) == 2
+    said = "longattn: init: no such folder: no\\nsuch\\x1b[31m\\udcfc 日本\n"
+    assert capsys.readouterr().err == said

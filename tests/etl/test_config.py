@@ -1,5 +1,6 @@
 """Config: what is accepted, and what one line says about what is not."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -445,3 +446,49 @@ def test_lengths_and_the_bounds_between_them() -> None:
     assert (
         config.load(None, ["mix.buckets={}", "mix.upsample_long={}"]).hash == config.Config().hash
     )
+
+
+# What would end a job after hours of work is refused before any: what is given, and what is said.
+HOPELESS = {
+    "percentile.web": ("select.percentile={web: [50, 20]}", "select.percentile.web: expected [fr"),
+    "percentile": ("select.percentile=[0, 101]", "select.percentile: expected [from, to]"),
+    "one bound": ("select.percentile=[50]", "select.percentile: expected [from, to]"),
+    "filter": ("select.where=[{scorer: recall, percentile: [9, 9]}]", "percentile: expected [from"),
+    "fraction": ("select.fraction={web: 0}", "select.fraction.web: input should be greater than 0"),
+    "column": ("select.by=column", "select.column: by: column needs the name of one"),
+    "seed": (f"seed={1 << 63}", "seed: input should be an integer of 64 bits"),
+    "budget": (f"select.tokens={1 << 63}", "select.tokens: input should be an integer of 64 bits"),
+    "priority": ("sources={web: [{path: a, priority: 2147483648}]}", "an integer of 32 bits"),
+    "window": ("window={min_tokens: 9, max_tokens: 8}", "window.min_tokens: 9 is above window.max"),
+    "ingest": ("ingest={min_tokens: {web: 9}, max_tokens: 8}", "no document of web would be left"),
+    "no path": ("sources={web: [{path: ''}]}", "a path must not be empty"),
+    "no root": ("tables.root=''", "tables.root: a path must not be empty"),
+    "no variable": ("tables.root=$NO_SUCH_VARIABLE/x", "NO_SUCH_VARIABLE is not set"),
+}
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_values_that_end_a_job_are_refused_before_it(name: str) -> None:
+    given, said = HOPELESS[name]
+    overrides = ["sources={web: [{path: a}]}", given]
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        config.load(None, overrides)
+    assert len(config.faults("/dev/null", overrides)) == 1
+
+
+@pytest.mark.parametrize("domain", ["a\nb", "a\0b", "\ud800", "x" * 300, "\u6587" * 30])
+def test_a_domain_that_is_no_folders_name_is_refused(domain: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a domain") as refused:
+        config.validate({"sources": {domain: [{"path": "a"}]}})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("domain", ["a/b", "..", "a b", "x" * 240, "\u6587" * 20, "a'b\"c", "%2F"])
+def test_other_names_are_domains(domain: str) -> None:
+    assert config.validate({"sources": {domain: [{"path": "a"}]}})
+
+
+def test_both_spellings_of_a_variable_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE", "/lake")
+    for path in ("$LAKE/a$", "${LAKE}/a$"):
+        assert config.load(None, [f"tables.root={path}"]).tables.root == "/lake/a$"

@@ -10,6 +10,7 @@ import pytest
 
 from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows
+from longattn.etl.export import read
 from longattn.etl.export.files import MANIFEST, Folder
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.frames import refuse_repeated
@@ -123,6 +124,20 @@ def test_exported_files_are_compared_with_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "out" / MANIFEST).write_text("{")
     with pytest.raises(ExportError, match=r"_manifest.json: not JSON .* delete"):
         folder.manifest()
+
+
+FILES = [{"name": "a", "bytes": 1}, {"name": "a", "bytes": "1", "sha256": "x"}, "a", None]
+
+
+@pytest.mark.parametrize("manifest", [[], 5, {"files": "a"}, *({"files": [f]} for f in FILES)])
+def test_what_is_no_manifest_is_refused_by_name(manifest: Any, tmp_path: Path) -> None:
+    """Another program's, or a damaged one: nothing of the folder is replaced."""
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / "mine.txt").write_text("a person's")
+    for do in (Folder(path=str(tmp_path)).begin, lambda: list(read.faults(str(tmp_path)))):
+        with pytest.raises(ExportError, match=r"_manifest.json: no manifest of an export"):
+            do()
+    assert {path.name for path in tmp_path.iterdir()} == {MANIFEST, "mine.txt"}
 
 
 def test_an_export_killed_after_its_renames_wedges_nothing(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def make(make_context: Callable[..., Context], tmp_path: Path) -> Callable[..., 
         return make_context(
             tokenizer=str(tmp_path / "tokenizer.json"),
             sources={"book": []},
+            ingest={"min_chars": 100},  # a limit of documents, which a question does not reach
             window={"length": 16, "strategy": "tile"},
             score={"scorer": "random"},
             select={"fraction": 1.0, "compare": [], "ablate_alpha": []},

@@ -2,17 +2,24 @@
 
 import gzip
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from longattn.etl import config as config_module
 from longattn.etl.before.check import check
+from longattn.etl.before.estimate import estimate
 from longattn.etl.before.findings import faults
 from longattn.etl.before.guess import guess
+from longattn.etl.before.probe import look_at
 from longattn.etl.cli import main
+from longattn.etl.ingest.own import OwnFiles
+from longattn.etl.ingest.sources import spec_of
 
 LONG = "It was the best of times, it was the worst of times. " * 400  # 5,600 words and marks
 
@@ -42,7 +49,9 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_what_is_found(corpus: Path) -> None:
     found = guess(str(corpus))
-    seen = {s.domain: (s.format, s.files, s.include, s.text, s.id, s.other) for s in found.sources}
+    seen = {
+        s.domain: (s.format, len(s.files), s.include, s.text, s.id, s.other) for s in found.sources
+    }
     assert seen == {
         "my_corpus": ("text", 1, ["*.txt"], None, None, []),
         "code": ("parquet", 1, ["*.parquet"], "blob", None, ["id", "source"]),
@@ -107,3 +116,77 @@ def test_a_folder_without_documents_says_what_it_holds(
     assert main(["init", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "c.yaml").exists()
+
+
+@pytest.fixture
+def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, set[str]]]:
+    """What the config of a folder `corpus` takes: names of files by domain and format."""
+    (tmp_path / "corpus").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def taken() -> dict[str, set[str]]:
+        assert main(["init", "corpus"]) == 0
+        config = config_module.load("longattn.yaml")
+        assert not faults(check(config))
+        return {
+            f"{domain}/{source.format}": {Path(file.path).name for file in look.files}
+            for domain, sources in config.sources.items()
+            for source in sources
+            for look in [look_at(domain, source, spec_of(domain, source, config), OwnFiles(config))]
+        }
+
+    return taken
+
+
+def test_names_without_an_ending_stand_for_no_other_file(
+    files_of: Callable[[], dict[str, set[str]]],
+) -> None:
+    """README is a text; the pattern of such names takes no JSON lines, tables or pictures."""
+    lines = "".join(json.dumps({"id": str(n), "text": LONG + str(n)}) + "\n" for n in range(3))
+    for place in (Path("corpus"), Path("corpus/web")):
+        place.mkdir(exist_ok=True)
+        for name in ("README", "LICENSE", "b.txt", "c.[x]"):
+            (place / name).write_text(LONG)
+        (place / "a.jsonl").write_text(lines)
+        (place / "x.png").write_bytes(b"\x89PNG\0")
+        (place / "t.csv").write_text("a,b\n")
+    texts = {"README", "LICENSE", "b.txt", "c.[x]"}
+    assert files_of() == {
+        "corpus/text": texts,
+        "corpus/jsonl": {"a.jsonl"},
+        "web/text": texts,
+        "web/jsonl": {"a.jsonl"},
+    }
+
+
+def test_columns_that_python_cannot_hold_and_names_that_are_no_text(
+    files_of: Callable[[], dict[str, set[str]]],
+) -> None:
+    """A year beyond 9999 refuses its record, bytes are a text where they decode."""
+    far = pa.array([19_000, 3_664_000], pa.int32()).cast(pa.date32())
+    texts = pa.array([LONG.encode(), LONG.upper().encode()])
+    pq.write_table(pa.table({"id": ["a", "b"], "text": texts, "day": far}), "corpus/x")
+    os.rename(b"corpus/x", b"corpus/\xfc.parquet")
+    with open(b"corpus/\xfc.png", "wb") as picture:
+        picture.write(b"\0")
+    (names,) = files_of().values()
+    assert [os.fsencode(name) for name in names] == [b"\xfc.parquet"]
+    assert config_module.load("longattn.yaml").sources["corpus"][0].text == "text"
+
+
+def test_a_delta_table_is_no_folder_of_parquet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files hold rows that were deleted."""
+    write_deltalake(tmp_path / "c" / "t", pa.table({"id": ["a", "b"], "text": [LONG, LONG]}))
+    command = ["init", str(tmp_path / "c"), "--out", str(tmp_path / "c.yaml")]
+    assert main(command) == 2
+    assert f"{tmp_path / 'c' / 't'}: a Delta table: name it" in capsys.readouterr().err
+    pq.write_table(pa.table({"id": ["a", "b"], "text": [LONG, LONG]}), tmp_path / "c" / "x.parquet")
+    (tmp_path / "c" / "d").mkdir()
+    (tmp_path / "c" / "t").rename(tmp_path / "c" / "d" / "t")
+    pq.write_table(pa.table({"id": ["c"], "text": [LONG]}), tmp_path / "c" / "d" / "y.parquet")
+    assert main(command) == 0
+    config = config_module.load(tmp_path / "c.yaml")
+    assert not faults(check(config))
+    assert estimate(config).documents.value == 3

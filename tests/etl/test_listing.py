@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from longattn.etl.config import SourceConfig
+from longattn.etl.config import SourceConfig, validate
 from longattn.etl.ingest.listing import partition_values, wanted_by
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
+from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, by_reader
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.locations import is_catalog_name, is_table_name
@@ -332,9 +333,21 @@ def names_and_contents(root: bytes) -> tuple[list[bytes], set[bytes]]:
 
 def test_a_listing_says_size_and_time(tmp_path: Path) -> None:
     path = put(tmp_path / "a", b"12345")
-    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    os.utime(path, ns=(0, 4_000_000_000_123_456_789))
     (found,) = list_local([str(path)], anything)
-    assert found == Listed(f"file:{path}", 5, 1_700_000_000_123, "a")
+    assert found == Listed(f"file:{path}", 5, 4_000_000_000_123, "a")
+
+
+def test_an_edit_that_sets_the_time_back_is_seen(tmp_path: Path) -> None:
+    path, before = put(tmp_path / "a", b"12345"), 1_700_000_000_000_000_000
+    os.utime(path, ns=(0, before))
+    (listed,) = list_local([str(path)], anything)
+    while path.stat().st_ctime_ns // 1_000_000 == listed.modified:  # clocks of inodes tick slowly
+        path.write_bytes(b"54321")
+        os.utime(path, ns=(0, before))
+    (again,) = list_local([str(path)], anything)
+    assert (again.n_bytes, path.stat().st_mtime_ns) == (5, before)
+    assert again.modified > listed.modified
 
 
 @pytest.mark.parametrize(
@@ -380,3 +393,24 @@ def test_folders_of_a_partitioned_table_give_its_column() -> None:
     assert partition_values("other=1/lang=en.parquet", spec) is None
     jsonl = SourceSpec(domain="d", source="d", format="jsonl", text="text", meta=("lang",))
     assert partition_values("lang=en/a.jsonl", jsonl) is None
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_what_jobs_have_written_is_known_through_links(tmp_path: Path, by_link: bool) -> None:
+    """The config names the root by one way, the source's folder by another."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    root = tmp_path / "link" / "out" if by_link else tmp_path / "out"
+    config = validate(
+        {
+            "tables": {"root": str(root / "tables")},
+            "export": {"jsonl": {"path": str(root / "j")}},
+            "report": {"path": str(root / "report.html")},
+        }
+    )
+    own = OwnFiles(config)
+    written = ("out/tables/documents/a.parquet", "out/j/a.jsonl", "out/report.html")
+    for place in (tmp_path, tmp_path / "link"):
+        assert all(own.has(f"file:{place}/{name}") for name in written)
+        others = ("a.parquet", "out/tables2/a.parquet", "out/j.jsonl", "out/other.html")
+        assert not any(own.has(f"file:{place}/{name}") for name in others)
+    assert own.left_out.total() == 6

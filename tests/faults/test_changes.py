@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 
 # Each step changes several things at once: what stays behind of any of them shows.
 STEPS = (
-    ("edit_record", "prepend_record", "rename_domain", "sources.web.0.priority=1"),
+    ("edit_record", "edit_in_place", "prepend_record", "rename_domain", "sources.web.0.priority=1"),
     ("drop_domain", "add_file", "ingest.min_tokens=1", "sources.web.0.name=1"),
     (
         *("restore_domains", "rename_file", "move_to_other_source", "ingest.min_tokens=0"),

@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,6 +109,12 @@ WHERE = [
     (None, "null", "None"),
     ("en", "en", '"en"'),
     ({"a": 1}, '{"a": 1}', "a"),
+    (UUID(int=7), "00000000-0000-0000-0000-000000000007", "7"),
+    (dt.timedelta(seconds=1), "0:00:01", "1"),
+    (dt.time(12), "12:00:00", "12"),
+    (b"en", "en", "b'en'"),
+    (float("nan"), "NaN", "nan"),
+    (-0.0, "-0", "+0"),
 ]
 
 
@@ -117,3 +124,37 @@ def test_where_compares_values_as_people_write_them(value: Any, accepted: str, o
     for words, reason in [((accepted,), None), ((other,), "filtered"), ((other, accepted), None)]:
         row = to_row(item, "u", "n", spec_of(where={"field": words}))
         assert row.get("reason") == reason
+
+
+IDS = [
+    (7, "7"),
+    (7.0, "7"),
+    (Decimal("10000000000000000000"), "10000000000000000000"),
+    (Decimal("7.00"), "7"),
+    (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    (b"seven", "seven"),
+    (7.5, None),
+    (2.0**53, None),
+    (float("nan"), None),
+    (b"\xff", None),
+    (True, None),
+    (None, None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("value", "name"), IDS)
+def test_ids_are_names_whatever_type_a_column_has(value: Any, name: str | None) -> None:
+    row = to_row(Item(3, {"text": "t", "id": value}), "u", "a.parquet", spec_of(id="id"))
+    assert row["source_id"] == name if name else row["source_id"] == "a.parquet#3"
+
+
+def test_bytes_that_are_text_are_filtered_kept_and_looked_into(tmp_path: Path) -> None:
+    """Writers without a logical type for strings leave binary columns."""
+    path = tmp_path / "a.parquet"
+    columns = {"text": [b"one", b"two"], "lang": [b"en", b"de"], "meta": [b'{"url": "u"}'] * 2}
+    pq.write_table(pa.table(columns), path)
+    spec = {"format": "parquet", "where": {"lang": ("en",)}, "meta": ("lang", "meta.url")}
+    rows = [to_row(item, "u", "a", spec_of(**spec)) for item in items(path, **spec)]
+    assert [row.get("reason") for row in rows] == [None, "filtered"]
+    assert json.loads(rows[0]["meta"]) == {"lang": "en", "meta.url": "u"}

@@ -33,6 +33,12 @@ def test_pairs_are_distinct_backward_and_as_many_as_asked(n: int, count: int, se
     assert all(0 <= j < i < n for i, j in pairs)
 
 
+@pytest.mark.parametrize("seed", [-1, -(1 << 63), (1 << 63) - 1])
+def test_any_seed_of_a_config_draws_pairs(seed: int) -> None:
+    of_window = prolong._seed_of(np.arange(9), ProLongSettings(seed=seed))
+    assert len(set(sample_pairs(9, 5, of_window))) == 5
+
+
 def test_all_pairs_come_when_there_are_few() -> None:
     assert sorted(sample_pairs(5, 100, 0)) == sorted((b, a) for a, b in combinations(range(5), 2))
 

@@ -32,6 +32,12 @@ def test_rows_are_distinct_and_two_to_a_stratum(n_far: int, data: st.DataObject)
     assert sample.stratum_sizes_S.min() >= 2 and sample.stratum_sizes_S.sum() == n_far
 
 
+@pytest.mark.parametrize("seed", [-1, -(1 << 63), (1 << 63) - 1])
+def test_any_seed_of_a_config_draws(seed: int) -> None:
+    one, other = (sample_rows(torch.ones(100), 7, 10, (seed, 0)).rows_R for _ in range(2))
+    assert torch.equal(one, other) and len(one.unique()) == 10
+
+
 def test_every_row_is_drawn_where_all_are_asked_for() -> None:
     sample = sample_rows(torch.rand(100), 7, 100, (0,))
     assert sorted(sample.rows_R.tolist()) == list(range(7, 107))

@@ -173,6 +173,15 @@ def test_compressed_members_one_after_the_other_are_one_file(ending: str) -> Non
 
 
 @pytest.mark.parametrize("ending", COMPRESS)
+@pytest.mark.parametrize("zeros", [4, 1 << 16])
+def test_zeros_between_and_after_members_are_no_data(ending: str, zeros: int) -> None:
+    """Tapes and xz pad with them, and the programs that made the files read on."""
+    members = [COMPRESS[ending](jsonl({"text": text})) for text in "ab"]
+    rows = read(b"".join(member + b"\0" * zeros for member in members), uri=f"x.jsonl{ending}")
+    assert [row.get("text") for row in rows] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
 def test_of_a_damaged_file_the_lines_before_the_damage_are_kept(ending: str, damage: str) -> None:
     import random

@@ -107,7 +107,8 @@ def sample_rows(size_N: Tensor, k: int, count: int, seed: tuple[int, ...]) -> Ro
     sizes_N = sizes_N + EVEN * sizes_N.mean() + np.finfo(np.float64).tiny
     order_N, edges_E = _strata(sizes_N, count // ROWS_PER_STRATUM)
     members_S = np.diff(edges_E)
-    generator = np.random.default_rng([*seed, len(sizes_N), k, count])
+    words = [number % (1 << 64) for number in (*seed, len(sizes_N), k, count)]  # none below 0
+    generator = np.random.default_rng(words)
     one_S = generator.integers(0, members_S)
     other_S = generator.integers(0, members_S - 1)
     other_S += other_S >= one_S

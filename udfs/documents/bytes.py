@@ -136,10 +136,13 @@ def chunks(split: Split) -> Iterator[bytes]:
 
 
 def decompressed(file: IO[bytes], decoder_of: Callable[[], Decoder]) -> Iterator[bytes]:
-    """Decompress all members of a file. Raises BrokenStream after everything before the fault."""
+    """Decompress all members of a file, between and after which zeros are no data.
+
+    Raises BrokenStream after everything before the fault.
+    """
     decoder = decoder_of()
     while chunk := file.read(COMPRESSED_CHUNK):
-        while chunk:
+        while chunk := chunk.lstrip(b"\0") if decoder.eof else chunk:
             if decoder.eof:
                 decoder = decoder_of()
             yield _decompress(decoder, chunk)

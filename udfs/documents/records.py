@@ -4,9 +4,10 @@ import ast
 import json
 import math
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import EXCERPT
@@ -25,6 +26,7 @@ STAGED_DDL = (
 BATCH_BYTES = 16 << 20  # a batch is sent on at this size; a larger document is sent alone
 BATCH_ROWS = 4096
 LITERAL_LIMIT = 1 << 16  # characters of a string that is tried as an object
+EXACT = 2.0**53  # from here on a float is not every integer
 MISSING = object()
 
 Row = dict[str, Any]
@@ -92,16 +94,24 @@ def lookup(record: dict[str, Any], path: str) -> Any:
     '2101.1'
     """
     if path in record:
-        return record[path]
+        return as_text(record[path])
     dots = (place for place, letter in enumerate(path) if letter == ".")
     for dot in sorted(dots, reverse=True):
-        inner = record.get(path[:dot], MISSING)
+        inner = as_text(record.get(path[:dot], MISSING))
         if isinstance(inner, str):
             inner = _as_object(inner)
         value = lookup(inner, path[dot + 1 :]) if isinstance(inner, dict) else MISSING
         if value is not MISSING:
             return value
     return MISSING
+
+
+def as_text(value: Any) -> Any:
+    """Bytes that are UTF-8 as text, as some writers of Parquet have no other; all else as it is."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def _as_object(text: str) -> Any:
@@ -133,9 +143,10 @@ def _words(value: Any) -> list[str]:
     >>> _words(True), _words(2.0), _words(Decimal("0.50")), _words(["en", "news"])
     (['true', 'True'], ['2.0', '2'], ['0.50', '0.5'], ['["en", "news"]', 'en', 'news'])
     """
+    value = _plain(value)
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_json(value), *(word for one in value for word in _words(one))]
     if isinstance(value, Decimal) and value.is_finite():
         return [str(value), f"{value.normalize():f}"]
@@ -145,7 +156,8 @@ def _words(value: Any) -> list[str]:
         return [str(value).lower(), str(value)]
     if isinstance(value, datetime):
         return [str(value), value.isoformat()]
-    return [str(value)] if isinstance(value, date | time | Decimal) else [_json(value)]
+    of_json = value is None or isinstance(value, int | float | dict)
+    return [_json(value)] if of_json else [str(value)]  # dates, decimals and all that JSON lacks
 
 
 def _text(record: dict[str, Any], spec: SourceSpec) -> str:
@@ -204,10 +216,21 @@ def _check_tokens(text: str, spec: SourceSpec) -> None:
 
 
 def _own_id(item: Item, spec: SourceSpec) -> str | None:
-    """The record's own id: a string or an integer; None when it has none to go by."""
-    value = lookup(item.record or {}, spec.id) if spec.id else item.id
-    is_name = isinstance(value, str | int) and not isinstance(value, bool)
+    """The record's own id: a string, a whole number or a UUID; None when it has none to go by."""
+    value = _whole(lookup(item.record or {}, spec.id) if spec.id else item.id)
+    is_name = isinstance(value, str | int | UUID) and not isinstance(value, bool)
     return (_printable(str(value)) or None) if is_name else None
+
+
+def _whole(value: Any) -> Any:
+    """Numbers of columns that once had gaps are floats, those of databases decimals.
+
+    >>> _whole(7.0), _whole(Decimal("7.00")), _whole(7.5), _whole("7.0")
+    (7, 7, 7.5, '7.0')
+    """
+    known = isinstance(value, float) and abs(value) < EXACT
+    known |= isinstance(value, Decimal) and value.is_finite()
+    return int(value) if known and value == int(value) else value
 
 
 def _meta(record: dict[str, Any], paths: Iterable[str]) -> str | None:

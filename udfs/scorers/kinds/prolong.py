@@ -25,6 +25,7 @@ from longattn.udfs.scorers.base import DTYPES, Score, ScorerSpec, TokenIds, one_
 if TYPE_CHECKING:
     import torch
 
+U64 = (1 << 64) - 1
 Pair = tuple[int, int]
 
 
@@ -185,4 +186,4 @@ def _unrank(index: int) -> Pair:
 def _seed_of(token_ids: TokenIds, settings: ProLongSettings) -> int:
     """A seed of the window's own, so that a window's score does not depend on its neighbours."""
     digest = hashlib.sha256(np.ascontiguousarray(token_ids).tobytes()).digest()
-    return int.from_bytes(digest[:8], "little") ^ settings.seed
+    return (int.from_bytes(digest[:8], "little") ^ settings.seed) & U64  # NumPy takes none below 0
