@@ -25,13 +25,14 @@ from longattn.udfs.scorers.kinds.calibrated import Calibration
 from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model
 from longattn.udfs.storage import expanded, local_path
 from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
+from longattn.udfs.windows.spans import LONGEST
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-Length = Annotated[int, Field(ge=8, le=1 << 20)]  # tokens of a window
+Length = Annotated[int, Field(ge=8, le=LONGEST)]  # tokens of a window
 # As keys, which YAML's reader gives as text.
-LengthKey = Annotated[int, Field(ge=8, le=1 << 20, strict=False)]
+LengthKey = Annotated[int, Field(ge=8, le=LONGEST, strict=False)]
 PositiveKey = Annotated[int, Field(gt=0, strict=False)]
 
 
