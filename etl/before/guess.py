@@ -1,5 +1,6 @@
 """What a folder of files seems to hold: domains, formats, fields, and how long its texts are."""
 
+import codecs
 import re
 import statistics
 from collections import Counter
@@ -167,6 +168,8 @@ def _format(file: Path) -> tuple[str, str | None]:
         return FORMATS[plain], None
     if plain in (".csv", ".tsv"):
         return "", "tables of text are read as Parquet or JSON lines"
+    if not file.stat().st_size:
+        return "", "empty"
     if not compression(file.name) and not _is_text(file):
         return "", "neither JSON lines nor Parquet nor text"
     return "text", None
@@ -176,10 +179,10 @@ def _is_text(file: Path) -> bool:
     with file.open("rb") as stream:
         head = stream.read(SNIFFED)
     try:
-        head[:-4].decode()  # the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return False
-    return bool(head) and b"\0" not in head
+    return b"\0" not in head
 
 
 def _look(source: Source, corpus: Guess) -> None:

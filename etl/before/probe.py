@@ -10,9 +10,8 @@ from typing import TypeVar
 import pyarrow.parquet as pq
 
 from longattn.etl.config import Config, SourceConfig
-from longattn.etl.ingest.listing import partition_values, wanted_by
 from longattn.etl.ingest.local_files import list_local
-from longattn.etl.ingest.sources import limited, spec_of
+from longattn.etl.ingest.sources import limited, partition_values, spec_of, wanted_by
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import DECODERS, Split, compression, decompressed
 from longattn.udfs.documents.formats import Item, SourceSpec, read

@@ -1,6 +1,5 @@
 """Which files the config's sources name, and what is known of each before it is read."""
 
-import fnmatch
 import json
 import os
 from collections import Counter
@@ -19,9 +18,9 @@ from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.features import refuse_unreadable
-from longattn.etl.tables.files import HIVE_NULL
 from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
@@ -73,19 +72,6 @@ def list_files(
     return [files[uri] for uri in sorted(files)]
 
 
-def partition_values(name: str, spec: SourceSpec) -> str | None:
-    """What a Parquet file's folders say of its rows, as JSON: `lang=en/part.parquet`, as Hive does.
-
-    Values are texts, of the fields that the source maps; None where no folder names one.
-    """
-    if spec.format != "parquet":
-        return None
-    named = dict(folder.split("=", 1) for folder in name.split("/")[:-1] if "=" in folder)
-    wanted = {column: unquote(named[column]) for column in spec.columns_in(named)}
-    values = {column: None if value == HIVE_NULL else value for column, value in wanted.items()}
-    return json.dumps(values) if values else None
-
-
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
@@ -103,16 +89,6 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
         if path not in local:
             remote = list_remote(spark, path, spec.domain)
             yield from (file for file in remote if wanted(file.uri, file.name))
-
-
-def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:
-    """Whether include and exclude leave a file: globs of its uri, its path or its name."""
-    places = (uri, uri.removeprefix("file:"), name)
-
-    def matches(globs: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatch(place, glob) for glob in globs for place in places)
-
-    return (not source.include or matches(source.include)) and not matches(source.exclude)
 
 
 def _globs(source: SourceConfig) -> str:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,3 +93,29 @@ def test_a_folder_without_documents_says_what_it_holds(
     assert main(["init", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "c.yaml").exists()
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_text_of_long_letters_is_text_wherever_a_look_ends(tmp_path: Path, before: str) -> None:
+    """Chinese has three bytes a letter, of which the first kilobytes may end with one or two."""
+    (tmp_path / "zh.txt").write_text(before + "\u6f6e" * 9000, encoding="utf-8")
+    (tmp_path / "nothing.txt").write_text("")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 2000)
+    corpus = guess(str(tmp_path))
+    assert [source.files for source in corpus.sources] == [1]
+    assert {Path(name).name: why for name, why in corpus.ignored.items()} == {
+        "nothing.txt": "empty",
+        "latin.txt": "neither JSON lines nor Parquet nor text",
+    }
+
+
+def test_a_draft_needs_neither_spark_nor_a_model(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(LONG)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'pyspark')))\n"
+        "from longattn.etl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = str(tmp_path / "c.yaml")
+    argv = [sys.executable, "-c", code, "init", str(tmp_path), "--out", out]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
