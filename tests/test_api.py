@@ -63,6 +63,23 @@ def test_a_scorer_without_a_model_needs_no_torch() -> None:
     assert fresh(code) == "2"
 
 
+@pytest.mark.parametrize(
+    ("call", "extra"),
+    [
+        ("longattn.spark.score_udf()", "spark,java"),
+        ("longattn.run({'sources': {'a': [{'path': 'b'}]}})", "spark,java"),
+        ("longattn.Candidates({})", "spark,java"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(call: str, extra: str) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'pyspark')))\n"
+        "import longattn; from longattn.udfs.errors import ConfigError\n"
+        f"try: {call}\nexcept ConfigError as error: print(error)"
+    )
+    assert fresh(code).endswith(f"is not installed here: pip install 'longattn-spark[{extra}]'")
+
+
 def test_names_are_as_listed() -> None:
     assert set(longattn.__all__) == set(dir(longattn))
     assert all(getattr(longattn, name) for name in longattn.__all__)

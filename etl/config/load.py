@@ -74,13 +74,17 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
 
 
 def _explain_all(error: ValidationError) -> list[str]:
-    """A line for each problem pydantic found, unknown keys first; a value's types are one."""
+    """A line for each problem pydantic found, unknown keys first; a value's types are one.
+
+    Where a mapping may stand, what is wrong in it counts, and not that it is no list.
+    """
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     lines: dict[str, str] = {}
     for problem in problems:
         lines.setdefault(_place(problem), _explain(problem))
-    return list(lines.values())
+    inner = [place for place in lines if not any(p.startswith(f"{place}.") for p in lines)]
+    return [lines[place] for place in inner]
 
 
 def _place(problem: Mapping[str, Any]) -> str:

@@ -374,6 +374,18 @@ class ScoreConfig(ScorerSettings):
     """empty means all"""
 
 
+def _ascending(bounds: list[float]) -> list[float]:
+    if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= 100:
+        shown = {"bounds": str(bounds)}
+        raise PydanticCustomError(
+            "no_band", "expected [from, to] within 0 to 100, got {bounds}", shown
+        )
+    return bounds
+
+
+Percentiles = Annotated[list[float], AfterValidator(_ascending)]
+
+
 class WhereConfig(Section):
     """A filter: windows whose score by another scorer is within percentiles of their domain."""
 
@@ -383,7 +395,7 @@ class WhereConfig(Section):
     measure: str | None = None
     """one of its measures, as compress's ratio; None: what it ranks by"""
 
-    percentile: Annotated[list[float], Field(min_length=2, max_length=2)]
+    percentile: Percentiles
     """from < p <= to"""
 
     @property
@@ -422,7 +434,7 @@ class SelectConfig(Section):
     tokens: Positive | dict[str, Positive] | None = None
     """budget per domain; overrides fraction"""
 
-    percentile: list[float] | dict[str, list[float]] | None = None
+    percentile: Percentiles | dict[str, Percentiles] | None = None
     """[from, to], 100 is the best"""
 
     threshold: float | dict[str, float] | None = None
@@ -449,12 +461,12 @@ class SelectConfig(Section):
     @model_validator(mode="after")
     def _refuse_unknown_scorers(self) -> "SelectConfig":
         """A name must be a ranking or a scorer; of a version the name stands first."""
-        if not self.by or (isinstance(self.by, str) and self.by in RANKINGS):
-            return self
-        known = known_scorers()
-        for name in (ScorerId.of(v).name for v in (*self.by_scorers, *self.where_scorers)):
+        if self.by == "column" and not self.column:
+            raise ValueError("select.column: say which, as measures.key: select.by is column")
+        known, ranking = known_scorers(), self.by_scorers if self.by else []
+        for name in (ScorerId.of(v).name for v in (*ranking, *self.where_scorers)):
             if name not in known:
-                hint = did_you_mean(name, [*RANKINGS, *known])
+                hint = did_you_mean(name, {*RANKINGS, *known})
                 raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
         return self
 

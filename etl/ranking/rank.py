@@ -120,8 +120,6 @@ _WORKING_COLUMNS = (
 
 def _ranks_below(percentile: list[float], n: int) -> tuple[int, int]:
     """How many of n windows have a percentile of at most each of the two bounds."""
-    if len(percentile) != 2 or not 0 <= percentile[0] < percentile[1] <= 100:
-        raise ConfigError(f"select.percentile: expected [from, to] within 0 to 100: {percentile}")
     low, high = (math.floor(round(bound * n / 100, 9)) for bound in percentile)
     return low, high
 

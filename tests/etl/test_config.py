@@ -379,6 +379,12 @@ def test_weights_of_another_corpus_say_so() -> None:
     assert said == "config: mix.weights: arxiv is no domain of `sources` (there are: news)"
 
 
+def test_a_selection_that_names_nothing_is_refused() -> None:
+    assert "select.column: say which" in refusal("select.by=column")
+    said = refusal("select.where=[{scorer: cohesoin, percentile: [0, 50]}]")
+    assert said.endswith("is called cohesoin (did you mean 'cohesion'?)")
+
+
 def test_weights_of_nothing_are_refused() -> None:
     assert "all are 0" in refusal(*TWO, "mix.weights={book: 0, wiki: 0}")
     assert config.load(None, [*TWO, "mix.weights={book: 0, wiki: 1}"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from longattn.etl.config import SelectConfig
+from longattn.etl.config import SelectConfig, validate
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import lds, rank
 from longattn.udfs.errors import ConfigError
@@ -212,8 +212,11 @@ class TestCut:
             rank.cut_of("code", 10, SelectConfig(by="lds", fraction={"book": 0.5}))
 
     def test_a_range_the_wrong_way_round_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="expected \\[from, to\\]"):
-            rank.cut_of("d", 10, SelectConfig(by="lds", percentile=[90.0, 10.0]))
+        for wrong in ([90.0, 10.0], [5.0], [0.0, 101.0], {"book": [5.0]}):
+            with pytest.raises(
+                ConfigError, match=r"^config: select.percentile\S*: expected .from,"
+            ):
+                validate({"sources": {"book": [{"path": "a"}]}, "select": {"percentile": wrong}})
 
     def test_no_bound_binds_by_default(self) -> None:
         assert rank.Cut(n_scored=1).min_score == -math.inf
