@@ -78,8 +78,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="longattn",
-        description="Score and select long-context training data by self-attention.",
-        epilog="All jobs in order: longattn run --config conf/demo.yaml",
+        description="Rank long documents by how much their far context helps a language model.",
+        epilog="Begin with: longattn init FOLDER; longattn run --config longattn.yaml",
     )
     parser.add_argument("--version", action="version", version=f"longattn {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -9,8 +9,11 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from io import IOBase
 from itertools import islice
 from typing import Any
 
@@ -18,11 +21,13 @@ import numpy as np
 import pandas as pd
 
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
+from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
 from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit, with_background
 from longattn.udfs.scorers.registry import (
     SHARED,
+    checked,
     load_scorer,
     plugin,
     reads_model,
@@ -30,7 +35,7 @@ from longattn.udfs.scorers.registry import (
 )
 from longattn.udfs.scorers.worker import Meter, Refusal, score_windows
 from longattn.udfs.text.tokens import Tokens, encode_long, load_tokenizer, tokenizer_name
-from longattn.udfs.windows.spans import STRATEGIES, Span
+from longattn.udfs.windows.spans import LONGEST, STRATEGIES, Span
 
 WINDOW = 8192  # tokens; what docs/evidence.md measured scorers at
 TOGETHER = 64  # texts in memory at a time
@@ -119,11 +124,11 @@ def tasks_of(
     settings: dict[str, Any],
 ) -> list["Windowed"]:
     """A task for each scorer, all of the same windows; raises ConfigError, one line."""
+    wanted = _names(scorers)
+    if model is not None and not any(map(reads_model, wanted)):
+        raise ConfigError(f"model: none is read by {', '.join(wanted)}: name a scorer that does")
     if isinstance(scorers, str):
         return [_settled(windowed(scorers, window, tokenizer, model, strategy, settings))]
-    wanted = list(dict.fromkeys(scorers))
-    if not wanted:
-        raise ConfigError("scorer: none named")
     if stray := set(settings) - set().union(*(SHARED | plugin(s).settings for s in wanted)):
         raise ConfigError(f"{min(stray)}: no such setting of {', '.join(wanted)}")
     each = {name: SHARED | plugin(name).settings for name in wanted}
@@ -141,6 +146,17 @@ def tasks_of(
     # one tokenizer for all, as in a config: that of the first scorer with a model
     first = next((task for task in tasks if reads_model(task.spec.scorer)), tasks[0])
     return [_settled(replace(task, tokenizer=first.tokenizer)) for task in tasks]
+
+
+def _names(scorers: Any) -> list[str]:
+    """The scorers named, each once; raises ConfigError for none, and for what is no name."""
+    several = isinstance(scorers, Iterable) and not isinstance(scorers, str)
+    named = list(scorers) if several else [scorers]
+    for odd in (name for name in named if not isinstance(name, str)):
+        raise ConfigError(f"scorer: expected a name, got {odd!r}")
+    if not named:
+        raise ConfigError("scorer: none named")
+    return list(dict.fromkeys(named))
 
 
 def _settled(task: "Windowed") -> "Windowed":
@@ -169,9 +185,11 @@ def windowed(
     settings: dict[str, Any],
 ) -> Windowed:
     """Check what was asked for; raises ConfigError, one line."""
-    if strategy not in STRATEGIES:
-        raise ConfigError(f"strategy: unknown {strategy}{did_you_mean(strategy, STRATEGIES)}")
-    window = _whole("window", window, 8)
+    if str(strategy) not in STRATEGIES:
+        raise ConfigError(f"strategy: unknown {strategy}{did_you_mean(str(strategy), STRATEGIES)}")
+    window = whole("window", window, 8)
+    if window > LONGEST:
+        raise ConfigError(f"window: at most {LONGEST:,} tokens, got {window:,}")
     spec = _spec(scorer, model, settings)
     if spec.k is not None and spec.k >= window:
         raise ConfigError(f"k: {spec.k} is not below window, {window}: nothing is far")
@@ -179,7 +197,7 @@ def windowed(
         raise ConfigError(f"window: {problem}: {remedy(spec, window, 'k=')}")
     return Windowed(
         spec=spec,
-        tokenizer=tokenizer or own_tokenizer(spec),
+        tokenizer=_path("tokenizer", tokenizer) or own_tokenizer(spec),
         length=window - spec.bos,
         strategy=strategy,
     )
@@ -214,10 +232,10 @@ class Loaded:
         if text is None or text is pd.NA or (isinstance(text, float) and np.isnan(text)):
             return None
         if not isinstance(text, str):
-            raise UserError(f"text {label!r}: expected a string, got a {type(text).__name__}")
-        if _names_a_file(text):
+            raise UserError(f"text {label!r}: expected a string, got {type(text).__name__}")
+        if what := _on_disk(text):
             raise UserError(
-                f"text {label!r}: {text} is a file, and not its text: give open({text!r}).read()"
+                f"text {label!r}: {text} is a {what}, and not its text: give open({text!r}).read()"
             )
         return encode_long(self.tokenizer, text)
 
@@ -251,7 +269,7 @@ def scored(
     """For every text its label and, for each task, its rows; in order, from so many processes."""
     done = _by_each if workers == 1 else _in_processes
     for labels, chunk in _shown(
-        done(tasks, batched(texts), _whole("workers", workers, 1)), progress
+        done(tasks, batched(texts), whole("workers", workers, 1)), progress
     ):
         yield from zip(labels, zip(*chunk, strict=True), strict=True)
 
@@ -271,11 +289,8 @@ def _in_processes(
     tasks: Sequence[Windowed], chunks: Iterator[list[Text]], workers: int
 ) -> Iterator[Chunk]:
     """As _by_each; a few chunks wait at a time, so that a stream is not read at once."""
-    # fork needs no `if __name__ == "__main__"` in a script, and goes wrong only where torch runs
-    method = "fork" if "torch" not in sys.modules and hasattr(os, "fork") else "spawn"
-    context = multiprocessing.get_context(method)
     waiting: deque[tuple[list[Any], Future[list[list[list[Row]]]]]] = deque()
-    with ProcessPoolExecutor(workers, context) as pool:
+    with _pool(tasks, workers) as pool:
         for chunk in chunks:
             labels = [label for label, _ in chunk]
             waiting.append((labels, pool.submit(_scored_elsewhere, tuple(tasks), chunk)))
@@ -284,6 +299,22 @@ def _in_processes(
                 yield labels, future.result()
         for labels, future in waiting:
             yield labels, future.result()
+
+
+@contextmanager
+def _pool(tasks: Sequence[Windowed], workers: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes; raises UserError where they end before their work does."""
+    # fork needs no `if __name__ == "__main__"` in a script, and goes wrong only where torch runs
+    torch_runs = "torch" in sys.modules and any(reads_model(task.spec.scorer) for task in tasks)
+    method = "fork" if hasattr(os, "fork") and not torch_runs else "spawn"
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context(method)) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "workers: a process ended before its texts were scored: memory ran out, or a script"
+            ' calls longattn.score outside of `if __name__ == "__main__":`'
+        ) from None
 
 
 def _scored_elsewhere(tasks: tuple[Windowed, ...], chunk: list[Text]) -> list[list[list[Row]]]:
@@ -326,20 +357,25 @@ def labelled(texts: Any, column: str) -> Iterator[tuple[Any, Any]]:
         _check_column(column, list(texts.columns))
         return zip(texts.index, texts[column], strict=True)
     if isinstance(texts, Mapping):
-        raise UserError(f"texts under several names: give those of one of {', '.join(texts)}")
+        names = ", ".join(map(str, texts))
+        raise UserError(f"texts under several names: give those of one of {names}")
     if hasattr(
         texts, "select_columns"
     ):  # a Hugging Face dataset; a stream may not know its columns
         _check_column(column, texts.column_names or [column])
         return ((i, row[column]) for i, row in enumerate(texts.select_columns([column])))
-    if not isinstance(texts, Iterable):
-        raise UserError(f"expected texts, got a {type(texts).__name__}")
+    odd = isinstance(texts, bytes | bytearray | IOBase) or getattr(texts, "ndim", 1) != 1
+    if odd or not isinstance(texts, Iterable):
+        raise UserError(f"expected texts, got {type(texts).__name__}")
     return enumerate(texts)
 
 
 def _check_column(column: str, names: list[str]) -> None:
     if column not in names:
-        raise UserError(f"column: no {column} among the columns{did_you_mean(column, names)}")
+        hint = did_you_mean(str(column), map(str, names))
+        raise UserError(f"column: no {column} among the columns{hint}")
+    if names.count(column) > 1:
+        raise UserError(f"column: {names.count(column)} columns are called {column}")
 
 
 def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpec:
@@ -349,27 +385,42 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
             raise ConfigError(f"unknown setting {name}{did_you_mean(name, known)}")
     if reads_model(scorer) and model is None:
         raise ConfigError(f"scorer {scorer} needs model=: a folder, a .gguf file or a hub id")
-    given = {"scorer": scorer, **({"model": model} if model else {}), **settings}
+    given = {"scorer": scorer, **({"model": _path("model", model)} if model else {}), **settings}
     for name in COUNTS & given.keys():
-        given[name] = None if given[name] is None else _whole(name, given[name], 1)
+        given[name] = None if given[name] is None else whole(name, given[name], 1)
     if "layers" in given:
-        given["layers"] = tuple(given["layers"])
-    return ScorerSpec(**given)
+        layers = np.atleast_1d(given["layers"]).tolist()
+        given["layers"] = tuple(whole("layers", layer, 0) for layer in layers)
+    if "options" in given:
+        given["options"] = tuple(sorted(dict(given["options"]).items()))
+    if given.get("dtype") == "auto":
+        given["dtype"] = dtype_of("auto", given.get("device", ScorerSpec.device))
+    spec = ScorerSpec(**given)
+    checked(spec)  # before a model is looked for
+    return spec
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def _path(name: str, value: Any) -> str | None:
+    """A path or hub id as text; raises ConfigError for what is none."""
+    if value is None or isinstance(value, str | os.PathLike):
+        return None if value is None else str(os.fspath(value))
+    raise ConfigError(f"{name}: expected a path or a hub id, got {value!r}")
+
+
+def whole(name: str, value: Any, least: int) -> int:
     """A whole number of Python's or numpy's, not below `least`; raises ConfigError."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if whole and value >= least:
         return int(value)
-    tokens = " tokens" if name == "window" else ""
-    raise ConfigError(f"{name}: {least}{tokens} or more, got {value!r}")
+    raise ConfigError(f"{name}: a whole number of at least {least}, got {value!r}")
 
 
-def _names_a_file(text: str) -> bool:
-    """Whether a text is the name of a file that is there, and so most likely not a text."""
+def _on_disk(text: str) -> str | None:
+    """`file` or `folder` where a text is the name of one, and so most likely not a text."""
     short = 0 < len(text) < 512 and "\n" not in text and "\0" not in text
-    return short and ("." in text or "/" in text) and os.path.isfile(text)
+    if short and ("." in text or "/" in text) and os.path.isfile(text):
+        return "file"
+    return "folder" if short and "/" in text.strip("/.") and os.path.isdir(text) else None
 
 
 def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal) -> Row:

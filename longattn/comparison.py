@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from longattn.api import WINDOW, Loaded, Table, batched, labelled, tasks_of
+from longattn.api import WINDOW, Loaded, Table, batched, labelled, tasks_of, whole
 from longattn.udfs.errors import UserError
 
 MODEL_FREE = ("recall", "compress", "recurrence", "cohesion", "random")
@@ -46,7 +46,7 @@ class Comparison:
 
 def compare(
     texts: Any,
-    scorers: Sequence[str] = MODEL_FREE,
+    scorers: str | Sequence[str] = MODEL_FREE,
     *,
     window: int = WINDOW,
     windows: int = 200,
@@ -65,8 +65,10 @@ def compare(
     docs/evidence.md says how each agrees with a language model's own gain from far context. The
     other arguments and the errors are those of `longattn.score`.
     """
-    tasks = tasks_of(list(scorers), window, tokenizer, model, strategy, settings)
-    drawn = list(labelled(texts, column))
+    tasks = tasks_of(scorers, window, tokenizer, model, strategy, settings)
+    windows, differ = whole("windows", windows, 1), whole("differ", differ, 0)
+    given = list(labelled(texts, column))
+    drawn = [(place, text) for place, (_, text) in enumerate(given)]  # a label may stand twice
     random.Random(seed).shuffle(drawn)
     loaded, tables = [Loaded(task) for task in tasks], [Table(task) for task in tasks]
     seconds, scored = [0.0] * len(tasks), 0
@@ -86,6 +88,7 @@ def compare(
     names = [task.spec.scorer for task in tasks]
     scores = _side_by_side(names, tables)
     begins = _beginnings(dict(drawn), scores)
+    scores["text"] = pd.Series([given[place][0] for place in scores["text"]])
     return Comparison(
         agreement=scores[names].corr(method="spearman"),
         cost=pd.Series(seconds, index=names) / max(scored, 1),

@@ -10,7 +10,7 @@ import pandas as pd
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
 from longattn.etl.run.jobs import between
-from longattn.udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError, extras_named
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -77,9 +77,11 @@ def run(
     ConfigError, before anything runs, for each thing that `longattn check` finds wrong, and what a
     job raises.
     """
-    from longattn.etl.before.check import check
     from longattn.etl.before.findings import faults
     from longattn.etl.console import open_context, run_in_order
+
+    with extras_named():
+        from longattn.etl.before.check import check
 
     given, jobs = config_of(config, settings), between(first, to)
     if bad := faults(check(given, jobs)):

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from longattn.api import STRUCT, WINDOW, Loaded, Windowed, tasks_of
-from longattn.udfs.errors import ConfigError, missing_extra
+from longattn.udfs.errors import extras_named
 from longattn.udfs.scorers import worker
 
 TYPES = {"object": "string", "Int32": "int", "Int64": "bigint", "float64": "double"}
@@ -34,10 +34,8 @@ def score_udf(
 
     Raises ConfigError for an unknown scorer or setting, or without pyspark.
     """
-    try:
+    with extras_named():
         from pyspark.sql.pandas.functions import pandas_udf
-    except ModuleNotFoundError as error:
-        raise ConfigError(missing_extra(error)) from None
     made: Any = pandas_udf  # its types know no function to arrays of structs
     (task,) = tasks_of(scorer, window, tokenizer, model, strategy, settings)
     return made(_scored_by(task), DDL)

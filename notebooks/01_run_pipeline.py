@@ -10,7 +10,7 @@
 # MAGIC | ingest | reads sources into `documents`; refuses bad records by name |
 # MAGIC | dedup | finds exact and near duplicates and says who lost to whom |
 # MAGIC | windows | tokenises and cuts windows of equal length |
-# MAGIC | score | measures each window's long-range attention; wants a GPU |
+# MAGIC | score | scores each window by one scorer or several; those that read a model want a GPU |
 # MAGIC | select | keeps the best windows of each domain and mixes them |
 # MAGIC | export | writes Parquet, JSONL, Megatron or MDS |
 # MAGIC | report | draws one HTML page of it all |

@@ -1,5 +1,6 @@
 """`import longattn`: scores of texts, in pandas and as a Spark UDF, are the scorers' own."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -41,6 +42,11 @@ def fresh(code: str) -> str:
     return made.stdout.strip()
 
 
+def ends(*_: Any) -> None:
+    """What a process does that runs out of memory."""
+    os._exit(1)
+
+
 def test_importing_loads_nothing_heavy() -> None:
     loaded = f"import sys, longattn; print([m for m in {HEAVY} if m in sys.modules])"
     assert fresh(loaded) == "[]"
@@ -55,6 +61,23 @@ def test_a_scorer_without_a_model_needs_no_torch() -> None:
         "print(t.ds.notna().sum())"
     )
     assert fresh(code) == "2"
+
+
+@pytest.mark.parametrize(
+    ("call", "extra"),
+    [
+        ("longattn.spark.score_udf()", "spark,java"),
+        ("longattn.run({'sources': {'a': [{'path': 'b'}]}})", "spark,java"),
+        ("longattn.Candidates({})", "spark,java"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(call: str, extra: str) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'pyspark')))\n"
+        "import longattn; from longattn.udfs.errors import ConfigError\n"
+        f"try: {call}\nexcept ConfigError as error: print(error)"
+    )
+    assert fresh(code).endswith(f"is not installed here: pip install 'longattn-spark[{extra}]'")
 
 
 def test_names_are_as_listed() -> None:
@@ -161,7 +184,15 @@ class TestScore:
         [
             ({"scorer": "recurence"}, "unknown scorer recurence .did you mean 'recurrence'"),
             ({"scorer": "longattn"}, "longattn needs model="),
-            ({"window": 4}, "window: 8 tokens or more, got 4"),
+            ({"window": 4}, "window: a whole number of at least 8, got 4"),
+            ({"window": 1 << 40}, "window: at most 1,048,576 tokens, got 1,099,511,627,776"),
+            ({"scorer": None}, "scorer: expected a name, got None"),
+            ({"scorer": ["recall", 3]}, "scorer: expected a name, got 3"),
+            ({"strategy": None}, "strategy: unknown None"),
+            ({"model": "data/scorer"}, "model: none is read by recurrence: name a scorer that"),
+            ({"tokenizer": 3}, "tokenizer: expected a path or a hub id, got 3"),
+            ({"dtype": "int8", "scorer": "longattn", "model": "x"}, "score.dtype: unknown int8"),
+            ({"layers": "0"}, "layers: a whole number of at least 0, got '0'"),
             ({"strategy": "tiles"}, "unknown tiles .did you mean 'tile'"),
             ({"sed": 1}, "unknown setting sed .did you mean 'seed'"),
             ({"tokenizer": "/nowhere"}, "/nowhere: no such file"),
@@ -173,10 +204,17 @@ class TestScore:
         assert "\n" not in str(refused.value)
 
     def test_what_holds_no_strings_is_named(self) -> None:
-        with pytest.raises(UserError, match="text 1: expected a string, got a int"):
+        with pytest.raises(UserError, match="text 1: expected a string, got int"):
             longattn.score(["a", 3], "recurrence")
-        with pytest.raises(UserError, match="expected texts, got a int"):
-            longattn.score(3, "recurrence")
+        with open(__file__) as stream:
+            for texts in (3, b"text", np.array("text"), np.array([["a", "b"]]), stream):
+                with pytest.raises(UserError, match=f"expected texts, got {type(texts).__name__}"):
+                    longattn.score(texts, "recurrence")
+        with pytest.raises(UserError, match="give those of one of 1, two"):
+            longattn.score({1: ["a"], "two": ["b"]}, "recurrence")
+        twice = pd.DataFrame([["a", "b"]], columns=["text", "text"])
+        with pytest.raises(UserError, match="column: 2 columns are called text"):
+            longattn.score(twice, "recurrence")
 
 
 @pytest.mark.spark
@@ -226,6 +264,36 @@ class TestSeveral:
         assert "150 texts" in capsys.readouterr().err
         pd.testing.assert_frame_equal(many, longattn.score(texts, "recurrence", window=64))
 
+    def test_a_script_needs_no_guard_though_it_has_torch(self, tmp_path: Any) -> None:
+        """Only where a scorer runs a model are processes started anew, which runs a script anew."""
+        script = tmp_path / "mine.py"
+        script.write_text(
+            "import torch, longattn; print('once')\n"
+            "t = longattn.score(['a b ' * 50] * 99, 'recurrence', window=64, workers=2)\n"
+            "print(len(t))"
+        )
+        assert fresh(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')") == (
+            "once\n198"
+        )
+
+    def test_processes_that_end_early_are_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("longattn.api._scored_elsewhere", ends)
+        with pytest.raises(UserError, match=r"workers: a process ended before .* `if __name__"):
+            longattn.score([text_of(64)], "recurrence", window=64, workers=2)
+
+    def test_windows_under_one_label_begin_with_their_own_words(self) -> None:
+        texts = pd.Series([f"{name} " + text_of(300, n) for n, name in enumerate("xy")], ["a", "a"])
+        differ = longattn.compare(
+            texts, ["recurrence", "random"], window=256, k=16, differ=9
+        ).differ
+        first = differ[differ["window"] == 0]["begins"].str[0]
+        assert set(first) == {"x", "y"} and set(differ["text"]) == {"a"}
+
+    def test_one_scorer_may_be_compared(self) -> None:
+        assert list(longattn.compare([text_of(300)], "random", window=256).scores)[-1] == "random"
+        with pytest.raises(ConfigError, match="windows: a whole number of at least 1, got 0"):
+            longattn.compare([text_of(300)], "random", window=256, windows=0)
+
     def test_a_comparison_finds_where_scorers_part(self) -> None:
         """Recurrence against itself with other words agrees; against random it need not."""
         texts = pd.Series([text_of(400, seed) for seed in range(12)], index=list("abcdefghijkl"))
@@ -250,12 +318,12 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"k": -3}, "k: 1 or more, got -3"),
-            ({"k": 0}, "k: 1 or more, got 0"),
-            ({"k": 2.5}, "k: 1 or more, got 2.5"),
+            ({"k": -3}, "k: a whole number of at least 1, got -3"),
+            ({"k": 0}, "k: a whole number of at least 1, got 0"),
+            ({"k": 2.5}, "k: a whole number of at least 1, got 2.5"),
             ({"k": 64}, "k: 64 is not below window, 64: nothing is far"),
-            ({"window": True}, "window: 8 tokens or more, got True"),
-            ({"workers": 0}, "workers: 1 or more, got 0"),
+            ({"window": True}, "window: a whole number of at least 8, got True"),
+            ({"workers": 0}, "workers: a whole number of at least 1, got 0"),
             ({"scorer": []}, "scorer: none named"),
         ],
     )
@@ -282,4 +350,6 @@ class TestInputs:
         for texts in (str(file), [str(file)]):
             with pytest.raises(UserError, match=r"is a file, and not its text: give open\("):
                 longattn.score(texts, "random", window=8)
+        with pytest.raises(UserError, match="is a folder, and not its text"):
+            longattn.score([str(tmp_path)], "random", window=8)
         assert longattn.score(["see book.txt"], "random", window=8)["reason"][0] == "too_short"

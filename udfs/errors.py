@@ -19,7 +19,8 @@ Messages are one line: what, where, what was meant.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # Packages that `pip install longattn-spark` leaves out, by the extra that brings them.
 EXTRAS = {
@@ -110,6 +111,15 @@ def missing_extra(error: ModuleNotFoundError) -> str:
     extra = next((extra for extra, names in EXTRAS.items() if package in names), None)
     wanted = f"longattn-spark[{extra}]" if extra else package
     return f"{package} is not installed here: pip install '{wanted}'"
+
+
+@contextmanager
+def extras_named() -> Iterator[None]:
+    """Raise ConfigError, which says what to install, where the block misses a package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(missing_extra(error)) from None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """What a folder of files seems to hold: domains, formats, fields, and how long its texts are."""
 
+import codecs
 import os
 import re
 import statistics
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.before.probe import spread
-from longattn.etl.ingest.listing import LOG
+from longattn.etl.ingest.delta_files import LOG
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
 from longattn.udfs.documents.formats import SourceSpec, batch_records, read
 from longattn.udfs.documents.records import as_text
@@ -200,6 +201,8 @@ def _format(file: Path) -> tuple[str, str | None]:
         return FORMATS[plain], None
     if plain in (".csv", ".tsv"):
         return "", "tables of text are read as Parquet or JSON lines"
+    if not file.stat().st_size:
+        return "", "empty"
     if not compression(file.name) and not _is_text(file):
         return "", "neither JSON lines nor Parquet nor text"
     return "text", None
@@ -209,10 +212,10 @@ def _is_text(file: Path) -> bool:
     with file.open("rb") as stream:
         head = stream.read(SNIFFED)
     try:
-        head[:-4].decode()  # the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return False
-    return bool(head) and b"\0" not in head
+    return b"\0" not in head
 
 
 def _look(source: Source, corpus: Guess) -> None:

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.config import SourceConfig
-from longattn.etl.ingest.listing import delta_files, partition_values, refuse_tables, wanted_by
+from longattn.etl.ingest.delta_files import delta_files, refuse_tables
 from longattn.etl.ingest.local_files import list_local
 from longattn.etl.ingest.own import OwnFiles
+from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.documents.bytes import (
     DECODERS,
@@ -129,7 +130,7 @@ def _list(look: Look, path: str, spec: SourceSpec, own: OwnFiles) -> None:
 def _files(path: str, spec: SourceSpec) -> Iterator[File]:
     """Files at a path, in a folder, of a glob or of a table, less those that ingest will refuse."""
     if spec.format == "delta":
-        files = delta_files(None, path, spec)
+        files = delta_files(path, spec)
     else:
         files = iter(list_local([path], lambda _uri, _name: True))
     for file in files:

@@ -69,15 +69,15 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
 def _explain_all(error: ValidationError) -> list[str]:
     """A line for each problem pydantic found, unknown keys first; a value's types are one.
 
-    Of a value that is no number and no mapping of numbers either, what is wrong in the mapping.
+    Where a mapping may stand, what is wrong in it counts, and not that it is no number or list.
     """
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     lines: dict[str, str] = {}
     for problem in problems:
         lines.setdefault(_place(problem), _explain(problem))
-    inside = {place.rpartition(".")[0] for place in lines if "." in place}
-    return [line for place, line in lines.items() if place not in inside]
+    inner = [place for place in lines if not any(p.startswith(f"{place}.") for p in lines)]
+    return [lines[place] for place in inner]
 
 
 def _place(problem: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from longattn.udfs.scorers.kinds.calibrated import Calibration
 from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model
 from longattn.udfs.storage import expanded, local_path
 from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
+from longattn.udfs.windows.spans import LONGEST
 
 T = TypeVar("T")
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -45,9 +46,9 @@ def _fits(bits: int) -> AfterValidator:
 
 
 Positive = Annotated[int, Field(gt=0), _fits(64)]
-Length = Annotated[int, Field(ge=8, le=1 << 20)]  # tokens of a window
+Length = Annotated[int, Field(ge=8, le=LONGEST)]  # tokens of a window
 # As keys, which YAML's reader gives as text.
-LengthKey = Annotated[int, Field(ge=8, le=1 << 20, strict=False)]
+LengthKey = Annotated[int, Field(ge=8, le=LONGEST, strict=False)]
 PositiveKey = Annotated[int, Field(gt=0, strict=False)]
 
 
@@ -481,12 +482,12 @@ class SelectConfig(Section):
     @model_validator(mode="after")
     def _refuse_unknown_scorers(self) -> "SelectConfig":
         """A name must be a ranking or a scorer; of a version the name stands first."""
-        if not self.by or (isinstance(self.by, str) and self.by in RANKINGS):
-            return self
-        known = known_scorers()
-        for name in (ScorerId.of(v).name for v in (*self.by_scorers, *self.where_scorers)):
+        if self.by == "column" and not self.column:
+            raise ValueError("select.column: say which, as measures.key: select.by is column")
+        known, ranking = known_scorers(), self.by_scorers if self.by else []
+        for name in (ScorerId.of(v).name for v in (*ranking, *self.where_scorers)):
             if name not in known:
-                hint = did_you_mean(name, [*RANKINGS, *known])
+                hint = did_you_mean(name, {*RANKINGS, *known})
                 raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
         return self
 
@@ -754,12 +755,6 @@ class Config(Section):
         listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
         mappings = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
         return [*mappings.items(), *listed.items()]
-
-    @model_validator(mode="after")
-    def _refuse_a_ranking_by_no_column(self) -> "Config":
-        if self.select.by == "column" and not self.select.column:
-            raise ValueError("select.column: by: column needs the name of one")
-        return self
 
     @model_validator(mode="after")
     def _refuse_limits_that_leave_nothing(self) -> "Config":

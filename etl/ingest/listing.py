@@ -1,36 +1,26 @@
 """Which files the config's sources name, and what is known of each before it is read."""
 
-import fnmatch
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path, PurePath
-from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from pyspark.sql import SparkSession
 
 from longattn.etl.config import SourceConfig
+from longattn.etl.ingest.delta_files import delta_files, refuse_no_id, refuse_tables
 from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.ingest.stage import SourceFile
-from longattn.etl.tables.features import refuse_unreadable
-from longattn.etl.tables.files import HIVE_NULL
 from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
-from longattn.udfs.errors import SourceError, first_line
+from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import file_name, local_path
-from longattn.udfs.stores import delta_options
-
-LOG = "_delta_log"  # the folder that makes another a Delta table
 
 
 def list_all(
@@ -77,23 +67,10 @@ def list_files(
     return [files[uri] for uri in sorted(files)]
 
 
-def partition_values(name: str, spec: SourceSpec) -> str | None:
-    """What a Parquet file's folders say of its rows, as JSON: `lang=en/part.parquet`, as Hive does.
-
-    Values are texts, of the fields that the source maps; None where no folder names one.
-    """
-    if spec.format != "parquet":
-        return None
-    named = dict(folder.split("=", 1) for folder in name.split("/")[:-1] if "=" in folder)
-    wanted = {column: unquote(named[column]) for column in spec.columns_in(named)}
-    values = {column: None if value == HIVE_NULL else value for column, value in wanted.items()}
-    return json.dumps(values) if values else None
-
-
 def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
-        files = (file for path in source.path for file in delta_files(spark, path, spec))
+        files = (file for path in source.path for file in _of_table(spark, path, spec))
         yield from (file for file in files if wanted(file.uri, file.name))
         return
     local = [path for path in source.path if local_path(path) is not None]
@@ -109,30 +86,14 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
             yield from (file for file in remote if wanted(file.uri, file.name))
 
 
-def refuse_tables(uris: Iterable[str], spec: SourceSpec) -> None:
-    """Raise SourceError where Parquet files are of a Delta table: they hold rows that it has not.
-
-    Rows that were deleted, or updated, stay in its files.
-    """
-    if spec.format != "parquet":
+def _of_table(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]:
+    """The files of a table at a path, or a catalog's table as if it were a file."""
+    if not is_table_name(path):
+        yield from delta_files(path, spec)
         return
-    local = (path for uri in uris if (path := local_path(uri)) is not None)
-    folders = {folder for path in local for folder in PurePath(path).parents}
-    if tables := sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir()):
-        raise SourceError(
-            f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold deleted rows"
-            " too: say format: delta"
-        )
-
-
-def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:
-    """Whether include and exclude leave a file: globs of its uri, its path or its name."""
-    places = (uri, uri.removeprefix("file:"), name)
-
-    def matches(globs: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatch(place, glob) for glob in globs for place in places)
-
-    return (not source.include or matches(source.include)) and not matches(source.exclude)
+    refuse_no_id(path, spec)
+    (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
+    yield Listed(path, 0, latest["version"], path)
 
 
 def _globs(source: SourceConfig) -> str:
@@ -149,58 +110,6 @@ def _fingerprint(spec: SourceSpec, file: Listed) -> str:
     refused = [file.refusal] if file.refusal else []
     state = [file.name, file.n_bytes, file.modified, file.constants, *refused]
     return json_digest([spec.reading, *state])[:16]
-
-
-# --- Delta tables
-
-
-def delta_files(spark: SparkSession | None, path: str, spec: SourceSpec) -> Iterator[Listed]:
-    """The Parquet files of a table's latest version, or a catalog's table as if it were a file.
-
-    A session is needed for a catalog's. Raises SourceError for a table that cannot be read.
-    """
-    if not spec.id:
-        raise SourceError(
-            f"sources.{spec.domain}: {path}: a table's rows have no place of their own; set id"
-        )
-    if spark and is_table_name(path):
-        (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
-        yield Listed(path, 0, latest["version"], path)
-        return
-    root = local_path(path)
-    root = path.rstrip("/") if root is None else f"file:{os.path.abspath(root)}"
-    table = _open(path, spec)
-    # a column added later is null in the files written before
-    added = dict.fromkeys(spec.columns_in(field.name for field in table.schema().fields))
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        name, n_bytes, modified = action["path"], action["size_bytes"], action["modification_time"]
-        place = _place(root, unquote(name))
-        yield Listed(place, n_bytes, modified, unquote(name), _constants(added, action))
-
-
-def _place(root: str, name: str) -> str:
-    """The uri of a file of a log: below the table, or where a shallow clone's log says."""
-    scheme, colon, _ = name.partition(":")
-    if name.startswith("/"):
-        return f"file:{name}"
-    return name if colon and "/" not in scheme and scheme.isalnum() else f"{root}/{name}"
-
-
-def _open(path: str, spec: SourceSpec) -> DeltaTable:
-    try:
-        table = DeltaTable(local_path(path) or path, storage_options=delta_options(path))
-    except DeltaError as error:
-        reason = first_line(error)
-        raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
-    refuse_unreadable(table, path)
-    return table
-
-
-def _constants(added: dict[str, None], action: dict[str, Any]) -> str:
-    """What a file's rows have that is not in it, as JSON: nulls, and the partition's values."""
-    prefix = "partition."
-    values = {k.removeprefix(prefix): v for k, v in action.items() if k.startswith(prefix)}
-    return json.dumps(added | values, default=str)
 
 
 # --- columns

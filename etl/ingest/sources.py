@@ -1,8 +1,13 @@
 """The sources of a config as executors take them, and what `listings` calls them; without Spark."""
 
+import fnmatch
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from longattn.etl.config import Config, SourceConfig, of_domain
+from longattn.etl.config.sections import HIVE_NULL
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 
@@ -70,3 +75,26 @@ def listing_id(spec: SourceSpec, source: SourceConfig) -> str:
     """Names a source by the files that it asks for and how it reads them."""
     asked = [sorted(source.path), sorted(source.include), sorted(source.exclude)]
     return json_digest([spec.reading, *asked])[:16]
+
+
+def partition_values(name: str, spec: SourceSpec) -> str | None:
+    """What a Parquet file's folders say of its rows, as JSON: `lang=en/part.parquet`, as Hive does.
+
+    Values are texts, of the fields that the source maps; None where no folder names one.
+    """
+    if spec.format != "parquet":
+        return None
+    named = dict(folder.split("=", 1) for folder in name.split("/")[:-1] if "=" in folder)
+    wanted = {column: unquote(named[column]) for column in spec.columns_in(named)}
+    values = {column: None if value == HIVE_NULL else value for column, value in wanted.items()}
+    return json.dumps(values) if values else None
+
+
+def wanted_by(source: SourceConfig, uri: str, name: str) -> bool:
+    """Whether include and exclude leave a file: globs of its uri, its path or its name."""
+    places = (uri, uri.removeprefix("file:"), name)
+
+    def matches(globs: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatch(place, glob) for glob in globs for place in places)
+
+    return (not source.include or matches(source.include)) and not matches(source.exclude)

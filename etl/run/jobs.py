@@ -14,7 +14,7 @@ JOBS: dict[str, str] = {
     "ingest": "read sources into documents; refuse bad records by name",
     "dedup": "find exact and near duplicates; say who lost to whom",
     "windows": "tokenise documents and cut windows of equal length",
-    "score": "measure each window's long-range attention",
+    "score": "score each window by one scorer or several",
     "select": "keep the best windows of each domain and mix them",
     "export": "write the selection in the formats of trainers",
     "report": "draw one HTML page of what the jobs did and chose",

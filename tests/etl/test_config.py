@@ -387,6 +387,12 @@ def test_weights_of_another_corpus_say_so() -> None:
     assert said == "config: mix.weights: arxiv is no domain of `sources` (there are: news)"
 
 
+def test_a_selection_that_names_nothing_is_refused() -> None:
+    assert "select.column: say which" in refusal("select.by=column")
+    said = refusal("select.where=[{scorer: cohesoin, percentile: [0, 50]}]")
+    assert said.endswith("is called cohesoin (did you mean 'cohesion'?)")
+
+
 def test_weights_of_nothing_are_refused() -> None:
     assert "all are 0" in refusal(*TWO, "mix.weights={book: 0, wiki: 0}")
     assert config.load(None, [*TWO, "mix.weights={book: 0, wiki: 1}"])
@@ -455,7 +461,7 @@ HOPELESS = {
     "one bound": ("select.percentile=[50]", "select.percentile: expected [from, to]"),
     "filter": ("select.where=[{scorer: recall, percentile: [9, 9]}]", "percentile: expected [from"),
     "fraction": ("select.fraction={web: 0}", "select.fraction.web: input should be greater than 0"),
-    "column": ("select.by=column", "select.column: by: column needs the name of one"),
+    "column": ("select.by=column", "select.column: say which, as measures.key"),
     "seed": (f"seed={1 << 63}", "seed: input should be an integer of 64 bits"),
     "budget": (f"select.tokens={1 << 63}", "select.tokens: input should be an integer of 64 bits"),
     "priority": ("sources={web: [{path: a, priority: 2147483648}]}", "an integer of 32 bits"),

@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +192,29 @@ def test_a_delta_table_is_no_folder_of_parquet(
     config = config_module.load(tmp_path / "c.yaml")
     assert not faults(check(config))
     assert estimate(config).documents.value == 3
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_text_of_long_letters_is_text_wherever_a_look_ends(tmp_path: Path, before: str) -> None:
+    """Chinese has three bytes a letter, of which the first kilobytes may end with one or two."""
+    (tmp_path / "zh.txt").write_text(before + "\u6f6e" * 9000, encoding="utf-8")
+    (tmp_path / "nothing.txt").write_text("")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 2000)
+    corpus = guess(str(tmp_path))
+    assert [len(source.files) for source in corpus.sources] == [1]
+    assert {Path(name).name: why for name, why in corpus.ignored.items()} == {
+        "nothing.txt": "empty",
+        "latin.txt": "neither JSON lines nor Parquet nor text",
+    }
+
+
+def test_a_draft_needs_neither_spark_nor_a_model(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(LONG)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'pyspark')))\n"
+        "from longattn.etl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = str(tmp_path / "c.yaml")
+    argv = [sys.executable, "-c", code, "init", str(tmp_path), "--out", out]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longattn.etl.config import SourceConfig, validate
-from longattn.etl.ingest.listing import partition_values, wanted_by
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, by_reader
+from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.locations import is_catalog_name, is_table_name
 from longattn.udfs.documents.formats import SourceSpec

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from longattn.udfs.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -12,7 +14,10 @@ def device_of(name: str) -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: auto, cpu or cuda, got {name!r}") from None
 
 
 def dtype_of(name: str, device: str) -> str:

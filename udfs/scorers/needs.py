@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from longattn.udfs.errors import ConfigError, missing_extra
+from longattn.udfs.errors import extras_named
 from longattn.udfs.scorers.background import SHIPPED
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer, plugin, reads_model
@@ -22,10 +22,8 @@ def own_tokenizer(spec: ScorerSpec) -> str:
     if not reads_model(spec.scorer):
         return words.NAME
     if spec.scorer == "longattn" and not Path(spec.model).is_dir():
-        try:
+        with extras_named():
             from longattn.udfs.models.build import scorer_folder
-        except ModuleNotFoundError as error:
-            raise ConfigError(missing_extra(error)) from None
         return str(scorer_folder(spec.model, spec.layers))
     if spec.scorer == "calibrated":
         from longattn.udfs.scorers.kinds.calibrated import Calibration

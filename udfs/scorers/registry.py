@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from longattn.udfs.errors import ConfigError, did_you_mean, missing_extra
-from longattn.udfs.scorers.base import Scorer, ScorerSpec
+from longattn.udfs.scorers.base import DTYPES, Scorer, ScorerSpec
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def load_scorer(spec: ScorerSpec) -> Scorer:
     A package that is missing, as torch is in a plain install, is one more ConfigError.
     """
     try:
-        scorer: Scorer = _named(_checked(spec).load)(spec)
+        scorer: Scorer = _named(checked(spec).load)(spec)
     except ModuleNotFoundError as error:
         raise ConfigError(f"scorer {spec.scorer}: {missing_extra(error)}") from None
     return scorer
@@ -107,8 +107,23 @@ def scorer_version(spec: ScorerSpec) -> str:
     versions never mix. Raises ConfigError for a scorer that is not known, and for a setting, other
     than its default, that the scorer does not have.
     """
-    version: str = _named(_checked(spec).version)(spec)
+    version: str = _named(checked(spec).version)(spec)
     return version
+
+
+def checked(spec: ScorerSpec) -> Plugin:
+    """The scorer of a spec, once its settings are looked at; raises ConfigError as above."""
+    entry = plugin(spec.scorer)
+    changed = {f.name for f in fields(spec) if getattr(spec, f.name) != f.default} - {"options"}
+    given = changed | {name for name, _ in spec.options}
+    if foreign := sorted(given - SHARED - entry.settings):
+        has = f"it has {', '.join(sorted(entry.settings))}" if entry.settings else "it has none"
+        raise ConfigError(f"score.{foreign[0]}: {spec.scorer} has no such setting; {has}")
+    if spec.dtype not in DTYPES:
+        raise ConfigError(
+            f"score.dtype: unknown {spec.dtype}{did_you_mean(str(spec.dtype), DTYPES)}"
+        )
+    return entry
 
 
 def reads_model(scorer: str) -> bool:
@@ -135,16 +150,6 @@ def known_scorers() -> list[str]:
 def _outside() -> dict[str, EntryPoint]:
     """Scorers of installed packages, not imported yet; a name of ours stays ours."""
     return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def _checked(spec: ScorerSpec) -> Plugin:
-    entry = plugin(spec.scorer)
-    changed = {f.name for f in fields(spec) if getattr(spec, f.name) != f.default} - {"options"}
-    given = changed | {name for name, _ in spec.options}
-    if foreign := sorted(given - SHARED - entry.settings):
-        has = f"it has {', '.join(sorted(entry.settings))}" if entry.settings else "it has none"
-        raise ConfigError(f"score.{foreign[0]}: {spec.scorer} has no such setting; {has}")
-    return entry
 
 
 def _named(reference: str) -> Callable[[ScorerSpec], Any]:

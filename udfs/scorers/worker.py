@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from longattn.udfs.errors import first_line
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
 from longattn.udfs.scorers.registry import load_scorer, reads_model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Item = TypeVar("Item")
 Refusal = tuple[str, str]  # reason, detail
@@ -63,11 +65,11 @@ class Meter:
 
 
 def score_batches(
-    batches: Iterator[pd.DataFrame],
+    batches: Iterator["pd.DataFrame"],
     spec: ScorerSpec,
     gpu_address: str | None = None,
     meter: Meter | None = None,
-) -> Iterator[pd.DataFrame]:
+) -> Iterator["pd.DataFrame"]:
     """Score frames of (window_id, domain, token_ids) to frames of COLUMNS, row for row.
 
     Statistics are null where `reason` is set: empty, too_short, too_long, bad_token_id, not_finite,
@@ -172,8 +174,12 @@ def _finite(score: Score) -> Score | Refusal:
     return "not_finite", f"ds {score['ds']}, du {score['du']}: try a wider dtype"
 
 
-def _as_frame(frame: pd.DataFrame, results: list[Score | Refusal], version: str) -> pd.DataFrame:
+def _as_frame(
+    frame: "pd.DataFrame", results: list[Score | Refusal], version: str
+) -> "pd.DataFrame":
     """Rows of COLUMNS in the frame's order, TIMES still empty."""
+    import pandas as pd  # a second that `longattn score-window` starts sooner without
+
     rows = [_as_row(result) for result in results]
     scored = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     scored["window_id"] = frame["window_id"].to_numpy()

@@ -7,6 +7,8 @@ Windows are ordered by start and have exactly `length` tokens, so that a shorter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+LONGEST = 1 << 20  # tokens of a window
+
 
 class Span(NamedTuple):
     """Tokens [start, end) of a document."""

@@ -1,0 +1,87 @@
+"""The files of Delta tables that sources name, by their logs; without Spark."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from longattn.etl.ingest.local_files import Listed
+from longattn.etl.tables.features import refuse_unreadable
+from longattn.udfs.documents.formats import SourceSpec
+from longattn.udfs.errors import SourceError, first_line
+from longattn.udfs.storage import local_path
+from longattn.udfs.stores import delta_options
+
+LOG = "_delta_log"  # the folder that makes another a Delta table
+
+
+def delta_files(path: str, spec: SourceSpec) -> Iterator[Listed]:
+    """The Parquet files of the latest version of a table at a path.
+
+    Raises SourceError for a table that cannot be read, and for a source without an id.
+    """
+    refuse_no_id(path, spec)
+    root = local_path(path)
+    root = path.rstrip("/") if root is None else f"file:{os.path.abspath(root)}"
+    table = _open(path, spec)
+    # a column added later is null in the files written before
+    added = dict.fromkeys(spec.columns_in(field.name for field in table.schema().fields))
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        name, n_bytes, modified = action["path"], action["size_bytes"], action["modification_time"]
+        place = _place(root, unquote(name))
+        yield Listed(place, n_bytes, modified, unquote(name), _constants(added, action))
+
+
+def refuse_no_id(path: str, spec: SourceSpec) -> None:
+    """Raise SourceError where a table is read without an id."""
+    if not spec.id:
+        raise SourceError(
+            f"sources.{spec.domain}: {path}: a table's rows have no place of their own; set id"
+        )
+
+
+def _place(root: str, name: str) -> str:
+    """The uri of a file of a log: below the table, or where a shallow clone's log says."""
+    scheme, colon, _ = name.partition(":")
+    if name.startswith("/"):
+        return f"file:{name}"
+    return name if colon and "/" not in scheme and scheme.isalnum() else f"{root}/{name}"
+
+
+def _open(path: str, spec: SourceSpec) -> DeltaTable:
+    try:
+        table = DeltaTable(local_path(path) or path, storage_options=delta_options(path))
+    except DeltaError as error:
+        reason = first_line(error)
+        raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
+    refuse_unreadable(table, path)
+    return table
+
+
+def _constants(added: dict[str, None], action: dict[str, Any]) -> str:
+    """What a file's rows have that is not in it, as JSON: nulls, and the partition's values."""
+    prefix = "partition."
+    values = {k.removeprefix(prefix): v for k, v in action.items() if k.startswith(prefix)}
+    return json.dumps(added | values, default=str)
+
+
+def refuse_tables(uris: Iterable[str], spec: SourceSpec) -> None:
+    """Raise SourceError where Parquet files are of a Delta table: they hold rows that it has not.
+
+    Rows that were deleted, or updated, stay in its files.
+    """
+    if spec.format != "parquet":
+        return
+    local = (path for uri in uris if (path := local_path(uri)) is not None)
+    folders = {folder for path in local for folder in PurePath(path).parents}
+    if tables := sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir()):
+        raise SourceError(
+            f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold deleted rows"
+            " too: say format: delta"
+        )
