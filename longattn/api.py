@@ -124,9 +124,9 @@ def tasks_of(
     wanted = list(dict.fromkeys(scorers))
     if not wanted:
         raise ConfigError("scorer: none named")
-    if stray := set(settings) - set().union(*(SHARED | plugin(s).settings for s in wanted)):
-        raise ConfigError(f"{min(stray)}: no such setting of {', '.join(wanted)}")
     each = {name: SHARED | plugin(name).settings for name in wanted}
+    if stray := set(settings).difference(*each.values()):
+        raise ConfigError(f"{min(stray)}: no such setting of {', '.join(wanted)}")
     tasks = [
         windowed(
             name,
@@ -138,9 +138,10 @@ def tasks_of(
         )
         for name in wanted
     ]
-    # one tokenizer for all, as in a config: that of the first scorer with a model
+    # one tokenizer for all, as in a config: that of the first scorer with a model; and one length
     first = next((task for task in tasks if reads_model(task.spec.scorer)), tasks[0])
-    return [_settled(replace(task, tokenizer=first.tokenizer)) for task in tasks]
+    length = min(task.length for task in tasks)
+    return [_settled(replace(task, tokenizer=first.tokenizer, length=length)) for task in tasks]
 
 
 def _settled(task: "Windowed") -> "Windowed":
@@ -292,7 +293,7 @@ def _scored_elsewhere(tasks: tuple[Windowed, ...], chunk: list[Text]) -> list[li
 
 @cache
 def _loaded(task: Windowed) -> Loaded:
-    """Once in a process."""
+    """A task's scorer and tokenizer, loaded once per process."""
     return Loaded(task)
 
 

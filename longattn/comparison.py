@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from longattn.api import WINDOW, Loaded, Table, batched, labelled, tasks_of
+from longattn.api import WINDOW, Loaded, Table, Text, batched, labelled, tasks_of
 from longattn.udfs.errors import UserError
 
 MODEL_FREE = ("recall", "compress", "recurrence", "cohesion", "random")
@@ -17,7 +17,7 @@ EXCERPT = 160  # characters of a window that are shown
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several scorers say to the same windows.
+    """What several scorers say of the same windows.
 
     - `agreement`: rank correlation (Spearman) of every two scorers, a table with their names on
       both sides. Below some 50 windows it says little
@@ -66,7 +66,9 @@ def compare(
     other arguments and the errors are those of `longattn.score`.
     """
     tasks = tasks_of(list(scorers), window, tokenizer, model, strategy, settings)
-    drawn = list(labelled(texts, column))
+    given = list(labelled(texts, column))
+    # by numbers: labels need not differ
+    drawn = [(number, text) for number, (_, text) in enumerate(given)]
     random.Random(seed).shuffle(drawn)
     loaded, tables = [Loaded(task) for task in tasks], [Table(task) for task in tasks]
     seconds, scored = [0.0] * len(tasks), 0
@@ -85,7 +87,8 @@ def compare(
         raise UserError(f"no text fills a window of {window:,} tokens; the longest has {longest:,}")
     names = [task.spec.scorer for task in tasks]
     scores = _side_by_side(names, tables)
-    begins = _beginnings(dict(drawn), scores)
+    begins = _beginnings(given, scores)
+    scores["text"] = [given[number][0] for number in scores["text"]]
     return Comparison(
         agreement=scores[names].corr(method="spearman"),
         cost=pd.Series(seconds, index=names) / max(scored, 1),
@@ -103,9 +106,9 @@ def _side_by_side(names: Sequence[str], tables: Sequence[Table]) -> pd.DataFrame
     return scores.dropna().reset_index(drop=True)
 
 
-def _beginnings(texts: dict[Any, Any], scores: pd.DataFrame) -> list[str]:
+def _beginnings(texts: list[Text], scores: pd.DataFrame) -> list[str]:
     spans = zip(scores["text"], scores["start_char"], strict=True)
-    return [" ".join(texts[text][start : start + EXCERPT].split()) for text, start in spans]
+    return [" ".join(texts[number][1][start : start + EXCERPT].split()) for number, start in spans]
 
 
 def _differing(names: Sequence[str], scores: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -173,6 +173,15 @@ def test_compressed_members_one_after_the_other_are_one_file(ending: str) -> Non
 
 
 @pytest.mark.parametrize("ending", COMPRESS)
+def test_zeros_that_fill_up_a_block_are_no_damage(ending: str) -> None:
+    """As `gzip` and `xz` read them: tapes and block devices pad files."""
+    member, padding = COMPRESS[ending](jsonl({"text": "a"})), b"\0" * raw.COMPRESSED_CHUNK
+    for data in (member + padding, member + padding[:512] + member):
+        rows = read(data, uri=f"x.jsonl{ending}")
+        assert [row.get("text") for row in rows] == [b"a"] * data.count(member)
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
 def test_of_a_damaged_file_the_lines_before_the_damage_are_kept(ending: str, damage: str) -> None:
     import random

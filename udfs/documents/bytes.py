@@ -136,14 +136,17 @@ def chunks(split: Split) -> Iterator[bytes]:
 
 
 def decompressed(file: IO[bytes], decoder_of: Callable[[], Decoder]) -> Iterator[bytes]:
-    """Decompress all members of a file. Raises BrokenStream after everything before the fault."""
+    """Decompress all members of a file; zeros between and after them are padding.
+
+    Raises BrokenStream after everything before the fault.
+    """
     decoder = decoder_of()
-    while chunk := file.read(COMPRESSED_CHUNK):
-        while chunk:
+    while rest := file.read(COMPRESSED_CHUNK):
+        while chunk := rest.lstrip(b"\0") if decoder.eof else rest:
             if decoder.eof:
                 decoder = decoder_of()
             yield _decompress(decoder, chunk)
-            chunk = decoder.unused_data if decoder.eof else b""
+            rest = decoder.unused_data if decoder.eof else b""
     if not decoder.eof:
         raise BrokenStream("the file ends before the compressed data does")
 
