@@ -312,7 +312,7 @@ class ScorerSettings(Section):
     """longattn: decoder layers, 0 is the first"""
 
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """of the model; auto: bfloat16 where this machine has it in hardware, else float32"""
+    """of the model; auto: bfloat16 where this machine is known to be faster by it, else float32"""
 
     rope_theta: Annotated[float, Field(gt=0)] | None = None
     """ABF override; the paper's is 2.5e6"""
