@@ -12,10 +12,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.usage import REPO, watch
+from benchmarks.usage import REPO, seconds_of, stat_of, watch
 from longattn.etl.config import SparkConfig
 from longattn.etl.session import get_spark
 from longattn.etl.tables.base import Table
@@ -59,24 +58,17 @@ def main() -> None:
 
 def operations(rounds: int) -> Iterator[str]:
     """A row an operation; each connector in a JVM of its own, its last round counted."""
-    found = {name: _in_own_process(name, rounds) for name in CONNECTORS}
-    yield "| operation | " + " | ".join(f"{name}, CPU s | jobs" for name in found) + " |"
-    yield "|---|" + "--:|--:|" * len(found)
-    for operation in found["native"]:
-        cells = (f"{f[operation].cpu:.2f} | {f[operation].jobs}" for f in found.values())
+    costs_of = {name: _in_own_process(name, rounds) for name in CONNECTORS}
+    yield "| operation | " + " | ".join(f"{name}, CPU s | jobs" for name in costs_of) + " |"
+    yield "|---|" + "--:|--:|" * len(costs_of)
+    for operation in costs_of["native"]:
+        cells = (f"{f[operation].cpu:.2f} | {f[operation].jobs}" for f in costs_of.values())
         yield f"| {operation} | {' | '.join(cells)} |"
 
 
 def _in_own_process(connector: str, rounds: int) -> dict[str, Cost]:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.connectors",
-        "--one",
-        connector,
-        "--rounds",
-        str(rounds),
-    ]
+    command = [sys.executable, "-m", "benchmarks.connectors"]
+    command += ["--one", connector, "--rounds", str(rounds)]
     done = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True)
     return {name: Cost(cpu, jobs) for name, cpu, jobs in json.loads(done.stdout.splitlines()[-1])}
 
@@ -112,8 +104,9 @@ def _measured(spark: Any, run: Callable[[], Any]) -> Cost:
     tracker = spark.sparkContext.statusTracker()
 
     def now() -> tuple[float, int]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100, len(tracker.getJobIdsForGroup(None))
+        stat = stat_of(pid)
+        assert stat  # of the JVM that answers here
+        return seconds_of(stat), len(tracker.getJobIdsForGroup(None))
 
     cpu, jobs = now()
     run()
@@ -123,11 +116,11 @@ def _measured(spark: Any, run: Callable[[], Any]) -> Cost:
 
 def demo() -> Iterator[str]:
     """Seconds of the demo's jobs by their own ledger, and CPU seconds of the whole command."""
-    found = {name: _demo(name) for name in CONNECTORS}
-    yield "| job | " + " | ".join(f"{name}, s" for name in found) + " |"
-    yield "|---|" + "--:|" * len(found)
-    for job in found["native"]:
-        yield f"| {job} | " + " | ".join(f"{f[job]:.1f}" for f in found.values()) + " |"
+    seconds_of_jobs = {name: _demo(name) for name in CONNECTORS}
+    yield "| job | " + " | ".join(f"{name}, s" for name in seconds_of_jobs) + " |"
+    yield "|---|" + "--:|" * len(seconds_of_jobs)
+    for job in seconds_of_jobs["native"]:
+        yield f"| {job} | " + " | ".join(f"{f[job]:.1f}" for f in seconds_of_jobs.values()) + " |"
 
 
 def _demo(connector: str) -> dict[str, float]:

@@ -12,11 +12,9 @@ import random
 import re
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +53,6 @@ class Truth:
             pairs, [{c + name for name in names} for c in copies for names in self.clusters]
         )
 
-    def of_pairs(self, pairs: Pairs) -> tuple[float, float]:
-        """Recall and precision of pairs."""
-        right = len(pairs & self.similar)
-        return right / len(self.similar), right / max(1, len(pairs))
-
 
 def main() -> None:
     given = arguments()
@@ -74,8 +67,6 @@ def main() -> None:
         f"{len(documents)} documents, {size:.1f} MB, {len(truth.similar)} pairs of similarity "
         f"{THRESHOLD} or more in {len(truth.clusters)} clusters; {CORES} cores\n"
     )
-    libraries(documents)
-    print()
     usage = scaling(given.cache, documents)
     print()
     comparison(given.cache, documents, truth, usage, given.only)
@@ -181,44 +172,6 @@ def megabytes(documents: dict[str, str]) -> float:
 # The tables
 
 
-def libraries(documents: dict[str, str]) -> None:
-    """Time 128 permutations over the shingle hashes of ours, on one core."""
-    import numpy as np
-    from datasketch import MinHash as Sketch
-
-    from longattn.udfs.text import minhash, ngrams
-
-    texts = list(documents.values())[:100]
-    recipe = minhash.MinHash(ngram=NGRAM, permutations=PERMUTATIONS, bands=21, rows=6)
-    hashed = [np.concatenate(list(ngrams.ngrams(ngrams.normalised(t), NGRAM))) for t in texts]
-    rng = np.random.default_rng(0)
-    scale, shift = rng.integers(1, 1 << 63, (2, PERMUTATIONS), dtype=np.uint64)
-
-    def plain(values: Any) -> None:
-        for a, b in zip(scale | np.uint64(1), shift, strict=True):
-            (values * a + b).min()
-
-    def datasketch(values: Any) -> None:
-        Sketch(PERMUTATIONS, hashfunc=int).update_batch((values >> np.uint64(32)).tolist())
-
-    print("| signatures by | ns per shingle | MB/s on one core |\n|---|---|---|")
-    size, count = sum(len(t.encode()) for t in texts), sum(map(len, hashed))
-    ways = {"rensa": lambda v: minhash._sign(v, recipe), "numpy": plain, "datasketch": datasketch}
-    for name, way in ways.items():
-        seconds = cpu_time(way, hashed)
-        print(f"| {name} | {seconds / count * 1e9:.0f} | {size / seconds / 1e6:.0f} |")
-    seconds = cpu_time(lambda text: minhash.fingerprint(text, recipe), texts)
-    print(f"\nA whole fingerprint, text to bands: {size / seconds / 1e6:.0f} MB/s on one core.")
-
-
-def cpu_time(way: Callable[[Any], Any], items: list[Any]) -> float:
-    way(items[0])
-    started = time.process_time()
-    for item in items:
-        way(item)
-    return time.process_time() - started
-
-
 def scaling(cache: Path, documents: dict[str, str]) -> Usage:
     """Run ours on growing copies of the corpus; return the last run's usage."""
     print("| documents | MB | wall s | CPU s | MB per CPU s | peak MB |")
@@ -252,8 +205,6 @@ def comparison(
     for name in () if only else REQUIREMENTS:
         usage, out = contest(environment(cache, name), name, path, cache / name)
         show(name, usage, size, removed(out, ids), whole)
-    recall, precision = whole.of_pairs(pairs_found(cache / f"ours-{times}"))
-    print(f"\nPairs of ours against brute force: recall {recall:.4f}, precision {precision:.4f}.")
 
 
 def show(name: str, usage: Usage, size: float, gone: set[str], truth: Truth) -> None:
@@ -267,19 +218,6 @@ def show(name: str, usage: Usage, size: float, gone: set[str], truth: Truth) -> 
 
 def removed(out: Path, ids: set[str]) -> set[str]:
     return ids - set((out / "kept.txt").read_text().splitlines())
-
-
-def pairs_found(out: Path) -> Pairs:
-    """Document pairs of ours: near pairs of texts, spread over all documents with these texts."""
-    text_of = json.loads((out / "texts.json").read_text())
-    carriers: dict[str, list[str]] = {}
-    for doc, text in text_of.items():
-        carriers.setdefault(text, []).append(doc)
-    pairs = {ordered(a, b) for docs in carriers.values() for a, b in combinations(docs, 2)}
-    for doc_a, doc_b in json.loads((out / "pairs.json").read_text()):
-        sides = carriers[text_of[doc_a]], carriers[text_of[doc_b]]
-        pairs |= {ordered(a, b) for a in sides[0] for b in sides[1]}
-    return pairs
 
 
 # Running a contestant
@@ -324,6 +262,7 @@ def run_ours(path: Path, out: Path) -> None:
 
     from pyspark.sql import functions as F
 
+    from benchmarks.tables.rows import rows_of
     from longattn.etl import config
     from longattn.etl.dedup import job as dedup
     from longattn.etl.dedup.kept import kept_documents
@@ -340,24 +279,18 @@ def run_ours(path: Path, out: Path) -> None:
     spark = get_spark(settings.spark)
     tables = TableSet(open_tables(spark, settings.tables))
     records = spark.read.schema("id string, text string").json(str(path)).repartition(2 * CORES)
-    columns = {
+    known = {
         "doc_id": F.col("id"),
         "domain": F.lit("code"),
         "priority": F.lit(0),
-        "n_chars": F.length("text").cast("bigint"),
+        "n_chars": F.length("text"),
         "text": F.col("text"),
     }
-    nothing = {n: F.lit(None).cast(t) for n, (t, _) in DOCUMENTS.columns.items()}
-    rows = records.select([c.alias(n) for n, c in {**nothing, **columns}.items()])
-    tables.append("documents", rows.select(*DOCUMENTS.columns))
+    tables.append("documents", rows_of(DOCUMENTS, records, known))
     context = Context(spark=spark, config=settings, tables=tables, progress=Progress())
     dedup.run(context)
     kept = kept_documents(context)
     save(out, (row["doc_id"] for row in kept.select("doc_id").collect()))
-    near = tables.read("pairs").where("method = 'near'").select("doc_a", "doc_b").collect()
-    (out / "pairs.json").write_text(json.dumps([tuple(row) for row in near]))
-    texts = tables.read("signatures").select("doc_id", "text_hash").collect()
-    (out / "texts.json").write_text(json.dumps(dict(map(tuple, texts))))
 
 
 def run_datatrove(path: Path, out: Path) -> None:

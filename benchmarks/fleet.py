@@ -1,10 +1,9 @@
 """How many windows a second the driver can feed, and what select, export and report need:
-`python -m benchmarks.fleet [--windows N] [--sizes N ...] [--jobs JOB ...]`.
+`python -m benchmarks.fleet [--windows N] [--sizes N ...]`.
 
 Prints the tables of docs/performance.md. Windows say that they have 32,768 tokens and hold
 eight, so that the tables stay small; ids, files, statistics of 32 heads and the jobs are real. The
-scorer sleeps for each window, in two executors of a standalone cluster on this machine. Without
-`select` among the jobs its table is made directly, so that export and report can be run alone.
+scorer sleeps for each window, in two executors of a standalone cluster on this machine.
 """
 
 import argparse
@@ -16,24 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.tables.reading import columns_of
+from benchmarks.usage import REPO, seconds_of, stat_of
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
 from longattn.udfs.scorers.registry import Plugin
 
-REPO = Path(__file__).resolve().parents[1]
 LENGTH, HEADS, HELD = 32_768, 32, 8  # tokens that a window says it has, and holds
 WINDOWS = 1_100_000  # 36 billion tokens
 SIZES = (100_000, 1_000_000)
 PER_FILE = 2_048  # windows of a data file, some 256 MB at their full length
 DOMAINS = ("arxiv", "book", "code")
 CLUSTER = "local-cluster[2,2,1024]"  # two executors of two slots and a GB
-JOBS = ("select", "export", "report")
-ONE_IN = 8  # windows that a selection made directly takes, as many as select's default
 COMMITS_BEFORE_KILL = 3
 POLL = 0.5  # seconds
 PLUGIN = Plugin(
@@ -82,8 +79,8 @@ class Driver:
     def look(self, python: int) -> None:
         """Sample the process and its JVM while they run."""
         for name, pid in {"python": python, "java": _jvm_of(python)}.items():
-            if pid and (found := _used(pid)):
-                self.cpu[name], self.peak[name] = found
+            if pid and (used := _used(pid)):
+                self.cpu[name], self.peak[name] = used
 
     def __str__(self) -> str:
         used = (
@@ -107,14 +104,13 @@ def _jvm_of(python: int) -> int | None:
 
 def _used(pid: int) -> tuple[float, float] | None:
     """CPU seconds so far and peak resident MB of a process; None when it is gone."""
+    stat = stat_of(pid)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return None
     peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0 kB")
-    ticks = int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK"), int(peak.split()[1]) / 1e3
+    return (seconds_of(stat), int(peak.split()[1]) / 1e3) if stat else None
 
 
 class World:
@@ -202,7 +198,7 @@ def make_tables(world: World, n_windows: int, scorer: str | None = None) -> None
     try:
         tables = open_tables(spark, settings.tables)
         for name, rows in _tables(spark, n_windows, Recipe(settings).windowing, scorer):
-            tables[name].append(rows.select(*tables[name].spec.columns))
+            tables[name].append(rows)
     finally:
         spark.stop()
 
@@ -211,80 +207,48 @@ def _tables(spark: Any, n: int, windowing: str, scorer: str | None) -> Iterator[
     """Tables by name; columns that no job looks at are null or constant."""
     from pyspark.sql import functions as F
 
-    files = max(1, n // PER_FILE)
-    domain = F.element_at(F.array(*map(F.lit, DOMAINS)), (F.col("id") % 3 + 1).cast("int"))
-    doc_id, window_id = (
-        F.substring(F.sha2(F.concat(F.lit(kind), F.col("id")), 256), 1, 32) for kind in "dw"
-    )
-    null, length = F.lit(None), F.lit(LENGTH)
-    rows = spark.range(n).repartition(files, domain, F.floor(F.col("id") / (3 * PER_FILE)))
-    base = rows.select("id", domain.alias("domain"), doc_id.alias("doc_id"))
-    sizes = {"window_index": F.lit(0), "start_token": F.lit(0).cast("bigint")}
+    from benchmarks.tables.rows import named, rows_of
+    from longattn.etl.tables.schema import TABLES
+
+    number, files = F.col("id"), max(1, n // PER_FILE)
+    domain = F.element_at(F.array(*map(F.lit, DOMAINS)), (number % 3 + 1).cast("int"))
     ids = F.transform(
-        F.sequence(F.lit(1), F.lit(HELD)), lambda i: F.hash(F.col("id"), i).bitwiseAND(0xFFFF)
+        F.sequence(F.lit(1), F.lit(HELD)), lambda i: F.hash(number, i).bitwiseAND(0xFFFF)
     )
-    yield (
-        "windows",
-        base.withColumns(
-            {
-                "window_id": window_id,
-                **sizes,
-                "end_token": length.cast("bigint"),
-                "start_char": F.lit(0).cast("bigint"),
-                "end_char": F.lit(40).cast("bigint"),
-                "overlap_tokens": F.lit(0).cast("bigint"),
-                "n_tokens": length,
-                "tokenizer": F.lit("words"),
-                "windowing": F.lit(windowing),
-                "segments": null.cast(
-                    "array<struct<doc_id:string,start_token:bigint,n_tokens:int>>"
-                ),
-                "token_ids": ids.cast("array<int>"),
-            }
-        ),
-    )
-    few = spark.range(n, numPartitions=max(2, files // 64))
-    base = few.select("id", domain.alias("domain"), doc_id.alias("doc_id"))
-    yield (
-        "lengths",
-        base.withColumns(
-            {
-                "windowing": F.lit(windowing),
-                "n_tokens": length.cast("bigint"),
-                "n_windows": F.lit(1),
-                "reason": null.cast("string"),
-                "soft_cuts": F.lit(0),
-            }
-        ),
-    )
-    yield (
-        "documents",
-        base.withColumns(
-            {
-                "source": F.col("domain"),
-                "source_uri": F.concat(F.col("domain"), F.lit(".jsonl")),
-                "source_row": F.col("id"),
-                "source_id": F.col("id").cast("string"),
-                "priority": F.lit(0),
-                "n_chars": F.lit(40).cast("bigint"),
-                "meta": null.cast("string"),
-                "text": F.substring(F.sha2(F.col("id").cast("string"), 256), 1, 40),
-            }
-        ),
-    )
-    if scorer:
-        yield "scores", few.select(*_scores(F, domain, window_id, scorer))
-
-
-def _scores(F: Any, domain: Any, window_id: Any, scorer: str) -> Iterable[Any]:
-    ds = F.exp(F.randn(1) / 4 - 2)
     known = {
-        "window_id": window_id,
         "domain": domain,
-        "scorer": F.lit(scorer),
+        "doc_id": named("d", number),
+        "window_id": named("w", number),
+        "windowing": F.lit(windowing),
+        "tokenizer": F.lit("words"),
         "n_tokens": F.lit(LENGTH),
+        "end_token": F.lit(LENGTH),
+        "end_char": F.lit(40),
+        "token_ids": ids,
+        "n_windows": F.lit(1),
+        "source": domain,
+        "source_uri": F.concat(domain, F.lit(".jsonl")),
+        "source_row": number,
+        "source_id": number,
+        "n_chars": F.lit(40),
+        "text": F.substring(F.sha2(number.cast("string"), 256), 1, 40),
+    }
+    zero = ("window_index", "start_token", "start_char", "overlap_tokens", "soft_cuts", "priority")
+    known |= dict.fromkeys(zero, F.lit(0))
+    by_file = F.floor(number / (3 * PER_FILE))
+    many, few = spark.range(n), spark.range(n, numPartitions=max(2, files // 64))
+    yield "windows", rows_of(TABLES["windows"], many.repartition(files, domain, by_file), known)
+    for name in ("lengths", "documents"):
+        yield name, rows_of(TABLES[name], few, known)
+    if scorer:
+        yield "scores", rows_of(TABLES["scores"], few, known | _score(F, scorer))
+
+
+def _score(F: Any, scorer: str) -> dict[str, Any]:
+    return {
+        "scorer": F.lit(scorer),
         "k": F.lit(LENGTH // 4),
-        "ds": ds,
+        "ds": F.exp(F.randn(1) / 4 - 2),
         "du": -F.exp(F.randn(2) - 20),
         "ds_se": F.lit(0.0),
         "du_se": F.lit(0.0),
@@ -292,45 +256,7 @@ def _scores(F: Any, domain: Any, window_id: Any, scorer: str) -> Iterable[Any]:
         "scored_at": F.current_timestamp(),
         "head_s1": F.array_repeat(F.rand(3) * LENGTH, HEADS),
         "head_s2": F.array_repeat(F.rand(4), HEADS),
-        "measures": F.lit(None).cast("map<string,double>"),
     }
-    return [column.alias(name) for name, column in known.items()]
-
-
-def make_selection(world: World) -> None:
-    """Fill selections under the name that select would give, with an even share of the windows."""
-    from longattn.etl import config
-    from longattn.etl.console import open_context
-    from longattn.etl.selection.current import name_of_now
-
-    local = {"spark": config.SparkConfig(master="local[2]")}
-    context = open_context(config.load(world.config).model_copy(update=local), quiet=True)
-    try:
-        scores, table = context.tables["scores"].read(), context.tables["selections"]
-        table.append(scores.select(*_selected(name_of_now(context))).where("copies = 1"))
-    finally:
-        context.spark.stop()
-
-
-def _selected(name: str) -> Iterable[Any]:
-    from pyspark.sql import functions as F
-
-    lot = F.xxhash64("window_id")
-    known = {
-        "selection": F.lit(name),
-        "window_id": F.col("window_id"),
-        "domain": F.col("domain"),
-        "n_tokens": F.col("n_tokens"),
-        "ds": F.col("ds"),
-        "du": F.col("du"),
-        "lds": F.col("ds"),
-        "percentile": F.lit(100.0),
-        "rank": F.abs(lot),
-        "copies": (F.pmod(lot, F.lit(ONE_IN)) == 0).cast("int"),
-        "mix_order": F.xxhash64(lot),
-        "score": F.col("ds"),
-    }
-    return [column.alias(name) for name, column in known.items()]
 
 
 def scoring(world: World, n_windows: int, master: str, ms: float) -> Iterator[str]:
@@ -376,12 +302,10 @@ def _repeated(world: World) -> int:
     return int(keys.num_rows - keys.group_by(["window_id", "scorer"]).aggregate([]).num_rows)
 
 
-def choosing(world: World, n_windows: int, jobs: Iterable[str]) -> Iterator[str]:
-    """select, export and report, or some of them, over scores that are there."""
+def choosing(world: World, n_windows: int) -> Iterator[str]:
+    """select, export and report over scores that are there."""
     make_tables(world, n_windows, scorer="stand_in:a")
-    if "select" not in jobs:
-        make_selection(world)
-    for job in jobs:
+    for job in ("select", "export", "report"):
         driver = world.run(job, spark__master="local[2]")
         run = world.last_run(job)
         peak = sum(driver.peak.values())
@@ -392,7 +316,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=WINDOWS, help="to score; 0: none")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="to select from")
-    parser.add_argument("--jobs", nargs="*", choices=JOBS, default=JOBS, help="over the sizes")
     parser.add_argument("--master", default=CLUSTER)
     parser.add_argument("--ms", type=float, default=0.2, help="that a window takes")
     arguments = parser.parse_args()
@@ -417,7 +340,7 @@ def _lines(folder: Path, arguments: argparse.Namespace) -> Iterator[str]:
         yield "\n| job | windows | seconds | driver's peak, MB |\n|---|---:|---:|---:|"
     for n in arguments.sizes:
         world = World(folder / str(n))
-        yield from choosing(world, n, arguments.jobs)
+        yield from choosing(world, n)
         shutil.rmtree(world.folder)
 
 

@@ -1,12 +1,11 @@
 """Sampled scores and the cascade against exact scores, and what they cost.
 
 `python -m benchmarks.sampling TABLES_ROOT SCORER` scores the windows of a `windows` table, exactly
-and with several `score.sample_rows`, and prints the tables of docs/performance.md.
+and with several `score.sample_rows`, and prints the table of docs/performance.md.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,7 @@ from longattn.udfs.scorers.kinds.longattn import LongAttn, load_longattn
 
 SHARES = (4, 8, 16)  # one row in so many
 FRACTION, ALPHA = 0.125, 0.5
-WIDTHS = (4.0, 3.0, 2.0)  # standard errors
+WIDTH = 2.0  # standard errors
 
 
 def main() -> None:
@@ -36,16 +35,10 @@ def main() -> None:
     scores = {share: frame.assign(domain=domains) for share, frame in scores.items()}
     exact = scores.pop(1)
     print(f"{len(domains)} windows of {', '.join(sorted(set(domains)))}; {scorer.version}\n")
-    print("| rows | cost | domain | rho DS | rho DU | rho LDS | top 1/8 in common | in 2 errors |")
-    print("|---|--:|---|--:|--:|--:|--:|--:|")
+    names = "cost of exact | Spearman of LDS | cascade rescores | cascade's cost | in common"
+    print(f"| rows | {names} |\n|--:|--:|--:|--:|--:|--:|")
     for share, sampled in scores.items():
-        for line in agreement(exact, sampled, share):
-            print(line)
-    print("\n| rows | within | rescored | cost of exact | selection in common |")
-    print("|---|--:|--:|--:|--:|")
-    for share, sampled in scores.items():
-        for width in WIDTHS:
-            print(cascade(exact, sampled, share, width))
+        print(row(exact, sampled, share))
 
 
 def all_scores(scorer: LongAttn, windows: np.ndarray, share: int) -> pd.DataFrame:
@@ -74,29 +67,29 @@ def best(scores: pd.DataFrame) -> set[int]:
     return {i for _, lds in groups for i in lds.nlargest(int(FRACTION * len(lds) + 0.5)).index}
 
 
-def agreement(exact: pd.DataFrame, sampled: pd.DataFrame, share: int) -> Iterator[str]:
-    """A line per domain."""
-    top, same = best(exact), best(sampled)
-    exact, sampled = with_lds(exact), with_lds(sampled)
-    for domain, mine in exact.groupby("domain"):
-        theirs = sampled.loc[mine.index]
-        rho = [spearman(mine[x].to_numpy(), theirs[x].to_numpy()) for x in ("ds", "du", "lds")]
-        wanted = top & set(mine.index)
-        inside = ((mine["ds"] - theirs["ds"]).abs() <= 2 * theirs["ds_se"]).mean()
-        cells = [f"{value:.4f}" for value in rho] + [f"{len(wanted & same) / len(wanted):.0%}"]
-        of_share = f"| 1/{share} | {cost(exact, sampled):.0%} | {domain} "
-        yield f"{of_share}| {' | '.join(cells)} | {inside:.0%} |"
+def row(exact: pd.DataFrame, sampled: pd.DataFrame, share: int) -> str:
+    """A line: what sampling costs and says, and what a cascade then costs and keeps."""
+    rescored, now = cascade(exact, sampled)
+    cost = float(sampled["seconds"].sum() / exact["seconds"].sum())
+    common = len(best(now) & best(exact)) / len(best(exact))
+    cells = (f"{part:.0%}" for part in (rescored, cost + rescored, common))
+    return f"| 1/{share} | {cost:.0%} | {agreement(exact, sampled):.3f} | {' | '.join(cells)} |"
 
 
-def cascade(exact: pd.DataFrame, sampled: pd.DataFrame, share: int, width: float) -> str:
-    """Rescore what is near the cut until nothing is; a line."""
+def agreement(exact: pd.DataFrame, sampled: pd.DataFrame) -> float:
+    """Rank correlation of LDS within a domain, the mean of domains."""
+    both = with_lds(exact).assign(theirs=with_lds(sampled)["lds"])
+    groups = (group for _, group in both.groupby("domain"))
+    return float(np.mean([spearman(g["lds"].to_numpy(), g["theirs"].to_numpy()) for g in groups]))
+
+
+def cascade(exact: pd.DataFrame, sampled: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """Rescore what is near the cut until nothing is: the share rescored, and the scores then."""
     now, rescored = sampled, pd.Series(False, index=exact.index)
-    while (near := near_cut(now, width)).any():
+    while (near := near_cut(now, WIDTH)).any():
         rescored |= near
         now = now.where(~rescored, exact)
-    common = len(best(now) & best(exact)) / len(best(exact))
-    spent = cost(exact, sampled) + rescored.mean()
-    return f"| 1/{share} | {width:g} errors | {rescored.mean():.0%} | {spent:.0%} | {common:.0%} |"
+    return float(rescored.mean()), now
 
 
 def near_cut(scores: pd.DataFrame, width: float) -> pd.Series:
@@ -107,11 +100,6 @@ def near_cut(scores: pd.DataFrame, width: float) -> pd.Series:
     below = scored["lds"].where(~kept).groupby(scored["domain"]).transform("max")
     distance = (scored["lds"] - (lowest + below) / 2).abs()
     return (scored["lds_se"] > 0) & (distance <= width * scored["lds_se"])
-
-
-def cost(exact: pd.DataFrame, sampled: pd.DataFrame) -> float:
-    """CPU seconds of sampled scores, of those of exact scores."""
-    return float(sampled["seconds"].sum() / exact["seconds"].sum())
 
 
 if __name__ == "__main__":

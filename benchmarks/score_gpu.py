@@ -5,30 +5,17 @@ log-sum-exps of stock flash attention, S1 = exp(lse_far - lse) and S2 likewise a
 Ours: the fused Triton kernel. Needs a CUDA device; random weights are fine for timing.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmarks.score_cpu import published
 from longattn.udfs.attention.dispatch import far_statistics
 from longattn.udfs.scorers.base import default_k
 
 SHAPES = {"Llama-3.1-8B": (32, 8, 128), "Llama-3.1-70B": (64, 8, 128)}
 LENGTHS = (8192, 32_768, 131_072)
-
-
-def published(q_BHLD: Tensor, k_BGLD: Tensor, k: int) -> float:
-    """DS and variance over heads, each from a whole matrix."""
-    heads, length, dim = q_BHLD.shape[1:]
-    group = heads // k_BGLD.shape[1]
-    future = torch.ones(length, length, dtype=torch.bool, device="cuda").triu(1)
-    total = 0.0
-    for head in range(heads):
-        scores_LL = q_BHLD[0, head] @ k_BGLD[0, head // group].T / math.sqrt(dim)
-        far_LL = scores_LL.masked_fill(future, -math.inf).softmax(dim=-1).tril(-k)
-        total += float(far_LL.sum(dtype=torch.float32) / length) + float(far_LL.float().var())
-    return total
 
 
 def flash(q_BHLD: Tensor, k_BGLD: Tensor, k: int) -> Tensor:

@@ -7,7 +7,6 @@ documents of about 400 KB; TOKENIZER is a folder, a tokenizer.json or a hub id.
 
 import argparse
 import base64
-import contextlib
 import os
 import random
 import resource
@@ -17,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+from benchmarks.usage import seconds_of, stat_of
 
 DOCUMENT_CHARS = 400_000
 HOSTILE_CHARS = 16_000_000
@@ -71,18 +72,13 @@ def rates(tokenizer: str, documents: list[str], slots: int, length: int) -> None
 
 def cpu_seconds() -> float:
     """CPU time of this process and all below it that still live (Linux)."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            parents[int(stat.parent.name)] = int(fields[1])
-            ticks[int(stat.parent.name)] = int(fields[11]) + int(fields[12])
+    pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    stats = {pid: stat for pid in pids if (stat := stat_of(pid))}
 
     def is_ours(process: int) -> bool:
-        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+        return process == os.getpid() or (process in stats and is_ours(int(stats[process][1])))
 
-    return sum(n for process, n in ticks.items() if is_ours(process)) / os.sysconf("SC_CLK_TCK")
+    return sum(seconds_of(stat) for process, stat in stats.items() if is_ours(process))
 
 
 def encode_batch(tokenizer: str, documents: list[str]) -> int:

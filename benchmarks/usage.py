@@ -52,13 +52,21 @@ def watch(command: list[str], log: Any) -> Usage:
 
 def cpu_seconds(pid: int, session: int) -> float | None:
     """User and system time of a process of this session; None for any other."""
+    fields = stat_of(pid)
+    return seconds_of(fields) if fields and int(fields[3]) == session else None
+
+
+def stat_of(pid: int) -> list[str] | None:
+    """/proc/PID/stat from the state on; None where there is no such process any more."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    if int(fields[3]) != session:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_of(stat: list[str]) -> float:
+    """User and system time, of what `stat_of` gives."""
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def proportional_megabytes(pid: int) -> float:

@@ -3,7 +3,7 @@
     import longattn
 
     scores = longattn.score(texts)  # a pandas DataFrame, a row a window; no Spark
-    print(longattn.compare(texts))  # what several scorers say to the same windows
+    print(longattn.compare(texts))  # what several scorers say of the same windows
     udf = longattn.spark.score_udf()  # a pandas UDF for a Spark column
     result = longattn.run("longattn.yaml", to="select")  # the jobs, on Spark and Delta tables
     choice = longattn.Candidates("longattn.yaml").choose(fraction=0.2)  # nothing is written

@@ -129,9 +129,9 @@ def tasks_of(
         raise ConfigError(f"model: none is read by {', '.join(wanted)}: name a scorer that does")
     if isinstance(scorers, str):
         return [_settled(windowed(scorers, window, tokenizer, model, strategy, settings))]
-    if stray := set(settings) - set().union(*(SHARED | plugin(s).settings for s in wanted)):
-        raise ConfigError(f"{min(stray)}: no such setting of {', '.join(wanted)}")
     each = {name: SHARED | plugin(name).settings for name in wanted}
+    if stray := set(settings).difference(*each.values()):
+        raise ConfigError(f"{min(stray)}: no such setting of {', '.join(wanted)}")
     tasks = [
         windowed(
             name,
@@ -143,9 +143,10 @@ def tasks_of(
         )
         for name in wanted
     ]
-    # one tokenizer for all, as in a config: that of the first scorer with a model
+    # one tokenizer for all, as in a config: that of the first scorer with a model; and one length
     first = next((task for task in tasks if reads_model(task.spec.scorer)), tasks[0])
-    return [_settled(replace(task, tokenizer=first.tokenizer)) for task in tasks]
+    length = min(task.length for task in tasks)
+    return [_settled(replace(task, tokenizer=first.tokenizer, length=length)) for task in tasks]
 
 
 def _names(scorers: Any) -> list[str]:
@@ -323,7 +324,7 @@ def _scored_elsewhere(tasks: tuple[Windowed, ...], chunk: list[Text]) -> list[li
 
 @cache
 def _loaded(task: Windowed) -> Loaded:
-    """Once in a process."""
+    """A task's scorer and tokenizer, loaded once per process."""
     return Loaded(task)
 
 

@@ -59,8 +59,8 @@ class Candidates:
         begins = (F.col("start_char") + 1).cast("int")
         beginning = F.substring("text", begins, F.lit(chars)).alias("text")
         rows = spans.select("window_id", "doc_id", "start_char").join(documents, "doc_id", "left")
-        found: pd.DataFrame = rows.select("window_id", "source_id", beginning).toPandas()
-        return found.set_index("window_id").reindex([*window_ids]).reset_index()
+        texts: pd.DataFrame = rows.select("window_id", "source_id", beginning).toPandas()
+        return texts.set_index("window_id").reindex([*window_ids]).reset_index()
 
 
 class Choice:

@@ -177,5 +177,5 @@ for window, row in zip(ends.itertuples(), texts.itertuples(), strict=True):
 import json
 
 best = ranked.iloc[0]["window_id"]
-found = {"alpha": alpha, "kept": int(kept.sum()), "scored": len(windows), "best": best}
-dbutils.notebook.exit(json.dumps(found))
+summary = {"alpha": alpha, "kept": int(kept.sum()), "scored": len(windows), "best": best}
+dbutils.notebook.exit(json.dumps(summary))

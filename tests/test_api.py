@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import longattn
+from longattn.api import tasks_of
 from longattn.udfs.errors import ConfigError, UserError
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.recurrence import Recurrence
@@ -215,6 +216,29 @@ class TestScore:
         twice = pd.DataFrame([["a", "b"]], columns=["text", "text"])
         with pytest.raises(UserError, match="column: 2 columns are called text"):
             longattn.score(twice, "recurrence")
+
+
+def test_texts_compared_under_one_label_are_told_apart() -> None:
+    """As pandas' concat leaves labels: what a window begins with is of its own text."""
+    texts = [text_of(100, seed) for seed in range(6)]
+    compared = longattn.compare(
+        pd.Series(texts, index=["x"] * 6), ["recurrence", "random"], window=100, differ=6
+    )
+    assert set(compared.differ["text"]) == {"x"}
+    assert set(compared.differ["begins"]) == {text[:160].strip() for text in texts}
+
+
+def test_several_scorers_have_the_same_windows(tmp_path: Any) -> None:
+    """A BOS takes a token's place in every window, whichever scorer asks for it."""
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="w0"))
+    words.save(str(tmp_path / "tokenizer.json"))
+    tasks = tasks_of(
+        ["recurrence", "fargain"], 64, None, str(tmp_path), "longattn", {"bos": True, "k": 8}
+    )
+    assert [task.length for task in tasks] == [63, 63]
+    assert [task.spec.bos for task in tasks] == [False, True]
 
 
 @pytest.mark.spark

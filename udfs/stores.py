@@ -151,13 +151,13 @@ def store_of(uri: str) -> Store | None:
 
 
 def known_settings(conf: Settings | None = None, environ: Settings | None = None) -> dict[str, str]:
-    """What is known of all stores: the environment's variables, and Spark's settings over them."""
+    """All stores' settings: the environment's variables, which Spark's settings override."""
     given = os.environ if environ is None else environ
     return {k: v for store in STORES for k, v in store.settings(conf or {}, given).items()}
 
 
 def hadoop_conf(settings: Settings) -> dict[str, str]:
-    """The same of all stores for Spark."""
+    """Spark's settings for all stores."""
     return {k: v for store in STORES for k, v in store.hadoop_conf(settings).items()}
 
 

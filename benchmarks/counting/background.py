@@ -39,7 +39,7 @@ class Known:
     def gain(self, token_ids: Tokens) -> Vector:
         if self.background is None:
             return far_gain(token_ids, K)
-        return far_gain(token_ids, K, self.background.probability(token_ids), self.weight)
+        return far_gain(token_ids, K, self.background.known(token_ids)[0], self.weight)
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def boilerplate_table(documents: Documents, known: Known) -> Iterator[str]:
 def boilerplate(windows: list[Tokens], plain: Known, known: Known) -> tuple[float, float, float]:
     """Of the plain gain of all windows and of the best; of the other gain of its own best."""
     assert known.background
-    which = [known.background.widespread(ids) for ids in windows]
+    which = [known.background.known(ids)[1] for ids in windows]
     shares = []
     for gains in ([one.gain(ids) for ids in windows] for one in (plain, known)):
         best = np.argsort([-gain_L.mean() for gain_L in gains])[: len(windows) // TOP]

@@ -86,8 +86,8 @@ def apart(values: Vector, domains: np.ndarray[tuple[int], np.dtype[np.str_]]) ->
     """Logarithms less their domain's mean."""
     logs = np.log(np.maximum(values - min(values.min(), 0), SMALLEST))
     means = {domain: logs[domains == domain].mean() for domain in set(domains.tolist())}
-    found: Vector = logs - np.array([means[domain] for domain in domains.tolist()])
-    return found
+    less_means: Vector = logs - np.array([means[domain] for domain in domains.tolist()])
+    return less_means
 
 
 def left_out(

@@ -54,19 +54,19 @@ def tables(
 ) -> Iterator[str]:
     """AUC by scorer, the mean over domains; then those of the largest background by domain."""
     rng = np.random.default_rng(0)
-    found = {
+    by_domain = {
         domain: aucs(domain, texts, vocabulary, scorers, count, rng)
         for domain, texts in documents.items()
         if sum(len(ids) >= LENGTH for ids in texts.values()) >= FEWEST
     }
     yield from head("one text against", *BROKEN)
     for name in scorers:
-        means = np.mean([by_scorer[name] for by_scorer in found.values()], axis=0)
+        means = np.mean([by_scorer[name] for by_scorer in by_domain.values()], axis=0)
         yield row(name, *(f"{auc[0]:.2f}" for auc in means))
     best = [name for name in scorers if name.startswith("seams")][-2]
     yield f"\n{best}:\n"
     yield from head("domain", *BROKEN)
-    for domain, by_scorer in found.items():
+    for domain, by_scorer in by_domain.items():
         yield row(
             domain, *(f"{a:.2f} ({low:.2f} to {high:.2f})" for a, low, high in by_scorer[best])
         )
@@ -88,11 +88,13 @@ def aucs(
     broken = [[joined(list(texts.values()), pieces, rng) for _ in whole] for pieces in PIECES]
     broken.append([shuffled(window.token_ids, vocabulary, rng) for window in whole])
     names = [window.document for window in whole]
-    found = {}
+    by_scorer = {}
     for name, scorer in scorers.items():
         real = score(scorer, [window.token_ids for window in whole])
-        found[name] = [auc_interval((wins(real, score(scorer, some)), names)) for some in broken]
-    return found
+        by_scorer[name] = [
+            auc_interval((wins(real, score(scorer, some)), names)) for some in broken
+        ]
+    return by_scorer
 
 
 def joined(documents: list[Tokens], pieces: int, rng: np.random.Generator) -> Tokens:

@@ -62,9 +62,9 @@ def main() -> None:
         begin(options.out)
     if options.minutes > 0:
         if options.like:
-            told = JUDGES["SmolLM2-135M"].tokenizer
+            own = JUDGES["SmolLM2-135M"].tokenizer
             chosen = of_each_domain(read(options.like), options.windows)
-            windows = retold(chosen, told, judged_by.tokenizer)
+            windows = retold(chosen, own, judged_by.tokenizer)
         else:
             windows = queue(DATA, judged_by.tokenizer, options.length, options.windows)
         dtype = dtype_of(options.dtype, "cpu")
@@ -157,13 +157,13 @@ def agreement_table(scores: pd.DataFrame, by: str) -> Iterator[str]:
     complete = scores.groupby("scorer", sort=False).file.nunique() == counted["size"].sum()
     names = [str(name) for name, whole in complete.items() if whole and name != JUDGE]
     yield from head(by, "windows", "documents", *names)
-    found: list[list[Vector]] = []
+    by_name: list[list[Vector]] = []
     for name in enough.index:
         rows = scores[scores[by] == name]
-        found.append([resampled(rows[rows.scorer == scorer]) for scorer in names])
-        yield row(str(name), *map(str, enough.loc[name]), *map(interval, found[-1]))
-    if found:
-        means = [np.mean(draws, axis=0) for draws in zip(*found, strict=True)]
+        by_name.append([resampled(rows[rows.scorer == scorer]) for scorer in names])
+        yield row(str(name), *map(str, enough.loc[name]), *map(interval, by_name[-1]))
+    if by_name:
+        means = [np.mean(draws, axis=0) for draws in zip(*by_name, strict=True)]
         yield row("mean", str(enough["size"].sum()), "", *map(interval, means))
 
 
@@ -199,21 +199,21 @@ def blocks_of(window: Judged) -> list[dict[str, object]]:
     place = window.place
     values = {name: of(window.token_ids) for name, of in TERMS.items()}
     values["truth"] = window.gain.astype(float)
-    found = {name: block_means(terms_L) for name, terms_L in values.items()}
+    means = {name: block_means(terms_L) for name, terms_L in values.items()}
     where = {
         "kind": kind_of(place),
         "document": Path(place.document).name,
         "start": place.start,
     }
     return [
-        {**where, **dict(zip(found, row, strict=True))} for row in zip(*found.values(), strict=True)
+        {**where, **dict(zip(means, row, strict=True))} for row in zip(*means.values(), strict=True)
     ]
 
 
 def block_means(terms_L: Vector) -> Vector:
     """Means over whole blocks of K tokens, of those that have far context."""
-    found: Vector = terms_L[2 * K : len(terms_L) // K * K].reshape(-1, K).mean(1)
-    return found
+    means: Vector = terms_L[2 * K : len(terms_L) // K * K].reshape(-1, K).mean(1)
+    return means
 
 
 def within_table(judged: list[Judged]) -> Iterator[str]:

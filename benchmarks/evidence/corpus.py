@@ -69,10 +69,10 @@ def windows(
 
 def paragraphs(token_ids: Tokens, vocabulary: Vocabulary) -> list[Tokens]:
     """Cut after blank lines; after every line where there are few of those."""
-    found = _cut_after(_blank_lines(token_ids, vocabulary), token_ids)
-    if len(found) < FEWEST_PARAGRAPHS:
+    pieces = _cut_after(_blank_lines(token_ids, vocabulary), token_ids)
+    if len(pieces) < FEWEST_PARAGRAPHS:
         return _cut_after(np.isin(token_ids, list(vocabulary.line)), token_ids)
-    return found
+    return pieces
 
 
 def _blank_lines(token_ids: Tokens, vocabulary: Vocabulary) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ def main() -> None:
     draw(frontier(scores), scores[scores.scorer == JUDGE], given.picture)
 
 
-def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
+def draw(points: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
     """A point for each scorer with its interval and its name; the judge, at 1, is the last."""
     import matplotlib
 
@@ -47,8 +47,8 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
     axes.axhline(0, color="#b0b0b0", linewidth=1)
     cost = judge.seconds.median()
     labels: list[tuple[float, float]] = []
-    most = found.windows.max()
-    rising = found.assign(height=[draws[0] for draws in found.draws]).sort_values("height")
+    most = points.windows.max()
+    rising = points.assign(height=[draws[0] for draws in points.draws]).sort_values("height")
     for one in rising.to_dict("records"):
         x, y = max(one["seconds"], FASTEST), one["height"]
         colour = COLOURS[_kind(one["scorer"])]
@@ -60,11 +60,11 @@ def draw(found: pd.DataFrame, judge: pd.DataFrame, picture: Path) -> None:
         axes.annotate(one["scorer"] + of_fewer, labels[-1], (7, -4), color=colour, **BESIDE)
     axes.scatter(cost, 1, s=56, color="black", zorder=2)
     axes.annotate(f"{JUDGE}: the judge", (cost, 1), (-7, 6), textcoords="offset points", ha="right")
-    lowest = min(bounds(draws)[0] for draws in found.draws)
+    lowest = min(bounds(draws)[0] for draws in points.draws)
     axes.set(xscale="log", xlim=(FASTEST / 1.6, cost * 7), ylim=(min(lowest, -0.2) - 0.1, 1.12))
     axes.set_xlabel("seconds of one core for a window of 8,192 tokens")
     axes.set_ylabel("rank correlation within a domain, mean of domains")
-    axes.set_title(f"{TITLE}\n{_counts(found)}", loc="left", fontsize=11)
+    axes.set_title(f"{TITLE}\n{_counts(points)}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#ececec")
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,9 @@ def _kind(scorer: str) -> str:
     return "tokens" if scorer in (*CHEAP, "calibrated") else "model"
 
 
-def _counts(found: pd.DataFrame) -> str:
+def _counts(points: pd.DataFrame) -> str:
     """How many windows and domains most points are of."""
-    windows, domains = found.windows.max(), found.domains.max()
+    windows, domains = points.windows.max(), points.domains.max()
     counted = f"{windows} windows (or as many as named) of {domains} domains"
     return f"{counted}; bars are 95 % intervals over documents"
 

@@ -104,8 +104,8 @@ class Judged:
     @property
     def gain(self) -> Losses:
         """LongFilter's terms [L]: exp(-long) (short - long)."""
-        found: Losses = np.nan_to_num(np.exp(-self.long) * (self.short - self.long))
-        return found
+        terms: Losses = np.nan_to_num(np.exp(-self.long) * (self.short - self.long))
+        return terms
 
 
 def queue(data: Path, tokenizer: Tokenizer, length: int, count: int) -> list[tuple[Place, Tokens]]:
@@ -129,10 +129,10 @@ def of_each_domain(judged: Iterable[Judged], count: int) -> list[Judged]:
 
 
 def retold(
-    judged: Iterable[Judged], told: Tokenizer, teller: Tokenizer
+    judged: Iterable[Judged], own: Tokenizer, teller: Tokenizer
 ) -> list[tuple[Place, Tokens]]:
     """The texts of windows, told in another tokenizer's tokens."""
-    texts = [(window.place, told.decode(window.token_ids.tolist())) for window in judged]
+    texts = [(window.place, own.decode(window.token_ids.tolist())) for window in judged]
     return [
         (place, np.array(teller.encode(text, add_special_tokens=False).ids))
         for place, text in texts

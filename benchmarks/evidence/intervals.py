@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
@@ -50,8 +51,8 @@ def wins(positive: Vector, negative: Vector) -> Matrix:
     Both come from the same windows, in one order.
     """
     difference = positive[:, None] - negative
-    found: Matrix = (np.sign(difference) + 1) / 2
-    return found
+    won: Matrix = (np.sign(difference) + 1) / 2
+    return won
 
 
 def auc_interval(*groups: tuple[Matrix, Sequence[str]]) -> tuple[float, float, float]:
@@ -71,8 +72,8 @@ def _resampled(wins_NN: Matrix, documents: Sequence[str], seed: int) -> Vector:
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=ROUNDS)
     weight_RN = drawn[:, document_N]
-    found: Vector = ((weight_RN @ wins_NN) * weight_RN).sum(1) / weight_RN.sum(1) ** 2
-    return found
+    means: Vector = ((weight_RN @ wins_NN) * weight_RN).sum(1) / weight_RN.sum(1) ** 2
+    return means
 
 
 def standardised(values: Vector) -> Vector:
@@ -81,15 +82,8 @@ def standardised(values: Vector) -> Vector:
     return (values - values.mean()) / (spread or np.inf)
 
 
-def ranks(values: Vector) -> Vector:
-    """Ranks from 1, ties sharing their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
 def spearman(one: Vector, other: Vector) -> float:
     """Rank correlation; nan where nothing can be ranked."""
     if min(len(np.unique(one)), len(np.unique(other))) < 2:
         return np.nan
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+    return float(np.corrcoef(pd.Series(one).rank(), pd.Series(other).rank())[0, 1])

@@ -54,8 +54,8 @@ def of_windows(first: list[Judged], other: list[Judged]) -> Vector:
     ours = described(first).set_index("file").truth.rename("ds")
     rows = described(other).join(ours, on="file", how="inner")
     groups = [some for _, some in rows.groupby("kind") if len(some) >= FEWEST]
-    found: Vector = np.mean([resampled(some) for some in groups or [rows]], axis=0)
-    return found
+    draws: Vector = np.mean([resampled(some) for some in groups or [rows]], axis=0)
+    return draws
 
 
 def both_blocks(pair: tuple[Judged, Judged]) -> tuple[Vector, Vector] | None:

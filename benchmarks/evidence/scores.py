@@ -76,8 +76,8 @@ def scored(judged: list[Judged], judge: Judge, folder: Path) -> pd.DataFrame:
     specs = CHEAP | reading(judge) | reading_all(judge)
     names = {scorer_version(spec): name for name, spec in specs.items()}
     known["scorer"] = known.version.map(names)
-    found = known.dropna(subset="scorer").merge(described(judged), on="file")
-    parts = [found, of_the_judge(judged), lds_of(found), calibrated(found)]
+    rows = known.dropna(subset="scorer").merge(described(judged), on="file")
+    parts = [rows, of_the_judge(judged), lds_of(rows), calibrated(rows)]
     columns = ["domain", "kind", "document", "file", "scorer", "ds", "truth", "seconds", *MEASURES]
     return pd.concat(parts, ignore_index=True)[columns]
 
@@ -120,9 +120,9 @@ def of_the_judge(judged: list[Judged]) -> pd.DataFrame:
     )
 
 
-def lds_of(found: pd.DataFrame) -> pd.DataFrame:
+def lds_of(scores: pd.DataFrame) -> pd.DataFrame:
     """LDS of longattn, standardised within the domain; none of a single window."""
-    rows = found[found.scorer == "longattn DS"].assign(scorer="longattn LDS")
+    rows = scores[scores.scorer == "longattn DS"].assign(scorer="longattn LDS")
     groups = [some for _, some in rows.groupby("domain") if len(some) > 1]
     return pd.concat([rows[:0], *(some.assign(ds=_lds(some)) for some in groups)])
 
@@ -133,12 +133,12 @@ def _lds(rows: pd.DataFrame) -> Vector:
     return standardised(ds) + ALPHA * standardised(du)
 
 
-def calibrated(found: pd.DataFrame) -> pd.DataFrame:
+def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
     """What a calibration on the other documents says of each window; nothing of a few documents."""
-    sample, table = calibration_sample(found)
+    sample, table = calibration_sample(scores)
     if len(np.unique(sample.document_N)) < 2 * FOLDS:
-        return found.iloc[:0]
-    spent = found[found.scorer.isin(CALIBRATED)].groupby("file").seconds.sum()
+        return scores.iloc[:0]
+    spent = scores[scores.scorer.isin(CALIBRATED)].groupby("file").seconds.sum()
     return table.assign(scorer="calibrated", ds=estimates(sample), seconds=spent).reset_index()
 
 
@@ -159,11 +159,11 @@ def cascades(scores: pd.DataFrame, fraction: float) -> list[Cost]:
     return costs(sample, rows.ds.to_numpy(), fraction)
 
 
-def calibration_sample(found: pd.DataFrame) -> tuple[Sample, pd.DataFrame]:
+def calibration_sample(scores: pd.DataFrame) -> tuple[Sample, pd.DataFrame]:
     """The windows' truth and cheap statistics, and a table of the windows in the same order."""
-    wide = found.pivot_table(index="file", columns="scorer", values=["ds", "du"])
+    wide = scores.pivot_table(index="file", columns="scorer", values=["ds", "du"])
     statistics = {f"{c}.{name}": wide[name, c] for name in ("ds", "du") for c in CALIBRATED}
-    table = found[found.scorer == CALIBRATED[0]].set_index("file").loc[wide.index]
+    table = scores[scores.scorer == CALIBRATED[0]].set_index("file").loc[wide.index]
     sample = Sample(
         statistics={n: v.to_numpy() for n, v in statistics.items() if v.nunique() > 1},
         truth_N=table.truth.to_numpy(),

@@ -38,8 +38,14 @@ def unseen_documents(packages: Path, tokenizer: Tokenizer) -> dict[str, dict[str
         "TeX manuals": _tex(packages / "texlive-science-doc"),
         "code": _code(packages),
     }
-    found = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
-    return {domain: documents for domain, documents in found.items() if documents}
+    return _read(readers, tokenizer)
+
+
+def _read(
+    readers: dict[str, Iterator[tuple[str, str]]], tokenizer: Tokenizer
+) -> dict[str, dict[str, Tokens]]:
+    domains = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
+    return {domain: documents for domain, documents in domains.items() if documents}
 
 
 def _novels(package: Path) -> Iterator[tuple[str, str]]:
@@ -98,8 +104,7 @@ def more_documents(
         "essays": _essays(packages / "anarchism"),
         "wiki": _wiki(packages / "gensim==4.4.0"),
     }
-    found = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
-    return {domain: documents for domain, documents in found.items() if documents}
+    return _read(readers, tokenizer)
 
 
 def prose(packages: Path) -> Iterator[tuple[str, str]]:
@@ -125,8 +130,7 @@ def further_documents(packages: Path, tokenizer: Tokenizer) -> dict[str, dict[st
         "perl pod": _code_files(packages / "perl-doc" / share / "perl", "*.pod", every=2),
         "debian manuals": _debian([packages / name / share for name in DEBIAN]),
     }
-    found = {domain: tokenized(texts, tokenizer) for domain, texts in readers.items()}
-    return {domain: documents for domain, documents in found.items() if documents}
+    return _read(readers, tokenizer)
 
 
 def _java(package: Path) -> Iterator[tuple[str, str]]:

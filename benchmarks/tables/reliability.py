@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.tables.rows import named, rows_of
 from longattn.etl import config as config_module
 from longattn.etl.after.check import check
 from longattn.etl.config import SparkConfig
@@ -75,21 +76,15 @@ def table_rows(spark: SparkSession, spec: TableSpec, first: int, count: int) -> 
     number = F.col("id")
     of_document = number if "window_id" not in spec.columns else number / WINDOWS_OF_A_DOCUMENT
     known = {
-        "doc_id": named(of_document.cast("bigint")),
-        "window_id": named(number),
+        "doc_id": named("d", of_document.cast("bigint")),
+        "window_id": named("w", number),
         "domain": F.lit("book"),
         "windowing": F.lit("tokenizer-0123456789abcdef-cut-32768"),
         "scorer": F.lit("longattn-0123456789abcdef"),
         "n_windows": F.lit(WINDOWS_OF_A_DOCUMENT),
         "ds": F.rand(1),
     }
-    typed = {name: known.get(name, F.lit(None)).cast(t) for name, (t, _) in spec.columns.items()}
-    return spark.range(first, first + count).select(*(c.alias(n) for n, c in typed.items()))
-
-
-def named(number: Column) -> Column:
-    """An id as documents and windows have it."""
-    return F.substring(F.sha2(number.cast("string"), 256), 1, 32)
+    return rows_of(spec, spark.range(first, first + count), known)
 
 
 def steps(context: Context) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -111,8 +106,8 @@ def steps(context: Context) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def sound(context: Context) -> None:
     """Look for damage, of which there is none."""
-    if found := check(context).faults:
-        raise SystemExit("\n".join(found))
+    if faults := check(context).faults:
+        raise SystemExit("\n".join(faults))
 
 
 if __name__ == "__main__":

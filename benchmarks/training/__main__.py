@@ -42,10 +42,10 @@ def main() -> None:
     base = load_causal_lm(given.model, "float32", "auto", scorer="training").model
     base.set_attn_implementation("sdpa")
     pool = read_pool(given.root)
-    found = pd.DataFrame(compare(base, pool, given.scorers, recipe, given.held_out))
+    measured = pd.DataFrame(compare(base, pool, given.scorers, recipe, given.held_out))
     print(f"\n{base.config.model_type}, {torch.__version__}, {base.device}, {recipe}\n")
-    print(_markdown(found.drop(columns="seed").groupby("arm", sort=False).mean().reset_index()))
-    print(_markdown(verdicts(found)))
+    print(_markdown(measured.drop(columns="seed").groupby("arm", sort=False).mean().reset_index()))
+    print(_markdown(verdicts(measured)))
 
 
 def compare(

@@ -68,10 +68,10 @@ def main() -> None:
 def long_documents(tokenizer: Tokenizer) -> dict[str, Documents]:
     """Documents by domain: prose, TeX manuals, and code of two languages."""
     demo = demo_documents(DATA / "demo", tokenizer)
-    found = [demo, unseen_documents(DATA / "packages", tokenizer)]
-    found += [more_documents(DATA / "packages", tokenizer, frozenset(demo["books"]))]
+    read = [demo, unseen_documents(DATA / "packages", tokenizer)]
+    read += [more_documents(DATA / "packages", tokenizer, frozenset(demo["books"]))]
     merged: dict[str, Documents] = {}
-    for domains in found:
+    for domains in read:
         for domain, documents in domains.items():
             name = "prose" if domain in PROSE else CODE.get(domain, domain)
             merged[name] = merged.get(name, {}) | documents
@@ -202,8 +202,8 @@ def ratios(one: Vector, other: Vector) -> Vector:
 
 def copied(built: list[Window]) -> float:
     """The share of segments that have a near copy in their window."""
-    found = [has for token_ids, sizes in built for has in _copied(token_ids, sizes)]
-    return float(np.mean(found))
+    copies = [has for token_ids, sizes in built for has in _copied(token_ids, sizes)]
+    return float(np.mean(copies))
 
 
 def _copied(token_ids: Tokens, sizes: NDArray[np.int64]) -> list[bool]:

@@ -342,8 +342,8 @@ class ScorerSettings(Section):
     """longattn: decoder layers that are scored; 0 is the first"""
 
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """the model's precision; auto means bfloat16 where this machine has it in hardware, else
-    float32"""
+    """the model's precision; auto means bfloat16 where this machine is known to be faster by it,
+    else float32"""
 
     rope_theta: Annotated[float, Field(gt=0)] | None = None
     """longattn: replaces the model's rope_theta (ABF); the paper uses 2.5e6"""

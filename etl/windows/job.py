@@ -147,7 +147,6 @@ def _pack_groups(
     """Pack documents that have a group and a place; tokenise those that were not just now."""
     config = context.config
     recipe = PackSpec(
-        windowing=spec.windowing,
         strategy=config.pack.strategy,
         length=spec.length,
         separator=separator_id(spec.tokenizer, config.pack.separator),

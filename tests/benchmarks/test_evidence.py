@@ -23,7 +23,7 @@ from benchmarks.evidence.corpus import (
     windows,
 )
 from benchmarks.evidence.gain import JUDGED, read
-from benchmarks.evidence.intervals import auc_interval, ranks, spearman, wins
+from benchmarks.evidence.intervals import auc_interval, spearman, wins
 from benchmarks.evidence.unseen import unseen_documents
 from longattn.udfs.scorers.base import ScorerSpec
 
@@ -137,7 +137,9 @@ def test_a_weighted_resample_is_the_resampled_list() -> None:
 
 
 def test_ranks_share_ties() -> None:
-    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    one, other = np.array([3.0, 1.0, 3.0, 2.0]), np.array([7.0, 0.0, 5.0, 2.0])
+    # ranks 3.5, 1, 3.5, 2 and 4, 1, 3, 2, whose means are 2.5
+    assert spearman(one, other) == pytest.approx(4.5 / np.sqrt(4.5 * 5))
     assert spearman(np.array([1.0, 2.0, 4.0]), np.array([1.0, 9.0, 81.0])) == pytest.approx(1)
 
 

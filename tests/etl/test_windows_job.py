@@ -199,7 +199,7 @@ def test_packing_follows_from_documents_and_seed_not_from_partitions(
     frame = spark.createDataFrame(documents, ddl)
 
     def packed(partitions: int, seed: int = 0, n: int = 300) -> dict[str, str]:
-        recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1, order=name)
+        recipe = PackSpec(strategy=strategy, length=32, separator=-1, order=name)
         rows = frame.where(f"size(token_ids) > 0 and int(substr(doc_id, 2)) < {n}")
         order = Order(name=name, seed=seed)
         groups = grouped(rows.repartition(partitions), {"wiki": 3}, order, "w|-1")
@@ -238,7 +238,7 @@ def test_what_belongs_together_is_packed_in_its_order(spark: Any, name: str, uni
     frame = spark.createDataFrame(given, ddl)
     order = Order(name=name, seed=0, repository="repo" if name == "repository" else None)
     groups = grouped(frame.repartition(5), {"code": 2}, order, "w|-1")
-    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1, order=name)
+    recipe = PackSpec(strategy="concat", length=32, separator=-1, order=name)
     found = pack_documents(groups, recipe).orderBy("packed_from", "window_index").collect()
     by_group: dict[str, list[str]] = {}
     for window in found:

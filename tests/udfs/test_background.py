@@ -63,7 +63,7 @@ def test_it_is_the_dirichlet_model_of_documents_besides_one(
 ) -> None:
     known = counted(documents, tmp_path_factory.mktemp("backgrounds"))
     expected = [likelihood(documents, ids[:t], ids[t]) for t in range(len(ids))]
-    np.testing.assert_allclose(known.probability(np.array(ids, np.int64)), expected, rtol=1e-12)
+    np.testing.assert_allclose(known.known(np.array(ids, np.int64))[0], expected, rtol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,7 +81,7 @@ def test_what_follows_a_beginning_adds_up_to_one(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     known = counted([(rng.zipf(1.4, 200) % 9).tolist() for _ in range(12)], tmp_path)
     for before in ([], [0], [1, 2], [3, 3]):
-        ends = [known.probability(np.array([*before, token]))[-1] for token in range(9)]
+        ends = [known.known(np.array([*before, token]))[0][-1] for token in range(9)]
         assert sum(ends) == pytest.approx(1, rel=0.03)  # sums above 31 are rounded
 
 
@@ -101,7 +101,7 @@ def test_adding_a_document_changes_little_and_adding_none_nothing(tmp_path: Path
     documents = [(rng.zipf(1.2, 2000) % 500).tolist() for _ in range(101)]
     window = np.array(documents[0])
     one, again, more = (
-        counted(some, tmp_path / name).probability(window)
+        counted(some, tmp_path / name).known(window)[0]
         for name, some in [
             ("one", documents[:100]),
             ("again", documents[:100]),
@@ -149,7 +149,7 @@ def test_what_one_document_in_a_hundred_has_is_widespread(tmp_path: Path) -> Non
         if number < 6:
             ids[3:6] = [4, 5, 6]
     known = counted(documents, tmp_path)  # widespread is what six others have, one in a hundred
-    which = known.widespread(np.array([1, 2, 3, 4, 5, 6, 1, 2])).tolist()
+    which = known.known(np.array([1, 2, 3, 4, 5, 6, 1, 2]))[1].tolist()
     assert which == [False, False, True, *[False] * 5]
 
 
@@ -160,7 +160,7 @@ def test_rarity_is_the_log_of_how_few_documents_hold_a_token(tmp_path: Path) -> 
 
 def test_a_background_of_nothing_knows_nothing(tmp_path: Path) -> None:
     known = counted([[], [5]], tmp_path)
-    assert known.probability(np.array([5, 5, 6])).tolist() == [1, 1, 1]
+    assert known.known(np.array([5, 5, 6]))[0].tolist() == [1, 1, 1]
 
 
 def test_one_is_shipped_for_words_and_read_from_an_archive_too(
@@ -171,7 +171,7 @@ def test_one_is_shipped_for_words_and_read_from_an_archive_too(
     known = Background(shipped)
     assert known.manifest.tokenizer == tokenizer_name(words.NAME)
     ids, _ = words.split_words("as well as the xylophonist")
-    likely = known.probability(ids.astype(np.int64))
+    likely = known.known(ids.astype(np.int64))[0]
     assert likely[2] > 0.1 > 1e-4 > likely[4]  # "as" after "as well", and a word of few texts
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", shipped.parents[1], "resources")
     monkeypatch.setattr(background.resources, "files", lambda _: zipfile.Path(archive))

@@ -185,6 +185,13 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         made(sample(12, 1.0))
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', '{"format": 2, "truth": 3}'])
+def test_a_broken_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(ModelError, match=f"{tmp_path} is broken: calibration.json"):
+        Calibration.read(str(tmp_path))
+
+
 def test_heads_are_columns_and_a_score_without_heads_is_two() -> None:
     score: Any = one_head(100, 25, ds=0.5, du=-0.25)
     assert statistics("cohesion", score) == {"cohesion.ds": 0.5, "cohesion.du": -0.25}

@@ -123,6 +123,10 @@ def test_fingerprints_are_the_same_in_another_process():
     assert ran.stdout.strip() == str(m.fingerprint("a b c d e f g", MINHASH).bands.tolist())
 
 
+def test_no_pairs_have_no_estimates():
+    assert m.estimate([], []).tolist() == []
+
+
 @given(st.sets(st.integers(0, 60), min_size=1), st.sets(st.integers(0, 60), min_size=1))
 def test_jaccard_of_whole_sketches_is_exact(a, b):
     arrays = (np.array(sorted(s), np.uint64) for s in (a, b))

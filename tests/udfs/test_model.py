@@ -57,6 +57,17 @@ def test_error_at_a_dtype_is_within_twice_that_of_plain_torch(dtype: str, tmp_pa
         assert np.abs(ours - truth).max() <= 2 * np.abs(theirs - truth).max() + floor
 
 
+def test_a_window_needs_two_tokens_k_apart(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", "llama3")
+    scorer = load_scorer(ScorerSpec(scorer="longattn", model=str(checkpoint), k=16))
+    for length in range(14, 20):
+        ids = np.arange(length)
+        apart = any(i - j >= 16 for i in ids for j in ids)
+        refused = scorer.refusal(ids)
+        assert refused == (None if apart else ("too_short", f"{length} tokens; k is 16"))
+        assert refused or scorer.score([ids])[0]["ds"] > 0
+
+
 def test_rope_theta_override_is_that_of_a_model_trained_with_it(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", "llama3")
     build_scorer(str(checkpoint), str(tmp_path / "scorer"))

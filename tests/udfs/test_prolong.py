@@ -89,11 +89,12 @@ def test_a_planted_copy_is_found_and_noise_is_not() -> None:
     noise = rng.integers(0, vocab, 8 * size)
     planted = noise.copy()
     planted[-size:] = planted[:size]
-    scorer = ProLong(CopyModel(size, vocab), ProLongSettings(segment_tokens=size))
-    assert scorer.score(noise) == 0.0
+    scorer = ProLong(CopyModel(size, vocab), ProLongSettings(segment_tokens=size), "prolong")
+    of_noise, of_planted = (score["ds"] for score in scorer.score([noise, planted]))
+    assert of_noise == 0.0
     # the copied pair: P(c_i) = V, P(c_i | c_j) = 1 and distance N - 1
     expected = ((vocab - 1) / vocab + 1.0) * specificity([vocab - 1.0] + [0.0] * 6)
-    assert scorer.score(planted) == pytest.approx(expected, rel=0.02)
+    assert of_planted == pytest.approx(expected, rel=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +135,7 @@ class TestAsScorer:
 
         segments = ids[: 5 * size].reshape(5, size)
         (score,) = load_scorer(self.spec(model)).score([ids])
-        own = ProLong(whole, ProLongSettings(num_pairs=9))
-        pairs = sample_pairs(5, 9, prolong._seed_of(ids, own.settings))
+        pairs = sample_pairs(5, 9, prolong._seed_of(ids, ProLongSettings(num_pairs=9)))
         paired = {(i, j): perplexity(np.concatenate([segments[j], segments[i]])) for i, j in pairs}
         single = [perplexity(segment) for segment in segments]
         expected = long_dependency_score(single, paired, 0.1)

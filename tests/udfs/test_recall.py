@@ -181,7 +181,7 @@ def test_what_other_documents_have_gains_less(tmp_path: Path) -> None:
     spec = ScorerSpec(scorer="recall", background=str(folder))
     with_it, without = (load_scorer(s) for s in (spec, ScorerSpec(scorer="recall")))
     assert with_it.score([window])[0]["ds"] < without.score([window])[0]["ds"] / 2
-    known_L = Background(folder).probability(window)
+    known_L = Background(folder).known(window)[0]
     gain_L = far_gain(window, 1024, known_L, WEIGHT)
     assert with_it.score([window])[0]["ds"] == pytest.approx(gain_L.mean())
     assert f":background={Background(folder).manifest.name}:" in with_it.version
@@ -195,7 +195,7 @@ def test_boilerplate_is_the_share_of_widespread_ngrams(tmp_path: Path) -> None:
     known = [np.append(window[:100], rng.permutation(2000) + 5000) for _ in range(50)]
     folder = write_counted(tmp_path, known, tokenizer="test")
     (score,) = load_scorer(ScorerSpec(scorer="recall", background=str(folder))).score([window])
-    gain_L = far_gain(window, 1024, Background(folder).probability(window), WEIGHT)
+    gain_L = far_gain(window, 1024, Background(folder).known(window)[0], WEIGHT)
     expected = gain_L[-198:-100].sum() / gain_L.sum()
     assert score["measures"]["boilerplate"] == pytest.approx(expected)
     assert 0.1 < expected < 0.5

@@ -261,6 +261,7 @@ def test_lines_give_statistics_per_head(scorer: Path) -> None:
         ('{"input_ids": []}', "empty: no tokens"),
         ('{"input_ids": [1, 2]}', "too_short: 2 tokens"),
         ('{"input_ids": [1, 2, 3, 101]}', "bad_token_id: ids 1 to 101; there are 101"),
+        ("[" * 100_000, "maximum recursion depth"),
     ],
 )
 def test_a_bad_line_is_answered_and_the_next_one_scored(
@@ -272,6 +273,12 @@ def test_a_bad_line_is_answered_and_the_next_one_scored(
     )
     assert bad["line"] == 2 and bad["error"].startswith(words)
     assert first == last and "ds" in first
+
+
+@pytest.mark.parametrize("name", [n for n, plugin in registry.SCORERS.items() if not plugin.model])
+def test_no_scorer_scores_an_empty_window(name: str) -> None:
+    empty = score_window_lines(['{"input_ids": []}'], ScorerSpec(scorer=name))
+    assert list(empty) == [{"line": 1, "error": "empty: no tokens"}]
 
 
 def test_a_checkpoint_can_be_scored_without_a_scorer_folder(scorer: Path) -> None:

@@ -175,6 +175,17 @@ def test_hostile_text_is_exact_or_flagged_and_never_lost(family: str, kind: str)
         assert tokenizer.tokenizer.decode(tokens.ids.tolist()) == text
 
 
+@pytest.mark.parametrize("text", [" " * 9_000, "a b" + " " * 9_000 + "b a", " " * 9_000 + "a"])
+def test_a_tokenizer_that_drops_spaces_meets_many(text: str) -> None:
+    """As BERT's do: a piece of such a text may have no token at all."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokens = encode_long(TextTokenizer(tokenizer), text, chunk_chars=1_000)
+    places = [i for i, letter in enumerate(text) if letter != " "]
+    assert tokens.starts.tolist() == places
+    assert tokens.ids.tolist() == ["ab".index(text[i]) for i in places]
+
+
 def test_one_long_word_is_a_soft_cut() -> None:
     assert encode_long(TOKENIZERS["byte_level"], "a" * 5_000, chunk_chars=1_000).soft_cuts > 0
 

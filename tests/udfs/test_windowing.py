@@ -159,7 +159,7 @@ def test_batches_are_bounded_by_bytes(spec: WindowSpec, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("strategy", ["concat", "best_fit"])
 def test_a_packed_window_s_segments_are_its_documents(strategy: str) -> None:
     documents = {f"d{i}": [i] * (i % 30 + 1) for i in range(100)}
-    recipe = PackSpec(windowing="w", strategy=strategy, length=32, separator=-1)
+    recipe = PackSpec(strategy=strategy, length=32, separator=-1)
     whole = {doc_id: [*ids, -1] for doc_id, ids in documents.items()}
     seen = dict.fromkeys(documents, 0)
     for window in packed(documents, recipe).to_pylist():
@@ -176,7 +176,7 @@ def test_a_packed_window_s_segments_are_its_documents(strategy: str) -> None:
 
 def test_packing_depends_on_the_places_and_not_on_the_order_of_arrival() -> None:
     documents = {f"d{i}": [i] * (i % 30 + 1) for i in range(100)}
-    recipe = PackSpec(windowing="w", strategy="concat", length=32, separator=-1)
+    recipe = PackSpec(strategy="concat", length=32, separator=-1)
     backwards = dict(reversed(documents.items()))
     as_they_were = packed(backwards, recipe, places=list(range(99, -1, -1)))
     assert packed(documents, recipe).equals(as_they_were)
@@ -189,11 +189,11 @@ def test_packing_depends_on_the_places_and_not_on_the_order_of_arrival() -> None
 def test_packing_by_likeness_does_not_depend_on_the_order_of_arrival(gain: Gain | None) -> None:
     rng = np.random.default_rng(0)
     drawn = {f"d{i}": (50 * (i % 5) + rng.integers(0, 50, 20)).tolist() for i in range(60)}
-    recipe = PackSpec(windowing="w", strategy="concat", length=64, separator=-1, order="similar")
+    recipe = PackSpec(strategy="concat", length=64, separator=-1, order="similar")
     backwards = dict(reversed(drawn.items()))
     whole = packed(drawn, recipe, gain=gain)
     assert whole.equals(packed(backwards, recipe, places=list(range(59, -1, -1)), gain=gain))
-    plain = packed(drawn, PackSpec(windowing="w", strategy="concat", length=64, separator=-1))
+    plain = packed(drawn, PackSpec(strategy="concat", length=64, separator=-1))
     kinds = [
         [len({int(s["doc_id"][1:]) % 5 for s in w["segments"]}) for w in table.to_pylist()]
         for table in (whole, plain)

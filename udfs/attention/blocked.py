@@ -50,6 +50,7 @@ def far_statistics_blocked(
     factor = score_scale(q_BHLD, scale) * (LOG2_E if softcap is None else 1 / softcap)
     halves = q_BHLD.dtype == k_BGLD.dtype == torch.bfloat16
     before, after = (1.0, factor) if halves else (factor, 1.0)
+    scoring = Scoring(k, softcap, sliding_window, after)
     mass_BHR = q_BHLD.new_empty(*q_BHLD.shape[:2], len(position_R), dtype=dtype)
     square_BHR = torch.empty_like(mass_BHR)
     rows_per_tile = max(TILE_ROWS // group, MIN_ROWS)
@@ -63,7 +64,7 @@ def far_statistics_blocked(
                 these = span if rows is None else rows[span]
                 q_HRD = q_BHLD[window, heads, these].to(dtype) * before
                 mass_BHR[window, heads, span], square_BHR[window, heads, span] = _row_statistics(
-                    q_HRD, k_LD, position_R[span], tile, k, softcap, sliding_window, after
+                    q_HRD, k_LD, position_R[span], tile, scoring
                 )
     return sums(mass_BHR.double(), square_BHR.double(), keep_rows)
 
@@ -86,15 +87,35 @@ def bfloat16_products(wanted: bool) -> Iterator[None]:
     Nothing is rounded that was not: the values are bfloat16 already. Without such units nothing
     changes.
     """
-    if not (wanted and has_bfloat16_products()):
+    precision = "bf16" if wanted and has_bfloat16_products() else None
+    with products_in(precision, torch.backends.mkldnn):
+        yield
+
+
+@contextmanager
+def products_in(precision: str | None, backend: Any) -> Iterator[None]:
+    """Let a backend of PyTorch's make float32 products in a precision; None changes nothing.
+
+    Nor does anything change before PyTorch 2.9, which has no such setting.
+    """
+    matmul: Any = getattr(backend, "matmul", None)
+    if precision is None or not hasattr(matmul, "fp32_precision"):
         yield
         return
-    matmul: Any = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009 - unknown to its stubs
-    kept, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    kept, matmul.fp32_precision = matmul.fp32_precision, precision
     try:
         yield
     finally:
         matmul.fp32_precision = kept
+
+
+class Scoring(NamedTuple):
+    """What is the same for all tiles."""
+
+    k: int
+    softcap: float | None
+    sliding_window: int | None
+    factor: float  # of products, where queries were not multiplied by it
 
 
 class KeyTile(NamedTuple):
@@ -123,14 +144,7 @@ def _key_tiles(first: int, last: int, k: int, sliding_window: int | None) -> Ite
 
 
 def _row_statistics(
-    q_HRD: Tensor,
-    k_LD: Tensor,
-    position_R: Tensor,
-    tile: Tensor,
-    k: int,
-    softcap: float | None,
-    sliding_window: int | None,
-    factor: float,
+    q_HRD: Tensor, k_LD: Tensor, position_R: Tensor, tile: Tensor, scoring: Scoring
 ) -> tuple[Tensor, Tensor]:
     """Far mass and far sum of squares of a tile of rows, over all the keys they see.
 
@@ -141,8 +155,8 @@ def _row_statistics(
     shape = q_HRD.shape[:2]
     first, last = int(position_R[0]), int(position_R[-1])
     parts = [
-        _tile_sums(q_HRD, k_LD, position_R, tile, key_tile, k, softcap, sliding_window, factor)
-        for key_tile in _key_tiles(first, last, k, sliding_window)
+        _tile_sums(q_HRD, k_LD, position_R, tile, key_tile, scoring)
+        for key_tile in _key_tiles(first, last, scoring.k, scoring.sliding_window)
     ]
     m_TQ, l_TQ, a_TQ, b_TQ = (torch.stack(part) for part in zip(*parts, strict=True))
     weight_TQ = (m_TQ - m_TQ.amax(0)).exp2_()
@@ -158,10 +172,7 @@ def _tile_sums(
     position_R: Tensor,
     tile: Tensor,
     key_tile: KeyTile,
-    k: int,
-    softcap: float | None,
-    sliding_window: int | None,
-    factor: float,
+    scoring: Scoring,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """m, l, a and b of every row against one tile of keys; scores are in base 2.
 
@@ -169,6 +180,7 @@ def _tile_sums(
     0.83 ns a score on an AMD Zen 4 core).
     """
     keys, seen, far, near = key_tile
+    k, softcap, sliding_window, factor = scoring
     q_QD, k_ND = q_HRD.flatten(0, 1), k_LD[keys]
     s_QN = torch.mm(q_QD, k_ND.T, out=tile[: len(q_QD) * len(k_ND)].view(len(q_QD), len(k_ND)))
     if factor != 1.0:

@@ -21,7 +21,7 @@ the score follows from the two (LongAttn, arXiv 2502.16860, eq. 5-7).
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -30,6 +30,21 @@ from longattn.udfs.attention.formula import strength, variance
 
 Support = Literal["matrix", "block"]
 LOG2_E = math.log2(math.e)
+
+
+class ScoreOptions(TypedDict, total=False):
+    """What a model's scores are beside q k; None is as if it were not given."""
+
+    scale: float | None  # D**-0.5 by default
+    softcap: float | None  # caps scores as Gemma 2 does
+    sliding_window: int | None  # a query sees this many keys, itself included, as Mistral's
+
+
+class FarOptions(ScoreOptions, total=False):
+    """And which rows are looked at."""
+
+    rows: Tensor | None  # int64, sorted; all by default
+    keep_rows: bool  # whether the statistics of every row are kept
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ k on, S strata, R = 2 S.
 """
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from longattn.udfs.attention.coarse import coarse_statistics
+from longattn.udfs.attention.dependency import ScoreOptions
 from longattn.udfs.attention.dispatch import far_statistics
 
 ROWS_PER_STRATUM = 2  # the fewest that show a spread
@@ -53,28 +55,25 @@ def far_statistics_sampled(
     n_rows: int,
     n_keys: int,
     seed: tuple[int, ...] = (0,),
-    scale: float | None = None,
-    softcap: float | None = None,
-    sliding_window: int | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> SampledStatistics:
     """Estimate udfs.attention.dispatch.far_statistics from `n_rows` exact rows of each window.
 
     `n_keys` are drawn for the estimate of the others (see `coarse`); with none, strata are of
     neighbours. `n_rows` is even and no more than the L - k rows that have a far block.
     """
-    options = {"scale": scale, "softcap": softcap, "sliding_window": sliding_window}
     nothing_BHL = q_BHLD.new_zeros(q_BHLD.shape[:3], dtype=torch.float64)
     mass_BHL, square_BHL = nothing_BHL, nothing_BHL
     if n_keys:
-        mass_BHL, square_BHL = coarse_statistics(q_BHLD, k_BGLD, k=k, n_keys=n_keys, **options)  # type: ignore[arg-type]
+        mass_BHL, square_BHL = coarse_statistics(q_BHLD, k_BGLD, k=k, n_keys=n_keys, **options)
     estimates = []
     for window, (mass_HL, square_HL) in enumerate(zip(mass_BHL, square_BHL, strict=True)):
         sample = sample_rows(square_HL.sum(0)[k:], k, n_rows, seed)
         one = slice(window, window + 1)
         rows_R, order_R = sample.rows_R.to(q_BHLD.device).sort()
         exact = far_statistics(
-            q_BHLD[one], k_BGLD[one], k=k, rows=rows_R, keep_rows=True, **options  # type: ignore[arg-type]
-        )  # fmt: skip
+            q_BHLD[one], k_BGLD[one], k=k, rows=rows_R, keep_rows=True, **options
+        )
         assert exact.row_mass_BHR is not None and exact.row_square_BHR is not None
         place_R = order_R.argsort()
         estimates.append(

@@ -254,7 +254,7 @@ def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:
         first_row += group.num_rows
 
 
-Maps = Any  # None where a type holds no map; else what `_has_maps` found of it
+Maps = Any  # where a type holds maps, as `_has_maps` says it; None where it holds none
 
 
 class Refusal(NamedTuple):

@@ -20,7 +20,6 @@ from longattn.udfs.models.gguf import gguf_file
 from longattn.udfs.models.safetensors import refuse_damaged
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 HASHED_BYTES = 1 << 20  # of each file of weights: enough to tell two models apart
@@ -62,18 +61,18 @@ class CausalLM:
 
         ids_BL = ids_BL.to(self.model.device)
         hidden_BLE = self.body(input_ids=ids_BL[:, :-1], use_cache=False)[0][:, -last:]
-        target_R = ids_BL[:, -last:].flatten()
-        losses = [
-            self._losses_of(hidden_RE, target_R[start : start + HEAD_ROWS])
-            for start, hidden_RE in _blocks(hidden_BLE.flatten(0, 1))
-        ]
+        blocks = (
+            x.split(HEAD_ROWS) for x in (hidden_BLE.flatten(0, 1), ids_BL[:, -last:].flatten())
+        )
+        losses = [self._losses_of(*block) for block in zip(*blocks, strict=True)]
         return torch.cat(losses).view(len(ids_BL), last).cpu()
 
     def _losses_of(self, hidden_RE: "Tensor", target_R: "Tensor") -> "Tensor":
         import torch
 
-        with _half_products(hidden_RE.dtype):
-            logits_RV = self._head(_at_least_float32(hidden_RE))
+        half = hidden_RE.dtype.itemsize < 4
+        with _half_products(half):
+            logits_RV = self._head(hidden_RE.float() if half else hidden_RE)
         return torch.nn.functional.cross_entropy(logits_RV, target_R, reduction="none")
 
 
@@ -87,7 +86,7 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    from longattn.udfs.models.precision import device_of, has_bfloat16
+    from longattn.udfs.models.precision import device_of, prefers_bfloat16
 
     disable_progress_bar()
     folder, gguf = model_files(model, scorer)
@@ -99,8 +98,8 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
         refuse_damaged(Path(folder))  # transformers does not say which file it was
         raise ModelError(f"score.model {model}: {first_line(error)}") from None
     on = device_of(device)
-    if dtype == "bfloat16" and not has_bfloat16(on):
-        LOG.warning("%s: no bfloat16 instructions on this machine: float32 is faster", scorer)
+    if dtype == "bfloat16" and not prefers_bfloat16(on):
+        LOG.warning("%s: float32 is faster than bfloat16 on this machine", scorer)
     loaded = loaded.to(on).eval().requires_grad_(False)
     prefer_own_attention(loaded)
     return CausalLM(loaded)
@@ -193,11 +192,6 @@ def _weights(folder: Path, gguf: str | None) -> list[Path]:
     return [*folder.glob("config.json"), *weights]
 
 
-def _blocks(hidden_RE: "Tensor") -> "Iterator[tuple[int, Tensor]]":
-    for start in range(0, len(hidden_RE), HEAD_ROWS):
-        yield start, hidden_RE[start : start + HEAD_ROWS]
-
-
 def _head_of(model: Any) -> Any:
     """What makes logits [R, V] of hidden states [R, E]: the model's code around its body.
 
@@ -225,10 +219,6 @@ def _head_of(model: Any) -> Any:
     return logits_of
 
 
-def _at_least_float32(x: "Tensor") -> "Tensor":
-    return x.float() if x.dtype.itemsize < 4 else x
-
-
 def _given_body() -> Any:
     """A body that returns the hidden states it was given, whatever ids it is called with."""
     from torch import nn
@@ -254,21 +244,14 @@ def _given_body() -> Any:
 
 
 @contextmanager
-def _half_products(body: "torch.dtype") -> Iterator[None]:
-    """Beside a half-precision body, let float32 products round what they multiply, not their sums.
+def _half_products(wanted: bool) -> Iterator[None]:
+    """Let float32 products round what they multiply, not their sums, as a half-precision body does.
 
     bfloat16 on CPUs that have it, TF32 on GPUs; PyTorch's settings are as before afterwards.
     """
     import torch
 
-    if body.itemsize >= 4:
+    from longattn.udfs.attention.blocked import bfloat16_products, products_in
+
+    with bfloat16_products(wanted), products_in("tf32" if wanted else None, torch.backends.cuda):
         yield
-        return
-    cpu: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    gpu: Any = torch.backends.cuda.matmul
-    before = cpu.fp32_precision, gpu.fp32_precision
-    cpu.fp32_precision, gpu.fp32_precision = "bf16", "tf32"
-    try:
-        yield
-    finally:
-        cpu.fp32_precision, gpu.fp32_precision = before

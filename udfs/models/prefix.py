@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from longattn.udfs.attention.dependency import spans
+from longattn.udfs.attention.dependency import ScoreOptions, spans
 from longattn.udfs.attention.dispatch import far_statistics
 from longattn.udfs.attention.output import causal_output, first_key, is_faster
 from longattn.udfs.errors import ModelError, whole_message
@@ -52,13 +52,11 @@ class AttentionCall:
     mask: Tensor | None
 
     @property
-    def score_options(self) -> dict[str, Any]:
+    def score_options(self) -> ScoreOptions:
         """What `far_statistics` needs to know beside q, k and the minimum distance."""
-        return {
-            "scale": self.scale,
-            "softcap": self.softcap,
-            "sliding_window": self.sliding_window,
-        }
+        return ScoreOptions(
+            scale=self.scale, softcap=self.softcap, sliding_window=self.sliding_window
+        )
 
     def causal_mask(self, start: int, q_BHRD: Tensor, first: int = 0) -> Tensor:
         """Additive mask [1, 1, R, N] of query rows from `start` on, for keys from `first` on."""

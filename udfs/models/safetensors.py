@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from longattn.udfs.models.quantised import Weights
 
-
-DAMAGED = "damaged or cut short; fetch it again"
+DAMAGED = "damaged or cut short, fetch it again"
 
 
 @contextmanager
@@ -31,9 +30,7 @@ def opened(file: Path) -> Iterator[Any]:
         with safe_open(file, framework="pt") as shard:
             yield shard
     except SafetensorError as error:
-        raise ModelError(
-            f"{file}: damaged or cut short, fetch it again: {first_line(error)}"
-        ) from None
+        raise ModelError(f"{file}: {DAMAGED}: {first_line(error)}") from None
 
 
 def read_json(file: Path) -> Any:
@@ -41,9 +38,7 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(
-            f"{file}: damaged or cut short, fetch it again: {first_line(error)}"
-        ) from None
+        raise ModelError(f"{file}: {DAMAGED}: {first_line(error)}") from None
 
 
 def refuse_damaged(folder: Path) -> None:

@@ -95,16 +95,11 @@ class Background:
         if not len(self.prints) == len(self.levels) == self.manifest.entries:
             raise ModelError(f"background: {folder} is broken: arrays of other lengths")
 
-    def probability(self, token_ids: TokenIds) -> Vector:
-        """Of every token after the two before it [L]."""
-        return self.known(token_ids)[0]
-
-    def widespread(self, token_ids: TokenIds) -> NDArray[np.bool_]:
-        """Whether a token ends three that one document in MANY holds, or more [L]."""
-        return self.known(token_ids)[1]
-
     def known(self, token_ids: TokenIds) -> tuple[Vector, NDArray[np.bool_]]:
-        """Both of the above, of one look at the n-grams."""
+        """The probability of every token after the two before it [L], and whether it is widespread.
+
+        That is whether it ends three tokens that one document in MANY holds, or more [L].
+        """
         p_L = np.full(len(token_ids), 1 / max(self.manifest.kinds, 1))
         for (start, key_G, above_G), strength in zip(placed(token_ids), STRENGTHS, strict=True):
             n_G, total_G = self.numbers(key_G), self.numbers(above_G)
@@ -182,7 +177,7 @@ def write(
 ) -> Path:
     """Write entries of any order; the folder, which is there already where the content was.
 
-    Of entries that cannot be told apart the largest stays.
+    Entries that fall on one place become one, with the largest of their numbers.
     """
     arrays = _arrays(key_E, number_E)
     facts = {"documents": documents, "kinds": kinds, "tokenizer": tokenizer, "format": FORMAT}

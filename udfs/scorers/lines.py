@@ -56,7 +56,7 @@ def _answers(
             token_ids, own = _parse_window(line, spec, tokenizer)
             scorer = load(own)
             score = _scored(token_ids, own, scorer)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             yield {"line": number, "error": str(error)}
             continue
         if draw:
@@ -68,7 +68,8 @@ def _answers(
 def _parse_window(
     line: str | bytes, spec: ScorerSpec, tokenizer: str | None
 ) -> tuple[TokenIds, ScorerSpec]:
-    """Token ids of one JSON line and what scores them; raises ValueError or TypeError.
+    """Token ids of one JSON line and what scores them; raises ValueError, TypeError or, for JSON
+    that is nested too deep, RecursionError.
 
     Ids as such are of no known tokenizer, so that no background is shipped for them.
     """

@@ -32,59 +32,38 @@ class Plugin:
     model: bool = True  # whether it reads score.model
 
 
-ROOM = "longattn.udfs.scorers"
-KINDS = f"{ROOM}.kinds"
+KINDS = "longattn.udfs.scorers.kinds"
 GROUP = "longattn.scorers"
-# What says how and where to run, and what names the tokenizer too, is nobody's alone.
+# Settings that every scorer takes: how and where it runs, and the model, which has the tokenizer.
 SHARED = frozenset({"scorer", "model", "device", "batch_tokens", "threads", "seed"})
-K = frozenset({"k"})
+
+
+def _own(load: str, version: str, *settings: str, model: bool = False) -> Plugin:
+    """A scorer of this package, by places in its room `kinds`."""
+    return Plugin(f"{KINDS}.{load}", f"{KINDS}.{version}", frozenset(settings), model=model)
+
+
 SCORERS = {
     "longattn": Plugin(
         f"{KINDS}.longattn:load_longattn",
-        f"{ROOM}.versions:longattn_version",
-        K | {"sample_rows", "sample_keys", "layers", "dtype", "rope_theta", "bos"},
+        "longattn.udfs.scorers.versions:longattn_version",
+        frozenset({"k", "sample_rows", "sample_keys", "layers", "dtype", "rope_theta", "bos"}),
         ranks_by="lds",
     ),
-    "calibrated": Plugin(
-        f"{KINDS}.calibrated:load_calibrated", f"{KINDS}.calibrated:calibrated_version"
+    "calibrated": _own("calibrated:load_calibrated", "calibrated:calibrated_version", model=True),
+    "cohesion": _own("cohesion:Cohesion", "cohesion:cohesion_version", "k"),
+    "compress": _own("compress:Compress", "compress:compress_version", "k"),
+    "fargain": _own(
+        "fargain:load_fargain", "fargain:fargain_version", "k", "stride", "dtype", "bos", model=True
     ),
-    "cohesion": Plugin(
-        f"{KINDS}.cohesion:Cohesion", f"{KINDS}.cohesion:cohesion_version", K, model=False
+    "ladm": _own("ladm:load_ladm", "ladm:ladm_version", "variant", "dtype", model=True),
+    "prolong": _own(
+        "prolong:load_prolong", "prolong:prolong_version", "pairs", "dtype", model=True
     ),
-    "compress": Plugin(
-        f"{KINDS}.compress:Compress", f"{KINDS}.compress:compress_version", K, model=False
-    ),
-    "fargain": Plugin(
-        f"{KINDS}.fargain:load_fargain",
-        f"{KINDS}.fargain:fargain_version",
-        K | {"stride", "dtype", "bos"},
-    ),
-    "ladm": Plugin(
-        f"{KINDS}.ladm:load_ladm", f"{KINDS}.ladm:ladm_version", frozenset({"variant", "dtype"})
-    ),
-    "prolong": Plugin(
-        f"{KINDS}.prolong:load_prolong",
-        f"{KINDS}.prolong:prolong_version",
-        frozenset({"pairs", "dtype"}),
-    ),
-    "random": Plugin(
-        f"{KINDS}.control:RandomScorer", f"{KINDS}.control:random_version", K, model=False
-    ),
-    "recall": Plugin(
-        f"{KINDS}.recall:Recall",
-        f"{KINDS}.recall:recall_version",
-        K | {"background"},
-        model=False,
-    ),
-    "seams": Plugin(
-        f"{KINDS}.seams:Seams",
-        f"{KINDS}.seams:seams_version",
-        frozenset({"background"}),
-        model=False,
-    ),
-    "recurrence": Plugin(
-        f"{KINDS}.recurrence:Recurrence", f"{KINDS}.recurrence:recurrence_version", K, model=False
-    ),
+    "random": _own("control:RandomScorer", "control:random_version", "k"),
+    "recall": _own("recall:Recall", "recall:recall_version", "k", "background"),
+    "seams": _own("seams:Seams", "seams:seams_version", "background"),
+    "recurrence": _own("recurrence:Recurrence", "recurrence:recurrence_version", "k"),
 }
 
 

@@ -123,7 +123,7 @@ def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
 
 @cache
 def _loaded(spec: ScorerSpec) -> Scorer:
-    """With the threads of one task slot."""
+    """Load a scorer once per process, with the threads of one task slot."""
     if reads_model(spec.scorer):
         import torch
 

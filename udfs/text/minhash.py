@@ -133,6 +133,8 @@ def sketch_batches(batches: Batches, ngram: int) -> Batches:
 
 def estimate(signatures_a: Sequence[bytes], signatures_b: Sequence[bytes]) -> Floats:
     """Estimated Jaccard of each pair of signatures: the share of permutations that agree."""
+    if not signatures_a:
+        return np.empty(0)
     values_a, values_b = (
         np.frombuffer(b"".join(side), "<u4").reshape(len(side), -1)
         for side in (signatures_a, signatures_b)

@@ -263,7 +263,8 @@ def _encode_from(tokenizer: TextTokenizer, text: str, cut: _Cut, end: int) -> _P
 
 def _find_cut(tokenizer: TextTokenizer, text: str, piece: _Piece, end: int) -> _Cut:
     """The best place near a piece's end at which a fresh start repeats the piece's tokens."""
-    margin = min(MARGIN, (end - int(piece.starts[0])) // 4)
+    begin = piece.starts[0] if len(piece.starts) else end
+    margin = min(MARGIN, (end - int(begin)) // 4)
     first, last = np.searchsorted(piece.starts, [end - 2 * margin, end - margin])
     places = [
         token

@@ -81,7 +81,6 @@ class WindowSpec:
 class PackSpec:
     """How a group of documents is packed."""
 
-    windowing: str
     strategy: str
     length: int
     separator: int
@@ -147,7 +146,6 @@ def pack_table(documents: pa.Table, spec: PackSpec, gain: Gain | None = None) ->
     domain, group = (documents[name][0].as_py() for name in ("domain", "packed_from"))
     rows: list[Row] = []
     for index, window in enumerate(windows):
-        segments = [(ids[part.document], part.start, part.n_tokens) for part in window]
         rows.append(
             {
                 "window_id": _digest(f"{group}|{index}"),
@@ -156,8 +154,8 @@ def pack_table(documents: pa.Table, spec: PackSpec, gain: Gain | None = None) ->
                 "window_index": index,
                 "n_tokens": sum(part.n_tokens for part in window),
                 "segments": [
-                    {"doc_id": doc_id, "start_token": start, "n_tokens": n_tokens}
-                    for doc_id, start, n_tokens in segments
+                    {"doc_id": ids[document], "start_token": start, "n_tokens": n_tokens}
+                    for document, start, n_tokens in window
                 ],
                 "token_ids": tokens_of(window, tokens, spec.separator),
             }

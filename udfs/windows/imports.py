@@ -41,9 +41,9 @@ def imported(text: str) -> list[str]:
     >>> imported("from ..core import frame as f, base")
     ['../core', '../core/frame', '../core/base']
     """
-    found = [*_python(text), *_scripts(text), *_java(text), *_go(text)]
-    found += [match["path"] for match in _C.finditer(text)]
-    return list(dict.fromkeys(found))
+    names = [*_python(text), *_scripts(text), *_java(text), *_go(text)]
+    names += [match["path"] for match in _C.finditer(text)]
+    return list(dict.fromkeys(names))
 
 
 def imports_first(paths: Sequence[str], imports: Sequence[Sequence[str]]) -> list[int]:
@@ -82,8 +82,8 @@ def repositories_in_order(
     order: list[int] = []
     for _, files in groupby(range(len(paths)), key=repositories.__getitem__):
         own = list(files)
-        found = imports_first([paths[file] for file in own], [imports[file] for file in own])
-        order += [own[file] for file in found]
+        ordered = imports_first([paths[file] for file in own], [imports[file] for file in own])
+        order += [own[file] for file in ordered]
     return order
 
 
@@ -111,8 +111,8 @@ class _Paths:
         """Files of a folder; a site and a repository's name stand before what is its path."""
         names = [name, *_endings(name), name.split("/")[-2] + "/"]
         tried = names if "." in name.split("/")[0] else names[:1]
-        found = (self.ending.get(n) or self.named.get(n) for n in tried)
-        return next((files for files in found if files), [])
+        matches = (self.ending.get(n) or self.named.get(n) for n in tried)
+        return next((files for files in matches if files), [])
 
 
 def _endings(name: str) -> Iterator[str]:

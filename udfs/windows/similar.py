@@ -116,11 +116,11 @@ class _Chain:
         """
         alike_D = self.alike_D / np.sqrt(np.maximum(self.shared.size_D, 1))
         alike_D[self.placed_D | self.copy_D] = 0
-        found: list[int] = []
-        while len(found) < count and alike_D.any():
-            found.append(int(alike_D.argmax()))
-            alike_D[found[-1]] = 0
-        return found
+        alike: list[int] = []
+        while len(alike) < count and alike_D.any():
+            alike.append(int(alike_D.argmax()))
+            alike_D[alike[-1]] = 0
+        return alike
 
     def _begin_window(self, filled: int) -> None:
         """`filled` tokens of it are there, and no document yet."""
@@ -157,8 +157,8 @@ def _pairs(token_ids: Sequence[Ids]) -> tuple[Places, Hashes]:
 
 def _looked_at(hashes: Hashes) -> Hashes:
     """A share of the n-grams, which is as good as all and takes less memory."""
-    found: Hashes = hashes[hashes % np.uint64(LOOKED_AT) == 0]
-    return found
+    kept: Hashes = hashes[hashes % np.uint64(LOOKED_AT) == 0]
+    return kept
 
 
 def _hashes(token_ids: Ids, n: int) -> Hashes:

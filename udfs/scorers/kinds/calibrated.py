@@ -22,6 +22,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from longattn.udfs.digest import hex_digest
@@ -127,29 +128,17 @@ class Calibration:
 
     @staticmethod
     def read(folder: str) -> "Calibration":
-        """Raises ModelError where there is no calibration, or one of another format."""
+        """Raises ModelError where there is no calibration, a broken one, or another format."""
         try:
-            fields = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
+            return _read(json.loads((Path(folder) / FILE).read_text(encoding="utf-8")), folder)
         except OSError:
             raise ModelError(
                 f"score.model: no {FILE} in {folder}: make one with"
                 f" `longattn scorer calibrate --config CONFIG --out {folder}`"
             ) from None
-        if fields["format"] != FORMAT:
-            raise ModelError(
-                f"{folder}: calibration of format {fields['format']}; this is {FORMAT}:"
-                " make it again with `longattn scorer calibrate`, which takes the scores there are"
-            )
-        specs = {
-            "truth": ScorerSpec.from_json(json.dumps(fields["truth"])),
-            "cheap": tuple(ScorerSpec.from_json(json.dumps(spec)) for spec in fields["cheap"]),
-        }
-        columns = tuple(
-            Column(**{**c, "knots": tuple(c["knots"]), "scores": tuple(c["scores"])})
-            for c in fields["columns"]
-        )
-        domains = {name: _placing_read(kept) for name, kept in fields["domains"].items()}
-        return Calibration(**{**fields, **specs, "columns": columns, "domains": domains})
+        except (ValueError, TypeError, LookupError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ModelError(f"score.model: {folder} is broken: {FILE}: {reason}") from None
 
     def write(self, folder: Path) -> None:
         """Replace the calibration in a folder; raises UserError for a folder of something else."""
@@ -228,10 +217,8 @@ def fit(sample: Sample, penalty: float) -> tuple[Column, ...]:
         y_N[mine_N] = _normal_scores(sample.truth_N[mine_N])
     ridge_CC = x_NC.T @ x_NC + penalty * len(sample) * np.eye(x_NC.shape[1])
     weight_C = np.linalg.solve(ridge_CC, x_NC.T @ y_N)
-    return tuple(
-        Column(name=c.name, knots=c.knots, scores=c.scores, weight=float(weight))
-        for c, weight in zip(plain, weight_C, strict=True)
-    )
+    weights = zip(plain, weight_C.tolist(), strict=True)
+    return tuple(replace(column, weight=weight) for column, weight in weights)
 
 
 def best_penalty(sample: Sample) -> float:
@@ -475,6 +462,25 @@ def _lines(
     return knots, tuple(line(piece, middle) for piece, middle in enumerate(middles))
 
 
+def _read(fields: dict[str, Any], folder: str) -> Calibration:
+    """A calibration of what JSON makes of one, in which tuples are lists."""
+    if fields["format"] != FORMAT:
+        raise ModelError(
+            f"{folder}: calibration of format {fields['format']}; this is {FORMAT}:"
+            " make it again with `longattn scorer calibrate`, which takes the scores there are"
+        )
+    truth, *cheap = (
+        ScorerSpec.from_json(json.dumps(spec)) for spec in (fields["truth"], *fields["cheap"])
+    )
+    columns = tuple(
+        Column(**{**c, "knots": tuple(c["knots"]), "scores": tuple(c["scores"])})
+        for c in fields["columns"]
+    )
+    domains = {name: _placing_read(kept) for name, kept in fields["domains"].items()}
+    read = {"truth": truth, "cheap": tuple(cheap), "columns": columns, "domains": domains}
+    return Calibration(**{**fields, **read})
+
+
 def _placing_read(fields: dict[str, Any]) -> Placing:
     lines = tuple(Line(**line) for line in fields["lines"])
     return Placing(**{**fields, "knots": tuple(fields["knots"]), "lines": lines})
@@ -482,13 +488,6 @@ def _placing_read(fields: dict[str, Any]) -> Placing:
 
 def spearman(x: Floats, y: Floats) -> float:
     """Spearman's rank correlation, ties at their mean rank; 0 where one does not vary."""
-    ranks = [_mean_ranks(values) for values in (x, y)]
-    if min(np.ptp(rank) for rank in ranks) == 0:
+    if min(np.ptp(values) for values in (x, y)) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _mean_ranks(values: Floats) -> Any:
-    kinds, which = np.unique(values, return_inverse=True)
-    first = np.searchsorted(np.sort(values), kinds)
-    return (first + (np.bincount(which) - 1) / 2)[which]
+    return float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k, one_head
+from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k, nothing_far, one_head
 
 
 def random_version(spec: ScorerSpec) -> str:
@@ -17,7 +17,8 @@ class RandomScorer:
         self.spec = spec
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
-        return None
+        """Reason and detail for a window without tokens."""
+        return nothing_far(token_ids, 0)
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         return [self._score_one(ids) for ids in token_ids]
@@ -26,4 +27,4 @@ class RandomScorer:
         digest = hashlib.sha256(str(self.spec.seed).encode() + token_ids.astype("<i8").tobytes())
         s1, s2 = (int.from_bytes(digest.digest()[i : i + 6], "big") / 2**48 for i in (0, 6))
         length = len(token_ids)
-        return one_head(length, self.spec.k or max(1, default_k(length)), ds=s1, du=-s2)
+        return one_head(length, self.spec.k or default_k(length), ds=s1, du=-s2)

@@ -49,7 +49,7 @@ class LongAttn:
         length, known = len(token_ids) + self.spec.bos, self.prefix.vocab_size
         if len(token_ids) == 0:
             return "empty", "no tokens"
-        if length < max(SHORTEST, self.spec.k or 0):
+        if length < SHORTEST or length <= (self.spec.k or 0):
             return "too_short", f"{length} tokens; k is {self.spec.k or 'L/4'}"
         if self.prefix.max_tokens and length > self.prefix.max_tokens:
             return "too_long", f"{length} tokens; the model has {self.prefix.max_tokens} positions"
@@ -120,7 +120,7 @@ def _score(layers: list[Statistics], window: int, length: int, k: int, rows: int
 
 
 def _of_mean(errors: list[float]) -> float:
-    """The standard error of a mean of independent estimates; none of none."""
+    """The standard error of a mean of independent estimates; 0 where there are none."""
     return math.hypot(*errors) / max(len(errors), 1)
 
 

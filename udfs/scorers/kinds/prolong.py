@@ -83,14 +83,28 @@ def long_dependency_score(
 
 
 class ProLong:
-    """Scores windows with any Hugging Face causal language model."""
+    """Scores windows with any Hugging Face causal language model; DU is 0, there are no heads."""
 
-    def __init__(self, model: Any, settings: ProLongSettings) -> None:
+    def __init__(self, model: Any, settings: ProLongSettings, version: str) -> None:
         self.model = model  # transformers causal LM in eval mode
         self.settings = settings
+        self.version = version
 
-    def score(self, token_ids: TokenIds) -> float:
-        """Score one window of int64 token ids; the tail shorter than a segment is left out."""
+    def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
+        """Reason and detail for a window without two segments, or of ids that the model lacks."""
+        size = self.settings.segment_tokens
+        if len(token_ids) == 0:
+            return "empty", "no tokens"
+        if len(token_ids) < 2 * size:
+            return "too_short", f"{len(token_ids)} tokens; two segments are {2 * size}"
+        return unknown_ids(token_ids, self.model.config.vocab_size)
+
+    def score(self, token_ids: list[TokenIds]) -> list[Score]:
+        size = self.settings.segment_tokens
+        return [one_head(len(ids), size, ds=self._score_one(ids), du=0.0) for ids in token_ids]
+
+    def _score_one(self, token_ids: TokenIds) -> float:
+        """Of one window of int64 token ids; the tail shorter than a segment is left out."""
         import torch
 
         size = self.settings.segment_tokens
@@ -99,8 +113,7 @@ class ProLong:
         pairs = sample_pairs(count, self.settings.num_pairs, _seed_of(token_ids, self.settings))
         single = self._perplexities(segments_NS)
         joined_PT = torch.stack([torch.cat([segments_NS[j], segments_NS[i]]) for i, j in pairs])
-        conditional = self._perplexities(joined_PT)
-        paired = dict(zip(pairs, conditional, strict=True))
+        paired = dict(zip(pairs, self._perplexities(joined_PT), strict=True))
         return long_dependency_score(single, paired, self.settings.threshold)
 
     def _perplexities(self, tokens_BT: "torch.Tensor") -> list[float]:
@@ -121,37 +134,13 @@ class ProLong:
         return perplexities
 
 
-class ProLongScorer:
-    """ProLong as a scorer: DS is its score of the window, DU is 0, and there are no heads."""
-
-    def __init__(self, prolong: ProLong, version: str) -> None:
-        self.prolong = prolong
-        self.version = version
-
-    def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
-        """Reason and detail for a window without two segments, or of ids that the model lacks."""
-        size, known = self.prolong.settings.segment_tokens, self.prolong.model.config.vocab_size
-        if len(token_ids) == 0:
-            return "empty", "no tokens"
-        if len(token_ids) < 2 * size:
-            return "too_short", f"{len(token_ids)} tokens; two segments are {2 * size}"
-        return unknown_ids(token_ids, known)
-
-    def score(self, token_ids: list[TokenIds]) -> list[Score]:
-        size = self.prolong.settings.segment_tokens
-        return [
-            one_head(len(ids), size, ds=self.prolong.score(np.asarray(ids)), du=0.0)
-            for ids in token_ids
-        ]
-
-
-def load_prolong(spec: ScorerSpec) -> ProLongScorer:
+def load_prolong(spec: ScorerSpec) -> ProLong:
     """Load the causal language model that the spec names, all of it.
 
     Its vocabulary must be that of the windows. Raises ModelError where there is no such model.
     """
     lm = load_causal_lm(spec.model, spec.dtype, spec.device, scorer="prolong")
-    return ProLongScorer(ProLong(lm.model, _settings(spec)), prolong_version(spec))
+    return ProLong(lm.model, _settings(spec), prolong_version(spec))
 
 
 def prolong_version(spec: ScorerSpec) -> str:

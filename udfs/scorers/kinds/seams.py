@@ -26,6 +26,7 @@ from longattn.udfs.text.counts import Keys, placed
 MARGIN = 256  # tokens at either end, which few links can reach across
 POWER = 1.5  # by which a link loses weight with the documents that have it too
 AROUND, GAP, SIDE = 32, 64, 1024  # tokens
+ROUNDING = 1e-9  # error of a running sum of weights
 
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
@@ -94,12 +95,9 @@ def dips(weight_L: Vector) -> Vector:
     before_P = _means(sums, place_P - SIDE, place_P - GAP)
     after_P = _means(sums, place_P + GAP, place_P + SIDE)
     least_P = np.minimum(before_P, after_P)
-    tied_P = least_P > _ROUNDING
+    tied_P = least_P > ROUNDING
     left_P: Vector = np.divide(around_P, least_P, out=np.zeros(len(place_P)), where=tied_P)
     return left_P.clip(0)
-
-
-_ROUNDING = 1e-9  # of sums of weights that come and go
 
 
 def _means(sums: Vector, start_P: Counts, stop_P: Counts) -> Vector:
