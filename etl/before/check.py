@@ -39,7 +39,8 @@ def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:
     if unmixed := set(config.sources) - set(config.mix.weights or config.sources):
         yield note("mix.weights", f"leaves out {', '.join(sorted(unmixed))}")
     if set(config.sources) <= set(config.pack.domains):
-        yield note("pack.domains", "every domain is packed: none is scored")
+        scored = "scored by cross gain alone" if config.pack.score else "none is scored"
+        yield note("pack.domains", f"every domain is packed: {scored}")
 
 
 def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> Findings:

@@ -22,7 +22,7 @@ from longattn.udfs.redaction import has_credentials, redacted
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration
-from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model
+from longattn.udfs.scorers.registry import PACKED, known_scorers, plugin, reads_model
 from longattn.udfs.storage import expanded, local_path
 from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
 
@@ -238,7 +238,7 @@ class WindowConfig(Section):
 
 class PackConfig(Section):
     domains: list[str] = []
-    """short-text domains that are packed and not scored"""
+    """short-text domains that are packed, and scored only with pack.score"""
 
     strategy: Literal["concat", "best_fit"] = "best_fit"
     """best_fit cuts no document that fits a window; concat joins all and cuts where a window is
@@ -258,6 +258,12 @@ class PackConfig(Section):
     verify: bool = False
     """with order: similar, join a document to a window only where counts of n-grams gain more of it
     than of one taken at random; see performance.md for what that costs"""
+
+    score: bool = False
+    """score packed windows by cross gain, what counts of n-grams gain of the documents before, and
+    cut their domains as others are, by fraction, tokens, percentile or threshold. They are ranked
+    by it whatever select.by says, at random with by: random, and no filter looks at them. False
+    takes all of them"""
 
     separator: str | None = None
     """token between documents; None means the tokenizer's EOS"""
@@ -371,6 +377,12 @@ class ScoreConfig(ScorerSettings):
 
     domains: list[str] = []
     """empty means all"""
+
+    @model_validator(mode="after")
+    def _refuse_the_scorer_of_packed_windows(self) -> "ScoreConfig":
+        if named := {self.scorer, *self.also} & set(PACKED):
+            raise ValueError(f"score: {min(named)} is of packed windows: say pack.score: true")
+        return self
 
 
 class WhereConfig(Section):

@@ -126,6 +126,11 @@ def _lengths(manifest: Manifest) -> list[str]:
     return ["| tokens, at most | samples | tokens in all |", "|---|---|---|", *rows, ""]
 
 
+def _packed_scorer(manifest: Manifest) -> list[str]:
+    packed = manifest.get("packed_scorer")
+    return [f"- scorer of packed windows: `{packed}`"] if packed else []
+
+
 def _share(counted: Manifest, octave: str) -> str:
     return f"{counted['octaves'].get(octave, 0) / max(counted['targets'], 1):.1%}"
 
@@ -170,6 +175,7 @@ def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str])
         "## How they were chosen",
         "",
         f"- scorer: `{manifest['scorer']}`",
+        *_packed_scorer(manifest),
         f"- windows and tokenizer: `{manifest['windowing']}`",
         f"- config: `{manifest['config']}`; versions of the tables read: {', '.join(tables)}",
         "",

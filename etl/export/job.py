@@ -179,6 +179,14 @@ def ranker(recipe: Recipe) -> str:
     return recipe.scoring if select.by in (None, "lds", "ds", "du") else recipe.ranking
 
 
+def packed_ranker(recipe: Recipe) -> str | None:
+    """What the score of packed windows is of; None where they have none."""
+    if recipe.cross_gain is None:
+        return None
+    at_random = recipe.config.select.by == "random"
+    return ranker(recipe) if at_random else scorer_version(recipe.cross_gain)
+
+
 def _write(
     context: Context, selection: DataFrame, plan: stage.Plan, format_: Format, options: Options
 ) -> Written:
@@ -188,6 +196,7 @@ def _write(
         context.tables.read("documents"),
         columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
         scorer=ranker(context.recipe),
+        packed_scorer=packed_ranker(context.recipe),
         plan=plan,
     )
     return write_shards(rows, plan, format_, options)
@@ -223,6 +232,7 @@ def identity_of(
         attend_across=config.pack.attend_across,
         rows=list(fingerprint(selection).first() or ()),
         scorer=ranker(context.recipe),
+        packed_scorer=packed_ranker(context.recipe),
         windowing=context.recipe.windowing,
         sources=_sources(config),
         choices=_choices(context),
@@ -241,10 +251,12 @@ def _manifest(
     context: Context, plan: stage.Plan, written: Written, options: Options
 ) -> dict[str, Any]:
     config, sources = context.config, _sources(context.config)
+    packed = packed_ranker(context.recipe)
     return {
         "longattn": udfs.__version__,
         "config": config.hash,
         "scorer": ranker(context.recipe),
+        **({"packed_scorer": packed} if packed else {}),
         "windowing": context.recipe.windowing,
         "tables": dict(context.tables.versions_read),
         "samples": written.samples,

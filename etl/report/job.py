@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
-from longattn.etl.ranking.candidates import cached, considered
+from longattn.etl.ranking.candidates import cached, considered, packed_candidates
 from longattn.etl.ranking.cascade import with_error
 from longattn.etl.report import fates as flow
 from longattn.etl.report import samples, scorers
@@ -229,7 +229,10 @@ def documents_by_fate(context: Context) -> pd.DataFrame:
 def windows_by_fate(context: Context, rows: DataFrame, selection: DataFrame) -> pd.DataFrame:
     """What became of the current windows, cut or packed."""
     windows = current_windows(context, "overlap_tokens")
-    fates = flow.windows_by_fate(windows, contaminated(context), rows, selection)
+    seen = rows.select("window_id")
+    if context.recipe.cross_gain:
+        seen = seen.union(packed_candidates(context).select("window_id"))
+    fates = flow.windows_by_fate(windows, contaminated(context), seen, selection)
     counts: pd.DataFrame = fates.toPandas()
     return counts
 
