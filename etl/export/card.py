@@ -112,7 +112,18 @@ def _context(manifest: Manifest) -> list[str]:
         "|---|---|---|",
         *rows,
         "",
+        *_far_gain(manifest),
     ]
+
+
+def _far_gain(manifest: Manifest) -> list[str]:
+    """How much of what recall counts a shorter context would lose."""
+    shares = manifest.get("far_gain")
+    if not shares:
+        return []
+    listed = ", ".join(f"{of:.0%} from {int(d):,}" for d, of in shares.items())
+    words = "Of what counts of n-grams gain from far context, by tokens back and farther"
+    return [f"{words}: {listed}.", ""]
 
 
 def _lengths(manifest: Manifest) -> list[str]:

@@ -19,6 +19,7 @@ from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.places import refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
+from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, FormatFigures
@@ -98,6 +99,7 @@ def export(
         )
     head = {"format": format_name, "identity": identity, "selection": name}
     manifest = head | _manifest(context, plan, written, options)
+    manifest["far_gain"] = {str(d): round(of, 4) for d, of in far_gain(context, selection).items()}
     texts = extras_of(FORMATS[format_name], target.path, written.files, options)
     texts |= _card(context, FORMATS[format_name], options, manifest)
     manifest["extras"] = described(texts)
@@ -233,6 +235,7 @@ def identity_of(
         rows=list(fingerprint(selection).first() or ()),
         scorer=ranker(context.recipe),
         packed_scorer=packed_ranker(context.recipe),
+        far_gain=context.recipe.recall,
         windowing=context.recipe.windowing,
         sources=_sources(config),
         choices=_choices(context),

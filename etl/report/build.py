@@ -52,6 +52,7 @@ class Facts:
     runs: pd.DataFrame  # job, started, seconds, rows_in, rows_out, refused
     last_runs: Mapping[str, Sequence[Mapping[str, Any]]]  # of each job, the latest first
     counted: Figures  # by the run of select
+    far_gain: Mapping[int, float] = field(default_factory=dict)  # shares by tokens back
     formats: Sequence[str] = ()  # that the mix was exported to
     seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
     versions: Mapping[str, int] = field(default_factory=dict)
@@ -126,6 +127,10 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
     shown.append((short(mixed), "windows selected", f"{share}, {facts.samples:,} samples"))
     shown.append((short(made), "tokens in the mix", f"of {short(planned)} planned"))
+    if facts.far_gain:
+        farthest, of_all = max(facts.far_gain.items())
+        beside = f"from {farthest:,} tokens back and farther"
+        shown.append((f"{of_all:.0%}", "of the selected windows' far gain", beside))
     shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
     return shown
 

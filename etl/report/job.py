@@ -13,6 +13,7 @@ from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered, packed_candidates
 from longattn.etl.ranking.cascade import with_error
+from longattn.etl.ranking.far import far_gain
 from longattn.etl.report import fates as flow
 from longattn.etl.report import samples, scorers
 from longattn.etl.report.build import Facts, build
@@ -73,6 +74,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
         counted=figures_of(context, name),
+        far_gain=far_gain(context, selection),
         formats=exported_formats(context),
         seconds=seconds_a_window(context),
         refused=refused_records(context),

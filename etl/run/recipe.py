@@ -135,6 +135,12 @@ class Recipe:
         return self.readable(replace(self.spec("recall"), scorer=CROSS_GAIN, k=None))
 
     @property
+    def recall(self) -> str | None:
+        """The version of the scorer recall; None where the config does not ask it."""
+        asked = {self.config.score.scorer, *self.config.score.also, *self.config.select.by_scorers}
+        return scorer_version(self.spec("recall")) if "recall" in asked else None
+
+    @property
     def asked(self) -> tuple[ScorerSpec, ...]:
         """All that job score asks: specs where a domain is cut and scored, and cross gain."""
         cut = self.scored_domains or not self.config.pack.domains

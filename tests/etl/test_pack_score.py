@@ -145,6 +145,31 @@ def test_exports_say_what_each_score_is_of(context: Context, folder: Path) -> No
     assert f"- scorer of packed windows: `{CROSS}`" in (folder / "parquet/README.md").read_text()
 
 
+def test_the_manifest_says_from_how_far_back_the_gain_comes(context: Context, folder: Path) -> None:
+    """Of books alone, by their tokens and copies; the card and the report have it as well."""
+    scores = frame(context.tables["scores"].read().where(f"scorer != '{CROSS}'"))
+    mix = frame(current_selection(context)[1].where("copies > 0 AND domain = 'book'"))
+    both = mix.merge(scores[["window_id", "measures"]], on="window_id")
+    weight = both["copies"] * both["n_tokens"]
+    gains = {
+        d: (both["measures"].map(lambda m, d=d: m[f"gain_from_{d}"]) * weight).sum()
+        for d in (8, 16)
+    }
+    shares = {"8": 1.0, "16": round(gains[16] / (gains[8] + gains[16]), 4)}
+    assert json.loads((folder / "parquet/_manifest.json").read_text())["far_gain"] == shares
+    assert (
+        f"farther: 100% from 8, {shares['16']:.0%} from 16."
+        in (folder / "parquet/README.md").read_text()
+    )
+    figures = build(gather(context, considered(context)), []).key_figures
+    said = (
+        f"{shares['16']:.0%}",
+        "of the selected windows' far gain",
+        "from 16 tokens back and farther",
+    )
+    assert said in figures
+
+
 def test_the_report_and_trace_say_it_too(context: Context, folder: Path) -> None:
     chosen = frame(current_selection(context)[1].where("domain = 'short'"))
     facts = gather(context, considered(context))
