@@ -216,7 +216,7 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
         queries["windows"] = [part.sql(made, current) for part in to_measure(recipe)]
         if "windows" in made:
             sets = _evaluations(reader, config)
-            versions = dict.fromkeys(map(scorer_version, recipe.specs))
+            versions = dict.fromkeys(map(scorer_version, recipe.asked))
             queries["score"] = [to_score(version, sets).sql(made, current) for version in versions]
     return queries
 

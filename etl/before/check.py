@@ -49,7 +49,8 @@ def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:
     if "select" in jobs:
         yield from _cuts(config)
     if set(config.sources) <= set(config.pack.domains):
-        yield note("pack.domains", "every domain is packed: none is scored")
+        scored = "scored by cross gain alone" if config.pack.score else "none is scored"
+        yield note("pack.domains", f"every domain is packed: {scored}")
 
 
 def _cuts(config: Config) -> Findings:

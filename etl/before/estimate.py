@@ -93,18 +93,23 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     kept = copies.kept("n_tokens")
     scored = [sample for sample in read if _is_scored(sample, config)]
     windows = product(_sum(scored, "n_windows"), copies.kept("n_windows"))
-    specs, length = Recipe(config).specs, _mean_length(config, scored)
+    recipe, length = Recipe(config), _mean_length(config, scored)
+    specs = recipe.specs
     ids = _ids(config, read)
     cpu, gpu = hours_of(specs, length, ids, windows, device)
     own = {**cpu, **gpu}[config.score.scorer]
     tokens = product(_sum(read, "n_tokens"), kept)
+    packed_tokens = product(_sum([s for s in read if s.packed], "n_tokens"), kept)
+    packed = packed_tokens * (1 / config.window.length)
+    if recipe.cross_gain:
+        cpu |= hours_of([recipe.cross_gain], config.window.length, ids, packed, None)[0]
     return Estimate(
         documents=_sum(read, "n"),
         duplicates=copies.share("n"),
         tokens=tokens,
         windows=windows,
-        packed_tokens=product(_sum([s for s in read if s.packed], "n_tokens"), kept),
-        bytes=_bytes(config, specs, read, copies, windows, length),
+        packed_tokens=packed_tokens,
+        bytes=_bytes(config, specs, read, copies, windows, length, packed),
         cpu_hours={"all but scoring": _around(read), **_named(cpu)},
         gpu_hours=_named(gpu),
         device=device,
@@ -157,12 +162,15 @@ def _bytes(
     copies: Copies,
     windows: Range,
     length: int,
+    packed: Range,
 ) -> dict[str, Range]:
     text = _sum(read, "n_bytes") * _compressed_share([d for _, d in copies.marked])
     originals = [d for is_copy, d in copies.marked if not is_copy]  # copies compress to nothing
     per_token = _bytes_a_token(config, originals)
     of_windows = windows * (length * per_token + ROW_BYTES)
     of_scores = windows * (len(specs) * ROW_BYTES + _heads(specs) * BYTES_PER_HEAD)
+    if config.pack.score:
+        of_scores += packed * (ROW_BYTES + BYTES_PER_HEAD)
     sizes = {
         "documents": text.widened(0.1),
         "windows": of_windows.widened(0.1),
@@ -193,11 +201,11 @@ def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]
     """Tokens that the selection keeps of each domain, in windows of the config's lengths."""
     tokens = dict.fromkeys((sample.domain for sample in read), NOTHING)
     for sample in read:
-        windows = sample.total("window_tokens")
+        windows = sample.total("n_tokens" if sample.packed else "window_tokens")
         fraction = of_domain(sample.domain, config.select.fraction)
         budget = of_domain(sample.domain, config.select.tokens)
-        if sample.packed:
-            tokens[sample.domain] += sample.total("n_tokens")
+        if sample.packed and not config.pack.score:
+            tokens[sample.domain] += windows
         elif budget:
             each = (min(budget, x) for x in (windows.value, windows.low, windows.high))
             tokens[sample.domain] += Range(*each)

@@ -62,7 +62,7 @@ def _count(counts: list[int], length: int) -> int:
 def scorer_findings(config: Config) -> Findings:
     recipe = Recipe(config)
     spec, specs = recipe.spec(), recipe.specs
-    for version in dict.fromkeys(map(scorer_version, specs)):
+    for version in dict.fromkeys(map(scorer_version, (*specs, *recipe.asked))):
         yield fact("score", version)
     yield from _distances(recipe)
     yield from _ranking(recipe)

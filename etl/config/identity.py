@@ -56,6 +56,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
         "repository",
         "path",
         "verify",
+        "score",
         "separator",
         "attend_across",
     ),

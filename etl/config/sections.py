@@ -23,7 +23,7 @@ from longattn.udfs.redaction import has_credentials, redacted
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration
-from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model
+from longattn.udfs.scorers.registry import PACKED, known_scorers, plugin, reads_model
 from longattn.udfs.storage import expanded, local_path
 from longattn.udfs.text.words import NAME as WORDS_TOKENIZER
 from longattn.udfs.windows.spans import LONGEST
@@ -267,7 +267,7 @@ class WindowConfig(Section):
 
 class PackConfig(Section):
     domains: list[str] = []
-    """domains of short text, which are packed and not scored"""
+    """domains of short text, which are packed, and scored only with pack.score"""
 
     strategy: Literal["concat", "best_fit"] = "best_fit"
     """best_fit cuts no document that fits a window; concat joins all documents and cuts where a
@@ -288,6 +288,12 @@ class PackConfig(Section):
     verify: bool = False
     """with order: similar, joins a document to a window only where it gains more from that window,
     by counts of n-grams, than a document at random would (docs/performance.md has the cost)"""
+
+    score: bool = False
+    """whether packed windows are scored, by what counts of n-grams gain from the documents before
+    (cross gain). Their domains are then cut as others are, by fraction, tokens, percentile or
+    threshold; they are ranked by cross gain whatever select.by says, at random with by: random, and
+    no filter looks at them. With false all of them are taken"""
 
     separator: str | None = None
     """the token between documents; None means the tokenizer's EOS"""
@@ -402,6 +408,12 @@ class ScoreConfig(ScorerSettings):
 
     domains: list[str] = []
     """domains that are scored; empty means all"""
+
+    @model_validator(mode="after")
+    def _refuse_the_scorer_of_packed_windows(self) -> "ScoreConfig":
+        if named := {self.scorer, *self.also} & set(PACKED):
+            raise ValueError(f"score: {min(named)} is of packed windows: say pack.score: true")
+        return self
 
 
 class WhereConfig(Section):

@@ -112,7 +112,18 @@ def _context(manifest: Manifest) -> list[str]:
         "|---|---|---|",
         *rows,
         "",
+        *_far_gain(manifest),
     ]
+
+
+def _far_gain(manifest: Manifest) -> list[str]:
+    """How much of what recall counts a shorter context would lose."""
+    shares = manifest.get("far_gain")
+    if not shares:
+        return []
+    listed = ", ".join(f"{of:.0%} from {int(d):,}" for d, of in shares.items())
+    words = "Of what counts of n-grams gain from far context, by tokens back and farther"
+    return [f"{words}: {listed}.", ""]
 
 
 def _lengths(manifest: Manifest) -> list[str]:
@@ -124,6 +135,11 @@ def _lengths(manifest: Manifest) -> list[str]:
         for most, of in manifest["lengths"].items()
     ]
     return ["| tokens, at most | samples | tokens in all |", "|---|---|---|", *rows, ""]
+
+
+def _packed_scorer(manifest: Manifest) -> list[str]:
+    packed = manifest.get("packed_scorer")
+    return [f"- scorer of packed windows: `{packed}`"] if packed else []
 
 
 def _share(counted: Manifest, octave: str) -> str:
@@ -170,6 +186,7 @@ def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str])
         "## How they were chosen",
         "",
         f"- scorer: `{manifest['scorer']}`",
+        *_packed_scorer(manifest),
         f"- windows and tokenizer: `{manifest['windowing']}`",
         f"- config: `{manifest['config']}`; versions of the tables read: {', '.join(tables)}",
         "",

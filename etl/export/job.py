@@ -20,6 +20,7 @@ from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.places import place, refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
+from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, FormatFigures
@@ -43,6 +44,8 @@ class Chosen:
     name: str
     rows: DataFrame  # of `selections`
     scorer: str  # what gave the exported score
+    packed_scorer: str | None  # what gave that of packed windows
+    recall: str | None  # the version of recall that was asked
     windowing: str
     settings: dict[str, Any]  # of select and mix, those that are no defaults
     sources: dict[str, list[dict[str, Any]]]  # of each domain
@@ -79,6 +82,8 @@ def chosen_by(context: Context) -> Chosen:
         name=name,
         rows=rows,
         scorer=ranker(context.recipe),
+        packed_scorer=packed_ranker(context.recipe),
+        recall=context.recipe.recall,
         windowing=context.recipe.windowing,
         settings={
             f"{section}.{key}": value
@@ -137,8 +142,10 @@ def export(
         "longattn": udfs.__version__,
         "config": config.hash,
         "scorer": chosen.scorer,
+        **({"packed_scorer": chosen.packed_scorer} if chosen.packed_scorer else {}),
         "windowing": chosen.windowing,
         "tables": dict(tables.versions_read),
+        "far_gain": _far_gain(chosen, tables.read("scores")),
         **_contents(chosen, plan, written, options),
     }
     texts = extras_of(format_, target.path, written.files, options)
@@ -177,7 +184,13 @@ def _write(
 ) -> Written:
     columns = [c for c in format_.columns if options.with_ids or c != "token_ids"]
     rows = stage.samples(
-        chosen.rows, windows, documents, columns=columns, scorer=chosen.scorer, plan=plan
+        chosen.rows,
+        windows,
+        documents,
+        columns=columns,
+        scorer=chosen.scorer,
+        packed_scorer=chosen.packed_scorer,
+        plan=plan,
     )
     return write_shards(rows, plan, format_, options)
 
@@ -247,6 +260,20 @@ def ranker(recipe: Recipe) -> str:
     return recipe.scoring if select.by in (None, "lds", "ds", "du") else recipe.ranking
 
 
+def packed_ranker(recipe: Recipe) -> str | None:
+    """What the score of packed windows is of; None where they have none."""
+    if recipe.cross_gain is None:
+        return None
+    at_random = recipe.config.select.by == "random"
+    return ranker(recipe) if at_random else scorer_version(recipe.cross_gain)
+
+
+def _far_gain(chosen: Chosen, scores: DataFrame) -> dict[str, float]:
+    """Shares of the mix's far gain by distance, as JSON has them."""
+    shares = far_gain(scores, chosen.recall, chosen.rows)
+    return {str(distance): round(share, 4) for distance, share in shares.items()}
+
+
 def owner(root: str) -> str:
     """Runs that hold one root in turn share a name; without a lease each has its own."""
     return hex_digest(uuid.uuid4().hex if is_catalog_name(root) else place(root))[:8]
@@ -263,6 +290,8 @@ def identity_of(config: Config, chosen: Chosen, format_name: str, target: Export
         attend_across=config.pack.attend_across,
         rows=list(fingerprint(chosen.rows).first() or ()),
         scorer=chosen.scorer,
+        packed_scorer=chosen.packed_scorer,
+        far_gain=chosen.recall,
         windowing=chosen.windowing,
         sources=chosen.sources,
         choices=chosen.settings,

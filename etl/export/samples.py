@@ -120,13 +120,14 @@ def samples(
     *,
     columns: Sequence[str],
     scorer: str,
+    packed_scorer: str | None = None,
     plan: Plan,
 ) -> DataFrame:
     """The mix with `shard`, `order`, what is needed of every sample and the columns asked for, each
     shard sorted in one task.
 
     text is documents.text[start_char:end_char] in code points, null for a packed window, and so are
-    score and scorer. Columns not asked for are not read.
+    score and scorer where packed windows have none. Columns not asked for are not read.
     """
     mix = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
     # texts of documents that no sample is of never meet the shuffle of the join
@@ -134,11 +135,12 @@ def samples(
         mix.select("doc_id").distinct(), "doc_id", "left_semi"
     )
     length = F.col("end_char") - F.col("start_char")
+    by = F.when(F.col("segments").isNull(), F.lit(scorer)).otherwise(packed_scorer or scorer)
     derived = {
         "shard": shard_of(plan.shards),
         "score": score(),
         "lds": score(),
-        "scorer": F.when(score().isNotNull(), F.lit(scorer)),
+        "scorer": F.when(score().isNotNull(), by),
         "text": F.substring("text", (F.col("start_char") + 1).cast("int"), length.cast("int")),
     }
     rows = (

@@ -92,13 +92,25 @@ def _scored_windows(context: Context, scorer: str, exact: Collection[str] = ()) 
     return stage.candidates(scores, windows, scorer=scorer)
 
 
+def packed_candidates(context: Context) -> DataFrame:
+    """Packed windows to select from, contaminated ones too: window_id, domain, n_tokens.
+
+    With pack.score those that have been scored, with ds and du.
+    """
+    windows, spec = packed_windows(context), context.recipe.cross_gain
+    if spec is None:
+        return windows
+    scores = context.tables.read("scores").where(F.col("scorer") == scorer_version(spec))
+    return windows.join(scores.select("window_id", "ds", "du"), "window_id")
+
+
 def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
     """Windows that select decides on, scored or packed, and how many of them are contaminated.
 
-    n_considered is the number of rows of `considered`, which are all that was scored where nothing
-    is looked for; else the scores are counted once more, contaminated windows with them.
+    n_considered is the number of rows of `considered`, all that was scored and not packed where
+    nothing is looked for; else the scores are counted once more, contaminated windows with them.
     """
-    packed = packed_windows(context).select("window_id")
+    packed = packed_candidates(context).select("window_id")
     if not context.config.decontaminate.sources:
         return n_considered + (packed.count() if context.config.pack.domains else 0), 0
     versions = scored_versions(context) if context.config.select.by_scorers else []

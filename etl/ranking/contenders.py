@@ -30,7 +30,7 @@ def candidates(scores: DataFrame, windows: DataFrame, *, scorer: str) -> DataFra
 
 
 def packed_windows(windows: DataFrame, seed: int) -> DataFrame:
-    """Windows of short text, packed and not scored, all kept in a seeded random order.
+    """Packed windows that are not scored, all kept in a seeded random order.
 
     They have the columns of `select`'s result; ds, du, lds and percentile are null.
     """
@@ -38,6 +38,16 @@ def packed_windows(windows: DataFrame, seed: int) -> DataFrame:
     every = select(rows, SelectConfig(by="random", fraction=1.0), seed)
     absent = F.lit(None).cast("double")
     return every.withColumns(dict.fromkeys(("ds", "du", "lds", "percentile"), absent))
+
+
+def by_cross_gain(windows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
+    """Packed windows (window_id, domain, n_tokens, ds, du) to be ranked, with lds.
+
+    That is ds, their cross gain; a number at random where select ranks by that.
+    """
+    rows = windows.withColumnRenamed("n_tokens", "window_tokens")
+    by = "random" if config.by == "random" else "ds"
+    return score_by(rows, SelectConfig(by=by), seed)
 
 
 def select(

@@ -78,13 +78,18 @@ def gain_from(distance: int | Mapping[int, float]) -> Column:
 
 def _weight(measure: Column, distance: int | Mapping[int, float]) -> Column:
     """Of a measure by its name, 0 for one that is no octave."""
-    octave = F.regexp_extract(measure, r"^gain_from_(\d+)$", 1)
+    begins = octave(measure)
     if isinstance(distance, int):
-        return F.when(octave.try_cast("int") >= distance, 1.0).otherwise(0.0)
+        return F.when(begins >= distance, 1.0).otherwise(0.0)
     weight = F.lit(0.0)
     for octave_from, given in distance.items():
-        weight = F.when(octave == str(octave_from), given).otherwise(weight)
+        weight = F.when(begins == octave_from, given).otherwise(weight)
     return weight
+
+
+def octave(measure: Column) -> Column:
+    """Where the octave of recall's gain begins that a measure has, in tokens; null of another."""
+    return F.regexp_extract(measure, r"^gain_from_(\d+)$", 1).try_cast("int")
 
 
 def long_dependency_score(

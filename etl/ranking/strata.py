@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config, SelectConfig
 from longattn.etl.ranking import rank
-from longattn.etl.ranking.contenders import score
 
 PACKED, FROM = "packed", " from "
 
@@ -31,8 +30,8 @@ def as_packed(windows: DataFrame, config: Config) -> DataFrame:
 
 
 def of_selection(rows: DataFrame, config: Config) -> DataFrame:
-    """The same of rows of `selections`, where packed windows have no score."""
-    name = F.when(score().isNull(), PACKED).otherwise(bound(config))
+    """The same of rows of `selections`, cut or packed."""
+    name = F.when(F.col("domain").isin(*config.pack.domains), PACKED).otherwise(bound(config))
     return _named(rows, name, config)
 
 
@@ -89,9 +88,10 @@ def settings(config: Config) -> SelectConfig:
     by_domain = {name: value for name, value in each.items() if isinstance(value, dict)}
     if not (config.bounds and by_domain):
         return select
+    names = (*config.bounds, PACKED)
     return select.model_copy(
         update={
-            name: {f"{d}/{b}": setting for d, setting in value.items() for b in config.bounds}
+            name: {f"{d}/{n}": setting for d, setting in value.items() for n in names}
             for name, value in by_domain.items()
         }
     )

@@ -18,6 +18,7 @@ from longattn.etl.report.samples import Sample
 from longattn.etl.report.style import Palette, colours, short
 from longattn.etl.run.figures import Figures
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
+from longattn.udfs.scorers.registry import CROSS_GAIN
 
 UNITS = {
     "ingest": "records",
@@ -51,6 +52,7 @@ class Facts:
     runs: pd.DataFrame  # job, started, seconds, rows_in, rows_out, refused
     last_runs: Mapping[str, Sequence[Mapping[str, Any]]]  # of each job, the latest first
     counted: Figures  # by the run of select
+    far_gain: Mapping[int, float] = field(default_factory=dict)  # shares by tokens back
     formats: Sequence[str] = ()  # that the mix was exported to
     seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
     versions: Mapping[str, int] = field(default_factory=dict)
@@ -72,8 +74,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     """Draw all there is."""
     domains = facts.counted.domains
     palette = colours([*facts.own["domain"], *domains, *facts.lengths["domain"]])
-    cuts = {domain: of.cut for domain, of in domains.items() if of.cut is not None}
-    firm = firmness(facts.own, cuts) if len(facts.own) else []
+    firm = firmness(facts.own, _cuts(facts)) if len(facts.own) else []
     table = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
     ledger = [_ledger_row(row, facts) for row in records(facts.runs)]
     shown, left = len(facts.own), by_domain(facts.documents, facts.windows)
@@ -81,7 +82,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     return Page(
         title="What was selected, and why",
         subtitle=f"Selection {facts.selection} by {facts.score.name}: {facts.score.measures}."
-        f" Scorer {facts.scorer}, windows {facts.windowing}",
+        f" Scorer {facts.scorer}, windows {facts.windowing}{_packed(facts)}",
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         score=facts.score,
         key_figures=key_figures(facts),
@@ -126,6 +127,10 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
     shown.append((short(mixed), "windows selected", f"{share}, {facts.samples:,} samples"))
     shown.append((short(made), "tokens in the mix", f"of {short(planned)} planned"))
+    if facts.far_gain:
+        farthest, of_all = max(facts.far_gain.items())
+        beside = f"from {farthest:,} tokens back and farther"
+        shown.append((f"{of_all:.0%}", "of the selected windows' far gain", beside))
     shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
     return shown
 
@@ -176,9 +181,7 @@ def _marked(config: Config) -> tuple[int, Sequence[int]]:
 def _score_figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     """How the scored windows lie; a corpus whose domains are all packed has none."""
     meaning, own = meaning_of(facts.scorer), facts.own
-    domains = facts.counted.domains
-    cuts = {domain: of.cut for domain, of in domains.items() if of.cut is not None}
-    drawn = {"lds": figures.distribution(own, "lds", cuts, palette, facts.score.axis)}
+    drawn = {"lds": figures.distribution(own, "lds", _cuts(facts), palette, facts.score.axis)}
     if facts.scorer.startswith("longattn:"):
         ds, du = meaning.strength, meaning.uniformity
         drawn["ds"] = figures.distribution(own, "ds", palette=palette, axis=ds)
@@ -187,6 +190,26 @@ def _score_figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     elif (pair := _against_another(facts)) is not None:
         drawn["scatter"] = figures.scatter(pair[0], palette, pair[1])
     return drawn
+
+
+def _cuts(facts: Facts) -> dict[str, float]:
+    """Where the domains are cut that have windows by the scorer selected by."""
+    mine, domains = set(facts.own["domain"]), facts.counted.domains
+    return {d: of.cut for d, of in domains.items() if of.cut is not None and d in mine}
+
+
+def _packed(facts: Facts) -> str:
+    """How packed windows were chosen, where they have a score."""
+    if not (facts.config.pack.score and facts.config.pack.domains):
+        return ""
+    meaning, by = meaning_of(CROSS_GAIN), facts.config.select.by
+    how = "at random" if by == "random" else f"by {meaning.name}, {meaning.measures}"
+    kept = [
+        f"{of.selected or 0:,} of {of.scored:,.0f} of {domain}"
+        for domain, of in facts.counted.domains.items()
+        if of.scored is not None and domain.removesuffix("/packed") in facts.config.pack.domains
+    ]
+    return f". Packed windows {how}: {', '.join(kept) or 'none'}"
 
 
 def _against_another(facts: Facts) -> tuple[pd.DataFrame, tuple[str, str]] | None:

@@ -13,8 +13,9 @@ from longattn.etl.config import Config
 from longattn.etl.export.places import refuse_page
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
-from longattn.etl.ranking.candidates import cached, considered
+from longattn.etl.ranking.candidates import cached, considered, packed_candidates
 from longattn.etl.ranking.cascade import with_error
+from longattn.etl.ranking.far import far_gain
 from longattn.etl.report import fates as flow
 from longattn.etl.report import samples, scorers
 from longattn.etl.report.build import Facts, build
@@ -74,18 +75,27 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         sizes={row["domain"]: row["windows"] for row in mixed},
         samples=sum(row["samples"] for row in mixed),
         documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
-        windows=flow.windows_by_fate(windows, hits, rows, selection).toPandas(),
+        windows=flow.windows_by_fate(windows, hits, _ranked(context, rows), selection).toPandas(),
         lengths=document_lengths(cut),
         contamination=contamination(hits),
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
         counted=figures_of(context, name),
+        far_gain=far_gain(tables.read("scores"), context.recipe.recall, selection),
         formats=exported_formats(done, config.hash),
         seconds=seconds_a_window(done),
         refused=refused_records(tables.read("rejects"), config.sources),
         near_pairs=near_pairs(duplicates, documents, tables.read("documents")),
         versions=dict(tables.versions_read),
     )
+
+
+def _ranked(context: Context, rows: DataFrame) -> DataFrame:
+    """The ids of the windows that select chooses from, packed ones too where they have scores."""
+    ids = rows.select("window_id")
+    if context.recipe.cross_gain is None:
+        return ids
+    return ids.union(packed_candidates(context).select("window_id"))
 
 
 def selected_by(recipe: Recipe, rows: DataFrame) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from longattn.etl.config import buckets
 from longattn.etl.run.recipe import Recipe
 from longattn.udfs.ddl import literal
+from longattn.udfs.scorers.identity import ScorerId
+from longattn.udfs.scorers.registry import PACKED
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -103,11 +105,16 @@ def _measured(windowings: Sequence[str]) -> Rows:
 
 
 def to_score(version: str, evaluations: Collection[str] = ()) -> Pending:
-    """Scored windows that a scorer has not seen, less those that an evaluation has."""
+    """Windows that their scorer has not seen, less those that an evaluation has.
+
+    Cross gain is of packed windows, those of earlier groups too: which groups are current follows
+    from hashes that Spark alone works out.
+    """
     hits: dict[str, Values] = {"evaluation": list(evaluations), "contaminated": [True]}
     clean = [("window_id", Rows(table="contamination", having=hits))] if evaluations else []
     scores = Rows(table="scores", having={"scorer": [version]})
-    return Pending(wanted=Rows(table="scored"), done=(("window_id", scores), *clean))
+    windows = "packed" if ScorerId.of(version).name in PACKED else "scored"
+    return Pending(wanted=Rows(table=windows), done=(("window_id", scores), *clean))
 
 
 # --- views in the SQL that Spark and DataFusion have in common
@@ -128,7 +135,8 @@ def views(
     read: Callable[[str], Iterable[Mapping[str, Any]]],
 ) -> str:
     """Views current and kept (doc_id, domain), whole (doc_id, windowing) of documents that have a
-    length and as many windows as it says, and scored (window_id, doc_id, domain).
+    length and as many windows as it says, scored (window_id, doc_id, domain) and packed (window_id,
+    domain).
 
     `read` gives the rows of a query, by which documents are divided among several lengths.
     """
@@ -143,6 +151,9 @@ def views(
     if "windows" in made:
         by_tables = listed is None and len(config.lengths) == 1
         parts["scored"] = (_scored_by_tables if by_tables else _scored)(recipe, made)
+        having = {"windowing": [recipe.packing], "domain": config.pack.domains}
+        mine = Rows(table="windows", having=having).sql("w")
+        parts["packed"] = f"SELECT w.window_id, w.domain FROM windows w WHERE {mine}"
     return _with(parts)
 
 

@@ -22,7 +22,7 @@ from longattn.udfs.scorers.kinds.calibrated import Calibration, run_as
 from longattn.udfs.scorers.kinds.recall import K, octaves
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
 from longattn.udfs.scorers.needs import own_tokenizer, with_background
-from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
+from longattn.udfs.scorers.registry import CROSS_GAIN, plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary
 
 SAME_TOKENS = 0.99  # of a vocabulary: an instructed model's has a few special tokens of its own
@@ -128,6 +128,25 @@ class Recipe:
         return tuple(self.readable(self.spec(name)) for name in wanted)
 
     @cached_property
+    def cross_gain(self) -> ScorerSpec | None:
+        """What scores packed windows, with recall's background; None where nothing does."""
+        if not (self.config.pack.score and self.config.pack.domains):
+            return None
+        return self.readable(replace(self.spec("recall"), scorer=CROSS_GAIN, k=None))
+
+    @property
+    def recall(self) -> str | None:
+        """The version of the scorer recall; None where the config does not ask it."""
+        asked = {self.config.score.scorer, *self.config.score.also, *self.config.select.by_scorers}
+        return scorer_version(self.spec("recall")) if "recall" in asked else None
+
+    @property
+    def asked(self) -> tuple[ScorerSpec, ...]:
+        """All that job score asks: specs where a domain is cut and scored, and cross gain."""
+        cut = self.scored_domains or not self.config.pack.domains
+        return (*(self.specs if cut else ()), *filter(None, [self.cross_gain]))
+
+    @cached_property
     def scorer(self) -> ScorerId:
         """The config's own scorer: its version names model, weights, rope, k, layers, sampling."""
         return ScorerId.of(scorer_version(self.spec()))
@@ -219,6 +238,7 @@ class Recipe:
             config={key: value for key, value in decisive(config).items() if key != "export"},
             windowings=self.windowings,
             scorers={scorer: self.version_of(scorer) for scorer in scorers},
+            cross_gain=self.cross_gain and scorer_version(self.cross_gain),
             evaluations=sorted(evaluations),
         )[:16]
 

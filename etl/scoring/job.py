@@ -26,11 +26,11 @@ from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import SCORES
-from longattn.etl.windows.current import scored_windows
+from longattn.etl.windows.current import ever_packed, scored_windows
 from longattn.etl.windows.evaluation import contaminated, judged
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.registry import scorer_version
+from longattn.udfs.scorers.registry import PACKED, scorer_version
 
 BATCHES_IN_FLIGHT = 2  # the next batch fills the slots that the last windows of one leave idle
 COMPACT_AFTER = 8  # commits of one run from which their small files are merged
@@ -90,16 +90,16 @@ class Pending:
 
 def run(context: Context) -> Outcome:
     """Score what the config's scorers have not seen; rows are windows, once for each scorer."""
-    if context.config.pack.domains and not context.recipe.scored_domains:
+    if not context.recipe.asked:
         context.progress.say("score: every domain is packed: there is nothing to score")
         return Outcome(rows_in=0, rows_out=0)
     outcomes: dict[str, Outcome] = {}
     with staging(context, "score") as save:
-        for spec in context.recipe.specs:
+        for spec in context.recipe.asked:
             arrived, left_out = refuse_contaminated(context, spec)
             windows = pending(context, spec, save)
             if not windows.n_windows and not left_out:
-                refuse_no_windows(context)
+                refuse_no_windows(context, spec)
             outcome = score_pending(context, spec, windows)
             if arrived is not None:
                 outcome = replace(outcome, rows_in=arrived)
@@ -112,14 +112,17 @@ def run(context: Context) -> Outcome:
         return replace(outcome, metrics=outcome.metrics | exact.metrics, figures=spent)
 
 
-def refuse_no_windows(context: Context) -> None:
-    """Raise NothingLeft where this config has no windows at all; scored ones are windows too."""
-    mine, domains = context.recipe.windowing, context.recipe.scored_domains
+def refuse_no_windows(context: Context, spec: ScorerSpec) -> None:
+    """Raise NothingLeft where a scorer has no windows at all; scored ones are windows too."""
+    recipe, packed = context.recipe, spec.scorer in PACKED
+    mine = recipe.packing if packed else recipe.windowing
+    domains = context.config.pack.domains if packed else recipe.scored_domains
     windows = context.tables.read("windows")
-    if scored_windows(context).isEmpty():
+    if _windows_of(context, spec).isEmpty():
         pairs = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
         there = ", ".join(f"{row.domain} by {row.windowing}" for row in pairs.collect())
-        _refuse_too_long(context, domains)
+        if not packed:
+            _refuse_too_long(context, domains)
         raise NothingLeft(
             f"score: no windows of {', '.join(domains)} by {mine} (there are: {there or 'none'}):"
             " run `longattn windows` with this config"
@@ -194,8 +197,16 @@ def pending(
 
 def unscored(context: Context, spec: ScorerSpec, evaluations: Collection[str] = ()) -> DataFrame:
     """Windows that the scorer has not seen, less those that one of the evaluations names."""
-    windows = scored_windows(context, stage.file_name().alias("file"))
+    windows = _windows_of(context, spec)
     return to_score(scorer_version(spec), evaluations).left(windows, context.tables.read)
+
+
+def _windows_of(context: Context, spec: ScorerSpec) -> DataFrame:
+    """The windows that a scorer is of, with the file that each is in."""
+    file = stage.file_name().alias("file")
+    if spec.scorer in PACKED:
+        return ever_packed(context).select("window_id", "domain", "n_tokens", file)
+    return scored_windows(context, file)
 
 
 def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int | None, int]:

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.tables.schema import SCORES
 from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.registry import PACKED
 from longattn.udfs.scorers.worker import TIMES, score_batches
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ def score_windows(
 ) -> DataFrame:
     """Score rows of (window_id, domain, token_ids) to SCORED_DDL; a reject has a reason.
 
-    busy_seconds and seconds of all rows add up to what the workers spent, scoring and in all.
+    Rows of packed windows have `segments` too. busy_seconds and seconds of all rows add up to what
+    the workers spent, scoring and in all.
     """
 
     def score(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
         return score_batches(batches, spec, gpu_address=_gpu_address())
 
-    columns = windows.select("window_id", "domain", "token_ids")
+    lengths = F.transform("segments", lambda segment: segment["n_tokens"]).alias("segment_tokens")
+    more = [lengths] if spec.scorer in PACKED else []
+    columns = windows.select("window_id", "domain", "token_ids", *more)
     return columns.mapInPandas(score, SCORED_DDL, profile=profile)
 
 

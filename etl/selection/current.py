@@ -8,10 +8,9 @@ from pyspark.sql import functions as F
 from longattn.etl.config.identity import SELECTS, decisive
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank, strata
-from longattn.etl.ranking.candidates import considered
+from longattn.etl.ranking.candidates import considered, packed_candidates
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
-from longattn.etl.windows.current import packed_windows
 from longattn.etl.windows.evaluation import evaluations
 from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
@@ -38,10 +37,10 @@ def selection_name(context: Context, rows: DataFrame) -> str:
 
 
 def _packed(context: Context) -> list[Any] | None:
-    """Names the windows of the packed domains."""
+    """Names the windows of the packed domains, and their scores."""
     if not context.config.pack.domains:
         return None
-    return list(stage.fingerprint(packed_windows(context)).first() or ())
+    return list(stage.fingerprint(packed_candidates(context)).first() or ())
 
 
 def settings_of(context: Context) -> str:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config
+from longattn.etl.config import Config, SelectConfig
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import (
@@ -14,6 +15,7 @@ from longattn.etl.ranking.candidates import (
     cached,
     considered,
     near_cut,
+    packed_candidates,
     ranked_by,
 )
 from longattn.etl.ranking.scorers import labelled, scored_versions
@@ -25,7 +27,6 @@ from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import selection_name, settings_of
 from longattn.etl.tables.schema import SELECTIONS
-from longattn.etl.windows.current import packed_windows
 from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.identity import ScorerId
@@ -50,29 +51,29 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
             " `longattn score` scores them exactly"
         )
     select = strata.settings(config)
-    left = stage.contenders(rows, select, config.seed)
-    ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
-    cuts = rank.cuts_of(ranked, select, scored)
-    best = _with_packed(context, rank.keep_best(left, cuts))
+    left = _contenders(context, rows, scored, select)
+    cuts = rank.cuts_of(left.ranked, select, left.scored)
+    best = _with_packed(context, rank.keep_best(left.rows, cuts))
     with cached(strata.apart(best, config)) as kept:
         supply = mixing.supplies(kept)
         shares = mixing.plan(supply, config.mix, mixing.strata_of(supply, config))
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name, config)
         selected, planned = _by_stratum(shares, config)
-        _refuse_all_below(left, scored, selected)
-        _refuse_nothing(context.recipe, scored, shares, mixed)
+        _refuse_all_below(left.rows, left.scored, selected)
+        _refuse_nothing(context.recipe, left.scored, shares, mixed)
         commit = context.tables.replace_where("selections", mixed, {"selection": name})
     written = context.tables["selections"].read().where(F.col("selection") == name)
     selection = strata.of_selection(written, config)
-    overlaps = _overlaps(context, rows, scored, selection.where(stage.score().isNotNull()))
+    of_one = written.where(~F.col("domain").isin(*config.pack.domains))
+    overlaps = _overlaps(context, rows, scored, strata.of_selection(of_one, config))
     nothing = mixing.Supply(windows=0, tokens=0)
     last_ranks = {domain: selected.get(domain, nothing).last_rank for domain in cuts}
     inside = sum(cut.inside(last_ranks[domain]) for domain, cut in cuts.items())
     arrived, contaminated = arrivals(context, sum(scored.values()))
     refused = {
         **({"contaminated": contaminated} if contaminated else {}),
-        **_not_ranked(rows, sum(scored.values()) - sum(ranked.values())),
-        "below_cut": sum(ranked.values()) - inside,
+        **_not_ranked(rows, sum(left.scored.values()) - sum(left.ranked.values())),
+        "below_cut": sum(left.ranked.values()) - inside,
     }
     made = {row["domain"]: row for row in _made(selection).collect()}
     in_mix = sum(row["mixed"] for row in made.values())
@@ -81,8 +82,35 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         rows_out=in_mix,
         refused=refused | {"no_room_in_mix": commit.rows - in_mix},
         metrics={"tokens": sum(row["tokens"] for row in made.values())},
-        figures=Figures(domains=_by_domain(scored, planned, made), overlaps=overlaps),
+        figures=Figures(domains=_by_domain(left.scored, planned, made), overlaps=overlaps),
         selected=Selected(id=name, settings=settings_of(context)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contenders:
+    """Windows to be ranked, and by domain how many they are, of how many that have a score."""
+
+    rows: DataFrame
+    ranked: dict[str, int]
+    scored: dict[str, int]
+
+
+def _contenders(
+    context: Context, rows: DataFrame, scored: dict[str, int], select: SelectConfig
+) -> Contenders:
+    """Windows that no filter keeps out, and with pack.score the packed ones, by cross gain."""
+    seed = context.config.seed
+    left = stage.contenders(rows, select, seed)
+    ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
+    if context.recipe.cross_gain is None:
+        return Contenders(rows=left, ranked=ranked, scored=scored)
+    packed = stage.by_cross_gain(_packed(context), select, seed)
+    sizes = rank.sizes(packed)
+    return Contenders(
+        rows=left.unionByName(packed, allowMissingColumns=True),
+        ranked=ranked | sizes,
+        scored=scored | sizes,
     )
 
 
@@ -148,13 +176,17 @@ def _not_ranked(rows: DataFrame, count: int) -> dict[str, int]:
 
 
 def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
-    """The windows inside the cut, and all windows of the packed domains."""
-    config = context.config
-    if not config.pack.domains:
+    """The windows inside the cut, and all of the packed domains where they are not scored."""
+    if context.recipe.cross_gain or not context.config.pack.domains:
         return kept
-    windows = without_contaminated(context, packed_windows(context))
-    packed = stage.packed_windows(strata.as_packed(windows, config), config.seed)
+    packed = stage.packed_windows(_packed(context), context.config.seed)
     return kept.unionByName(packed, allowMissingColumns=True)
+
+
+def _packed(context: Context) -> DataFrame:
+    """Packed windows to select from, with the name of their stratum as the domain."""
+    windows = without_contaminated(context, packed_candidates(context))
+    return strata.as_packed(windows, context.config)
 
 
 def _as_table(mixed: DataFrame, name: str, config: Config) -> DataFrame:

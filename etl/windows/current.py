@@ -58,16 +58,21 @@ def scored_windows(context: Context, *columns: str | Column) -> DataFrame:
 
 def packed_windows(context: Context, *columns: str) -> DataFrame:
     """Current windows packed of several documents: window_id, domain, n_tokens, and `columns`."""
-    windows = context.tables.read("windows")
+    mine = ever_packed(context)
     if not context.config.pack.domains:
-        return windows.limit(0).select("window_id", "domain", "n_tokens", *columns)
-    domains = F.col("domain").isin(*context.config.pack.domains)
-    mine = windows.where((F.col("windowing") == context.recipe.packing) & domains)
+        return mine.limit(0).select("window_id", "domain", "n_tokens", *columns)
     if goes_by_tables(context) and mine.where("packed_from IS NOT NULL").isEmpty():
         return mine.select("window_id", "domain", "n_tokens", *columns)
     groups = packed_documents(context).select("packed_from").distinct()
     current = mine.join(groups, "packed_from", "left_semi")
     return current.select("window_id", "domain", "n_tokens", *columns)
+
+
+def ever_packed(context: Context) -> DataFrame:
+    """Windows of the packed domains packed as the config says, those of earlier groups too."""
+    domains = F.col("domain").isin(*context.config.pack.domains)
+    windows = context.tables.read("windows")
+    return windows.where((F.col("windowing") == context.recipe.packing) & domains)
 
 
 def current_windows(context: Context, *columns: str) -> DataFrame:

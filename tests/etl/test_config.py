@@ -398,6 +398,13 @@ def test_weights_of_nothing_are_refused() -> None:
     assert config.load(None, [*TWO, "mix.weights={book: 0, wiki: 1}"])
 
 
+def test_cross_gain_is_asked_for_by_pack_score_alone() -> None:
+    said = "cross_gain is of packed windows: say pack.score: true"
+    assert said in refusal(*TWO, "score.scorer=cross_gain")
+    assert said in refusal(*TWO, "score.also={cross_gain: {}}")
+    assert "called cross_gain" in refusal(*TWO, "select.by=cross_gain")
+
+
 def test_a_packed_domain_is_not_scored() -> None:
     assert "wiki: packed domains" in refusal(*TWO, "pack.domains=[wiki]", "score.domains=[wiki]")
 

@@ -137,6 +137,35 @@ def test_exports_are_what_the_mix_takes(tmp_path: Path, tokenizer: str) -> None:
     assert of_all > 0 and 0 < of_file < min(sizes)
 
 
+def test_packed_windows_that_are_scored_take_hours_and_are_cut(
+    tmp_path: Path, tokenizer: str
+) -> None:
+    """Of 400 tokens packed, 64 a window; a quarter of them is exported."""
+    for domain, size in (("books", 10 * LENGTH), ("short", 20)):
+        corpus(tmp_path / domain, [size] * 20, per_file=5)
+    sources = {"book": [{"path": str(tmp_path / "books")}]}
+    sources["short"] = [{"path": str(tmp_path / "short")}]
+    given = {"sources": sources, "dedup": {"enabled": False}, "mix": {"weights": {"short": 1}}}
+    plain, scored = (
+        estimate(
+            config_of(
+                tmp_path,
+                tokenizer,
+                **given,
+                pack={"domains": ["short"], "separator": "a", "score": score},
+                select={"fraction": {"book": 0.5, "short": 0.25}},
+            )
+        )
+        for score in (False, True)
+    )
+    assert plain.packed_tokens.value == scored.packed_tokens.value == 400
+    assert [*plain.cpu_hours] == ["all but scoring", "scoring, recurrence"]
+    assert scored.cpu_hours["scoring, cross_gain"].value > 0
+    more = scored.bytes["scores"].value / plain.bytes["scores"].value
+    assert more == pytest.approx(1 + 400 / LENGTH / plain.windows.value, rel=1e-6)
+    assert scored.bytes["export.jsonl"].value < plain.bytes["export.jsonl"].value
+
+
 # What a token takes at least, and at most: ids of two bytes, a mask of one; or ids and text, which
 # here is of two words, compressed. Lists of samples, their heads and ends come on top.
 TOKEN_BYTES = {

@@ -270,6 +270,7 @@ VALUES: dict[str, list[Any]] = {
     "pack.order": [None, "source"],
     "pack.separator": [None, "<unk>"],
     "pack.attend_across": [False, True],
+    "pack.score": [False, True],
     "decontaminate.sources": [[], "eval"],
     "decontaminate.ngram": [13, 8],
     "score.domains": [[], ["web"]],

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longattn.udfs.errors import TableError
 from longattn.udfs.scorers.background import Background, write_counted
-from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.base import ScorerSpec, with_segments
 from longattn.udfs.scorers.kinds.recall import (
     ORDERS,
     STRENGTH,
@@ -20,7 +21,7 @@ from longattn.udfs.scorers.kinds.recall import (
     gain_by_octave,
     octaves,
 )
-from longattn.udfs.scorers.registry import load_scorer, scorer_version
+from longattn.udfs.scorers.registry import CROSS_GAIN, load_scorer, scorer_version
 
 
 def likelihood(
@@ -91,6 +92,45 @@ def test_cross_gain_sees_what_only_an_earlier_segment_foretells() -> None:
     assert gain_L[2033:2064].min() > 1  # its first token is after a context that is new
     assert abs(gain_L[2065:]).max() < gain_L[2033:2064].min() / 2
     assert not cross_gain(across, np.array([len(across)])).any()
+
+
+def test_a_packed_window_s_score_by_hand() -> None:
+    """5 6 is said again by the second document: 5 seen once in two tokens, 6 once, and after 5."""
+    window = with_segments(np.array([5, 6, 5, 6]), np.array([2, 2]))
+    whole_5, own_5 = (1 + UNSEEN) / 3, UNSEEN
+    whole_6, own_6 = (1 + STRENGTH * (1 + UNSEEN) / 4) / (1 + STRENGTH), UNSEEN / 2
+    gains = [0, 0, whole_5 * math.log(whole_5 / own_5), whole_6 * math.log(whole_6 / own_6)]
+    spec = ScorerSpec(scorer=CROSS_GAIN)
+    (score,) = load_scorer(spec).score([window])
+    assert score["ds"] == pytest.approx(np.mean(gains))
+    assert score["du"] == pytest.approx(-np.var(gains))
+    assert (score["n_tokens"], score["k"]) == (4, 0)
+    assert scorer_version(spec) == "cross_gain:n=6:strength=3:unseen=0.01"
+
+
+def test_a_background_lessens_what_all_documents_say(tmp_path: Path) -> None:
+    """Of what every document begins with, and of what two of a window share."""
+    rng = np.random.default_rng(0)
+    common, shared, *texts = (rng.integers(0, 1 << 20, 100) for _ in range(22))
+    corpus = [np.concatenate([common, text]) for text in texts]
+    folder = write_counted(tmp_path, iter(corpus), tokenizer="test")
+    counted = load_scorer(ScorerSpec(scorer=CROSS_GAIN, background=str(folder)))
+    plain = load_scorer(ScorerSpec(scorer=CROSS_GAIN))
+    sizes_S = np.array([200, 200])
+    pairs = [np.concatenate([same, texts[0], same, texts[1]]) for same in (common, shared)]
+    windows = [with_segments(ids, sizes_S) for ids in pairs]
+    boilerplate, news = (score["ds"] for score in counted.score(windows))
+    assert boilerplate < news / 4
+    without = [score["ds"] for score in plain.score(windows)]
+    assert without[0] == pytest.approx(without[1], rel=0.01)
+
+
+def test_windows_whose_segments_are_not_known_have_no_cross_gain() -> None:
+    scorer = load_scorer(ScorerSpec(scorer=CROSS_GAIN))
+    refused = scorer.refusal(np.arange(8))
+    assert refused is not None and refused[0] == "one_document"
+    with pytest.raises(TableError, match="segments of 5 tokens in a window of 8"):
+        with_segments(np.arange(8), np.array([2, 3]))
 
 
 @pytest.mark.parametrize("length", [8192, 32_768])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longattn.udfs.attention.formula import squares_of
+from longattn.udfs.errors import TableError
 
 TokenIds = NDArray[np.int64]
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "float64": "f64"}
@@ -82,6 +83,20 @@ class Scorer(Protocol):
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         """Score windows of one length, in order."""
+
+
+def with_segments(token_ids: TokenIds, n_tokens_S: NDArray[np.integer]) -> TokenIds:
+    """A packed window as its scorer reads it: every token with the number of its segment [L, 2].
+
+    Raises TableError where the segments' lengths are not those of the tokens.
+    """
+    segment_L = np.repeat(np.arange(len(n_tokens_S)), n_tokens_S)
+    if len(segment_L) != len(token_ids):
+        raise TableError(
+            f"windows: segments of {len(segment_L):,} tokens in a window of {len(token_ids):,}: the"
+            " table is damaged"
+        )
+    return np.column_stack([token_ids, segment_L])
 
 
 def default_k(length: int) -> int:

@@ -66,6 +66,17 @@ SCORERS = {
     "recurrence": _own("recurrence:Recurrence", "recurrence:recurrence_version", "k"),
 }
 
+# Of packed windows, which say where documents end; pack.score asks for it, and nothing by name.
+CROSS_GAIN = "cross_gain"
+PACKED = {
+    CROSS_GAIN: Plugin(
+        f"{KINDS}.cross:CrossGain",
+        f"{KINDS}.cross:cross_gain_version",
+        frozenset({"background"}),
+        model=False,
+    )
+}
+
 
 def load_scorer(spec: ScorerSpec) -> Scorer:
     """Load the scorer that a spec names; raises ConfigError as scorer_version does.
@@ -112,8 +123,9 @@ def reads_model(scorer: str) -> bool:
 
 def plugin(name: str) -> Plugin:
     """The scorer of a name; raises ConfigError for one that is not known."""
-    if name in SCORERS:
-        return SCORERS[name]
+    for ours in (SCORERS, PACKED):
+        if name in ours:
+            return ours[name]
     if name in _outside():
         loaded: Plugin = _outside()[name].load()
         return loaded
@@ -121,7 +133,7 @@ def plugin(name: str) -> Plugin:
 
 
 def known_scorers() -> list[str]:
-    """Names of all scorers, of this package first."""
+    """Names of all scorers of windows of one document, of this package first."""
     return [*SCORERS, *(name for name in _outside() if name not in SCORERS)]
 
 

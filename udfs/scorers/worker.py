@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from longattn.udfs.errors import first_line
-from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
+from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds, with_segments
 from longattn.udfs.scorers.registry import load_scorer, reads_model
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def score_batches(
 ) -> Iterator["pd.DataFrame"]:
     """Score frames of (window_id, domain, token_ids) to frames of COLUMNS, row for row.
 
+    Packed windows come with segment_tokens, the lengths of their segments.
     Statistics are null where `reason` is set: empty, too_short, too_long, bad_token_id, not_finite,
     out_of_memory. TIMES add up to what this worker spent, its start included. The model is loaded
     once per process; the next frame is fetched while one is scored. Raises ModelError when the
@@ -81,6 +82,8 @@ def score_batches(
     scorer = loaded(spec, gpu_address)
     for frame in prefetched(batches):
         windows = [np.asarray(ids, dtype=np.int64) for ids in frame["token_ids"]]
+        if "segment_tokens" in frame:
+            windows = list(map(with_segments, windows, frame["segment_tokens"]))
         results = score_windows(windows, scorer, spec.batch_tokens, meter)
         yield _as_frame(frame, results, scorer.version).assign(**meter.lap(len(frame)))
     LOG.info("%s: %s", scorer.version, meter)

@@ -34,7 +34,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.scorers.background import STRENGTHS, background_name, open_background
+from longattn.udfs.scorers.background import (
+    STRENGTHS,
+    Background,
+    background_name,
+    open_background,
+)
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, nothing_far, one_head
 
 K = 1024  # tokens that near context holds at least
@@ -49,11 +54,28 @@ Places = NDArray[np.int64]
 
 
 def recall_version(spec: ScorerSpec) -> str:
+    return f"recall:{counting(spec)}:octaves:k={spec.k or K}"
+
+
+def counting(spec: ScorerSpec) -> str:
+    """What of a version says how n-grams are counted."""
     known, name = f"unseen={UNSEEN:g}", background_name(spec.background)
     if name:
         by = ",".join(f"{strength:g}" for strength in STRENGTHS)
         known = f"background={name}:by={by}:weight={WEIGHT:g}"
-    return f"recall:n={ORDERS}:strength={STRENGTH:g}:{known}:octaves:k={spec.k or K}"
+    return f"n={ORDERS}:strength={STRENGTH:g}:{known}"
+
+
+def known_before(
+    background: Background | None, token_ids: TokenIds
+) -> tuple[Vector | float, float, NDArray[np.bool_] | None]:
+    """How likely each token is before anything of the window is read, the occurrences that outweigh
+    it, and which tokens end widespread n-grams: None without a background.
+    """
+    if background is None:
+        return UNSEEN, 1.0, None
+    known_L, widespread_L = background.known(token_ids)
+    return known_L, WEIGHT, widespread_L
 
 
 class Recall:
@@ -72,11 +94,7 @@ class Recall:
         return [self._score_one(ids) for ids in token_ids]
 
     def _score_one(self, token_ids: TokenIds) -> Score:
-        known_L: Vector | float = UNSEEN
-        strength, widespread_L = 1.0, None
-        if self.background:
-            known_L, widespread_L = self.background.known(token_ids)
-            strength = WEIGHT
+        known_L, strength, widespread_L = known_before(self.background, token_ids)
         distances = octaves(len(token_ids), self.k)
         gain_OL = gain_by_octave(token_ids, self.k, distances, known_L, strength)
         gain_L = gain_OL.sum(0)
