@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -21,7 +21,7 @@ from longattn.etl.export.places import place, refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.ranking.strata import bound
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, FormatFigures
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection
@@ -120,11 +120,11 @@ def export(
         )
     tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
     folder.begin()
-    windows, documents = tables.read("windows"), tables.read("documents")
-    largest_id = stage.largest_id(chosen.rows, windows) if format_.bare else 0
-    options = options_of(config, target, folder, largest_id=largest_id, longest=plan.longest)
-    options = replace(options, separator=_separator(config) if format_.bare else None)
-    written = _write(chosen, windows, documents, plan, format_, options)
+    bare = format_.bare
+    largest_id = stage.largest_id(chosen.rows, tables.read("windows")) if bare else 0
+    separator = _separator(config) if bare else None
+    options = options_of(config, target, folder, largest_id, plan.longest, separator)
+    written = _write(tables, chosen, plan, format_, options)
     if written.samples != plan.samples:
         raise LedgerError(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
@@ -168,16 +168,15 @@ def _still_there(
 
 
 def _write(
-    chosen: Chosen,
-    windows: DataFrame,
-    documents: DataFrame,
-    plan: stage.Plan,
-    format_: Format,
-    options: Options,
+    tables: TableSet, chosen: Chosen, plan: stage.Plan, format_: Format, options: Options
 ) -> Written:
-    columns = [c for c in format_.columns if options.with_ids or c != "token_ids"]
     rows = stage.samples(
-        chosen.rows, windows, documents, columns=columns, scorer=chosen.scorer, plan=plan
+        chosen.rows,
+        tables.read("windows"),
+        tables.read("documents"),
+        columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
+        scorer=chosen.scorer,
+        plan=plan,
     )
     return write_shards(rows, plan, format_, options)
 
@@ -206,9 +205,14 @@ def extras_of(
 
 
 def options_of(
-    config: Config, target: ExportTarget, folder: Folder, largest_id: int, longest: int = 0
+    config: Config,
+    target: ExportTarget,
+    folder: Folder,
+    largest_id: int,
+    longest: int = 0,
+    separator: int | None = None,
 ) -> Options:
-    """What the writer of a target needs to know; without the separator, which bare files need."""
+    """What the writer of a target needs to know."""
     return Options(
         folder=folder,
         compression=target.compression,
@@ -217,6 +221,7 @@ def options_of(
         largest_id=largest_id,
         with_ids=knows_ids(config),
         attend_across=config.pack.attend_across,
+        separator=separator,
         longest=longest,
         position_ids=target.position_ids,
         token_column=target.token_column,
