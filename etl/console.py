@@ -219,26 +219,29 @@ def reader_of(config: Config) -> Reader:
     return SessionReader(dict(open_context(config, quiet=True).tables), None)
 
 
-def show_selections(config: Config, names_: Sequence[str]) -> None:
+def show_selections(config: Config, names: Sequence[str]) -> None:
     """Print all selections of the root; one by domain; or what two have in common and alone."""
     reader = reader_of(config)
-    if len(names_) < 2:
-        totals = selections.shown(reader, names_[0]) if names_ else selections.listed(reader)
-        of = "domain" if names_ else "selection"
-        table = new_table(names_[0] if names_ else "Selections", *(of, *COUNTED))
-        for name, one in totals.items():
-            ends = ["" if x is None else f"{x:.4f}" for x in (one.lowest, one.highest)]
-            counts = (f"{n:,}" for n in (one.windows, one.samples, one.tokens))
-            table.add_row(name, *counts, *ends)
-        print_table(table)
-        return
-    first, second = names_
+    if len(names) == 2:
+        _print_difference(reader, *names)
+    else:
+        _print_totals(reader, *names)
+
+
+def _print_totals(reader: Reader, name: str | None = None) -> None:
+    totals = selections.shown(reader, name) if name else selections.listed(reader)
+    table = new_table(name or "Selections", "domain" if name else "selection", *COUNTED)
+    for of, one in totals.items():
+        ends = ("" if x is None else f"{x:.4f}" for x in (one.lowest, one.highest))
+        counts = (f"{n:,}" for n in (one.windows, one.samples, one.tokens))
+        table.add_row(of, *counts, *ends)
+    print_table(table)
+
+
+def _print_difference(reader: Reader, first: str, second: str) -> None:
     difference = selections.differing(reader, first, second)
-    heads = [
-        f">{what} {where}"
-        for where in ("in both", "in A", "in B")
-        for what in ("windows", "tokens")
-    ]
+    sides, whats = ("in both", "in A", "in B"), (">windows", ">tokens")
+    heads = [f"{what} {side}" for side in sides for what in whats]
     table = new_table(f"A {first}, B {second}", "domain", *heads)
     for domain, windows in difference.domains.items():
         pairs = zip(windows, difference.tokens[domain], strict=True)

@@ -40,7 +40,7 @@ def ask(argv: Sequence[str]) -> int | None:
     with socket.socket(socket.AF_UNIX) as talk:
         try:
             pid = _handed_over(talk, argv)
-        except OSError:
+        except (OSError, ValueError):  # nobody is there, or one who talks otherwise
             return None
         return None if pid is None else _answered(talk, pid)
 
@@ -67,8 +67,10 @@ def _handed_over(talk: socket.socket, argv: Sequence[str]) -> int | None:
 def _answered(talk: socket.socket, pid: int) -> int:
     """The exit code; signals go to who runs the command."""
     before = {number: signal.signal(number, lambda n, _: os.kill(pid, n)) for number in SIGNALS}
+    code = b""
     try:
-        code = talk.recv(1)
+        with suppress(OSError):  # a session that was killed closes nothing in order
+            code = talk.recv(1)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -104,7 +104,8 @@ def _samples(reader: Reader, config: Config, window_id: str) -> Iterator[str]:
 def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
     """The places of a window's copies among all copies of a selection, in the mix's order.
 
-    An export by domain has one domain after the other.
+    An export by domain has one domain after the other. One of other samples than the selection has
+    now was made before the selection was: it tells no place.
     """
     taken = _rows(
         reader,
@@ -113,7 +114,7 @@ def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
         f" WHERE selection = {literal(manifest['selection'])} AND copies > 0",
     )
     domain = next((row["domain"] for row in taken if row["window_id"] == window_id), None)
-    if domain is None:
+    if domain is None or sum(row["copies"] for row in taken) != manifest["samples"]:
         return []
     first = 0
     if manifest.get("by_domain"):

@@ -1,4 +1,4 @@
-"""Rows that nothing asks for: of documents that are in no source, and without what they are of.
+"""Rows that no job reads: of documents that no source has, and of windows that are gone.
 
 Tables are a cache, so a job leaves such rows where they are and reads past them.
 """

@@ -70,7 +70,7 @@ NOTHING = Range(0.0, 0.0, 0.0)
 
 
 def product(one: Range, other: Range) -> Range:
-    """Of two figures, each as far off as it may be."""
+    """Two figures multiplied, with the widest range that theirs allow."""
     return Range(one.value * other.value, one.low * other.low, one.high * other.high)
 
 

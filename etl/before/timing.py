@@ -113,5 +113,5 @@ def variants(
 
 
 def hours(windows: Range, seconds: Range) -> Range:
-    """Of so many windows, at so many seconds each."""
+    """Hours of scoring so many windows at so many seconds each."""
     return product(windows, seconds) * (1 / 3600)

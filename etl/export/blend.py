@@ -44,7 +44,7 @@ def _shares(path: str, tokens: Mapping[str, int], weights: Mapping[str, float]) 
 
 
 def _place(format_name: str, name: str) -> str:
-    """What a trainer is told of a file."""
+    """What a trainer is to read of a file: its folder, its prefix or itself."""
     if format_name == "mds":
         return name.rpartition("/")[0]
     return name.removesuffix(".bin") if format_name == "megatron" else name

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -22,7 +22,7 @@ from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, FormatFigures
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection
@@ -125,11 +125,11 @@ def export(
         )
     tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
     folder.begin()
-    windows, documents = tables.read("windows"), tables.read("documents")
-    largest_id = stage.largest_id(chosen.rows, windows) if format_.bare else 0
-    options = options_of(config, target, folder, largest_id=largest_id, longest=plan.longest)
-    options = replace(options, separator=_separator(config) if format_.bare else None)
-    written = _write(chosen, windows, documents, plan, format_, options)
+    bare = format_.bare
+    largest_id = stage.largest_id(chosen.rows, tables.read("windows")) if bare else 0
+    separator = _separator(config) if bare else None
+    options = options_of(config, target, folder, largest_id, plan.longest, separator)
+    written = _write(tables, chosen, plan, format_, options)
     if written.samples != plan.samples:
         raise LedgerError(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
@@ -175,19 +175,13 @@ def _still_there(
 
 
 def _write(
-    chosen: Chosen,
-    windows: DataFrame,
-    documents: DataFrame,
-    plan: stage.Plan,
-    format_: Format,
-    options: Options,
+    tables: TableSet, chosen: Chosen, plan: stage.Plan, format_: Format, options: Options
 ) -> Written:
-    columns = [c for c in format_.columns if options.with_ids or c != "token_ids"]
     rows = stage.samples(
         chosen.rows,
-        windows,
-        documents,
-        columns=columns,
+        tables.read("windows"),
+        tables.read("documents"),
+        columns=[c for c in format_.columns if options.with_ids or c != "token_ids"],
         scorer=chosen.scorer,
         packed_scorer=chosen.packed_scorer,
         plan=plan,
@@ -219,9 +213,14 @@ def extras_of(
 
 
 def options_of(
-    config: Config, target: ExportTarget, folder: Folder, largest_id: int, longest: int = 0
+    config: Config,
+    target: ExportTarget,
+    folder: Folder,
+    largest_id: int,
+    longest: int = 0,
+    separator: int | None = None,
 ) -> Options:
-    """What the writer of a target needs to know; without the separator, which bare files need."""
+    """What the writer of a target needs to know."""
     return Options(
         folder=folder,
         compression=target.compression,
@@ -230,6 +229,7 @@ def options_of(
         largest_id=largest_id,
         with_ids=knows_ids(config),
         attend_across=config.pack.attend_across,
+        separator=separator,
         longest=longest,
         position_ids=target.position_ids,
         token_column=target.token_column,

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from longattn.etl.config import Config, SourceConfig
 from longattn.etl.export.files import Folder
+from longattn.etl.ingest.local_files import alternatives
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs import storage
 from longattn.udfs.errors import ConfigError, LongAttnError
@@ -65,9 +66,10 @@ def _of_others(config: Config, path: str) -> Iterator[str]:
     if _inside(place(config.report.path), path):
         yield f"report.path, {config.report.path}, is in {path}, which is replaced as a whole"
     for key, pattern in _sources(config):
-        if _inside(_fixed(place(pattern)), path):
+        plain = alternatives(place(pattern))
+        if any(_inside(_fixed(one), path) for one in plain):
             yield f"{key}, {pattern}, is in {path}, which is replaced as a whole"
-        elif _reads(place(pattern), path):
+        elif any(_reads(one, path) for one in plain):
             yield f"{path} is in {key}, {pattern}, which would read the export back"
 
 

@@ -14,7 +14,8 @@ from longattn.etl.config import Config
 from longattn.etl.ingest.sources import Inputs, inputs_of
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import light
-from longattn.etl.run.pending import beyond
+from longattn.etl.run.pending import Limits, beyond
+from longattn.etl.tables.base import sql_text
 from longattn.udfs.errors import TableError
 from longattn.udfs.text.tokens import tokenizer_name
 
@@ -118,4 +119,9 @@ def within_limits(context: Context, documents: DataFrame) -> DataFrame:
 
 def limit(config: Config) -> Column:
     """Why a document (domain, n_tokens) is beyond the limits of `ingest`; null within."""
-    return F.expr(beyond(config.ingest.min_tokens, config.ingest.max_tokens)).cast("string")
+    return as_reason(config.ingest.min_tokens, config.ingest.max_tokens)
+
+
+def as_reason(least: Limits, most: Limits) -> Column:
+    """What `beyond` says of rows with a domain and n_tokens."""
+    return F.expr(beyond(least, most, quoted=sql_text)).cast("string")

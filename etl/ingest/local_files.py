@@ -198,15 +198,15 @@ def _without_glob(pattern: str) -> bytes:
 def _matches(pattern: str) -> Iterator[bytes]:
     """Every entry that a pattern matches, once, in order."""
     matches: dict[bytes, None] = {}
-    for plain in _braces(pattern):
+    for plain in alternatives(pattern):
         matches.update(dict.fromkeys(_below(b"/", plain.strip("/").split("/"))))
     yield from sorted(matches)
 
 
-def _braces(pattern: str) -> list[str]:
+def alternatives(pattern: str) -> list[str]:
     """The patterns that {a,b} stands for.
 
-    >>> _braces("x{a,b{c,d}}.txt")
+    >>> alternatives("x{a,b{c,d}}.txt")
     ['xa.txt', 'xbc.txt', 'xbd.txt']
     """
     start = _outside_escapes(pattern, "{")
@@ -223,7 +223,7 @@ def _braces(pattern: str) -> list[str]:
         raise SourceError(f"{pattern}: the brace at character {start + 1} is not closed")
     head, tail = pattern[:start], pattern[cuts[-1] + 1 :]
     parts = [pattern[a + 1 : b] for a, b in pairwise(cuts)]
-    return [whole for part in parts for whole in _braces(head + part + tail)]
+    return [whole for part in parts for whole in alternatives(head + part + tail)]
 
 
 def _outside_escapes(pattern: str, letter: str) -> int | None:

@@ -36,7 +36,7 @@ def faint(colour: str, strength: float) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as plotly shows it as it stands; its texts are HTML.
+    """A name escaped for plotly, whose texts are HTML.
 
     >>> plain("<b> & co")
     '&lt;b&gt; &amp; co'

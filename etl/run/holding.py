@@ -1,4 +1,4 @@
-"""A job holds its root while it runs: it waits for it, renews it, and commits nothing without."""
+"""A job holds its root while it runs: it waits for the lease, renews it and commits by it."""
 
 import threading
 import time

@@ -24,10 +24,10 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise Terminated for SIGTERM while the block runs, and keep py4j's traces of either quiet.
+    """Raise Terminated for SIGTERM while the block runs, and print no traces of an interrupt.
 
-    An interrupt breaks whatever call py4j is in, which it logs with a stack for each thread.
-    Signals reach the main thread alone; in another, nothing changes.
+    Ctrl-C and SIGTERM break the call that py4j is in, and py4j logs that with a stack for each
+    thread. Signals reach the main thread alone; in another, nothing changes.
     """
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
     with (

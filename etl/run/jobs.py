@@ -43,7 +43,7 @@ def load_job(name: str) -> "Callable[[Context], Outcome]":
 
 
 def run_job(name: str, context: "Context") -> "Run":
-    """Run a job and enter it in the ledger; see `etl.run.ledger.record`. Tells who asked for it."""
+    """Run a job and enter it in the ledger; see `etl.run.ledger.record`. Observers hear of it."""
     from longattn.etl.run.ledger import record
     from longattn.etl.run.observers import observed
 

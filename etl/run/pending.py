@@ -301,20 +301,29 @@ def _scored(recipe: Recipe, made: Collection[str]) -> str:
     )
 
 
-def beyond(least: Limits, most: Limits, domain: str = "domain", n_tokens: str = "n_tokens") -> str:
-    """too_short or too_long for a document beyond limits, as SQL; null within them."""
+def beyond(
+    least: Limits,
+    most: Limits,
+    domain: str = "domain",
+    n_tokens: str = "n_tokens",
+    quoted: Callable[[str], str] = literal,
+) -> str:
+    """too_short or too_long for a document beyond limits, as SQL; null within them.
+
+    `quoted` writes a text as the SQL has it: Spark's own reads backslashes, too.
+    """
     cases = [
         f"WHEN {mine} AND {n_tokens} {sign} {number} THEN '{reason}'"
         for limits, sign, reason in ((least, "<", "too_short"), (most, ">", "too_long"))
-        for mine, number in _each(limits, domain)
+        for mine, number in _each(limits, domain, quoted)
     ]
     return f"CASE {' '.join(cases)} END" if cases else "NULL"
 
 
-def _each(limits: Limits, domain: str) -> list[tuple[str, int]]:
+def _each(limits: Limits, domain: str, quoted: Callable[[str], str]) -> list[tuple[str, int]]:
     """Each limit, and whose it is."""
     if isinstance(limits, dict):
-        return [(f"{domain} = {_literal(name)}", number) for name, number in limits.items()]
+        return [(f"{domain} = {quoted(name)}", number) for name, number in limits.items()]
     return [] if limits is None else [("1 = 1", limits)]
 
 

@@ -73,7 +73,7 @@ def partitions(
 
 @contextmanager
 def naming(location: str) -> Iterator[None]:
-    """Have what deltalake says of a log that it cannot read name the table."""
+    """Name the table in what deltalake says of a log that it cannot read."""
     try:
         yield
     except DeltaError as error:

@@ -9,10 +9,9 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config, buckets
 from longattn.etl.dedup.kept import kept_documents, state
-from longattn.etl.ingest.current import goes_by_tables, token_counts
+from longattn.etl.ingest.current import as_reason, goes_by_tables, token_counts
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
-from longattn.etl.run.pending import beyond
 from longattn.etl.windows.pack import Order, group_counts, grouped
 from longattn.udfs.text.tokens import separator_id
 
@@ -172,7 +171,7 @@ def limit(config: Config, packed: bool) -> Column:
     if packed:
         least = least if isinstance(least, dict) else None
         most = most if isinstance(most, dict) else None
-    return F.expr(beyond(least, most)).cast("string")
+    return as_reason(least, most)
 
 
 def content_length(config: Config) -> int:

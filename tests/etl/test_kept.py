@@ -1,12 +1,15 @@
 """A kept session: commands of its folder run in it, as if they ran by themselves; no Spark here."""
 
+import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -137,6 +140,52 @@ def test_a_session_ends_when_its_spark_does(tmp_path: Path) -> None:
     assert command(tmp_path, "fail").returncode == 1
     assert session.wait(60) == 0
     assert not (tmp_path / kept.SOCKET).exists()
+
+
+@pytest.mark.parametrize("greeting", [b"hello\n", b'{"versi', b""])
+def test_one_who_talks_otherwise_is_no_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, greeting: bytes
+) -> None:
+    """As a session that dies while it greets does; the command ended in a trace."""
+    monkeypatch.chdir(tmp_path)
+
+    def greet(server: socket.socket) -> None:
+        talk, _ = server.accept()
+        with talk:
+            talk.sendall(greeting)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(kept.SOCKET)
+        server.listen()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(greet, server)
+            assert kept.ask(["look"]) is None
+
+
+def test_a_session_that_is_killed_is_said_to_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its socket was reset, with the request unread in it."""
+    monkeypatch.chdir(tmp_path)
+
+    def die(server: socket.socket) -> None:
+        talk, _ = server.accept()
+        with talk:
+            talk.sendall(json.dumps({"version": kept.__version__, "pid": os.getpid()}).encode())
+            talk.sendall(b"\n")
+            _, terminal, _, _ = socket.recv_fds(talk, 1, 3)
+            select.select([talk], [], [])
+            for number in terminal:
+                os.close(number)
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(kept.SOCKET)
+        server.listen()
+        with ThreadPoolExecutor(1) as pool:
+            dying = pool.submit(die, server)
+            assert kept.ask(["look"]) == 1
+            dying.result()
+    assert "the session has ended" in capsys.readouterr().err
 
 
 def test_a_folder_has_one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

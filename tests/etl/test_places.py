@@ -65,7 +65,13 @@ def test_what_an_export_would_delete_is_named(
 def test_an_export_that_a_source_would_read_is_named(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    for pattern, wrong in ((".", 1), ("**/*.jsonl", 1), ("out/*", 1), ("out/*.jsonl", 0)):
+    for pattern, wrong in (
+        (".", 1),
+        ("**/*.jsonl", 1),
+        ("out/*", 1),
+        ("out/*.jsonl", 0),
+        ("{a,out}/*", 1),
+    ):
         settings["sources"]["web"] = [{"path": str(tmp_path / pattern)}]
         assert len(refused(settings)) == wrong, pattern
 
