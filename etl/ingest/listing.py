@@ -21,12 +21,12 @@ from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.stage import SourceFile
-from longattn.etl.tables.features import refuse_unreadable
+from longattn.etl.tables.features import ADVICE, refuse_unreadable
 from longattn.etl.tables.files import HIVE_NULL
 from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
-from longattn.udfs.errors import SourceError, first_line
+from longattn.udfs.errors import SourceError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import file_name, local_path
 from longattn.udfs.stores import delta_options
 
@@ -192,7 +192,13 @@ def _open(path: str, spec: SourceSpec) -> DeltaTable:
     except DeltaError as error:
         reason = first_line(error)
         raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
-    refuse_unreadable(table, path)
+    try:
+        refuse_unreadable(table, path)
+    except UnsupportedTableFeature as error:
+        raise SourceError(
+            f"sources.{spec.domain}: {str(error).removesuffix(ADVICE)}; give its name in a catalog,"
+            " for Spark to read it, or write a copy without"
+        ) from None
     return table
 
 
