@@ -158,6 +158,16 @@ def test_columns_that_python_cannot_hold_and_names_that_are_no_text(
     assert config_module.load("longattn.yaml").sources["corpus"][0].text == "text"
 
 
+def test_an_export_is_no_domain(files_of: Callable[[], dict[str, set[str]]]) -> None:
+    """Who runs init again, beside what a run has left."""
+    for place in ("corpus/book", "corpus/out/jsonl/book"):
+        Path(place).mkdir(parents=True)
+        Path(place, "a.jsonl").write_text(json.dumps({"id": "a", "text": LONG}) + "\n")
+    manifest = {"longattn": "0.2.0", "files": []}
+    Path("corpus/out/jsonl/_manifest.json").write_text(json.dumps(manifest))
+    assert files_of() == {"book/jsonl": {"a.jsonl"}}
+
+
 def test_a_delta_table_is_no_folder_of_parquet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
