@@ -65,12 +65,10 @@ def _head(corpus: Guess) -> str:
 
 def _sources(corpus: Guess) -> str:
     lines = ["sources: # a domain for every subfolder; windows compete within their domain"]
-    domain = None
-    for source in corpus.sources:
-        if source.domain != domain:
-            lines.append(f"  {source.domain}:")
-            domain = source.domain
-        lines += _source(source)
+    for domain in corpus.domains:
+        lines.append(f"  {domain}:")
+        for source in corpus.sources:
+            lines += _source(source) if source.domain == domain else []
     return "\n".join(lines) + "\n"
 
 

@@ -112,12 +112,14 @@ def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
         assert main(["init", "corpus"]) == 0
         config = config_module.load("longattn.yaml")
         assert not faults(check(config))
-        return {
-            f"{domain}/{source.format}": {Path(file.path).name for file in look.files}
-            for domain, sources in config.sources.items()
-            for source in sources
-            for look in [look_at(domain, source, spec_of(domain, source, config), OwnFiles(config))]
-        }
+        names: dict[str, set[str]] = {}
+        for domain, sources in config.sources.items():
+            for source in sources:
+                spec, own = spec_of(domain, source, config), OwnFiles(config)
+                files = look_at(domain, source, spec, own).files
+                known = names.setdefault(f"{domain}/{source.format}", set())
+                known |= {Path(file.path).name for file in files}
+        return names
 
     return taken
 
@@ -156,6 +158,20 @@ def test_columns_that_python_cannot_hold_and_names_that_are_no_text(
     (names,) = files_of().values()
     assert [os.fsencode(name) for name in names] == [b"\xfc.parquet"]
     assert config_module.load("longattn.yaml").sources["corpus"][0].text == "text"
+
+
+def test_folders_of_one_name_are_one_domain(
+    files_of: Callable[[], dict[str, set[str]]],
+) -> None:
+    """What is left of a name is small letters; a folder may be called as the one that it is in."""
+    for number, folder in enumerate(("", "A b", "a", "a_b", "Corpus")):
+        Path("corpus", folder).mkdir(exist_ok=True)
+        Path("corpus", folder, f"{number}.txt").write_text(LONG)
+    assert files_of() == {
+        "corpus/text": {"0.txt", "4.txt"},
+        "a_b/text": {"1.txt", "3.txt"},
+        "a/text": {"2.txt"},
+    }
 
 
 def test_an_export_is_no_domain(files_of: Callable[[], dict[str, set[str]]]) -> None:
