@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.before.probe import spread
-from longattn.etl.config import Config
 from longattn.etl.ingest.listing import LOG
 from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
@@ -125,9 +124,10 @@ def _suits(counts: Sequence[int], length: int) -> bool:
     return filled >= TEXTS_FILLED and tokens_kept(counts, length) >= TOKENS_KEPT
 
 
-def guess(folder: str) -> Guess:
+def guess(folder: str, own: OwnFiles) -> Guess:
     """Look at the files of a folder; every subfolder is a domain, files beside them another.
 
+    Those that jobs have written, as `own` knows, are left aside.
     Raises SourceError where there is no folder, or nothing in it that can be read.
     """
     root = Path(folder)
@@ -135,7 +135,7 @@ def guess(folder: str) -> Guess:
         raise SourceError(f"init: no such folder: {folder}")
     corpus = Guess(folder=root, sources=[], ignored={})
     for place, domain in _domains(root):
-        for source in _by_format(place, domain, corpus.ignored, below=place != root):
+        for source in _by_format(place, domain, corpus.ignored, own, below=place != root):
             _look(source, corpus)
     if not corpus.sources:
         reasons = [f"{name}: {why}" for name, why in islice(corpus.ignored.items(), 3)]
@@ -155,12 +155,13 @@ def _name(text: str) -> str:
     return re.sub(r"\W+", "_", text.lower()).strip("_") or "documents"
 
 
-def _by_format(place: Path, domain: str, ignored: dict[str, str], below: bool) -> Iterator[Source]:
+def _by_format(
+    place: Path, domain: str, ignored: dict[str, str], own: OwnFiles, below: bool
+) -> Iterator[Source]:
     """The files of a place by format; `below`: those of its subfolders too."""
     sources: dict[str, Source] = {}
     others: set[str] = set()  # patterns of what is left aside
     tables: set[str] = set()  # and of Delta tables, which lie among Parquet files
-    own = OwnFiles(Config())
     for file in _plain_files(place, below):
         if left := _left_aside(file, own):
             where, ignored[shown(where)] = left

@@ -48,7 +48,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_what_is_found(corpus: Path) -> None:
-    found = guess(str(corpus))
+    found = guess(str(corpus), OwnFiles(config_module.Config()))
     seen = {
         s.domain: (s.format, len(s.files), s.include, s.text, s.id, s.other) for s in found.sources
     }
@@ -181,7 +181,17 @@ def test_an_export_is_no_domain(files_of: Callable[[], dict[str, set[str]]]) -> 
         Path(place, "a.jsonl").write_text(json.dumps({"id": "a", "text": LONG}) + "\n")
     manifest = {"longattn": "0.2.0", "files": []}
     Path("corpus/out/jsonl/_manifest.json").write_text(json.dumps(manifest))
+    Path("out").mkdir()
+    for name in ("out/report.html", "out/x.txt"):
+        Path(name).write_text(f"<!doctype html>{LONG}")
     assert files_of() == {"book/jsonl": {"a.jsonl"}}
+    Path("longattn.yaml").unlink()
+    assert main(["init", "."]) == 0
+    domains = config_module.load("longattn.yaml").sources
+    assert {name: source.include for name, (source,) in domains.items()} == {
+        "corpus": ["*.jsonl"],
+        "out": ["*.txt"],
+    }
 
 
 def test_a_delta_table_is_no_folder_of_parquet(
