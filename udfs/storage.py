@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 from longattn.udfs.errors import StorageError, first_line
 from longattn.udfs.stores import Settings, known_settings, store_of
 
-VARIABLE = re.compile(r"\$\{([^}]*)\}|\$([A-Za-z_]\w*)")
+VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def local_path(uri: str) -> str | None:
@@ -60,14 +60,14 @@ def file_name(uri: str) -> bytes | None:
 
 
 def expanded(path: str) -> str:
-    """A path as a person writes it: `~` is the home folder, `$VAR` what the environment says.
+    """A path as a person writes it: `~` is the home folder, `${VAR}` what the environment says.
 
     A slash at the end says nothing. Raises KeyError with the variable's name when it is not set.
 
     >>> expanded("s3://bucket/lake/"), expanded("/")
     ('s3://bucket/lake', '/')
     """
-    whole = VARIABLE.sub(lambda named: os.environ[named[1] or named[2]], path)
+    whole = VARIABLE.sub(lambda named: os.environ[named[1]], path)
     home = os.path.expanduser(whole) if whole.startswith("~") else whole
     return home.rstrip("/") or "/"
 

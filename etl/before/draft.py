@@ -7,6 +7,8 @@ from pathlib import Path
 import yaml
 
 from longattn.etl.before.guess import Guess, Source, guess
+from longattn.etl.config import validate
+from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.needs import SHARE
 from longattn.udfs.text.words import NAME as WORDS
@@ -22,7 +24,7 @@ def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
     path = Path(out)
     if path.exists():
         raise UserError(f"init: {out} is there already; name another with --out")
-    corpus = guess(folder)
+    corpus = guess(folder, OwnFiles(validate(yaml.safe_load(REST))))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(draft(corpus, tokenizer), encoding="utf-8")
     return [

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from longattn.etl.before.probe import spread
 from longattn.etl.ingest.delta_files import LOG
+from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
 from longattn.udfs.documents.formats import SourceSpec, batch_records, read
 from longattn.udfs.documents.records import as_text
 from longattn.udfs.errors import SourceError, first_line
+from longattn.udfs.storage import file_uri
 from longattn.udfs.text.words import split_words
 from longattn.udfs.windows.spans import STRATEGIES
 
@@ -51,6 +53,17 @@ class Source:
     id: str | None = None
     other: list[str] = field(default_factory=list)
     words: list[int] = field(default_factory=list)  # of each text looked at
+
+    def take(self, file: Path, pattern: str) -> None:
+        """Add a file, and the pattern of its name where that is a new one."""
+        self.files.append(file)
+        self.include += [pattern] if pattern not in self.include else []
+
+    def tell_apart(self, others: set[str], tables: set[str]) -> None:
+        """Exclude other files where any name is included, and Delta tables among them."""
+        if ALL in self.include:
+            self.include, self.exclude = [ALL], sorted(others - {ALL})
+        self.exclude += sorted(tables)
 
 
 @dataclass
@@ -112,9 +125,10 @@ def _suits(counts: Sequence[int], length: int) -> bool:
     return filled >= TEXTS_FILLED and tokens_kept(counts, length) >= TOKENS_KEPT
 
 
-def guess(folder: str) -> Guess:
+def guess(folder: str, own: OwnFiles) -> Guess:
     """Look at the files of a folder; every subfolder is a domain, files beside them another.
 
+    Those that jobs have written, as `own` knows, are left aside.
     Raises SourceError where there is no folder, or nothing in it that can be read.
     """
     root = Path(folder)
@@ -122,7 +136,7 @@ def guess(folder: str) -> Guess:
         raise SourceError(f"init: no such folder: {folder}")
     corpus = Guess(folder=root, sources=[], ignored={})
     for place, domain in _domains(root):
-        for source in _by_format(place, domain, corpus.ignored, below=place != root):
+        for source in _by_format(place, domain, corpus.ignored, own, below=place != root):
             _look(source, corpus)
     if not corpus.sources:
         reasons = [f"{name}: {why}" for name, why in islice(corpus.ignored.items(), 3)]
@@ -142,35 +156,32 @@ def _name(text: str) -> str:
     return re.sub(r"\W+", "_", text.lower()).strip("_") or "documents"
 
 
-def _by_format(place: Path, domain: str, ignored: dict[str, str], below: bool) -> Iterator[Source]:
+def _by_format(
+    place: Path, domain: str, ignored: dict[str, str], own: OwnFiles, below: bool
+) -> Iterator[Source]:
     """The files of a place by format; `below`: those of its subfolders too."""
     sources: dict[str, Source] = {}
-    aside: list[str] = []
-    tables: set[str] = set()  # patterns of the files of Delta tables, which lie among others
-    for file in sorted(place.rglob("*") if below else place.iterdir()):
-        if not file.is_file() or any(p[0] in "._" for p in file.relative_to(place).parts):
+    others: set[str] = set()  # patterns of what is left aside
+    tables: set[str] = set()  # and of Delta tables, which lie among Parquet files
+    for file in _plain_files(place, below):
+        if left := _left_aside(file, own):
+            where, ignored[shown(where)] = left
+            others.add(_pattern(file, below))
+            tables |= {f"*/{escape(where.name)}/*"} if (where / LOG).is_dir() else set()
             continue
-        if table := next((folder for folder in file.parents if (folder / LOG).is_dir()), None):
-            ignored[shown(table)] = "a Delta table: name it, with format: delta and an id"
-            tables.add(f"*/{escape(table.name)}/*")
-            continue
-        format_, reason = _format(file)
-        pattern = _pattern(file, below)
-        if reason:
-            ignored[shown(file)] = reason
-            aside.append(pattern)
-            continue
-        new = Source(domain=domain, folder=place, format=format_, below=below)
-        source = sources.setdefault(format_, new)
-        source.files.append(file)
-        source.include += [pattern] if pattern not in source.include else []
+        new = Source(domain=domain, folder=place, format=_format(file) or "text", below=below)
+        sources.setdefault(new.format, new).take(file, _pattern(file, below))
     for source in sources.values():
-        if ALL in source.include:
-            others = (p for other in sources.values() if other != source for p in other.include)
-            source.include = [ALL]
-            source.exclude = sorted({*others, *aside} - {ALL})
-        source.exclude += sorted(tables)
+        patterns = {p for other in sources.values() if other != source for p in other.include}
+        source.tell_apart(patterns | others, tables)
     yield from sources.values()
+
+
+def _plain_files(place: Path, below: bool) -> Iterator[Path]:
+    """Files of a place that are not hidden, in order."""
+    for file in sorted(place.rglob("*") if below else place.iterdir()):
+        if file.is_file() and not any(p[0] in "._" for p in file.relative_to(place).parts):
+            yield file
 
 
 def _pattern(file: Path, below: bool) -> str:
@@ -193,19 +204,31 @@ def _ending(file: Path) -> str:
     return "".join(file.suffixes[-2:]) if packed else file.suffix
 
 
-def _format(file: Path) -> tuple[str, str | None]:
-    """Format of a file, or why it is left aside."""
-    ending = _ending(file).lower()
-    plain = ending.removesuffix(compression(file.name) or "")
-    if plain in FORMATS:
-        return FORMATS[plain], None
-    if plain in (".csv", ".tsv"):
-        return "", "tables of text are read as Parquet or JSON lines"
+def _plain_ending(file: Path) -> str:
+    """The ending in small letters, without that of a compression."""
+    return _ending(file).lower().removesuffix(compression(file.name) or "")
+
+
+def _format(file: Path) -> str | None:
+    """What the ending says; None where that is nothing."""
+    return FORMATS.get(_plain_ending(file))
+
+
+def _left_aside(file: Path, own: OwnFiles) -> tuple[Path, str] | None:
+    """The file, or its folder, and why it is no source; None where it is one."""
+    if own.has(file_uri(os.fsencode(file.absolute()))):
+        return file.parent, "a job has written it"
+    if table := next((folder for folder in file.parents if (folder / LOG).is_dir()), None):
+        return table, "a Delta table: name it, with format: delta and an id"
+    if _format(file):
+        return None
+    if _plain_ending(file) in (".csv", ".tsv"):
+        return file, "tables of text are read as Parquet or JSON lines"
     if not file.stat().st_size:
-        return "", "empty"
+        return file, "empty"
     if not compression(file.name) and not _is_text(file):
-        return "", "neither JSON lines nor Parquet nor text"
-    return "text", None
+        return file, "neither JSON lines nor Parquet nor text"
+    return None
 
 
 def _is_text(file: Path) -> bool:

@@ -12,9 +12,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from longattn.etl.ingest.local_files import Listed
-from longattn.etl.tables.features import refuse_unreadable
+from longattn.etl.tables.features import ADVICE, refuse_unreadable
 from longattn.udfs.documents.formats import SourceSpec
-from longattn.udfs.errors import SourceError, first_line
+from longattn.udfs.errors import SourceError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
 from longattn.udfs.stores import delta_options
 
@@ -60,7 +60,13 @@ def _open(path: str, spec: SourceSpec) -> DeltaTable:
     except DeltaError as error:
         reason = first_line(error)
         raise SourceError(f"sources.{spec.domain}: no Delta table at {path}: {reason}") from None
-    refuse_unreadable(table, path)
+    try:
+        refuse_unreadable(table, path)
+    except UnsupportedTableFeature as error:
+        raise SourceError(
+            f"sources.{spec.domain}: {str(error).removesuffix(ADVICE)}; give its name in a catalog,"
+            " for Spark to read it, or write a copy without"
+        ) from None
     return table
 
 

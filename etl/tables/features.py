@@ -29,6 +29,7 @@ CONSEQUENCE = {
     "deletionVectors": "deleted rows would come back",
     "columnMapping": "columns stand under other names in the files",
 }
+ADVICE = "; use the native connector"
 COLUMN_FEATURES = {
     "delta.generationExpression": "generatedColumns",
     "delta.identity.start": "identityColumns",
@@ -54,7 +55,7 @@ def _refuse(features: Iterable[str], location: str, verb: str) -> None:
         why = dict.fromkeys(CONSEQUENCE.get(name, "not known to be safe") for name in names)
         raise UnsupportedTableFeature(
             f"table {location}: the delta-rs connector cannot {verb} a table with "
-            f"{', '.join(names)} ({'; '.join(why)}); use the native connector"
+            f"{', '.join(names)} ({'; '.join(why)}){ADVICE}"
         )
 
 

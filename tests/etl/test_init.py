@@ -50,7 +50,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_what_is_found(corpus: Path) -> None:
-    found = guess(str(corpus))
+    found = guess(str(corpus), OwnFiles(config_module.Config()))
     seen = {
         s.domain: (s.format, len(s.files), s.include, s.text, s.id, s.other) for s in found.sources
     }
@@ -81,22 +81,6 @@ def test_files_beside_the_domains_are_counted_once(corpus: Path, tmp_path: Path)
     main(["init", str(corpus), "--out", str(tmp_path / "c.yaml")])
     (source,) = config_module.load(tmp_path / "c.yaml").sources["my_corpus"]
     assert source.path == [f"{corpus}/*.txt"]
-
-
-def test_folders_of_one_name_are_one_domain(tmp_path: Path) -> None:
-    """The config had the domain's key twice, which `check` refuses."""
-    for name in ("a.txt", "arxiv/b.txt", "books/c.txt", "code/d.txt"):
-        (tmp_path / "books" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "books" / name).write_text(LONG)
-    out = str(tmp_path / "mine.yaml")
-    assert main(["init", str(tmp_path / "books"), "--out", out]) == 0
-    config = config_module.load(out)
-    assert {domain: len(sources) for domain, sources in config.sources.items()} == {
-        "books": 2,
-        "arxiv": 1,
-        "code": 1,
-    }
-    assert faults(check(config)) == []
 
 
 def test_a_config_is_never_overwritten(
@@ -130,12 +114,14 @@ def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
         assert main(["init", "corpus"]) == 0
         config = config_module.load("longattn.yaml")
         assert not faults(check(config))
-        return {
-            f"{domain}/{source.format}": {Path(file.path).name for file in look.files}
-            for domain, sources in config.sources.items()
-            for source in sources
-            for look in [look_at(domain, source, spec_of(domain, source, config), OwnFiles(config))]
-        }
+        names: dict[str, set[str]] = {}
+        for domain, sources in config.sources.items():
+            for source in sources:
+                spec, own = spec_of(domain, source, config), OwnFiles(config)
+                files = look_at(domain, source, spec, own).files
+                known = names.setdefault(f"{domain}/{source.format}", set())
+                known |= {Path(file.path).name for file in files}
+        return names
 
     return taken
 
@@ -176,6 +162,40 @@ def test_columns_that_python_cannot_hold_and_names_that_are_no_text(
     assert config_module.load("longattn.yaml").sources["corpus"][0].text == "text"
 
 
+def test_folders_of_one_name_are_one_domain(
+    files_of: Callable[[], dict[str, set[str]]],
+) -> None:
+    """What is left of a name is small letters; a folder may be called as the one that it is in."""
+    for number, folder in enumerate(("", "A b", "a", "a_b", "Corpus")):
+        Path("corpus", folder).mkdir(exist_ok=True)
+        Path("corpus", folder, f"{number}.txt").write_text(LONG)
+    assert files_of() == {
+        "corpus/text": {"0.txt", "4.txt"},
+        "a_b/text": {"1.txt", "3.txt"},
+        "a/text": {"2.txt"},
+    }
+
+
+def test_an_export_is_no_domain(files_of: Callable[[], dict[str, set[str]]]) -> None:
+    """Who runs init again, beside what a run has left."""
+    for place in ("corpus/book", "corpus/out/jsonl/book"):
+        Path(place).mkdir(parents=True)
+        Path(place, "a.jsonl").write_text(json.dumps({"id": "a", "text": LONG}) + "\n")
+    manifest = {"longattn": "0.2.0", "files": []}
+    Path("corpus/out/jsonl/_manifest.json").write_text(json.dumps(manifest))
+    Path("out").mkdir()
+    for name in ("out/report.html", "out/x.txt"):
+        Path(name).write_text(f"<!doctype html>{LONG}")
+    assert files_of() == {"book/jsonl": {"a.jsonl"}}
+    Path("longattn.yaml").unlink()
+    assert main(["init", "."]) == 0
+    domains = config_module.load("longattn.yaml").sources
+    assert {name: source.include for name, (source,) in domains.items()} == {
+        "corpus": ["*.jsonl"],
+        "out": ["*.txt"],
+    }
+
+
 def test_a_delta_table_is_no_folder_of_parquet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +220,7 @@ def test_text_of_long_letters_is_text_wherever_a_look_ends(tmp_path: Path, befor
     (tmp_path / "zh.txt").write_text(before + "\u6f6e" * 9000, encoding="utf-8")
     (tmp_path / "nothing.txt").write_text("")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 2000)
-    corpus = guess(str(tmp_path))
+    corpus = guess(str(tmp_path), OwnFiles(config_module.validate({})))
     assert [len(source.files) for source in corpus.sources] == [1]
     assert {Path(name).name: why for name, why in corpus.ignored.items()} == {
         "nothing.txt": "empty",

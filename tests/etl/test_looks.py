@@ -93,6 +93,16 @@ def test_a_delta_table_is_looked_at_as_it_is_read(tmp_path: Path) -> None:
     assert made.documents.value == 3
 
 
+def test_a_table_with_deletion_vectors_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    """Another connector of the config's own tables would not help: sources are read without it."""
+    table = tmp_path / "table"
+    on = {"delta.enableDeletionVectors": "true"}
+    write_deltalake(table, pa.table({"id": ["0"], "text": [TEXT]}), configuration=on)
+    (bad,) = faults(findings(table, format="delta"))
+    assert "deletionVectors (deleted rows would come back)" in bad.text
+    assert "give its name in a catalog" in bad.text and "connector;" not in bad.text
+
+
 def test_parquet_files_of_a_delta_table_are_refused(tmp_path: Path) -> None:
     """Rows that were deleted from the table are in its files still."""
     table = tmp_path / "table"
