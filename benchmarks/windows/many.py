@@ -1,11 +1,11 @@
 """Many short documents through job windows, packed in order and by likeness: how fast, and the
 memory that it takes.
 
-`python -m benchmarks.windows.many [--documents 25000 100000] [--driver-memory 1g]` prints a table
-of docs/performance.md. Documents are made: 50 to 350 words, most of them from a vocabulary that all
-share and whose frequencies are Zipf's, one in eight from the few names of a topic of some twenty
-documents, which stand anywhere in the files. Groups are of some 16 million tokens and two are
-packed at a time, so memory should not grow with the documents once there are more groups than that.
+`python -m benchmarks.windows.many [--documents 25000 100000] [--driver-memory 1g]` prints a table.
+Documents are made: 50 to 350 words, most of them from a vocabulary that all share and whose
+frequencies are Zipf's, one in eight from the few names of a topic of some twenty documents, which
+stand anywhere in the files. Groups are of some 16 million tokens and two are packed at a time, so
+memory should not grow with the documents once there are more groups than that.
 """
 
 import argparse

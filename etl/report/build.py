@@ -205,7 +205,7 @@ def _packed(facts: Facts) -> str:
     meaning, by = meaning_of(CROSS_GAIN), facts.config.select.by
     how = "at random" if by == "random" else f"by {meaning.name}, {meaning.measures}"
     kept = [
-        f"{of.selected or 0:,} of {of.scored:,.0f} of {domain}"
+        f"{of.selected or 0:,.0f} of {of.scored:,.0f} of {domain}"
         for domain, of in facts.counted.domains.items()
         if of.scored is not None and domain.removesuffix("/packed") in facts.config.pack.domains
     ]

@@ -27,7 +27,7 @@ from tests.udfs.test_recall import likelihood
 pytestmark = pytest.mark.spark
 
 LENGTH = 48
-JOBS = ("ingest", "dedup", "windows", "score", "select", "export")
+JOBS = ("ingest", "windows", "score", "select", "export")
 WORDS = [f"w{n}" for n in range(300)]
 CROSS = "cross_gain:n=6:strength=3:unseen=0.01"
 
@@ -59,6 +59,7 @@ def settings(folder: Path, **sections: Any) -> dict[str, Any]:
         "sources": {name: [{"path": str(folder / f"{name}.jsonl")}] for name in ("book", "short")},
         "tokenizer": str(folder / "tokenizer.json"),
         "window": {"length": LENGTH, "strategy": "tile"},
+        "dedup": {"enabled": False},
         "score": {"scorer": "recall", "k": 8},
         "pack": {"domains": ["short"], "strategy": "concat", "separator": "<eos>", "score": True},
         "select": {"fraction": {"book": 0.5, "short": 0.3}, "compare": ["length"]},
@@ -196,7 +197,7 @@ def test_status_counts_what_is_not_scored_as_the_job_does(context: Context, fold
     first = context_of(context.spark, folder, pack=pack)
     second = context_of(context.spark, folder, pack=pack, sources=sources)
     for other in (first, second):
-        for job in ("ingest", "dedup", "windows"):
+        for job in ("ingest", "windows"):
             run_job(job, other.fresh())
     assert "score" not in pending(second)
     scored = context_of(context.spark, folder, pack=pack | {"score": True}, sources=sources)
@@ -252,7 +253,7 @@ def test_packed_windows_alone_are_scored_and_clean(context: Context, folder: Pat
         "seed": 3,
     }
     alone = context_of(context.spark, folder, **sections)
-    for job in ("ingest", "dedup", "windows", "score", "select"):
+    for job in ("ingest", "windows", "score", "select"):
         run_job(job, alone.fresh())
     alone = alone.fresh()
     windows = alone.tables["windows"].read().where(f"windowing = '{alone.recipe.packing}'")
