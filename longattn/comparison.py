@@ -67,18 +67,17 @@ def compare(
     """
     tasks = tasks_of(scorers, window, tokenizer, model, strategy, settings)
     windows, differ = whole("windows", windows, 1), whole("differ", differ, 0)
-    given = list(labelled(texts, column))
-    drawn = [(place, text) for place, (_, text) in enumerate(given)]  # a label may stand twice
+    drawn = list(enumerate(labelled(texts, column)))  # by number: labels need not differ
     random.Random(seed).shuffle(drawn)
     loaded, tables = [Loaded(task) for task in tasks], [Table(task) for task in tasks]
     seconds, scored = [0.0] * len(tasks), 0
     for chunk in batched(drawn, 4):
         for number, one in enumerate(loaded):
             started = time.process_time()
-            rows = one.scored(chunk)
+            rows = one.scored([text for _, text in chunk])
             seconds[number] += time.process_time() - started
-            for (label, _), text_rows in zip(chunk, rows, strict=True):
-                tables[number].add(label, text_rows)
+            for (place, _), text_rows in zip(chunk, rows, strict=True):
+                tables[number].add(place, text_rows)
         scored = sum(row["window"] is not None for row in tables[0].rows)
         if scored >= windows:
             break
@@ -87,8 +86,9 @@ def compare(
         raise UserError(f"no text fills a window of {window:,} tokens; the longest has {longest:,}")
     names = [task.spec.scorer for task in tasks]
     scores = _side_by_side(names, tables)
-    begins = _beginnings(dict(drawn), scores)
-    scores["text"] = pd.Series([given[place][0] for place in scores["text"]])
+    given = dict(drawn)
+    begins = _beginnings(given, scores)
+    scores["text"] = [given[place][0] for place in scores["text"]]
     return Comparison(
         agreement=scores[names].corr(method="spearman"),
         cost=pd.Series(seconds, index=names) / max(scored, 1),
@@ -106,9 +106,9 @@ def _side_by_side(names: Sequence[str], tables: Sequence[Table]) -> pd.DataFrame
     return scores.dropna().reset_index(drop=True)
 
 
-def _beginnings(texts: dict[Any, Any], scores: pd.DataFrame) -> list[str]:
+def _beginnings(texts: dict[int, Text], scores: pd.DataFrame) -> list[str]:
     spans = zip(scores["text"], scores["start_char"], strict=True)
-    return [" ".join(texts[text][start : start + EXCERPT].split()) for text, start in spans]
+    return [" ".join(texts[place][1][start : start + EXCERPT].split()) for place, start in spans]
 
 
 def _differing(names: Sequence[str], scores: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -31,17 +31,14 @@ def converted(folder: str) -> str:
             return _of_byte_pairs(folder)
         made = _of_transformers(folder)
         if not made.encode(PROBE, add_special_tokens=False).ids:
-            raise ValueError(f"what transformers makes of {sorted(_names(files))} gives no tokens")
+            names = sorted(file.name for file in files.iterdir())
+            raise ValueError(f"what transformers makes of {names} gives no tokens")
         return str(made.to_str())
     except ConfigError:
         raise
     except Exception as error:  # each way to fail has a class of its own
         reason = whole_message(error)[:200]
         raise ConfigError(f"tokenizer {folder}: no tokenizer in this folder: {reason}") from None
-
-
-def _names(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir()]
 
 
 def _of_transformers(folder: str) -> Any:
