@@ -7,7 +7,7 @@ import pytest
 
 from longattn.etl import config as config_module
 from longattn.etl.export.files import MANIFEST
-from longattn.etl.export.places import refusals, refuse
+from longattn.etl.export.places import no_page, refusals, refuse
 from longattn.udfs.errors import ConfigError
 
 
@@ -83,3 +83,23 @@ def test_a_prefix_is_a_name(settings: dict[str, Any], tmp_path: Path) -> None:
     target = {"path": str(tmp_path / "m"), "prefix": "a/b"}
     with pytest.raises(ConfigError, match=r"export.megatron.prefix.*it names files in"):
         config_module.validate(settings | {"export": {"megatron": target}})
+
+
+@pytest.mark.parametrize(
+    ("content", "fine"),
+    [
+        (b"<!DOCTYPE html>\n<html>", True),
+        (b"\n  <!doctype html>", True),
+        (b"", True),
+        (b'{"text": "a source"}\n', False),
+        (b"PAR1\0\0", False),
+        (b"\xff\xfe", False),
+    ],
+)
+def test_a_report_replaces_pages_alone(tmp_path: Path, content: bytes, fine: bool) -> None:
+    path = tmp_path / "report.html"
+    assert no_page(str(path)) is None and no_page("s3://bucket/report.html") is None
+    path.write_bytes(content)
+    assert (no_page(str(path)) is None) == fine
+    assert "is a folder" in str(no_page(str(tmp_path)))
+    assert path.read_bytes() == content
