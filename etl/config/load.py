@@ -43,7 +43,7 @@ def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, An
 def validate(settings: Mapping[str, Any]) -> Config:
     """Turn nested dicts into a Config; the first problem becomes a one-line ConfigError."""
     try:
-        return Config.model_validate(settings)
+        return _model(settings)
     except ValidationError as error:
         raise ConfigError(_explain_all(error)[0]) from None
 
@@ -51,12 +51,21 @@ def validate(settings: Mapping[str, Any]) -> Config:
 def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
     """What `load` would refuse, all of it: a line for each fault."""
     try:
-        Config.model_validate(_settings(path, overrides))
+        _model(_settings(path, overrides))
     except ConfigError as error:
         return [str(error)]
     except ValidationError as error:
         return _explain_all(error)
     return []
+
+
+def _model(settings: Mapping[str, Any]) -> Config:
+    """Raises ValidationError, and ConfigError for a text that pydantic cannot say in UTF-8."""
+    try:
+        return Config.model_validate(settings)
+    except UnicodeEncodeError as error:
+        said = ascii(error.object)[1:-1]
+        raise ConfigError(f"config: {said}: half of a surrogate pair is no text") from None
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:
@@ -82,7 +91,7 @@ def _explain_all(error: ValidationError) -> list[str]:
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     lines: dict[str, str] = {}
     for problem in problems:
-        lines.setdefault(_place(problem), _explain(problem))
+        lines.setdefault(_place(problem), " ".join(_explain(problem).split()))
     inside = {place.rpartition(".")[0] for place in lines if "." in place}
     return [line for place, line in lines.items() if place not in inside]
 
