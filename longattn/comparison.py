@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from longattn.api import WINDOW, Loaded, Table, batched, labelled, tasks_of, whole
+from longattn.api import WINDOW, Loaded, Table, Text, batched, labelled, tasks_of, whole
 from longattn.udfs.errors import UserError
 
 MODEL_FREE = ("recall", "compress", "recurrence", "cohesion", "random")

@@ -9,7 +9,7 @@ from pathlib import Path
 from longattn.etl.before.findings import Findings, as_findings, fact, fault, note
 from longattn.etl.before.probe import Look
 from longattn.etl.config import Config
-from longattn.etl.export.places import refusals, refuse_page
+from longattn.etl.export.places import no_page, refusals
 from longattn.etl.run.show import human_bytes
 from longattn.etl.session import delta_conf, launched
 from longattn.etl.session.java import OLDEST, has_java
@@ -29,16 +29,12 @@ def output_findings(config: Config, jobs: Sequence[str]) -> Findings:
         folders |= {f"export.{name}.path": target.path for name, target in targets.items()}
     if "report" in jobs:
         folders["report.path"] = os.path.dirname(config.report.path) or "."
-        yield from as_findings("report.path", _page(config.report.path))
+        if reason := no_page(config.report.path):
+            yield fault("report.path", reason)
     for where, folder in folders.items():
         yield from as_findings(where, _writable(where, folder))
     if "export" in jobs:
         yield from (fault(where, text) for where, text in refusals(config))
-
-
-def _page(path: str) -> Findings:
-    refuse_page(path)
-    yield from ()
 
 
 def _writable(where: str, folder: str) -> Findings:

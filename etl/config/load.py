@@ -36,7 +36,7 @@ def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, An
 def validate(settings: Mapping[str, Any]) -> Config:
     """Turn nested dicts into a Config; the first problem becomes a one-line ConfigError."""
     try:
-        return Config.model_validate(settings)
+        return _model(settings)
     except ValidationError as error:
         raise ConfigError(_explain_all(error)[0]) from None
 
@@ -44,12 +44,21 @@ def validate(settings: Mapping[str, Any]) -> Config:
 def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
     """What `load` would refuse, all of it: a line for each fault."""
     try:
-        Config.model_validate(_settings(path, overrides))
+        _model(_settings(path, overrides))
     except ConfigError as error:
         return [str(error)]
     except ValidationError as error:
         return _explain_all(error)
     return []
+
+
+def _model(settings: Mapping[str, Any]) -> Config:
+    """Raises ValidationError, and ConfigError for a text that pydantic cannot say in UTF-8."""
+    try:
+        return Config.model_validate(settings)
+    except UnicodeEncodeError as error:
+        said = ascii(error.object)[1:-1]
+        raise ConfigError(f"config: {said}: half of a surrogate pair is no text") from None
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:
@@ -75,7 +84,7 @@ def _explain_all(error: ValidationError) -> list[str]:
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     lines: dict[str, str] = {}
     for problem in problems:
-        lines.setdefault(_place(problem), _explain(problem))
+        lines.setdefault(_place(problem), " ".join(_explain(problem).split()))
     inner = [place for place in lines if not any(p.startswith(f"{place}.") for p in lines)]
     return [lines[place] for place in inner]
 

@@ -54,8 +54,10 @@ PositiveKey = Annotated[int, Field(gt=0, strict=False)]
 
 def _place(path: str) -> str:
     """A path with `~` and `${VAR}` expanded; none that says a password, as paths go into tables."""
-    if not path:
-        raise PydanticCustomError("empty_path", "a path must not be empty; . is this folder")
+    if not path or "\0" in path:
+        raise PydanticCustomError(
+            "no_path", "a path must not be empty, and holds no NUL; . is this folder"
+        )
     if has_credentials(path):
         raise PydanticCustomError(
             "credentials_in_a_path",
@@ -135,7 +137,7 @@ class Section(BaseModel):
 
 def _with_empty_settings(value: Any) -> Any:
     """Read `[cohesion, recall]` as `{cohesion: {}, recall: {}}`, and settings left out as none."""
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return {name: {} for name in value}
     if isinstance(value, Mapping):
         return {name: settings or {} for name, settings in value.items()}

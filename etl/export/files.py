@@ -21,7 +21,7 @@ from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 
 MANIFEST = "_manifest.json"  # Spark skips names with _
-FILE = {"name": str, "bytes": int, "sha256": str}  # what it says of each file
+FILE = {"bytes": int, "sha256": str}  # what it says of each file beside its name
 STAGING, BEFORE = ".staging", ".before"  # put after an export's path
 LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
 BLOCK = 8 << 20  # bytes read at once
@@ -153,9 +153,9 @@ class Folder:
             name, size = file["name"], sizes.get(file["name"])
             if size is None:
                 faults.append(f"{name} is missing")
-            elif size != file["bytes"]:
-                faults.append(f"{name} has {size} bytes, not {file['bytes']}")
-            elif hashes and _sha256(system, f"{root}/{name}") != file["sha256"]:
+            elif size != file.get("bytes"):
+                faults.append(f"{name} has {size} bytes, not {file.get('bytes')}")
+            elif hashes and _sha256(system, f"{root}/{name}") != file.get("sha256"):
                 faults.append(f"{name} is damaged: its SHA-256 is another")
         return faults
 
@@ -298,9 +298,9 @@ def _is_manifest(value: Any) -> bool:
 
 
 def _is_file(entry: Any) -> bool:
-    return isinstance(entry, dict) and all(
-        isinstance(entry.get(name), kind) for name, kind in FILE.items()
-    )
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return False
+    return all(isinstance(entry.get(key, kind()), kind) for key, kind in FILE.items())
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -39,19 +39,18 @@ def refuse(config: Config) -> None:
         raise ConfigError(f"{key}: {text}")
 
 
-def refuse_page(path: str) -> None:
-    """Raise ConfigError where a report would replace a folder, or a file that is no page."""
+def no_page(path: str) -> str | None:
+    """Why a report would destroy what is at its path, a folder or another file; None where not."""
     local = storage.local_path(path)
     if local is None or not os.path.exists(local):
-        return
+        return None
     if os.path.isdir(local):
-        raise ConfigError(f"report.path: {path} is a folder: name a page in it, as report.html")
+        return f"{path} is a folder: name a page in it, as report.html"
     with open(local, "rb") as file:
         begin = file.read(HEAD).lstrip().lower()
     if begin and not begin.startswith(PAGE):
-        raise ConfigError(
-            f"report.path: {path} is no page, and would be replaced by one: name another file"
-        )
+        return f"{path} is no page, and would be replaced by one: name another file"
+    return None
 
 
 def _exports(config: Config) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
-from longattn.etl.export.places import refuse_page
+from longattn.etl.export.places import no_page
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
 from longattn.etl.ranking.candidates import cached, considered, packed_candidates
@@ -29,6 +29,7 @@ from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection, figures_of
 from longattn.etl.windows.current import current_windows, judged_lengths
 from longattn.etl.windows.evaluation import contaminated
+from longattn.udfs.errors import ConfigError
 from longattn.udfs.storage import write_text
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
@@ -39,7 +40,8 @@ Run = dict[str, Any]  # a row of `runs`
 
 def run(context: Context) -> Outcome:
     """Write the page to report.path."""
-    refuse_page(context.config.report.path)
+    if reason := no_page(context.config.report.path):
+        raise ConfigError(f"report.path: {reason}")
     page = make_page(context, attention_maps(context.recipe))
     html = render(page)
     size = write_text(context.config.report.path, html)

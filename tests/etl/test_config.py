@@ -475,6 +475,8 @@ HOPELESS = {
     "window": ("window={min_tokens: 9, max_tokens: 8}", "window.min_tokens: 9 is above window.max"),
     "ingest": ("ingest={min_tokens: {web: 9}, max_tokens: 8}", "no document of web would be left"),
     "no path": ("sources={web: [{path: ''}]}", "a path must not be empty"),
+    "NUL": ('report.path="a\\0b"', "report.path: a path must not be empty, and holds no NUL"),
+    "no names": ("score.also=[{path: a}]", "score.also: input should be a valid dict"),
     "no root": ("tables.root=''", "tables.root: a path must not be empty"),
     "no variable": ("tables.root=${NO_SUCH_VARIABLE}/x", "NO_SUCH_VARIABLE is not set"),
 }

@@ -126,7 +126,7 @@ def test_exported_files_are_compared_with_the_manifest(tmp_path: Path) -> None:
         folder.manifest()
 
 
-FILES = [{"name": "a", "bytes": 1}, {"name": "a", "bytes": "1", "sha256": "x"}, "a", None]
+FILES = [{"bytes": 1}, {"name": 5}, {"name": "a", "bytes": "1"}, "a", None]
 
 
 @pytest.mark.parametrize("manifest", [[], 5, {"files": "a"}, *({"files": [f]} for f in FILES)])

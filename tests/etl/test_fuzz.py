@@ -4,7 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import yaml
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from longattn.etl import config as config_module
-from longattn.etl.config import Config
+from longattn.etl.config import Config, SourceConfig
 from longattn.udfs.documents import formats
 from longattn.udfs.documents.bytes import Split
 from longattn.udfs.documents.formats import SourceSpec
@@ -127,3 +128,31 @@ def test_yaml_of_other_kinds_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)
     assert not accepted(lambda: config_module.load(path))
+
+
+ODD: list[Any] = [
+    *(None, -1, 0, 10**30, 1e308, float("nan"), True, "", "x", "\0", "\ud800", "a\nb"),
+    *([], [[]], [{}], [None], [0], ["x"], {}, {"": 1}, {"x": None}, {"x": [0, 50]}, {"x": {}}),
+]
+
+
+def every_setting(model: type[BaseModel], *parents: str) -> Iterator[tuple[str, ...]]:
+    """Where each setting stands: ("window", "length")."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from every_setting(kind, *parents, name)
+        else:
+            yield *parents, name
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_any_setting_may_have_an_odd_value(odd: Any) -> None:
+    """By enumeration, so that a new setting joins by itself."""
+    for section, *rest in every_setting(Config):
+        settings = {section: {rest[0]: odd} if rest else odd}
+        accepted(lambda settings=settings: config_module.validate(settings))
+    for name in SourceConfig.model_fields:
+        source = {"path": "a", name: odd}
+        accepted(lambda source=source: config_module.validate({"sources": {"web": [source]}}))
+    accepted(lambda: config_module.validate({"sources": {str(odd): [{"path": "a"}]}}))

@@ -8,7 +8,7 @@ import pytest
 from longattn.etl import config as config_module
 from longattn.etl.export.files import MANIFEST
 from longattn.etl.export.job import owner
-from longattn.etl.export.places import refusals, refuse
+from longattn.etl.export.places import no_page, refusals, refuse
 from longattn.udfs.errors import ConfigError
 
 
@@ -102,3 +102,23 @@ def test_who_exports_from_a_store_is_the_same_from_every_folder(
     assert owner(root) == here != owner(f"{root}2")
     assert owner("tables") == owner(str(tmp_path / "tables")) == owner(f"file:{tmp_path}/tables")
     assert owner("catalog.schema") != owner("catalog.schema")  # there is no lease
+
+
+@pytest.mark.parametrize(
+    ("content", "fine"),
+    [
+        (b"<!DOCTYPE html>\n<html>", True),
+        (b"\n  <!doctype html>", True),
+        (b"", True),
+        (b'{"text": "a source"}\n', False),
+        (b"PAR1\0\0", False),
+        (b"\xff\xfe", False),
+    ],
+)
+def test_a_report_replaces_pages_alone(tmp_path: Path, content: bytes, fine: bool) -> None:
+    path = tmp_path / "report.html"
+    assert no_page(str(path)) is None and no_page("s3://bucket/report.html") is None
+    path.write_bytes(content)
+    assert (no_page(str(path)) is None) == fine
+    assert "is a folder" in str(no_page(str(tmp_path)))
+    assert path.read_bytes() == content
