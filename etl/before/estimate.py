@@ -27,7 +27,7 @@ from longattn.etl.config import Config, MixConfig, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
-from longattn.udfs.errors import ConfigError, SourceError
+from longattn.udfs.errors import ConfigError, SourceError, did_you_mean
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.text.tokens import load_tokenizer
 
@@ -84,7 +84,9 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     Raises SourceError where there is nothing to sample, ConfigError for a GPU that is not known.
     """
     if device is not None and device not in BOUND:
-        raise ConfigError(f"--device {device}: no rate is known for it (there are: {[*BOUND]})")
+        raise ConfigError(
+            f"--device {device}: no rate is known for it {did_you_mean(device, BOUND)}"
+        )
     read = list(samples(config))
     if not any(sample.documents for sample in read):
         raise SourceError("sources: no document that Python can read; nothing to estimate from")
