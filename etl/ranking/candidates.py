@@ -12,7 +12,7 @@ from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import filters, lds
 from longattn.etl.ranking.cascade import best_known, straddlers
 from longattn.etl.ranking.scorers import scored_versions, version_of
-from longattn.etl.ranking.strata import by_length, settings
+from longattn.etl.ranking.strata import as_packed, by_length, settings
 from longattn.etl.run.context import Context
 from longattn.etl.windows.current import packed_windows, scored_windows
 from longattn.etl.windows.evaluation import contaminated, without_contaminated
@@ -105,6 +105,16 @@ def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
     scored = _scored_windows(context, _ranking_scorers(context, versions)[0])
     every = scored.select("window_id").union(packed)
     return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
+
+
+def with_packed(context: Context, kept: DataFrame) -> DataFrame:
+    """The windows inside the cut, and all windows of the packed domains."""
+    config = context.config
+    if not config.pack.domains:
+        return kept
+    windows = without_contaminated(context, packed_windows(context))
+    packed = stage.packed_windows(as_packed(windows, config), config.seed)
+    return kept.unionByName(packed, allowMissingColumns=True)
 
 
 def settled(context: Context, refine: Callable[[set[str]], None] = lambda wanted: None) -> set[str]:

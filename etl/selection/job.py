@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config, SelectConfig
+from longattn.etl.config import Config
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import (
@@ -15,6 +15,7 @@ from longattn.etl.ranking.candidates import (
     considered,
     near_cut,
     ranked_by,
+    with_packed,
 )
 from longattn.etl.ranking.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome, Selected
@@ -25,8 +26,6 @@ from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import selection_name, settings_of
 from longattn.etl.tables.schema import SELECTIONS
-from longattn.etl.windows.current import packed_windows
-from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.registry import known_scorers, scorer_version
@@ -53,10 +52,9 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     left = stage.contenders(rows, select, config.seed)
     ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
     cuts = rank.cuts_of(ranked, select, scored)
-    best = _with_packed(context, rank.keep_best(left, cuts))
+    best = with_packed(context, rank.keep_best(left, cuts))
     with cached(strata.apart(best, config)) as kept:
-        supply = mixing.supplies(kept)
-        shares = mixing.plan(supply, config.mix, mixing.strata_of(supply, config))
+        shares = mixing.planned(kept, config)
         mixed = _as_table(context, mixing.mix(kept, shares, config.seed), name)
         selected, planned = _by_stratum(shares, config)
         _refuse_all_below(left, scored, selected)
@@ -147,16 +145,6 @@ def _not_ranked(rows: DataFrame, count: int) -> dict[str, int]:
     return {**by_reason, "per_document": count - sum(by_reason.values())}
 
 
-def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
-    """The windows inside the cut, and all windows of the packed domains."""
-    config = context.config
-    if not config.pack.domains:
-        return kept
-    windows = without_contaminated(context, packed_windows(context))
-    packed = stage.packed_windows(strata.as_packed(windows, config), config.seed)
-    return kept.unionByName(packed, allowMissingColumns=True)
-
-
 def _as_table(context: Context, mixed: DataFrame, name: str) -> DataFrame:
     given = {"n_tokens": F.col("window_tokens"), "score": F.col("lds")}
     named = strata.as_domains(mixed, context.config)
@@ -171,7 +159,7 @@ def _overlaps(
 ) -> dict[tuple[str, str], float]:
     """By choice and domain, the share of the selection that the other choice has too."""
     config = context.config
-    comparable = _comparable(strata.settings(config))
+    comparable = compare.comparable(strata.settings(config))
     scores = _of_other_scorers(context, rows)
     others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
     rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
@@ -192,11 +180,6 @@ def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]
         if version not in mine and ScorerId.of(version).name in known
     ]
     return {label: ranked_by(context, version) for label, version in labelled(versions).items()}
-
-
-def _comparable(config: SelectConfig) -> SelectConfig:
-    """A threshold belongs to one score and means nothing for another."""
-    return config.model_copy(update={"threshold": None})
 
 
 def _by_domain(
