@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.ingest.current import current_documents
@@ -54,7 +54,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     config = context.config
     name, selection = current_selection(context)
     total = sum(rank.sizes(rows).values())
-    mixed, documents = mix_sizes(selection), documents_by_fate(context)
+    documents = documents_by_fate(context)
     own, done = selected_by(context, rows), runs_done(context)
     return Facts(
         config=config,
@@ -64,8 +64,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         score=context.recipe.meaning,
         points=all_points(context, rows, selection, total, own),
         total=total,
-        sizes={row["domain"]: row["windows"] for row in mixed},
-        samples=sum(row["samples"] for row in mixed),
+        samples=samples_mixed(selection),
         documents=documents,
         windows=windows_by_fate(context, rows, selection),
         lengths=document_lengths(context),
@@ -142,11 +141,10 @@ def seconds_a_window(context: Context) -> dict[str, float]:
     return {name: of.seconds / of.windows for name, of in spent.items()}
 
 
-def mix_sizes(selection: DataFrame) -> list[Row]:
-    """Per domain: windows in the mix and samples, which count copies."""
-    taken = selection.where("copies > 0").groupBy("domain")
-    samples_ = F.sum(F.col("copies").cast("bigint")).alias("samples")
-    return list(taken.agg(F.count("*").alias("windows"), samples_).collect())
+def samples_mixed(selection: DataFrame) -> int:
+    """Samples in the mix; every copy of a window is one."""
+    row = selection.agg(F.sum(F.col("copies").cast("bigint"))).first()
+    return int(row[0] or 0) if row else 0
 
 
 def all_points(
@@ -181,7 +179,7 @@ def own_points(
     """The points of the scorer selected by, in an order that is random and always the same."""
     select = context.config.select
     scored = with_error(lds.score_by(rows, select, context.config.seed), select)
-    chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
+    chosen = selection.select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "window_id",
         "domain",
