@@ -1,6 +1,7 @@
 """Selections tried out from Python: what other settings of `select` and `mix` would keep."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pandas as pd
 from longattn.etl import config as config_module
 from longattn.etl.config import Config, SelectConfig
 from longattn.pipeline import config_of
+from longattn.udfs.errors import extras_named
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -21,14 +23,17 @@ class Candidates:
     """The scored windows that a config selects from; nothing is written.
 
     `config` and `settings` are as `longattn.run` takes them. Raises ConfigError and TableError as
-    `longattn select` does.
+    `longattn select` does. Where windows have several lengths (`mix.buckets`), those of a domain
+    are ranked by length: a domain is then called `book/8192`, here and in every Choice.
     """
 
     def __init__(
         self, config: Config | Mapping[str, Any] | str | Path, settings: Iterable[str] = ()
     ) -> None:
         from longattn.etl.console import open_context
-        from longattn.etl.ranking.candidates import considered
+
+        with extras_named():
+            from longattn.etl.ranking.candidates import considered
 
         self.config = config_of(config, settings)
         self.context: Context = open_context(self.config)
@@ -48,7 +53,7 @@ class Candidates:
         """
         given = self.config.model_dump(exclude_unset=True)
         changed = {**given, "select": {**given.get("select", {}), **select}}
-        return Choice(self, config_module.validate(changed).select)
+        return Choice(replace(self.context, config=config_module.validate(changed), known={}))
 
     def texts(self, window_ids: Sequence[str], chars: int = 400) -> pd.DataFrame:
         """window_id, source_id and the beginning of the text, null where a window is packed."""
@@ -66,20 +71,22 @@ class Candidates:
 class Choice:
     """The windows that one set of settings keeps of the candidates."""
 
-    def __init__(self, candidates: Candidates, select: SelectConfig) -> None:
-        from longattn.etl.ranking import contenders
+    def __init__(self, context: "Context") -> None:
+        from longattn.etl.ranking import contenders, strata
+        from longattn.etl.ranking.candidates import considered
 
-        self.candidates, self.select = candidates, select
-        self.kept: DataFrame = contenders.select(
-            candidates.rows, select, candidates.config.seed, candidates.sizes
-        )
+        self.context, self.config = context, context.config
+        self.select: SelectConfig = strata.settings(context.config)
+        # anew for each choice: what it ranks by and filters by decides whose scores these are
+        self.rows: DataFrame = considered(context)
+        self.kept: DataFrame = contenders.select(self.rows, self.select, self.config.seed)
 
     @cached_property
     def windows(self) -> pd.DataFrame:
         """All candidates: window_id, domain, ds, du, lds (what they are ranked by), selected."""
         from longattn.etl.ranking.lds import score_by
 
-        scored = score_by(self.candidates.rows, self.select, self.candidates.config.seed)
+        scored = score_by(self.rows, self.select, self.config.seed)
         windows: pd.DataFrame = scored.select("window_id", "domain", "ds", "du", "lds").toPandas()
         chosen = {row["window_id"] for row in self.kept.select("window_id").collect()}
         return windows.assign(selected=windows["window_id"].isin(chosen))
@@ -110,20 +117,31 @@ class Choice:
         """How much of it other choices keep too: name, domain, windows, common, share."""
         from longattn.etl.selection import compare
 
-        seed, rows = self.candidates.config.seed, self.candidates.rows
-        others = compare.by_settings(rows, compare.variants(self.select), seed)
-        shares: pd.DataFrame = compare.shares(self.kept, [others]).toPandas()
+        others = compare.variants(compare.comparable(self.select))
+        rankings = [compare.by_settings(self.rows, others, self.config.seed)] if others else []
+        shares: pd.DataFrame = compare.shares(self.kept, rankings).toPandas()
         return shares
 
     @property
     def mix(self) -> pd.DataFrame:
         """Tokens of each domain that the config's mix plans, and has: domain, planned, made."""
+        from pyspark.sql import functions as F
+
+        from longattn.etl.ranking import rank, strata
+        from longattn.etl.ranking.candidates import contending, with_packed
         from longattn.etl.selection import mix as mixing
 
-        config = self.candidates.config
-        shares = mixing.plan(mixing.supplies(self.kept), config.mix)
-        mixed = mixing.mix(self.kept, shares, config.seed)
-        taken = mixed.selectExpr("domain", "copies * window_tokens AS made").toPandas()
-        made = taken.groupby("domain")["made"].sum()
-        plan = pd.DataFrame([(s.domain, s.planned) for s in shares], columns=["domain", "planned"])
-        return plan.assign(made=plan["domain"].map(made).fillna(0))
+        config = self.config
+        left = contending(self.context, self.rows, rank.sizes(self.rows), self.select)
+        best = rank.keep_best(left.rows, rank.cuts_of(left.ranked, self.select, left.scored))
+        kept = strata.apart(with_packed(self.context, best), config)
+        shares = mixing.planned(kept, config)
+        mixed = mixing.mix(kept, shares, config.seed)
+        tokens = F.sum(F.col("copies") * F.col("window_tokens")).alias("made")
+        made = {row["domain"]: row["made"] for row in mixed.groupBy("domain").agg(tokens).collect()}
+        rows = [
+            (strata.part_of(share.domain, config)[0], share.planned, made.get(share.domain, 0))
+            for share in shares
+        ]
+        parts = pd.DataFrame(rows, columns=["domain", "planned", "made"])
+        return parts.groupby("domain", as_index=False, sort=False).sum()

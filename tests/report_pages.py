@@ -82,7 +82,7 @@ def lengths() -> pd.DataFrame:
 
 def facts() -> Facts:
     compared = [("random", 0.12), ("length", 0.3), ("alpha=1", 0.9)]
-    of_domain = DomainFigures(planned=3_000_000, made=2_990_080, cut=CUT)
+    of_domain = DomainFigures(scored=EACH, selected=50, planned=3_000_000, made=2_990_080, cut=CUT)
     overlaps = {(name, domain): share for name, share in compared for domain in DOMAINS}
     hits = [("gsm8k:13-grams:00", "book", 4), ("mmlu:13-grams:00", "book", 2)]
     return Facts(
@@ -93,7 +93,6 @@ def facts() -> Facts:
         score=meaning_of("longattn"),
         points=points(),
         total=EACH * len(DOMAINS),
-        sizes=dict.fromkeys(DOMAINS, 50),
         samples=150,
         documents=document_fates(),
         windows=window_fates(),

@@ -27,7 +27,7 @@ from longattn.etl.config import Config, MixConfig, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
-from longattn.udfs.errors import ConfigError, SourceError
+from longattn.udfs.errors import ConfigError, SourceError, did_you_mean
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.text.tokens import load_tokenizer
@@ -85,7 +85,9 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     Raises SourceError where there is nothing to sample, ConfigError for a GPU that is not known.
     """
     if device is not None and device not in BOUND:
-        raise ConfigError(f"--device {device}: no rate is known for it (there are: {[*BOUND]})")
+        raise ConfigError(
+            f"--device {device}: no rate is known for it {did_you_mean(device, BOUND)}"
+        )
     read = list(samples(config))
     if not any(sample.documents for sample in read):
         raise SourceError("sources: no document that Python can read; nothing to estimate from")
@@ -257,14 +259,14 @@ def sizes_table(estimate: Estimate) -> Table:
     copies = estimate.duplicates
     table.add_row("copies, exact and near", f"{copies.value:.1%}", _range(copies, "{:.1%}".format))
     for name, size in estimate.bytes.items():
-        table.add_row(name, human_bytes(size.value), _range(size, human_bytes))
+        table.add_row(f"bytes of {name}", human_bytes(size.value), _range(size, human_bytes))
     return table
 
 
 def hours_table(estimate: Estimate) -> Table:
-    """Hours of one core or one GPU, and what they cost at the config's rates."""
+    """The time of one core or one GPU, and what they cost at the config's rates."""
     currency = estimate.config.estimate.currency
-    table = new_table("Hours of one core or GPU", "what", ">hours", ">range", f">{currency}")
+    table = new_table("Time of one core or GPU", "what", ">about", ">range", f">{currency}")
     for name, hours in estimate.cpu_hours.items():
         table.add_row(f"{name}, CPU", *_hours(hours), _money(estimate.money(cpu=hours)))
     for name, hours in estimate.gpu_hours.items():
@@ -303,7 +305,19 @@ def _count(value: float) -> str:
 
 
 def _hours(hours: Range) -> tuple[str, str]:
-    return f"{hours.value:,.3g}", _range(hours, "{:,.3g}".format)
+    return _few(hours.value), _range(hours, _few)
+
+
+def _few(hours: float) -> str:
+    """A time in its unit, which is hours where it is long.
+
+    >>> _few(12345.6), _few(2.5), _few(0.5), _few(0.00006)
+    ('12,346 h', '2.5 h', '30.0 min', '0.2 s')
+    """
+    for unit, size in (("h", 1.0), ("min", 1 / 60)):
+        if hours >= size:
+            return f"{hours / size:,.{0 if hours >= 100 else 1}f} {unit}"
+    return f"{3600 * hours:.1f} s"
 
 
 def _money(cost: Range | None) -> str:

@@ -2,13 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from os import PathLike
 
 from longattn.etl.export.files import folder_of
 from longattn.etl.export.read import opened
 from longattn.udfs.errors import UserError, did_you_mean
 
 
-def blend(path: str, weights: Mapping[str, float] | None = None) -> list[tuple[float, str]]:
+def blend(
+    path: str | PathLike[str], weights: Mapping[str, float] | None = None
+) -> list[tuple[float, str]]:
     """Weights, which sum to 1, and what a trainer is to read with each.
 
     `weights` are those of domains; they need not sum to 1, and a domain that they leave out is not
@@ -31,7 +34,9 @@ def blend(path: str, weights: Mapping[str, float] | None = None) -> list[tuple[f
     return [(weight, place) for place, weight in blended.items()]
 
 
-def _shares(path: str, tokens: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, float]:
+def _shares(
+    path: str | PathLike[str], tokens: Mapping[str, int], weights: Mapping[str, float]
+) -> dict[str, float]:
     for domain, weight in weights.items():
         if domain not in tokens:
             raise UserError(f"{path}: no domain {domain}{did_you_mean(domain, tokens)}")

@@ -1,5 +1,7 @@
 """In which order a trainer reads an export: the same samples every epoch, arranged anew."""
 
+from os import PathLike
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from longattn.udfs.errors import UserError
 from longattn.udfs.text.ngrams import mix
 
 
-def epoch_order(path: str, epoch: int, seed: int = 0) -> NDArray[np.int64]:
+def epoch_order(path: str | PathLike[str], epoch: int, seed: int = 0) -> NDArray[np.int64]:
     """The numbers of an export's samples in the order of an epoch; int64 [samples].
 
     Epoch 0 has the order of the files. That of every other epoch follows from the seed and the
@@ -22,6 +24,9 @@ def epoch_order(path: str, epoch: int, seed: int = 0) -> NDArray[np.int64]:
 
 def order_of(n_samples: int, epoch: int, seed: int = 0) -> NDArray[np.int64]:
     """As epoch_order, of so many samples."""
+    for name, value in (("epoch", epoch), ("seed", seed)):
+        if not isinstance(value, int | np.integer):
+            raise UserError(f"{name}: a whole number, got {value!r}")
     if epoch < 0:
         raise UserError(f"epoch {epoch}: epochs are numbered from 0")
     number_N = np.arange(n_samples, dtype=np.uint64)

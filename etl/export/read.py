@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import groupby
+from os import PathLike, fspath
 from typing import Any
 
 from longattn.etl.export import FORMATS
@@ -16,9 +17,9 @@ SUMS = ("samples", "tokens", "bytes")
 Row = dict[str, Any]
 
 
-def opened(path: str) -> tuple[Folder, dict[str, Any]]:
+def opened(path: str | PathLike[str]) -> tuple[Folder, dict[str, Any]]:
     """The folder of an export and its manifest; UserError where there is none."""
-    folder = Folder.at(path)
+    folder = Folder.at(fspath(path))
     manifest = folder.manifest()
     if manifest is None:
         raise UserError(f"{path}: no export: it has no _manifest.json")

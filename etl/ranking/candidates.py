@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config, WhereConfig
+from longattn.etl.config import Config, SelectConfig, WhereConfig
 from longattn.etl.ranking import contenders as stage
-from longattn.etl.ranking import filters, lds
+from longattn.etl.ranking import filters, lds, rank
 from longattn.etl.ranking.cascade import best_known, straddlers
 from longattn.etl.ranking.scorers import scored_versions, version_of
-from longattn.etl.ranking.strata import by_length, settings
+from longattn.etl.ranking.strata import as_packed, by_length, settings
 from longattn.etl.run.context import Context
 from longattn.etl.windows.current import packed_windows, scored_windows
 from longattn.etl.windows.evaluation import contaminated, without_contaminated
@@ -117,6 +118,47 @@ def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
     scored = _scored_windows(context, _ranking_scorers(context, versions)[0])
     every = scored.select("window_id").union(packed)
     return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contenders:
+    """Windows to be ranked, and by domain how many they are, of how many that have a score."""
+
+    rows: DataFrame
+    ranked: dict[str, int]
+    scored: dict[str, int]
+
+
+def contending(
+    context: Context, rows: DataFrame, scored: dict[str, int], select: SelectConfig
+) -> Contenders:
+    """Windows that no filter keeps out, and with pack.score the packed ones, by cross gain."""
+    seed = context.config.seed
+    left = stage.contenders(rows, select, seed)
+    ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
+    if context.recipe.cross_gain is None:
+        return Contenders(rows=left, ranked=ranked, scored=scored)
+    packed = stage.by_cross_gain(_packed(context), select, seed)
+    sizes = rank.sizes(packed)
+    return Contenders(
+        rows=left.unionByName(packed, allowMissingColumns=True),
+        ranked=ranked | sizes,
+        scored=scored | sizes,
+    )
+
+
+def with_packed(context: Context, kept: DataFrame) -> DataFrame:
+    """The windows inside the cut, and all of the packed domains where they are not scored."""
+    if context.recipe.cross_gain or not context.config.pack.domains:
+        return kept
+    packed = stage.packed_windows(_packed(context), context.config.seed)
+    return kept.unionByName(packed, allowMissingColumns=True)
+
+
+def _packed(context: Context) -> DataFrame:
+    """Packed windows to select from, with the name of their stratum as the domain."""
+    windows = without_contaminated(context, packed_candidates(context))
+    return as_packed(windows, context.config)
 
 
 def settled(context: Context, refine: Callable[[set[str]], None] = lambda wanted: None) -> set[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from longattn.etl.config import Config
 from longattn.etl.report import figures, scorers
-from longattn.etl.report.flow import by_domain, steps
+from longattn.etl.report.flow import MILESTONES, by_domain, steps
 from longattn.etl.report.intervals import firmness, firmness_finding
 from longattn.etl.report.page import Page
 from longattn.etl.report.refused import Pair, Refused
@@ -43,7 +43,6 @@ class Facts:
         pd.DataFrame
     )  # window_id, domain, scorer, ds, du, value, selected, error: of all scorers
     total: int  # windows there were to select from; points may be a sample of them
-    sizes: Mapping[str, int]  # windows in the mix, by domain
     samples: int  # in the mix, copies counted
     documents: pd.DataFrame  # domain, fate, documents, chars, tokens
     windows: pd.DataFrame  # domain, fate, windows, tokens, overlap
@@ -81,8 +80,9 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     sampled = f"{shown:,} of {facts.total:,} windows, sampled." if shown < facts.total else ""
     return Page(
         title="What was selected, and why",
-        subtitle=f"Selection {facts.selection} by {facts.score.name}: {facts.score.measures}."
-        f" Scorer {facts.scorer}, windows {facts.windowing}{_packed(facts)}",
+        subtitle=f"Selection {facts.selection} by {facts.score.name}: {facts.score.measures}"
+        f"{_packed(facts)}.",
+        names=(facts.scorer, facts.windowing),
         generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         score=facts.score,
         key_figures=key_figures(facts),
@@ -100,7 +100,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
         currency=facts.config.estimate.currency,
         refused_records=next((r["refused_text"] for r in ledger if r["job"] == "ingest"), ""),
         steps=list(left.columns),
-        left={str(domain): [short(n) for n in row] for domain, row in left.iterrows()},
+        left={str(domain): _signed(row) for domain, row in left.iterrows()},
         refused=facts.refused,
         near_pairs=facts.near_pairs,
         notes={"lds": sampled, "scatter": sampled} if sampled else {},
@@ -112,7 +112,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
 def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     """The numbers at the top of the page: value, what it counts, a word beside it."""
     by_job = {row["job"]: row for row in records(facts.runs)}
-    mixed, scored = sum(facts.sizes.values()), facts.total
+    scored = facts.total
     domains = facts.counted.domains.values()
     planned, made = sum(of.planned or 0 for of in domains), sum(of.made or 0 for of in domains)
     shown = []
@@ -124,8 +124,9 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
         removed = run["rows_in"] - run["rows_out"]
         shown.append((short(run["rows_out"]), "after dedup", f"{removed:,} removed"))
     shown.append((short(scored), "windows scored", _lengths(facts.config)))
-    share = f"{100 * mixed / scored:.1f} % of them" if scored else ""
-    shown.append((short(mixed), "windows selected", f"{share}, {facts.samples:,} samples"))
+    chosen = sum(of.selected or 0 for of in domains if of.scored)
+    share = f"{100 * chosen / scored:.1f} % of them; " if scored else ""
+    shown.append((short(chosen), "windows selected", f"{share}{facts.samples:,} samples mixed"))
     shown.append((short(made), "tokens in the mix", f"of {short(planned)} planned"))
     if facts.far_gain:
         farthest, of_all = max(facts.far_gain.items())
@@ -133,6 +134,14 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
         shown.append((f"{of_all:.0%}", "of the selected windows' far gain", beside))
     shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
     return shown
+
+
+def _signed(tokens: pd.Series) -> list[str]:
+    """Tokens by step in words, with a minus before what a step takes away."""
+    return [
+        f"\u2212{short(n)}" if n and step not in MILESTONES else short(n)
+        for step, n in tokens.items()
+    ]
 
 
 def _lengths(config: Config) -> str:
@@ -226,13 +235,19 @@ def _against_another(facts: Facts) -> tuple[pd.DataFrame, tuple[str, str]] | Non
 
 
 def _overlaps(facts: Facts) -> pd.DataFrame:
-    """Rows (name, domain, share) as select compared them, those that the config names first."""
+    """Rows (name, domain, share) as select compared them, those that the config names first.
+
+    A scorer is called as in the table beside them.
+    """
     compared = [(name, domain, share) for (name, domain), share in facts.counted.overlaps.items()]
     select = facts.config.select
     order = [*select.compare, *(f"alpha={alpha:g}" for alpha in select.ablate_alpha)]
     place = {name: i for i, name in enumerate(order)}
     compared.sort(key=lambda row: (place.get(row[0], len(order)), row[1]))
-    return pd.DataFrame(compared, columns=["name", "domain", "share"])
+    rules = pd.DataFrame(compared, columns=["name", "domain", "share"])
+    bare = {name for name in rules["name"] if ":" not in name} - {*order, "random"}
+    named = {name: meaning_of(name).name for name in bare}
+    return rules.replace({"name": named})
 
 
 def _contamination(hits: pd.DataFrame) -> list[dict[str, Any]]:

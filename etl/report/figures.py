@@ -3,6 +3,7 @@
 Each carries its finding, a sentence worked out from the data, for whoever shows it as a title.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from longattn.etl.report.style import (
     plain,
     short,
     styled,
+    tick,
     whole_ticks,
 )
 from longattn.udfs.pictures.colours import ATTENTION, DIFFERENCE
@@ -115,7 +117,8 @@ def lengths(
         showarrow=False,
         text=f" window: {window:,}",
     )
-    figure.update_xaxes(type="log", dtick="D2" if _span(documents) < 100 else 1)
+    ticks = _log_ticks(documents["n_tokens"])
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[*map(tick, ticks)])
     figure.update_xaxes(title="tokens of the document", row=len(domains), col=1)
     figure.update_layout(showlegend=False)
     every, enough = documents["documents"].sum(), documents["n_tokens"] >= window
@@ -404,8 +407,13 @@ def _relation(rank: Measured | None) -> str:
         return "cannot be compared: one of them is the same for all windows"
     if abs(rank.value) <= rank.error:
         return f"rank windows in orders without a sure relation (Spearman {rank})"
-    how = "much the same" if rank.low > 0.5 else "a like" if rank.value > 0 else "an opposite"
-    return f"rank windows in {how} order (Spearman {rank})"
+    ways = (
+        ("much the same", "a like")
+        if rank.value > 0
+        else ("much the opposite", "a rather opposite")
+    )
+    sure = abs(rank.value) - rank.error > 0.5
+    return f"rank windows in {ways[0] if sure else ways[1]} order (Spearman {rank})"
 
 
 def _ratio(far: npt.NDArray[Any], usual: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -416,8 +424,20 @@ def _ratio(far: npt.NDArray[Any], usual: npt.NDArray[Any]) -> npt.NDArray[np.flo
     return clipped
 
 
-def _span(documents: pd.DataFrame) -> float:
-    return float(documents["n_tokens"].max() / max(documents["n_tokens"].min(), 1))
+def _log_ticks(values: pd.Series) -> list[int]:
+    """1, 2 and 5 of every decade that the values span; 1 alone where that is two decades or more.
+
+    >>> _log_ticks(pd.Series([900, 6_000])), _log_ticks(pd.Series([8, 20_000]))
+    ([1000, 2000, 5000], [10, 100, 1000, 10000])
+    >>> _log_ticks(pd.Series([1024, 1448]))
+    [1024, 1448]
+    """
+    low, high = max(float(values.min()), 1.0), max(float(values.max()), 1.0)
+    steps = (1, 2, 5) if high < 100 * low else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = (step * 10**decade for decade in decades for step in steps)
+    inside = [one for one in ticks if low <= one <= high]
+    return inside if len(inside) > 1 else [round(low), round(high)]
 
 
 def _edges(values: pd.Series) -> npt.NDArray[np.float64]:

@@ -101,4 +101,5 @@ def firmness_finding(rows: list[Firmness]) -> str:
     """What the table says, in a sentence."""
     inside, selected = sum(row.inside for row in rows), sum(row.selected for row in rows)
     part = f"{inside:,} of {selected:,} windows above the cut"
-    return f"{part} ({inside / max(selected, 1):.0%}) lie so near it that a small error moves them"
+    percent = f"{100 * inside / max(selected, 1):.0f} %"
+    return f"{part} ({percent}) lie so near it that a small error moves them"

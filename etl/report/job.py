@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
@@ -61,7 +61,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     """What the page says of the windows that were there to select from."""
     config, tables = context.config, context.tables
     name, selection = current_selection(context)
-    mixed, total = mix_sizes(selection), sum(rank.sizes(rows).values())
+    total = sum(rank.sizes(rows).values())
     documents, duplicates = current_documents(context), tables.read("duplicates")
     windows, hits = current_windows(context, "overlap_tokens"), contaminated(context)
     cut, packed = (judged_lengths(context, packed=packed) for packed in (False, True))
@@ -74,8 +74,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         score=context.recipe.meaning,
         points=all_points(config, rows, selection, tables.read("scores"), total, own),
         total=total,
-        sizes={row["domain"]: row["windows"] for row in mixed},
-        samples=sum(row["samples"] for row in mixed),
+        samples=samples_mixed(selection),
         documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
         windows=flow.windows_by_fate(windows, hits, _ranked(context, rows), selection).toPandas(),
         lengths=document_lengths(cut),
@@ -160,11 +159,10 @@ def seconds_a_window(runs: list[Run]) -> dict[str, float]:
     return {name: of.seconds / of.windows for name, of in spent.items()}
 
 
-def mix_sizes(selection: DataFrame) -> list[Row]:
-    """Per domain: windows in the mix and samples, which count copies."""
-    taken = selection.where("copies > 0").groupBy("domain")
-    samples_ = F.sum(F.col("copies").cast("bigint")).alias("samples")
-    return list(taken.agg(F.count("*").alias("windows"), samples_).collect())
+def samples_mixed(selection: DataFrame) -> int:
+    """Samples in the mix; every copy of a window is one."""
+    row = selection.agg(F.sum(F.col("copies").cast("bigint"))).first()
+    return int(row[0] or 0) if row else 0
 
 
 def all_points(
@@ -199,7 +197,7 @@ def all_points(
 def own_points(config: Config, rows: DataFrame, selection: DataFrame, scorer: str) -> pd.DataFrame:
     """The points of the scorer selected by, in an order that is random and always the same."""
     scored = with_error(lds.score_by(rows, config.select, config.seed), config.select)
-    chosen = selection.where("copies > 0").select("window_id", F.lit(True).alias("selected"))
+    chosen = selection.select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "window_id",
         "domain",

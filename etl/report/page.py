@@ -27,6 +27,7 @@ class Page:
 
     title: str
     subtitle: str
+    names: tuple[str, str]  # of the scorer and of the windows, in full
     generated: str
     score: Meaning  # of the number selected by
     scorer: str  # the one selected by

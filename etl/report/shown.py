@@ -164,7 +164,7 @@ def _provenance(config: Config, row: Row) -> dict[str, str]:
         "file": f"{row['source_uri']}, record {row['source_row']}",
         "tokens": f"{row['start_token']:,} to {row['end_token']:,}" if row["end_token"] else None,
         "source": ", ".join(filter(None, (row["source"], license_))),
-        "trace": f"longattn trace {row['window_id']}",
+        "trace": f"longattn trace {row['window_id']} --config FILE",
     }
     return {name: str(value) for name, value in values.items() if value}
 

@@ -52,6 +52,15 @@ def short(n: float) -> str:
     return f"{n:,.0f}"
 
 
+def tick(n: int) -> str:
+    """A number of an axis: 500, 20k or 1M.
+
+    >>> tick(500), tick(20_000), tick(1_000_000)
+    ('500', '20k', '1M')
+    """
+    return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:.3g}k" if n >= 1e3 else str(n)
+
+
 def whole_ticks(largest: float) -> int:
     """Distance of at most five ticks up to `largest` that all stand at whole numbers.
 

@@ -40,6 +40,11 @@ def variants(config: SelectConfig) -> dict[str, SelectConfig]:
     return baselines | ablations
 
 
+def comparable(config: SelectConfig) -> SelectConfig:
+    """A threshold belongs to one score and means nothing for another."""
+    return config.model_copy(update={"threshold": None})
+
+
 def by_settings(
     rows: DataFrame,
     others: Mapping[str, SelectConfig],

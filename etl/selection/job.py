@@ -2,21 +2,21 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config, SelectConfig
+from longattn.etl.config import Config
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import (
     arrivals,
     cached,
     considered,
+    contending,
     near_cut,
-    packed_candidates,
     ranked_by,
+    with_packed,
 )
 from longattn.etl.ranking.scorers import labelled, scored_versions
 from longattn.etl.run.context import Context, Outcome, Selected
@@ -27,7 +27,6 @@ from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import selection_name, settings_of
 from longattn.etl.tables.schema import SELECTIONS
-from longattn.etl.windows.evaluation import without_contaminated
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.registry import known_scorers, scorer_version
@@ -51,12 +50,11 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
             " `longattn score` scores them exactly"
         )
     select = strata.settings(config)
-    left = _contenders(context, rows, scored, select)
+    left = contending(context, rows, scored, select)
     cuts = rank.cuts_of(left.ranked, select, left.scored)
-    best = _with_packed(context, rank.keep_best(left.rows, cuts))
+    best = with_packed(context, rank.keep_best(left.rows, cuts))
     with cached(strata.apart(best, config)) as kept:
-        supply = mixing.supplies(kept)
-        shares = mixing.plan(supply, config.mix, mixing.strata_of(supply, config))
+        shares = mixing.planned(kept, config)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name, config)
         selected, planned = _by_stratum(shares, config)
         _refuse_all_below(left.rows, left.scored, selected)
@@ -84,33 +82,6 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         metrics={"tokens": sum(row["tokens"] for row in made.values())},
         figures=Figures(domains=_by_domain(left.scored, planned, made), overlaps=overlaps),
         selected=Selected(id=name, settings=settings_of(context)),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contenders:
-    """Windows to be ranked, and by domain how many they are, of how many that have a score."""
-
-    rows: DataFrame
-    ranked: dict[str, int]
-    scored: dict[str, int]
-
-
-def _contenders(
-    context: Context, rows: DataFrame, scored: dict[str, int], select: SelectConfig
-) -> Contenders:
-    """Windows that no filter keeps out, and with pack.score the packed ones, by cross gain."""
-    seed = context.config.seed
-    left = stage.contenders(rows, select, seed)
-    ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
-    if context.recipe.cross_gain is None:
-        return Contenders(rows=left, ranked=ranked, scored=scored)
-    packed = stage.by_cross_gain(_packed(context), select, seed)
-    sizes = rank.sizes(packed)
-    return Contenders(
-        rows=left.unionByName(packed, allowMissingColumns=True),
-        ranked=ranked | sizes,
-        scored=scored | sizes,
     )
 
 
@@ -175,20 +146,6 @@ def _not_ranked(rows: DataFrame, count: int) -> dict[str, int]:
     return {**by_reason, "per_document": count - sum(by_reason.values())}
 
 
-def _with_packed(context: Context, kept: DataFrame) -> DataFrame:
-    """The windows inside the cut, and all of the packed domains where they are not scored."""
-    if context.recipe.cross_gain or not context.config.pack.domains:
-        return kept
-    packed = stage.packed_windows(_packed(context), context.config.seed)
-    return kept.unionByName(packed, allowMissingColumns=True)
-
-
-def _packed(context: Context) -> DataFrame:
-    """Packed windows to select from, with the name of their stratum as the domain."""
-    windows = without_contaminated(context, packed_candidates(context))
-    return strata.as_packed(windows, context.config)
-
-
 def _as_table(mixed: DataFrame, name: str, config: Config) -> DataFrame:
     """The mix as rows of `selections`."""
     rows = strata.as_domains(mixed, config)
@@ -201,8 +158,7 @@ def _overlaps(
 ) -> dict[tuple[str, str], float]:
     """By choice and domain, the share of the selection that the other choice has too."""
     config = context.config
-    # a threshold belongs to one score and means nothing for another
-    comparable = strata.settings(config).model_copy(update={"threshold": None})
+    comparable = compare.comparable(strata.settings(config))
     scores = _of_other_scorers(context, rows)
     others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
     rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []

@@ -74,6 +74,12 @@ def plan(
     ]
 
 
+def planned(kept: DataFrame, config: Config) -> list[Share]:
+    """`plan` for the selected windows of all strata, or of their parts (`strata.apart`)."""
+    supply = supplies(kept)
+    return plan(supply, config.mix, strata_of(supply, config))
+
+
 def strata_of(supply: Mapping[str, Supply], config: Config) -> dict[str, Weights]:
     """The strata of each domain, or their parts, and the share of its tokens of each in the mix.
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import longattn
 from longattn.etl import config as config_module
 from longattn.etl.after.reading import SessionReader
 from longattn.etl.after.status import status_of, status_of_logs
@@ -133,6 +134,24 @@ def test_documents_are_divided_as_pandas_divides_them(context: Context) -> None:
         assert abs(tokens["book", length] - share * tokens["book"].sum()) <= largest
     few = counts[(counts["domain"] == "code") & (counts["fills"] == 3)]
     assert set(few["length"]) == {256}  # all that there is, and still short of its share
+
+
+def test_a_choice_is_the_mix_that_select_makes(context: Context) -> None:
+    """Windows and tokens by domain and length, packed windows too, beside those of the table."""
+    choice = longattn.Candidates(context.config).choose()
+    rows = frame(context.tables["selections"].read())
+    windows = choice.windows
+    cut = rows[rows["domain"] != "wiki"]
+    assert set(windows.loc[windows["selected"], "window_id"]) == set(cut["window_id"])
+    named = rows["domain"] + "/" + rows["n_tokens"].astype(str)
+    named = named.where(rows["domain"] != "wiki", "wiki/packed")
+    made = (rows["copies"] * rows["n_tokens"]).groupby(named).sum()
+    mix = choice.mix.set_index("domain")
+    assert mix["made"].to_dict() == made.to_dict()
+    for domain in ("book", "code"):
+        planned = {length: mix.loc[f"{domain}/{length}", "planned"] for length in BUCKETS}
+        for length, share in BUCKETS.items():
+            assert abs(planned[length] - share * sum(planned.values())) <= 1
 
 
 def test_the_mix_has_the_shares_asked_for(context: Context) -> None:

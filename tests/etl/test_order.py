@@ -1,13 +1,16 @@
 """Orders of epochs: permutations that do not change, and no two alike."""
 
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longattn.etl.export.order import order_of
+from longattn.etl.export.blend import blend
+from longattn.etl.export.order import epoch_order, order_of
 from longattn.udfs.errors import UserError
 
 FIRST = {
@@ -45,3 +48,14 @@ def test_all_orders_are_equally_likely() -> None:
 def test_epochs_are_numbered_from_nought() -> None:
     with pytest.raises(UserError, match="epoch -1: epochs are numbered from 0"):
         order_of(3, -1)
+    wrong: dict[str, Any]
+    for wrong in ({"epoch": 1.5}, {"epoch": "1"}, {"epoch": 1, "seed": None}):
+        with pytest.raises(UserError, match=r"(epoch|seed): a whole number, got"):
+            order_of(3, **wrong)
+
+
+def test_an_export_may_be_named_by_a_path(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nope: no export"):
+        epoch_order(tmp_path / "nope", epoch=1)
+    with pytest.raises(UserError, match="nope: no export"):
+        blend(tmp_path / "nope")

@@ -208,7 +208,7 @@ class TestIntervals:
         assert tuple(row) == ("a", 2.0, 3, 1, 0)  # the window that makes the cut
         (row,) = intervals.firmness(windows.assign(error=[0.5, 1.0, 1.0, 1.0, 1.0]), {"a": 2.0})
         assert (row.selected, row.inside, row.outside) == (3, 2, 1)
-        assert "2 of 3 windows above the cut (67%)" in intervals.firmness_finding([row])
+        assert "2 of 3 windows above the cut (67 %)" in intervals.firmness_finding([row])
 
 
 class TestScorers:
@@ -325,17 +325,41 @@ class TestPage:
         html = render(page)
         assert "&lt;b&gt;half a" in html and "<b>half a" not in html
         assert "similarity 0.83" in html and "def add(x, y):" in html
-        assert "<tr><td>code</td><td>600.0 k</td>" in html
+        row = re.search(r"<tr><td>code</td>(.*?)</tr>", html)
+        tokens = re.findall(r"<td>(.*?)</td>", row[1]) if row else []
+        assert tokens[0] == "600.0 k" and tokens[-1] == "0"  # what there is
+        lost = [place for place, text in enumerate(tokens) if text.startswith("\u2212")]
+        assert lost and all(
+            page.steps[place] not in ("ingested", "windows", "in the mix") for place in lost
+        )
 
     def test_the_last_runs_and_the_firmness_of_the_cut_stand_in_tables(self, page: Page) -> None:
         html = render(page)
         assert "<th>1 before</th>" in html and "1,294 records" in html
+        once = {job: runs[:1] for job, runs in page.last_runs.items()}
+        assert "The last runs of each job" not in render(replace(page, last_runs=once))
         assert "estimate.cpu_hour" not in html  # no price is known
         priced = config_module.validate({"estimate": {"cpu_hour": 36.0, "currency": "EUR"}})
         html = render(build(replace(report_pages.facts(), config=priced), []))
         assert "1,200 windows, 3 EUR" in html  # 300.5 s of an hour at 36
         assert "windows above the cut" in page.firmness_finding
         assert sum(row.selected for row in page.firmness) == len(report_pages.facts().selected)
+
+    def test_a_scorer_has_one_name_on_the_page(self) -> None:
+        """In the heatmap as in the table; rules of select.compare keep theirs."""
+        overlaps = {(name, "book"): 0.5 for name in ("compress", "random", "length")}
+        counted = replace(report_pages.facts().counted, overlaps=overlaps)
+        drawn = build(replace(report_pages.facts(), counted=counted), []).figures["overlap"]
+        assert list(drawn.data[0].y) == ["random", "length", "far compression"]
+
+    def test_what_no_scorer_has_is_no_column(self, page: Page) -> None:
+        assert "<th>with far gain</th>" not in render(page)
+        judged = replace(page.scorers[0], judged=intervals.Measured(0.5, 0.1))
+        assert "<th>with far gain</th>" in render(replace(page, scorers=[judged]))
+
+    def test_selected_and_mixed_are_told_apart(self, page: Page) -> None:
+        """150 windows are selected of 1,200; the mix has 150 samples of them."""
+        assert ("150", "windows selected", "12.5 % of them; 150 samples mixed") in page.key_figures
 
     def test_hits_stand_by_evaluation_set(self, page: Page) -> None:
         assert [(row["set"], row["windows"]) for row in page.contamination] == [

@@ -92,7 +92,7 @@ def context(spark: Any, settings: dict[str, Any]) -> Context:
         full = [tuple(row.get(c) for c in TABLES[name].columns) for row in rows]
         tables.append(name, spark.createDataFrame(full, TABLES[name].ddl))
     run_job("select", context)
-    return context
+    return context.fresh()  # the next job did not write these tables itself
 
 
 def corpus(config: Any) -> dict[str, list[dict[str, Any]]]:
@@ -247,10 +247,11 @@ class TestSelectJob:
         self, context: Context, settings: dict[str, Any], root: Path
     ) -> None:
         target = config_module.ExportTarget(path=str(root / "kept"))
-        name, selection = current.current_selection(context)
-        good = export_job.export(context, name, selection, "jsonl", target)
+        chosen = export_job.chosen_by(context)
+        nothing = replace(chosen, rows=chosen.rows.where("false"))
+        good = export_job.export(context, chosen, "jsonl", target)
         with pytest.raises(ExportError, match=r"has no samples; what is in .*kept stays"):
-            export_job.export(context, "none", selection.where("false"), "jsonl", target)
+            export_job.export(context, nothing, "jsonl", target)
         assert export_job.Folder(path=target.path).manifest() == good and good["samples"] > 0
 
     def test_the_summary_counts_what_was_scored(self, context: Context) -> None:
@@ -402,7 +403,7 @@ class TestReport:
         shown = {sample.window_id: sample for sample in page.samples}
         best = rows.where("rank = 1 and lds is not null").collect()
         assert {row["window_id"] for row in best} <= set(shown)
-        chosen = {r["window_id"] for r in rows.where("copies > 0").collect()}
+        chosen = {r["window_id"] for r in rows.collect()}  # with room in the mix or without
         for window_id, sample in shown.items():
             assert sample.standings[0].selected == (window_id in chosen)
             record = int(window_id[1:3]) + 1
@@ -497,6 +498,7 @@ class TestByOtherScorers:
         _, selection = current.current_selection(other)
         found = selection.toPandas()
         assert outcome.balances and outcome.rows_out == len(found)
+        tried = longattn.Candidates(settings).choose(by=by, where=where, per_document=1).windows
         ds, low = self.scores(more, settings), {}
         for domain, mine in ds.groupby("domain"):
             ranked = mine["cohesion"].sort_values(ascending=False)
@@ -507,6 +509,9 @@ class TestByOtherScorers:
             expected = best["window_id"][: int(0.5 * n + 0.5)].tolist()
             chosen = found[found["domain"] == domain].sort_values("rank")
             assert chosen["window_id"].tolist() == expected
+            own = tried[tried["domain"] == domain].set_index("window_id")
+            assert set(own.index[own["selected"]]) == set(expected)
+            assert own["lds"].to_dict() == mine.droplevel("domain")["recurrence"].to_dict()
             low[domain] = (n - len(passed), len(passed) - len(best))
         assert outcome.refused["where_cohesion"] == sum(filtered for filtered, _ in low.values())
         assert outcome.refused["per_document"] == sum(doubled for _, doubled in low.values())
