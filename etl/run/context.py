@@ -89,6 +89,7 @@ class TableSet(Mapping[str, Table]):
         self._tables = dict(tables)
         self.versions_read: dict[str, int] = {}
         self.versions_written: dict[str, int] = {}
+        self._written_first: set[str] = set()  # tables that were written before they were read
         self.rows_added: Counter[str] = Counter()
         self.ledger_version: int | None = None
         self._expected: Mapping[str, int] = {}
@@ -143,8 +144,7 @@ class TableSet(Mapping[str, Table]):
         self._refuse_lost(name, version)
         if version is None:
             return self[name].read()
-        if name not in self.versions_written:  # a version of its own making says nothing of others'
-            self.versions_read.setdefault(name, version)
+        self.versions_read.setdefault(name, version)
         return self[name].pinned(version)
 
     def append(self, name: str, df: DataFrame, txn: Txn | None = None) -> Commit:
@@ -172,6 +172,12 @@ class TableSet(Mapping[str, Table]):
     def put_run(self, row: Mapping[str, Any]) -> None:
         """Enter a run in the ledger, or replace its row."""
         self.ledger_version = self["runs"].put(row).version
+
+    @property
+    def versions_before(self) -> dict[str, int]:
+        """The versions that were read and that this run has not made itself."""
+        read = self.versions_read.items()
+        return {name: version for name, version in read if name not in self._written_first}
 
     @property
     def versions_left(self) -> dict[str, int]:
@@ -219,6 +225,8 @@ class TableSet(Mapping[str, Table]):
     def _note(self, name: str, commit: Commit) -> Commit:
         """Note a commit; of two threads' the later one counts, whichever is noted last."""
         with self._lock:
+            if name not in self.versions_read:
+                self._written_first.add(name)
             version = max(commit.version, self.versions_written.get(name, 0))
             self.versions_written[name] = version
             if self._versions is not None:

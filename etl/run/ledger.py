@@ -112,7 +112,7 @@ def _row(run: Run, context: Context) -> dict[str, Any]:
         "rows_in": outcome.rows_in,
         "rows_out": outcome.rows_out,
         "refused": outcome.refused,
-        "versions_read": context.tables.versions_read,
+        "versions_read": context.tables.versions_before,
         "versions_written": context.tables.versions_written,
         "metrics": outcome.stored_metrics | Figures(added=context.tables.rows_added).encode(),
         "selection": outcome.selected and outcome.selected.id,
