@@ -226,7 +226,7 @@ def test_texts_compared_under_one_label_are_told_apart() -> None:
     )
     assert set(compared.differ["text"]) == {"x"}
     assert set(compared.differ["begins"]) == {text[:160].strip() for text in texts}
-    with pytest.raises(UserError, match="text 'x': expected a string, got a int"):
+    with pytest.raises(UserError, match="text 'x': expected a string, got int"):
         longattn.compare(pd.Series([3], index=["x"]), ["recurrence"], window=100)
 
 
