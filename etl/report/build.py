@@ -131,7 +131,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     if facts.far_gain:
         farthest, of_all = max(facts.far_gain.items())
         beside = f"from {farthest:,} tokens back and farther"
-        shown.append((f"{of_all:.0%}", "of the selected windows' far gain", beside))
+        shown.append((f"{of_all:.0%}", "of the far gain", beside))
     shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
     return shown
 

@@ -165,7 +165,7 @@ def test_the_manifest_says_from_how_far_back_the_gain_comes(context: Context, fo
     figures = build(gather(context, considered(context)), []).key_figures
     said = (
         f"{shares['16']:.0%}",
-        "of the selected windows' far gain",
+        "of the far gain",
         "from 16 tokens back and farther",
     )
     assert said in figures
