@@ -133,8 +133,7 @@ class Choice:
 
         config = self.config
         left = contending(self.context, self.rows, rank.sizes(self.rows), self.select)
-        best = rank.keep_best(left.rows, rank.cuts_of(left.ranked, self.select, left.scored))
-        kept = strata.apart(with_packed(self.context, best), config)
+        kept = strata.apart(with_packed(self.context, left.best(self.select)), config)
         shares = mixing.planned(kept, config)
         mixed = mixing.mix(kept, shares, config.seed)
         tokens = F.sum(F.col("copies") * F.col("window_tokens")).alias("made")

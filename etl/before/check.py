@@ -72,24 +72,27 @@ def _cuts(config: Config) -> Findings:
 
 def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> Findings:
     """Each source's first records; evaluation sets are sources too. Fills `looks`."""
+    own = OwnFiles(config)
     for domain, sources in config.sources.items() if "ingest" in jobs else ():
         if not sources:
             yield fault(f"sources.{domain}", "it names no source: give it a path, or leave it out")
         for number, source in enumerate(sources):
             label = f"sources.{domain}[{number}]" if len(sources) > 1 else f"sources.{domain}"
             spec = limited(spec_of(domain, source, config), config)
-            yield from as_findings(label, _source(label, source, spec, config, looks))
+            yield from as_findings(label, _source(label, source, spec, own, looks))
     for number, source in enumerate(config.decontaminate.sources):
         label, spec = f"decontaminate.sources[{number}]", item_spec(source, config)
-        yield from as_findings(label, _evaluation(label, source, spec, config, looks))
+        yield from as_findings(
+            label, _evaluation(label, source, spec, config.decontaminate.ngram, own, looks)
+        )
 
 
 def _evaluation(
-    label: str, source: SourceConfig, spec: SourceSpec, config: Config, looks: list[Look]
+    label: str, source: SourceConfig, spec: SourceSpec, n: int, own: OwnFiles, looks: list[Look]
 ) -> Findings:
-    """An evaluation set, and how many of its items are too short to be looked for."""
-    yield from _source(label, source, spec, config, looks)
-    texts, n = looks[-1].texts, config.decontaminate.ngram
+    """An evaluation set, and how many of its items are shorter than n words, too short to find."""
+    yield from _source(label, source, spec, own, looks)
+    texts = looks[-1].texts
     if short := sum(not len(distinct_ngrams([text], n)) for text in texts):
         said = f"{short} of the first {len(texts)} items are shorter than {n} words"
         yield note(
@@ -98,9 +101,9 @@ def _evaluation(
 
 
 def _source(
-    label: str, source: SourceConfig, spec: SourceSpec, config: Config, looks: list[Look]
+    label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles, looks: list[Look]
 ) -> Findings:
-    look = look_at(label, source, spec, OwnFiles(config))
+    look = look_at(label, source, spec, own)
     looks.append(look)
     for path in look.unread:
         yield note(label, f"{path}: only Spark can read it: not looked at")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.before.probe import spread
-from longattn.etl.ingest.delta_files import LOG
+from longattn.etl.ingest.local_files import LOG
 from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
 from longattn.udfs.documents.formats import SourceSpec, batch_records, read

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -46,9 +47,16 @@ class Chosen:
     scorer: str  # what gave the exported score
     packed_scorer: str | None  # what gave that of packed windows
     recall: str | None  # the version of recall that was asked
+    scores: DataFrame  # the table
     windowing: str
     settings: dict[str, Any]  # of select and mix, those that are no defaults
     sources: dict[str, list[dict[str, Any]]]  # of each domain
+
+    @cached_property
+    def far_gain(self) -> dict[str, float]:
+        """Shares of the mix's far gain by distance, as JSON has them; counted once for a run."""
+        shares = far_gain(self.scores, self.recall, self.rows)
+        return {str(distance): round(share, 4) for distance, share in shares.items()}
 
 
 def run(context: Context) -> Outcome:
@@ -84,6 +92,7 @@ def chosen_by(context: Context) -> Chosen:
         scorer=ranker(context.recipe),
         packed_scorer=packed_ranker(context.recipe),
         recall=context.recipe.recall,
+        scores=context.tables.read("scores"),
         windowing=context.recipe.windowing,
         settings={
             f"{section}.{key}": value
@@ -145,7 +154,7 @@ def export(
         **({"packed_scorer": chosen.packed_scorer} if chosen.packed_scorer else {}),
         "windowing": chosen.windowing,
         "tables": dict(tables.versions_read),
-        "far_gain": _far_gain(chosen, tables.read("scores")),
+        "far_gain": chosen.far_gain,
         **_contents(chosen, plan, written, options),
     }
     texts = extras_of(format_, target.path, written.files, options)
@@ -266,12 +275,6 @@ def packed_ranker(recipe: Recipe) -> str | None:
         return None
     at_random = recipe.config.select.by == "random"
     return ranker(recipe) if at_random else scorer_version(recipe.cross_gain)
-
-
-def _far_gain(chosen: Chosen, scores: DataFrame) -> dict[str, float]:
-    """Shares of the mix's far gain by distance, as JSON has them."""
-    shares = far_gain(scores, chosen.recall, chosen.rows)
-    return {str(distance): round(share, 4) for distance, share in shares.items()}
 
 
 def owner(root: str) -> str:

@@ -11,14 +11,12 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from longattn.etl.ingest.local_files import Listed
+from longattn.etl.ingest.local_files import LOG, Listed
 from longattn.etl.tables.features import ADVICE, refuse_unreadable
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
 from longattn.udfs.stores import delta_options
-
-LOG = "_delta_log"  # the folder that makes another a Delta table
 
 
 def delta_files(path: str, spec: SourceSpec) -> Iterator[Listed]:

@@ -21,8 +21,9 @@ IGNORED_FILES = (
     *(".*.crc", "*._COPYING_"),  # of Hadoop: checksums, unfinished copies
     "_manifest.json",  # of our exports
 )
+LOG = "_delta_log"  # the folder that makes another a Delta table
 IGNORED_FOLDERS = (
-    *("_delta_log", "_change_data", "_temporary", ".spark-staging-*"),
+    *(LOG, "_change_data", "_temporary", ".spark-staging-*"),
     *(".git", ".hg", ".svn"),
 )
 Id = tuple[int, int]  # device and inode

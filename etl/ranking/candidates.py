@@ -1,8 +1,7 @@
 """The windows that a config selects from, and those too near its cut."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
@@ -120,30 +119,20 @@ def arrivals(context: Context, n_considered: int) -> tuple[int, int]:
     return every.count(), every.join(contaminated(context), "window_id", "left_semi").count()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contenders:
-    """Windows to be ranked, and by domain how many they are, of how many that have a score."""
-
-    rows: DataFrame
-    ranked: dict[str, int]
-    scored: dict[str, int]
-
-
 def contending(
-    context: Context, rows: DataFrame, scored: dict[str, int], select: SelectConfig
-) -> Contenders:
+    context: Context, rows: DataFrame, scored: Mapping[str, int], select: SelectConfig
+) -> stage.Contenders:
     """Windows that no filter keeps out, and with pack.score the packed ones, by cross gain."""
     seed = context.config.seed
-    left = stage.contenders(rows, select, seed)
-    ranked = rank.sizes(left) if stage.narrows(rows, select) else scored
+    left = stage.contending(rows, select, seed, scored)
     if context.recipe.cross_gain is None:
-        return Contenders(rows=left, ranked=ranked, scored=scored)
+        return left
     packed = stage.by_cross_gain(_packed(context), select, seed)
     sizes = rank.sizes(packed)
-    return Contenders(
-        rows=left.unionByName(packed, allowMissingColumns=True),
-        ranked=ranked | sizes,
-        scored=scored | sizes,
+    return stage.Contenders(
+        rows=left.rows.unionByName(packed, allowMissingColumns=True),
+        ranked={**left.ranked, **sizes},
+        scored={**scored, **sizes},
     )
 
 

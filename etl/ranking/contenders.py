@@ -5,6 +5,7 @@ minimum distance; N the entries that the variance is taken over.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -12,7 +13,7 @@ from pyspark.sql import functions as F
 from longattn.etl.config import SelectConfig
 from longattn.etl.ranking.filters import best_of_documents, not_refused
 from longattn.etl.ranking.lds import score_by
-from longattn.etl.ranking.rank import cuts_of, keep_best, sizes
+from longattn.etl.ranking.rank import Cut, cuts_of, keep_best, sizes
 from longattn.etl.run.frames import multiset_hash
 
 
@@ -50,17 +51,35 @@ def by_cross_gain(windows: DataFrame, config: SelectConfig, seed: int) -> DataFr
     return score_by(rows, SelectConfig(by=by), seed)
 
 
-def select(
-    rows: DataFrame, config: SelectConfig, seed: int, scored: Mapping[str, int] | None = None
-) -> DataFrame:
-    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`).
+def select(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
+    """The windows kept of `candidates` whose ds and du are as configured (see `dependency`)."""
+    return contending(rows, config, seed, sizes(rows)).best(config)
 
-    `scored` is `sizes(rows)`, where the caller has it.
-    """
-    counts = sizes(rows) if scored is None else scored
+
+@dataclass(frozen=True, kw_only=True)
+class Contenders:
+    """Windows to be ranked, and by domain how many they are, of how many that have a score."""
+
+    rows: DataFrame
+    ranked: dict[str, int]
+    scored: dict[str, int]
+
+    def cuts(self, config: SelectConfig) -> dict[str, Cut]:
+        """The cut of each domain."""
+        return cuts_of(self.ranked, config, self.scored)
+
+    def best(self, config: SelectConfig) -> DataFrame:
+        """The windows inside the cuts."""
+        return keep_best(self.rows, self.cuts(config))
+
+
+def contending(
+    rows: DataFrame, config: SelectConfig, seed: int, scored: Mapping[str, int]
+) -> Contenders:
+    """The `contenders` of rows of which each domain has as many as `scored` says."""
     left = contenders(rows, config, seed)
-    ranked = sizes(left) if narrows(rows, config) else counts
-    return keep_best(left, cuts_of(ranked, config, counts))
+    ranked = sizes(left) if narrows(rows, config) else dict(scored)
+    return Contenders(rows=left, ranked=ranked, scored=dict(scored))
 
 
 def contenders(rows: DataFrame, config: SelectConfig, seed: int) -> DataFrame:

@@ -51,8 +51,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         )
     select = strata.settings(config)
     left = contending(context, rows, scored, select)
-    cuts = rank.cuts_of(left.ranked, select, left.scored)
-    best = with_packed(context, rank.keep_best(left.rows, cuts))
+    cuts, best = left.cuts(select), with_packed(context, left.best(select))
     with cached(strata.apart(best, config)) as kept:
         shares = mixing.planned(kept, config)
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name, config)
