@@ -53,7 +53,8 @@ def make_tokenizer(folder: Path) -> str:
 def record(name: str, n_words: int = 400, **more: Any) -> dict[str, Any]:
     """A record with an id, a text that follows from it, and fields to map and to filter by."""
     words = prose(name, n_words)
-    return {"id": name, "text": words, "body": f"{words} .", "lang": "en", "url": name} | more
+    fields = {"id": name, "text": words, "body": f"{words} .", "lang": "en", "url": name}
+    return fields | {"repo": f"r{len(words) % 2}"} | more
 
 
 @dataclass
@@ -138,12 +139,43 @@ def of_domains(settings: dict[str, Any]) -> dict[str, Any]:
     scored = set(made.get("score", {}).get("domains", []))
     packed = made.get("pack", {}).get("domains", [])
     made.setdefault("pack", {})["domains"] = [domain for domain in packed if domain not in scored]
-    if made["pack"].get("strategy") != "concat":
-        made["pack"].pop("order", None)
-    select = made.get("select", {})
-    if isinstance(select.get("by"), dict) or select.get("where"):  # with a k for short windows
-        made["score"]["also"] = {"recall": {"k": 32}, "cohesion": {"k": 8}}
+    for section in ("pack", "mix", "select"):
+        AGREEING[section](made, made.setdefault(section, {}))
     return made
+
+
+def _agreeing_pack(made: dict[str, Any], pack: dict[str, Any]) -> None:
+    """An order is of `concat` alone; a repository's name is read into `meta`."""
+    if pack.get("strategy") != "concat":
+        pack.pop("order", None)
+    if pack.get("order") != "similar":
+        pack.pop("verify", None)
+    if pack.get("order") == "repository":
+        pack["repository"] = "repo"
+        for source in (made["sources"][domain][0] for domain in pack["domains"]):
+            source["meta"] = sorted({*source.get("meta", []), "repo"})
+
+
+def _agreeing_mix(made: dict[str, Any], mix: dict[str, Any]) -> None:
+    """Several lengths are of tiles, or of whole documents, and have no budget of tokens."""
+    window = made["window"]
+    if buckets := mix.get("buckets"):
+        window["length"] = max(map(int, buckets))
+        window["strategy"] = "whole" if window.get("strategy") == "whole" else "tile"
+    if buckets or window.get("strategy") == "whole":
+        made.get("select", {}).pop("tokens", None)
+
+
+def _agreeing_select(made: dict[str, Any], select: dict[str, Any]) -> None:
+    """Other scorers' scores are there, with a k for short windows; a distance is of recall."""
+    if isinstance(select.get("by"), dict) or select.get("where"):
+        made["score"]["also"] = {"recall": {"k": 32}, "cohesion": {"k": 8}}
+    own = made["score"]["scorer"] == "recall" and select.get("by") == "ds"
+    if not (own or isinstance(select.get("by"), dict)):
+        select.pop("distance", None)
+
+
+AGREEING = {"pack": _agreeing_pack, "mix": _agreeing_mix, "select": _agreeing_select}
 
 
 def pending(context: Context, job: str) -> int:
@@ -260,14 +292,15 @@ VALUES: dict[str, list[Any]] = {
     "dedup.permutations": [128, 64],
     "dedup.verify": ["jaccard", "signature"],
     "window.length": [128, 192],
-    "window.strategy": ["longattn", "tile", "truncate"],
+    "window.strategy": ["longattn", "tile", "truncate", "whole"],
     "window.min_tokens": [None, 430],
     "window.max_tokens": [None, 610],
     "window.bos": [False, True],
     "window.k": [None, 24],
     "pack.domains": [["short"], [], ["short", "book"]],
     "pack.strategy": ["best_fit", "concat"],
-    "pack.order": [None, "source"],
+    "pack.order": [None, "source", "similar", "repository"],
+    "pack.verify": [False, True],
     "pack.separator": [None, "<unk>"],
     "pack.attend_across": [False, True],
     "pack.score": [False, True],
@@ -280,12 +313,16 @@ VALUES: dict[str, list[Any]] = {
     "select.name": [None, "mine"],
     "select.fraction": [0.5, 1.0, 0.25],
     "select.tokens": [None, {"web": 700}],
+    "select.threshold": [None, 0.2],
+    "select.distance": [None, 64],
     "select.percentile": [None, [20, 90]],
     "select.where": [[], [{"scorer": "cohesion", "percentile": [20, 100]}]],
     "select.per_document": [None, 1],
     "select.by": ["ds", "length", "random", {"recall": 1.0, "cohesion": 0.5}],
     "mix.tokens": [None, 2000],
     "mix.weights": [{}, {"web": 1, "book": 1}],
+    "mix.buckets": [{}, {"64": 0.4, "128": 0.6}],
+    "mix.upsample_long": [{}, {"500": 3}],
     "mix.short": ["shortfall", "repeat"],
     "mix.max_copies": [4, 2],
     "seed": [0, 3],
@@ -300,10 +337,8 @@ NOT_TRIED = {
         *("pairs", "stride", "variant", "heads", "support", "alpha", "normalize", "cascade"),
     ),
     "it is another scorer, or another tokenizer, by name": ("background", "options", "tokenizer"),
-    "it agrees with few values of the others": (
-        *("mix.buckets", "mix.upsample_long", "pack.verify", "select.distance"),
-    ),
-    "it asks for more of the sources": ("repository", "column", "select.threshold"),
+    "it comes with pack.order: repository": ("repository",),
+    "it names a column of another scorer's scores": ("column",),
 }
 
 

@@ -38,19 +38,28 @@ def test_a_root_gives_what_a_new_one_gives(spark: Any, tmp_path: Path) -> None:
         assert world.outcome(spark, "kept") == world.outcome(spark, f"new{number}"), changes
 
 
-@pytest.mark.parametrize("number", range(40))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """As many sequences as `make test-faults` draws kills."""
+    if "number" in metafunc.fixturenames:
+        metafunc.parametrize("number", range(metafunc.config.option.faults))
+
+
 def test_any_sequence_of_changes(
     spark: Any, tmp_path: Path, number: int, request: pytest.FixtureRequest
 ) -> None:
+    """A run after each of one to four steps; the last is compared."""
     draw = random.Random(request.config.getoption("--faults-seed") * 1000 + number)
     world = World(tmp_path)
     world.outcome(spark, "kept")
-    done = []
-    for step in range(5):
-        for _ in range(draw.randint(1, 3)):
-            kinds = [*FILES, *SOURCES, *VALUES]
-            key = draw.choice(kinds)
-            change = f"{key}={draw.randrange(len(VALUES[key]))}" if key in VALUES else key
+    steps = [[drawn(draw) for _ in range(draw.randint(1, 4))] for _ in range(draw.randint(1, 4))]
+    for changes in steps:
+        for change in changes:
             apply(world, change)
-            done.append(change)
-        assert world.outcome(spark, "kept") == world.outcome(spark, f"new{step}"), done
+        outcome = world.outcome(spark, "kept")
+    assert outcome == world.outcome(spark, "new"), steps
+
+
+def drawn(draw: random.Random) -> str:
+    """A change of a file, of the sources or of a setting, all equally likely."""
+    key = draw.choice([*FILES, *SOURCES, *VALUES])
+    return f"{key}={draw.randrange(len(VALUES[key]))}" if key in VALUES else key
