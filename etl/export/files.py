@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,19 @@ SWAPS = 10  # tries to be the one that moves the old export aside
 class HashedFile:
     """A file being written in one go: counts its bytes and hashes them on the way."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, place: str) -> None:
         self.stream = stream
+        self.place = place
         self.bytes = 0
         self.closed = False
         self._sha256 = hashlib.sha256()
 
     def write(self, data: bytes | memoryview) -> int:
-        self.stream.write(data)
+        try:
+            self.stream.write(data)
+        except OSError as error:  # pyarrow's does not say which file
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno, reason, self.place) from None
         self._sha256.update(data)
         self.bytes += len(data)
         return len(data)
@@ -95,7 +100,8 @@ class Folder:
         """Open a file of a name that no other attempt has; returns the name within staging."""
         name = f"part-{uuid.uuid4().hex}"
         system, root = self._open(self.staging)
-        return name, HashedFile(system.open_output_stream(f"{root}/{name}", compression=None))
+        stream = system.open_output_stream(f"{root}/{name}", compression=None)
+        return name, HashedFile(stream, f"{self.staging}/{name}")
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest of the export that is there; None when there is none.
@@ -171,6 +177,17 @@ class Folder:
         if stores.store_of(self.staging) is None:  # they have no folders to make
             system, root = self._open(self.staging)
             system.create_dir(f"{root}/ready")
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """`begin`; when the block fails, what it has staged is deleted: a disk may be full."""
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                storage.delete(self.staging)
+            raise
 
     def publish(self, names: dict[str, str], texts: dict[str, str]) -> None:
         """Show staged files (staged name -> name) and small text files as the export.

@@ -133,7 +133,28 @@ def export(
             f" {target.path} stays"
         )
     tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
-    folder.begin()
+    with folder.filling():
+        written, options = _written(context, chosen, plan, format_name, target, folder)
+        contents = {"identity": identity, **_contents(chosen, plan, written, options)}
+        manifest = _manifest(context, chosen, format_name, contents)
+        texts = extras_of(format_, target.path, written.files, options)
+        texts |= _card(chosen, format_, options, manifest)
+        manifest["extras"] = described(texts)
+        tables.refuse_overtaken()
+        folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
+    return manifest
+
+
+def _written(
+    context: Context,
+    chosen: Chosen,
+    plan: stage.Plan,
+    format_name: str,
+    target: ExportTarget,
+    folder: Folder,
+) -> tuple[Written, Options]:
+    """The files that were staged, and the options of their writers."""
+    config, tables, format_ = context.config, context.tables, FORMATS[format_name]
     bare = format_.bare
     largest_id = stage.largest_id(chosen.rows, tables.read("windows")) if bare else 0
     separator = _separator(config) if bare else None
@@ -144,25 +165,25 @@ def export(
             f"export {format_name}: wrote {written.samples} samples of {plan.samples};"
             " are windows of the selection missing?"
         )
-    manifest = {
+    return written, options
+
+
+def _manifest(
+    context: Context, chosen: Chosen, format_name: str, contents: dict[str, Any]
+) -> dict[str, Any]:
+    """What an export came of, and its contents."""
+    return {
         "format": format_name,
-        "identity": identity,
         "selection": chosen.name,
         "longattn": udfs.__version__,
-        "config": config.hash,
+        "config": context.config.hash,
         "scorer": chosen.scorer,
         **({"packed_scorer": chosen.packed_scorer} if chosen.packed_scorer else {}),
         "windowing": chosen.windowing,
-        "tables": dict(tables.versions_read),
+        "tables": dict(context.tables.versions_read),
         "far_gain": chosen.far_gain,
-        **_contents(chosen, plan, written, options),
+        **contents,
     }
-    texts = extras_of(format_, target.path, written.files, options)
-    texts |= _card(chosen, format_, options, manifest)
-    manifest["extras"] = described(texts)
-    tables.refuse_overtaken()
-    folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest, indent=2)})
-    return manifest
 
 
 def _still_there(

@@ -6,6 +6,7 @@ import signal
 import socketserver
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ def interruptible() -> Iterator[None]:
         _no_trace_of_a_lost_peer(),
         _sigterm_as_interrupt(),
         _no_trace_of_a_finaliser(),
+        _no_warning_of_a_failed_query(),
     ):
         yield
 
@@ -79,6 +81,14 @@ def _no_trace_of_a_lost_peer() -> Iterator[None]:
         yield
     finally:
         socketserver.BaseServer.handle_error = tell  # type: ignore[method-assign]
+
+
+@contextmanager
+def _no_warning_of_a_failed_query() -> Iterator[None]:
+    """pyspark warns, with the worker's trace, before it raises the same error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "toPandas attempted Arrow optimization")
+        yield
 
 
 @contextmanager

@@ -15,8 +15,8 @@ INTERRUPTED = "interrupted; what was committed is kept, run it again to go on"
 # What the innermost message holds -> what to say of it, and what to do.
 ADVICE = {
     r"No space left on device|Disk quota exceeded|os error 28": (
-        "the disk is full; free some space, or move tables.root, or spark.conf: {spark.local.dir:"
-        " FOLDER} for Spark's own files"
+        "the disk is full; free space or inodes (df, df -i), or name another place: tables.root, an"
+        " export's path, or for Spark's own files spark.conf: {spark.local.dir: FOLDER}"
     ),
     r"Read-only file system|os error 30": (
         "the place cannot be written to; mount it for writing or set another tables.root"

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from longattn.etl.config import SparkConfig
 from longattn.etl.session.installation import refuse_other_installations
-from longattn.etl.session.java import ensure_java
+from longattn.etl.session.java import ensure_java, refuse_few_files
 from longattn.udfs import stores
 from longattn.udfs.errors import ConfigError
 
@@ -171,3 +171,4 @@ def _prepare_environment(master: str) -> None:
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     ensure_java()
+    refuse_few_files()

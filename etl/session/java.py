@@ -10,7 +10,13 @@ from pathlib import Path
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError
 
+try:
+    import resource
+except ImportError:
+    resource = None  # type: ignore[assignment]
+
 OLDEST = 17  # Spark 4 runs on nothing older
+FILES = 512  # a small job has 300 to 460 open, jars and sockets
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longattn"
 
 
@@ -27,6 +33,25 @@ def ensure_java() -> None:
     elif CACHE not in java.parents:
         with suppress(OSError):  # nowhere to put a wrapper: then it warns
             os.environ["JAVA_HOME"] = str(_wrapped(java.resolve().parents[1]))
+
+
+def refuse_few_files() -> None:
+    """Raise ConfigError where this process may not open as many files as Java needs to start.
+
+    A shell's soft limit is raised first, as far as its hard limit lets it.
+    """
+    if resource is None:  # Windows, which has no such limit
+        return
+    allowed, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed >= FILES:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
+    except ValueError:
+        raise ConfigError(
+            f"this shell lets a process open {allowed:,} files (ulimit -n), and Spark's Java needs"
+            f" {FILES:,}: raise its hard limit"
+        ) from None
 
 
 def has_java() -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows
 from longattn.etl.export import read
-from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.export.files import MANIFEST, Folder, HashedFile
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.frames import refuse_repeated
 from longattn.etl.run.ledger import record
@@ -100,6 +101,16 @@ def test_a_flipped_bit_in_a_data_file_is_found_by_whoever_reads_it(context: Cont
         context.tables.read("windows").select("token_ids").collect()
     line = one_line(caught.value)
     assert file.name in line and "damaged or cut short" in line
+
+
+def test_an_export_that_fails_names_the_file_and_leaves_no_staging(tmp_path: Path) -> None:
+    folder = Folder(path=str(tmp_path / "out"))
+    with pytest.raises(OSError) as caught, folder.filling():
+        HashedFile(FileIO("/dev/full", "wb"), f"{folder.staging}/part-1").write(b"a")
+    assert one_line(caught.value).startswith(
+        f"{folder.staging}/part-1: No space left on device: the disk is full"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exported_files_are_compared_with_the_manifest(tmp_path: Path) -> None:

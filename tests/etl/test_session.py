@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -261,3 +262,15 @@ def without_java(tmp_path: Path) -> str:
             (tools / tool.name).unlink(missing_ok=True)
             (tools / tool.name).symlink_to(tool)
     return str(tools)
+
+
+@pytest.mark.parametrize(
+    ("limit", "ends"), [("-S -n 64", "fits"), ("-n 64", "lets a process open 64 files (ulimit -n)")]
+)
+def test_too_few_open_files_are_said_before_java_starts(limit: str, ends: str) -> None:
+    code = (
+        "from longattn.etl.session.java import refuse_few_files as refuse; refuse(); print('fits')"
+    )
+    command = f"ulimit {limit}; exec {sys.executable} -c {shlex.quote(code)}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ends in run.stdout + run.stderr
