@@ -105,8 +105,8 @@ def test_a_flipped_bit_in_a_data_file_is_found_by_whoever_reads_it(context: Cont
 
 def test_an_export_that_fails_names_the_file_and_leaves_no_staging(tmp_path: Path) -> None:
     folder = Folder(path=str(tmp_path / "out"))
-    with pytest.raises(OSError) as caught, folder.filling():
-        HashedFile(FileIO("/dev/full", "wb"), f"{folder.staging}/part-1").write(b"a")
+    with FileIO("/dev/full", "wb") as full, pytest.raises(OSError) as caught, folder.filling():
+        HashedFile(full, f"{folder.staging}/part-1").write(b"a")
     assert one_line(caught.value).startswith(
         f"{folder.staging}/part-1: No space left on device: the disk is full"
     )
