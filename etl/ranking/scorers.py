@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+from pyspark.sql import functions as F
+
 from longattn.etl.run.context import Context
-from longattn.udfs.errors import TableError
+from longattn.etl.tables.schema import REJECTED_BY
+from longattn.udfs.errors import NothingLeft, TableError
 from longattn.udfs.scorers.identity import ScorerId
 
 
@@ -24,7 +27,8 @@ def version_of(context: Context, named: str, versions: list[str], key: str) -> s
     """The version that a name in the setting `key` stands for; a version stands for itself.
 
     It is the one that the config gives the scorer, where that one has scores, else the only one
-    that has. Raises TableError where there is none, or more than one.
+    that has. Raises TableError where there is none, or more than one, and NothingLeft where the
+    scorer has refused all windows.
     """
     known = [version for version in versions if ScorerId.of(version).is_meant_by(named)]
     if (own := context.recipe.version_of(named)) in known:
@@ -32,8 +36,20 @@ def version_of(context: Context, named: str, versions: list[str], key: str) -> s
     if len(known) == 1:
         return known[0]
     if not known:
+        refuse_refused(context, own, f"select: {key}")
         raise TableError(
             f"{key}: {named} has no scores here: run `longattn score` with this config, or with"
             f" --set score.scorer={ScorerId.of(named).name}"
         )
     raise TableError(f"{key}: {named} may be any of {', '.join(known)}: name one of them")
+
+
+def refuse_refused(context: Context, version: str | None, where: str) -> None:
+    """Raise NothingLeft for a scorer without scores that has refused windows: it says why."""
+    by = (F.col("job") == "score") & (F.col("source_uri") == f"{REJECTED_BY}{version}")
+    refused = context.tables.read("rejects").where(by).orderBy("source_id").first()
+    if refused is not None:
+        raise NothingLeft(
+            f"{where}: {version} has refused every window that it saw, one of them with"
+            f" {refused['reason']}: {refused['detail']}"
+        )

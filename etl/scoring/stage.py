@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from longattn.etl.tables.schema import SCORES
+from longattn.etl.tables.schema import REJECTED_BY, SCORES
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import PACKED
 from longattn.udfs.scorers.worker import TIMES, score_batches
@@ -66,7 +66,7 @@ def as_rejects(refused: DataFrame) -> DataFrame:
     return refused.select(
         F.lit("score").alias("job"),
         "domain",
-        F.concat(F.lit("scorer "), "scorer").alias("source_uri"),
+        F.concat(F.lit(REJECTED_BY), "scorer").alias("source_uri"),
         F.lit(None).cast("bigint").alias("source_row"),
         F.col("window_id").alias("source_id"),
         "reason",

@@ -18,11 +18,10 @@ from longattn.etl.ranking.candidates import (
     ranked_by,
     with_packed,
 )
-from longattn.etl.ranking.scorers import labelled, scored_versions
+from longattn.etl.ranking.scorers import labelled, refuse_refused, scored_versions
 from longattn.etl.run.context import Context, Outcome, Selected
 from longattn.etl.run.figures import DomainFigures, Figures
 from longattn.etl.run.frames import in_columns_of, refuse_repeated
-from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import selection_name, settings_of
@@ -57,7 +56,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         mixed = _as_table(mixing.mix(kept, shares, config.seed), name, config)
         selected, planned = _by_stratum(shares, config)
         _refuse_all_below(left.rows, left.scored, selected)
-        _refuse_nothing(context.recipe, left.scored, shares, mixed)
+        _refuse_nothing(context, left.scored, shares, mixed)
         commit = context.tables.replace_where("selections", mixed, {"selection": name})
     written = context.tables["selections"].read().where(F.col("selection") == name)
     selection = strata.of_selection(written, config)
@@ -120,10 +119,13 @@ def _refuse_all_below(
 
 
 def _refuse_nothing(
-    recipe: Recipe, scored: dict[str, int], shares: list[mixing.Share], mixed: DataFrame
+    context: Context, scored: dict[str, int], shares: list[mixing.Share], mixed: DataFrame
 ) -> None:
     """Raise NothingLeft, before anything is written, for a selection without a window."""
     if not any(share.supply.windows for share in shares):
+        recipe = context.recipe
+        if recipe.scorer.version not in scored_versions(context):
+            refuse_refused(context, recipe.scorer.version, "select")
         by = ", ".join(recipe.config.select.by_scorers) or recipe.scoring
         raise NothingLeft(
             f"select: no scores by {by} of windows {recipe.windowing}:"

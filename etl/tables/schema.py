@@ -147,6 +147,7 @@ LISTINGS = TableSpec(
     },
 )
 
+REJECTED_BY = "scorer "  # and a version: the source_uri of a window that a scorer refused
 REJECTS = TableSpec(
     name="rejects",
     key=("job", "domain", "source_uri", "source_row", "source_id", "reason"),

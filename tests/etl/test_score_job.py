@@ -16,6 +16,7 @@ from longattn.etl.run.context import Context
 from longattn.etl.run.staging import staging
 from longattn.etl.scoring import job as score
 from longattn.etl.scoring.fresh import FreshCommits
+from longattn.etl.selection import job as select
 from longattn.etl.tables.schema import TABLES, WINDOWS
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.models.build import build_scorer
@@ -256,3 +257,21 @@ def scored_by(
     outcome = score.run(context)
     assert (outcome.rows_in, outcome.rows_out) == (len(token_ids), len(token_ids))
     return context
+
+
+def test_a_scorer_that_refused_all_windows_is_said_to_have(
+    make_context: MakeContext, tokenizer: str
+) -> None:
+    """Who is told to run `longattn score` again would go round in a circle."""
+    made = make_context(
+        tokenizer=tokenizer,
+        sources={"book": [], "code": []},
+        window={"length": WINDOW},
+        score={"scorer": "random", "also": {"cohesion": {"k": 8}}},
+        select={"where": [{"scorer": "cohesion", "percentile": [0, 50]}]},
+    )
+    made.tables.append("windows", windows(made, range(3)))
+    score.run(made.fresh())
+    why = r"select: select\.where: cohesion:.* has refused every window .* too_short: 16 tokens in"
+    with pytest.raises(NothingLeft, match=why):
+        select.run(made.fresh())

@@ -169,7 +169,7 @@ def _agreeing_mix(made: dict[str, Any], mix: dict[str, Any]) -> None:
 def _agreeing_select(made: dict[str, Any], select: dict[str, Any]) -> None:
     """Other scorers' scores are there, with a k for short windows; a distance is of recall."""
     if isinstance(select.get("by"), dict) or select.get("where"):
-        made["score"]["also"] = {"recall": {"k": 32}, "cohesion": {"k": 8}}
+        made["score"]["also"] = {"recall": {"k": 32}, "recurrence": {"k": 8}}
     own = made["score"]["scorer"] == "recall" and select.get("by") == "ds"
     if not (own or isinstance(select.get("by"), dict)):
         select.pop("distance", None)
@@ -309,16 +309,16 @@ VALUES: dict[str, list[Any]] = {
     "score.domains": [[], ["web"]],
     "score.k": [32, 16],
     "score.scorer": ["recall", "compress"],
-    "score.also": [{}, {"cohesion": {"k": 16}}],
+    "score.also": [{}, {"recurrence": {"k": 16}}],
     "select.name": [None, "mine"],
     "select.fraction": [0.5, 1.0, 0.25],
     "select.tokens": [None, {"web": 700}],
     "select.threshold": [None, 0.2],
     "select.distance": [None, 64],
     "select.percentile": [None, [20, 90]],
-    "select.where": [[], [{"scorer": "cohesion", "percentile": [20, 100]}]],
+    "select.where": [[], [{"scorer": "recurrence", "percentile": [20, 100]}]],
     "select.per_document": [None, 1],
-    "select.by": ["ds", "length", "random", {"recall": 1.0, "cohesion": 0.5}],
+    "select.by": ["ds", "length", "random", {"recall": 1.0, "recurrence": 0.5}],
     "mix.tokens": [None, 2000],
     "mix.weights": [{}, {"web": 1, "book": 1}],
     "mix.buckets": [{}, {"64": 0.4, "128": 0.6}],
