@@ -220,6 +220,11 @@ class IngestConfig(Section):
     max_bytes: Positive = 256 << 20
     """documents of more bytes in UTF-8 are refused"""
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether documents are limited by their tokens."""
+        return self.min_tokens is not None or self.max_tokens is not None
+
 
 class DedupConfig(Section):
     enabled: bool = True

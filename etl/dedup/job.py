@@ -16,12 +16,15 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.config import Config
 from longattn.etl.dedup import lsh, stage
 from longattn.etl.dedup.components import components
+from longattn.etl.dedup.kept import READ
 from longattn.etl.dedup.recipe import Recipe, settings_of
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.frames import cut_lineage, multiset_hash, refuse_repeated, with_ids
+from longattn.etl.run.ledger import unchanged
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.schema import DUPLICATES, SIGNATURES
 
@@ -56,8 +59,11 @@ class Ids:
 
 def run(context: Context) -> Outcome:
     """Decide on every document not compared yet; rows are documents."""
+    settings = settings_of(context.config)
     if not context.config.dedup.enabled:
-        return _switched_off(context)
+        return _switched_off(context, settings)
+    if unchanged(context, "dedup", settings, read_by(context.config)):
+        return Outcome(rows_in=0, rows_out=0, metrics={"hashed": 0}, settings=settings)
     started = time.monotonic()
     recipe = Recipe(context.config.dedup)
     context.progress.say(recipe.describe())
@@ -77,17 +83,23 @@ def run(context: Context) -> Outcome:
     return replace(
         outcome,
         metrics=metrics,
-        settings=settings_of(context.config),
+        settings=settings,
         committed={"signatures": hashed, "duplicates": decided},
     )
 
 
-def _switched_off(context: Context) -> Outcome:
+def read_by(config: Config) -> tuple[str, ...]:
+    """The tables that a run decides by, its own among them."""
+    limits = ("lengths",) if config.ingest.counts_tokens else ()
+    return (*READ, "signatures", "pairs", *limits)
+
+
+def _switched_off(context: Context, settings: str) -> Outcome:
     """Without dedup no document is a duplicate, whatever an earlier run found."""
     duplicates = context.tables.read("duplicates")
     if not duplicates.isEmpty():
         context.tables.overwrite("duplicates", duplicates.limit(0))
-    return Outcome(rows_in=0, rows_out=0, settings=settings_of(context.config))
+    return Outcome(rows_in=0, rows_out=0, settings=settings)
 
 
 def _hash_new(

@@ -61,6 +61,7 @@ def settings_of(config: Config) -> str:
         sources=sorted(sources),
         min_tokens=config.ingest.min_tokens,
         max_tokens=config.ingest.max_tokens,
+        tokenizer=config.tokenizer_path if config.ingest.counts_tokens else None,
         dedup=decisive(config.dedup),
     )[:16]
 

@@ -6,11 +6,13 @@ run left `running` is closed by the next job that takes the root over from it.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from pyspark.sql import functions as F
 
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures
@@ -97,6 +99,21 @@ def _enter_failure(enter: Callable[[], Run], context: Context, name: str) -> Non
         enter()
     except Exception as second:
         context.progress.say(f"{name}: nor could this be entered in the ledger: {one_line(second)}")
+
+
+def unchanged(context: Context, job: str, settings: str, tables: Collection[str]) -> bool:
+    """Whether the last run of a job went by these settings, and left the tables as they are now.
+
+    The tables count as read, so that the next run can ask the same.
+    """
+    done = (F.col("job") == job) & (F.col("status") == "done")
+    last = context.tables["runs"].read().where(done).orderBy(F.desc("started")).first()
+    for table in tables:
+        context.tables.read(table)
+    if last is None or last["settings"] != settings:
+        return False
+    left = {**last["versions_read"], **last["versions_written"]}
+    return all(context.tables.version(table) == left.get(table) for table in tables)
 
 
 def _row(run: Run, context: Context) -> dict[str, Any]:

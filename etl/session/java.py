@@ -4,16 +4,12 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError
-
-try:
-    import resource
-except ImportError:
-    resource = None  # type: ignore[assignment]
 
 OLDEST = 17  # Spark 4 runs on nothing older
 FILES = 512  # a small job has 300 to 460 open, jars and sockets
@@ -40,8 +36,10 @@ def refuse_few_files() -> None:
 
     A shell's soft limit is raised first, as far as its hard limit lets it.
     """
-    if resource is None:  # Windows, which has no such limit
+    if sys.platform == "win32":  # it has no such limit
         return
+    import resource
+
     allowed, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed >= FILES:
         return

@@ -4,6 +4,7 @@ import ast
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -17,6 +18,8 @@ from longattn.etl.dedup.kept import kept_documents
 from longattn.etl.dedup.recipe import Recipe, settings_of
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, TableSet
+from longattn.etl.run.frames import in_columns_of
+from longattn.etl.run.ledger import record
 from longattn.etl.run.progress import Progress
 from longattn.etl.tables.base import Commit
 from longattn.etl.tables.schema import DOCUMENTS, TABLES
@@ -379,3 +382,33 @@ def test_a_run_that_is_switched_off_says_what_it_went_by(spark):
     off = Pipeline(spark, enabled=False)
     assert off.run().settings == settings_of(off.context.config)
     assert off.run().settings != settings_of(Pipeline(spark).context.config)
+
+
+def test_what_has_not_changed_is_not_decided_again(make_context, monkeypatch) -> None:
+    """By the ledger: the last run's settings, and the versions of the tables that it left."""
+    context = make_context(dedup={"threshold": 0.8})
+    decided = []
+    monkeypatch.setattr(dedup, "_decide", lambda tables, *_: decided.append(1) or (0, 0))
+    documents = [("d0", "book", 0, "a b c", 5)]
+    columns = "doc_id string, domain string, priority int, text string, n_chars bigint"
+
+    def add(rows):
+        frame = context.spark.createDataFrame(rows, columns)
+        context.tables.append("documents", in_columns_of(DOCUMENTS, frame))
+
+    def run(**settings):
+        config = config_module.validate(context.config.model_dump() | settings)
+        job = replace(context.fresh(), config=config)
+        return record("dedup", job, dedup.run).outcome.rows_in
+
+    add(documents)
+    assert [run(), run(), run()] == [1, 0, 0] and len(decided) == 1
+    run(dedup={"threshold": 0.7})
+    assert len(decided) == 2
+    run(dedup={"threshold": 0.7}, select={"fraction": 0.5})
+    assert len(decided) == 2
+    add([("d1", "book", 0, "d e f", 5)])
+    assert run(dedup={"threshold": 0.7}) == 1 and len(decided) == 3
+    context.tables["signatures"].overwrite(context.tables["signatures"].read().limit(1))
+    run(dedup={"threshold": 0.7})
+    assert len(decided) == 4
