@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longattn.etl.after.reading import Reader, Row
-from longattn.etl.after.status import listed
+from longattn.etl.after.status import views_of
 from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
 from longattn.etl.export.writers.jsonl import data_id
-from longattn.etl.run.pending import places
+from longattn.etl.run.views import among, with_views
 from longattn.udfs.ddl import literal
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.meaning import meaning_of
@@ -78,14 +78,15 @@ def documents_of(reader: Reader, config: Config, ids: list[str], begin: int) -> 
     columns = "doc_id, source, source_id, source_uri, source_row, n_chars"
     rows = reader.rows(
         f"SELECT {columns}, substr(text, {begin}, {EXCERPT}) AS beginning FROM documents"
-        f" WHERE doc_id IN ({', '.join(map(literal, ids))})"
+        f" WHERE {among('doc_id', ids)}"
     )
-    sql = places(listed(reader, config), reader.made, ids)
-    now = {row["doc_id"]: row for row in reader.rows(sql)} if sql else {}
+    views = views_of(reader, config)
+    now = "SELECT doc_id, source_uri, source_row FROM sourced WHERE " + among("doc_id", ids)
+    rows_now = reader.rows(with_views(now, views)) if views.inputs else []
+    places = {row["doc_id"]: row for row in rows_now}
     for row in rows:
-        place = now.get(row["doc_id"])
-        row |= {name: place[name] for name in ("source_uri", "source_row")} if place else {}
-        row["current"] = sql is None or place is not None
+        row["current"] = views.inputs is None or row["doc_id"] in places
+        row |= places.get(row["doc_id"], {})
     return sorted(rows, key=lambda row: ids.index(row["doc_id"]))
 
 

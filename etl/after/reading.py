@@ -4,6 +4,7 @@ Views ask in the SQL that Spark and DataFusion, which deltalake carries, have in
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from longattn.etl.config import TablesConfig
+from longattn.etl.run.views import names_in
 from longattn.etl.tables.features import refuse_unreadable
 from longattn.etl.tables.files import naming
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location
 from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.lost import refuse_lost
-from longattn.etl.tables.schema import TABLES
+from longattn.etl.tables.schema import BOUNDED, TABLES, TableSpec
 from longattn.udfs.errors import TableError, UnsupportedTableFeature, first_line
 from longattn.udfs.storage import local_path
 
@@ -42,7 +44,7 @@ class Reader(ABC):
 
     @abstractmethod
     def rows(self, sql: str) -> list[Row]:
-        """The rows of a query over the tables that are made."""
+        """The rows of a query over the tables; one that is not made has none."""
 
     def domains(self, name: str) -> dict[str, int]:
         """Rows by domain of a table that has domains."""
@@ -60,8 +62,8 @@ class LogReader(Reader):
     @cached_property
     def _query(self) -> QueryBuilder:
         query = QueryBuilder()
-        for name, table in self.tables.items():
-            _register(query, name, table)
+        for name in TABLES:
+            _register(query, name, self.tables.get(name))
         return query
 
     def size(self, name: str) -> Row:
@@ -103,15 +105,26 @@ class LogReader(Reader):
         return {"num_records": [None] * actions.num_rows, **columns}
 
 
-def _register(query: QueryBuilder, name: str, table: DeltaTable) -> None:
+def _register(query: QueryBuilder, name: str, table: DeltaTable | None) -> None:
     """A table with the columns of its spec: null where an older version of us made it without."""
-    lacking = TABLES[name].lacking([field.name for field in table.schema().fields])
-    if not lacking:
+    spec = TABLES[name]
+    if table is None:
+        query.execute(f"CREATE VIEW {name} AS SELECT {_nulls(spec, spec.columns)} WHERE 1 = 0")
+    elif lacking := spec.lacking([field.name for field in table.schema().fields]):
+        query.register(f"{name}_as_made", table)
+        columns = _nulls(spec, lacking)
+        query.execute(f"CREATE VIEW {name} AS SELECT *, {columns} FROM {name}_as_made")
+    else:
         query.register(name, table)
-        return
-    query.register(f"{name}_as_made", table)
-    nulls = ", ".join(f"NULL AS {column}" for column in lacking)
-    query.execute(f"CREATE VIEW {name} AS SELECT *, {nulls} FROM {name}_as_made")
+
+
+def _nulls(spec: TableSpec, columns: Iterable[str]) -> str:
+    """Columns that are null; of a type where SQL has a word for it."""
+    types = {name: type_ for name, (type_, _) in spec.columns.items() if type_ in BOUNDED}
+    return ", ".join(
+        f"CAST(NULL AS {types[name]}) AS {name}" if name in types else f"NULL AS {name}"
+        for name in columns
+    )
 
 
 class SessionReader(Reader):
@@ -124,16 +137,17 @@ class SessionReader(Reader):
         for table in tables.values():
             refuse_lost(table.location, table.version(), None)
         self.sizes = {name: detail for name, t in tables.items() if (detail := t.detail())}
-        self.made = list(self.sizes)
-        for name in self.made:
-            tables[name].read().createOrReplaceTempView(name)
+        self.made, self.tables = list(self.sizes), tables
         self.spark: SparkSession = next(iter(tables.values())).spark
 
     def size(self, name: str) -> Row:
         return asdict(self.sizes[name])
 
     def rows(self, sql: str) -> list[Row]:
-        return [row.asDict(recursive=True) for row in self.spark.sql(sql).collect()]
+        from longattn.etl.run.frames import by_sql
+
+        tables = {name: self.tables[name].read() for name in names_in(sql) if name in TABLES}
+        return [row.asDict(recursive=True) for row in by_sql(self.spark, sql, tables).collect()]
 
 
 def read_logs(config: TablesConfig) -> LogReader | None:

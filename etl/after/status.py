@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,18 @@ from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
 from longattn.etl.dedup.recipe import Recipe as Comparison
 from longattn.etl.dedup.recipe import settings_of
-from longattn.etl.ingest.sources import inputs_of
+from longattn.etl.ingest.sources import listed_inputs
 from longattn.etl.run.jobs import JOBS
-from longattn.etl.run.pending import Listed, not_in_sources, to_compare, to_measure, to_score, views
 from longattn.etl.run.recipe import Recipe
+from longattn.etl.run.views import (
+    TO_MEASURE,
+    Views,
+    divided_by,
+    to_compare,
+    to_divide,
+    to_score,
+    with_views,
+)
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.schema import TABLES
 from longattn.udfs.errors import LongAttnError
@@ -88,8 +96,9 @@ def status_of(reader: Reader, config: Config) -> Status:
 
 def _not_in_sources(reader: Reader, config: Config) -> dict[str, int]:
     """Documents that no source of the config gives, by the domain that they were read in."""
-    sql = not_in_sources(listed(reader, config), reader.made)
-    return {row["domain"]: row["n"] for row in reader.rows(sql)} if sql else {}
+    sql = "SELECT domain, count(*) AS n FROM unlisted GROUP BY domain"
+    rows = reader.rows(with_views(sql, views_of(reader, config)))
+    return {row["domain"]: row["n"] for row in rows}
 
 
 def _domains(reader: Reader, name: str) -> dict[str, int]:
@@ -205,34 +214,39 @@ def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
 
 def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
     """Queries whose sum is what a job has to decide on; none where names cannot be resolved."""
-    recipe, made = Recipe(config), reader.made
     queries: dict[str, list[str]] = {}
-    if "documents" not in made:
+    if "documents" not in reader.made:
         return queries
     with suppress(LongAttnError):
-        current = views(recipe, listed(reader, config), made, reader.rows)
+        views, recipe = divided(reader, views_of(reader, config)), Recipe(config)
         if config.dedup.enabled:
-            queries["dedup"] = [_to_compare(config, made, current)]
-        queries["windows"] = [part.sql(made, current) for part in to_measure(recipe)]
-        if "windows" in made:
+            by_domain = config.dedup.scope == "domain"
+            compare = to_compare(Comparison(config.dedup).name, by_domain)
+            queries["dedup"] = [_count(views, compare)]
+        queries["windows"] = [_count(views, TO_MEASURE)]
+        if "windows" in reader.made:
             sets = _evaluations(reader, config)
             versions = dict.fromkeys(map(scorer_version, recipe.asked))
-            queries["score"] = [to_score(version, sets).sql(made, current) for version in versions]
+            queries["score"] = [_count(views, to_score(version, sets)) for version in versions]
     return queries
 
 
-def _to_compare(config: Config, made: Collection[str], current: str) -> str:
-    by_domain = config.dedup.scope == "domain"
-    return to_compare(Comparison(config.dedup).name, by_domain, made, current)
+def _count(views: Views, sql: str) -> str:
+    return with_views(f"SELECT count(*) AS n FROM ({sql}) AS p", views)
 
 
-def listed(reader: Reader, config: Config) -> Listed | None:
-    """How `listings` names the config's sources; None of a config without, or of no such table."""
-    if "listings" not in reader.made or not any(config.sources.values()):
-        return None
-    inputs = inputs_of(config)
-    rows = [(name, spec.domain, spec.priority) for name, spec in inputs.sources]
-    return Listed(inputs=inputs.name, sources=rows)
+def divided(reader: Reader, views: Views) -> Views:
+    """The views, with the one that divides documents where lengths are several."""
+    recipe = views.recipe
+    if len(recipe.config.lengths) == 1:
+        return views
+    sums = reader.rows(with_views(to_divide(recipe.config), views))
+    return replace(views, division=divided_by(recipe, sums))
+
+
+def views_of(reader: Reader, config: Config) -> Views:
+    """The views of what is current, by the config and a reader's tables."""
+    return Views(recipe=Recipe(config), inputs=listed_inputs(config, reader.made))
 
 
 def _evaluations(reader: Reader, config: Config) -> Collection[str]:

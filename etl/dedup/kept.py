@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.dedup.recipe import settings_of
-from longattn.etl.ingest.current import current_documents, has_limits
+from longattn.etl.ingest.current import has_limits, query, refuse_unlisted
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
 from longattn.udfs.errors import TableError
@@ -34,12 +34,10 @@ def state(context: Context, *tables: str) -> Hashable:
 
 def _kept(context: Context) -> DataFrame:
     """The rows, worked out now: a job reads them many times."""
-    documents = current_documents(context)
-    if not context.config.dedup.enabled:
-        return cut_lineage(documents)
-    _refuse_other(context)
-    removed = context.tables.read("duplicates").select("doc_id")
-    return cut_lineage(documents.join(removed, "doc_id", "left_anti"))
+    refuse_unlisted(context)
+    if context.config.dedup.enabled:
+        _refuse_other(context)
+    return cut_lineage(query(context, "SELECT * FROM kept"))
 
 
 def _refuse_other(context: Context) -> None:

@@ -17,10 +17,11 @@ from longattn.etl.ingest import current, stage
 from longattn.etl.ingest.listing import check_columns, list_all
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, read_all
-from longattn.etl.ingest.sources import Inputs, inputs_of, specs_of
+from longattn.etl.ingest.sources import inputs_of, specs_of
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.staging import Save, staging
+from longattn.etl.run.views import Inputs
 from longattn.etl.tables.base import Txn
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.etl.tables.schema import LISTINGS, SOURCE_FILES

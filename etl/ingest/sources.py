@@ -2,12 +2,13 @@
 
 import fnmatch
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from urllib.parse import unquote
 
 from longattn.etl.config import Config, SourceConfig, of_domain
 from longattn.etl.config.sections import HIVE_NULL
+from longattn.etl.run.views import Inputs
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 
@@ -53,14 +54,6 @@ def limited(spec: SourceSpec, config: Config) -> SourceSpec:
     return replace(spec, tokenizer=tokenizer, min_tokens=least or 0, max_tokens=most)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """All sources of a config: a name for each, and one for them together."""
-
-    name: str
-    sources: list[tuple[str, SourceSpec]]  # each source's name in `listings`, and its spec
-
-
 def inputs_of(config: Config) -> Inputs:
     """The names change with what the sources list and with how records are read, and no other way.
 
@@ -69,6 +62,14 @@ def inputs_of(config: Config) -> Inputs:
     sources = [(listing_id(spec, source), spec) for spec, source in specs_of(config)]
     names = sorted({name for name, _ in sources})
     return Inputs(name=json_digest(names)[:16], sources=sources)
+
+
+def listed_inputs(config: Config, made: Collection[str]) -> Inputs | None:
+    """The inputs, of which `listings` says the files; None where nothing says what is current.
+
+    That is with a config without sources, and where that table is not among those made.
+    """
+    return inputs_of(config) if "listings" in made and any(config.sources.values()) else None
 
 
 def listing_id(spec: SourceSpec, source: SourceConfig) -> str:

@@ -1,6 +1,8 @@
-"""DataFrames as jobs hold them: worked out now, hashed whatever their order, met by ids alone."""
+"""DataFrames as jobs hold them: asked by SQL, worked out now, hashed whatever their order."""
 
-from pyspark.sql import Column, DataFrame
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.tables.schema import TableSpec
@@ -8,6 +10,21 @@ from longattn.udfs.errors import TableError
 
 WIDE = "decimal(20,0)"  # holds 64 bits; Spark widens it by ten digits when it adds up
 FEW = 4_000_000  # ids that are broadcast: some half a gigabyte of the driver and of each executor
+
+
+def by_sql(spark: SparkSession, sql: str, tables: Mapping[str, DataFrame]) -> DataFrame:
+    """The rows of a query, in the SQL that Spark and DataFusion have in common, over these tables.
+
+    Views of the session by the same names are neither read nor made.
+    """
+    text = spark_sql(sql).replace("{", "{{").replace("}", "}}")
+    bound = ", ".join(f"{name} AS (SELECT * FROM {{{name}}})" for name in tables)
+    return spark.sql(f"WITH {bound} SELECT * FROM ({text})", None, **tables)
+
+
+def spark_sql(sql: str) -> str:
+    """That SQL as Spark reads it: a backslash in a literal is one in DataFusion, and two here."""
+    return sql.replace("\\", "\\\\")
 
 
 def cut_lineage(frame: DataFrame) -> DataFrame:

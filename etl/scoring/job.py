@@ -20,13 +20,13 @@ from pyspark.sql import functions as F
 from longattn.etl.ranking.candidates import settled
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, ScorerFigures, summed
-from longattn.etl.run.pending import to_score
 from longattn.etl.run.staging import Save, staging
+from longattn.etl.run.views import to_score, windows_of
 from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import SCORES
-from longattn.etl.windows.current import ever_packed, scored_windows
+from longattn.etl.windows.current import query
 from longattn.etl.windows.evaluation import contaminated, judged
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.base import ScorerSpec
@@ -118,7 +118,7 @@ def refuse_no_windows(context: Context, spec: ScorerSpec) -> None:
     mine = recipe.packing if packed else recipe.windowing
     domains = context.config.pack.domains if packed else recipe.scored_domains
     windows = context.tables.read("windows")
-    if _windows_of(context, spec).isEmpty():
+    if query(context, f"SELECT * FROM {windows_of(spec.scorer)}").isEmpty():
         pairs = windows.select("windowing", "domain").distinct().orderBy("windowing", "domain")
         there = ", ".join(f"{row.domain} by {row.windowing}" for row in pairs.collect())
         if not packed:
@@ -196,17 +196,11 @@ def pending(
 
 
 def unscored(context: Context, spec: ScorerSpec, evaluations: Collection[str] = ()) -> DataFrame:
-    """Windows that the scorer has not seen, less those that one of the evaluations names."""
-    windows = _windows_of(context, spec)
-    return to_score(scorer_version(spec), evaluations).left(windows, context.tables.read)
+    """Windows that the scorer has not seen, less those that one of the evaluations names.
 
-
-def _windows_of(context: Context, spec: ScorerSpec) -> DataFrame:
-    """The windows that a scorer is of, with the file that each is in."""
-    file = stage.file_name().alias("file")
-    if spec.scorer in PACKED:
-        return ever_packed(context).select("window_id", "domain", "n_tokens", file)
-    return scored_windows(context, file)
+    With the file that each is in.
+    """
+    return query(context, to_score(scorer_version(spec), evaluations), stage.FILE)
 
 
 def refuse_contaminated(context: Context, spec: ScorerSpec) -> tuple[int | None, int]:

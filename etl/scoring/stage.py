@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.tables.schema import REJECTED_BY, SCORES
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STATISTICS = {name: type_ for name, (type_, _) in SCORES.columns.items() if name != "scored_at"}
 STATISTICS_DDL = ", ".join(f"{name} {type_}" for name, type_ in STATISTICS.items())
 TIMES_DDL = ", ".join(f"{name} double" for name in TIMES)
+FILE = "substring_index(input_file_name(), '/', -1) AS file"  # a row's, without its folder
 SCORED_DDL = f"{STATISTICS_DDL}, reason string, detail string, {TIMES_DDL}"
 
 
@@ -73,11 +74,6 @@ def as_rejects(refused: DataFrame) -> DataFrame:
         "detail",
         F.lit(None).cast("string").alias("excerpt"),
     )
-
-
-def file_name() -> Column:
-    """The last part of the path that a row was read from."""
-    return F.substring_index(F.input_file_name(), "/", -1)
 
 
 def _gpu_address() -> str | None:

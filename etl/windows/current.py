@@ -1,77 +1,56 @@
 """Which windows are current: those of kept documents, as this config cuts or packs them.
 
 Windows and lengths are kept whatever the config of a later run says. Limits in tokens, the domain
-of a document and whether that domain is packed are looked at here, whenever windows are read.
+of a document and whether that domain is packed are looked at by the views of etl.run.views,
+whenever windows are read.
 """
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config, buckets
+from longattn.etl.config import Config
 from longattn.etl.dedup.kept import kept_documents, state
-from longattn.etl.ingest.current import as_reason, goes_by_tables, token_counts
+from longattn.etl.ingest import current as documents
+from longattn.etl.run import views
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
 from longattn.etl.windows.pack import Order, group_counts, grouped
+from longattn.udfs.ddl import literal
 from longattn.udfs.text.tokens import separator_id
 
 
-def natural_windows(context: Context, *columns: str | Column) -> DataFrame:
+def query(context: Context, sql: str, *more: str) -> DataFrame:
+    """The rows of a query over views and tables; `more` are further columns of windows."""
+    return documents.query(context, sql, *more, kept=kept_documents, divided=divided)
+
+
+def natural_windows(context: Context, *columns: str) -> DataFrame:
     """Current windows cut from one document: window_id, doc_id, domain, n_tokens, doc_tokens.
 
     doc_tokens are those of the whole document. `columns` are further ones of `windows`.
     """
-    names = context.recipe.cuttings.values()
-    windows = context.tables.read("windows").where(F.col("windowing").isin(*names))
-    if goes_by_tables(context) and len(names) == 1:
-        return _by_tables(context, windows, *columns)
-    cut = windows.select("window_id", "doc_id", "windowing", "n_tokens", *columns)
-    documents = measured(context, packed=False).where("n_windows > 0")
-    whole = F.col("n_tokens").alias("doc_tokens")
-    kept = documents.select("doc_id", "windowing", "domain", whole)
-    return cut.join(kept, ["doc_id", "windowing"]).drop("windowing")
+    return query(context, "SELECT * FROM natural", *columns)
 
 
-def _by_tables(context: Context, windows: DataFrame, *columns: str | Column) -> DataFrame:
-    """As natural_windows, of all windows of the tables but those of duplicates."""
-    packed = F.col("domain").isin(*context.config.pack.domains)
-    cut = windows.where(~packed).select("window_id", "doc_id", "domain", "n_tokens", *columns)
-    if context.config.dedup.enabled:
-        removed = context.tables.read("duplicates").select("doc_id")
-        cut = cut.join(removed, "doc_id", "left_anti")
-    lengths = context.tables.read("lengths").where(F.col("windowing") == context.recipe.windowing)
-    beyond_limits = lengths.where(limit(context.config, packed=False).isNotNull())
-    cut = cut.join(beyond_limits.select("doc_id"), "doc_id", "left_anti")
-    whole = lengths.select("doc_id", F.col("n_tokens").alias("doc_tokens"))
-    known = F.coalesce("doc_tokens", F.col("n_tokens").cast("bigint"))
-    return cut.join(whole, "doc_id", "left").withColumn("doc_tokens", known)
-
-
-def scored_windows(context: Context, *columns: str | Column) -> DataFrame:
+def scored_windows(context: Context) -> DataFrame:
     """As natural_windows, of the domains that are scored."""
-    windows, config = natural_windows(context, *columns), context.config
-    if not (config.sources or config.score.domains):
-        return windows
-    return windows.where(F.col("domain").isin(*context.recipe.scored_domains))
+    return query(context, "SELECT * FROM scored")
 
 
 def packed_windows(context: Context, *columns: str) -> DataFrame:
     """Current windows packed of several documents: window_id, domain, n_tokens, and `columns`."""
-    mine = ever_packed(context)
+    mine = query(context, "SELECT * FROM packed", *columns)
+    return _of_groups(context, mine).select("window_id", "domain", "n_tokens", *columns)
+
+
+def _of_groups(context: Context, mine: DataFrame) -> DataFrame:
+    """Those packed of the documents of now; all where their tables say nothing of groups."""
     if not context.config.pack.domains:
-        return mine.limit(0).select("window_id", "domain", "n_tokens", *columns)
-    if goes_by_tables(context) and mine.where("packed_from IS NOT NULL").isEmpty():
-        return mine.select("window_id", "domain", "n_tokens", *columns)
+        return mine
+    if documents.inputs_now(context) is None and mine.where("packed_from IS NOT NULL").isEmpty():
+        return mine
     groups = packed_documents(context).select("packed_from").distinct()
-    current = mine.join(groups, "packed_from", "left_semi")
-    return current.select("window_id", "domain", "n_tokens", *columns)
-
-
-def ever_packed(context: Context) -> DataFrame:
-    """Windows of the packed domains packed as the config says, those of earlier groups too."""
-    domains = F.col("domain").isin(*context.config.pack.domains)
-    windows = context.tables.read("windows")
-    return windows.where((F.col("windowing") == context.recipe.packing) & domains)
+    return mine.join(groups, "packed_from", "left_semi")
 
 
 def current_windows(context: Context, *columns: str) -> DataFrame:
@@ -90,46 +69,33 @@ def packed_documents(context: Context) -> DataFrame:
 
 
 def _packed_documents(context: Context) -> DataFrame:
-    config = context.config
-    documents = measured(context, packed=True)
-    sums = documents.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()
+    config, pack = context.config, context.config.pack
+    columns = "doc_id, domain, n_tokens, source_uri, source_row, meta, sketch, imports"
+    wanted = f"SELECT {columns} FROM measured WHERE {views.is_packed(config)} AND reason IS NULL"
+    rows = query(context, wanted)
+    sums = rows.groupBy("domain").agg(F.sum("n_tokens").alias("tokens")).collect()
     tokens = {row["domain"]: row["tokens"] for row in sums}
     groups = group_counts(tokens, content_length(config))
-    separator = separator_id(config.tokenizer_path, config.pack.separator)
-    recipe = f"{context.recipe.packing}|{separator}"
-    columns = ("doc_id", "domain", "n_tokens", "source_uri", "source_row", "meta")
-    pack = config.pack
+    recipe = f"{context.recipe.packing}|{separator_id(config.tokenizer_path, pack.separator)}"
     order = Order(name=pack.order, seed=config.seed, repository=pack.repository, path=pack.path)
-    return grouped(documents.select(*columns, "sketch", "imports"), groups, order, recipe)
-
-
-def measured(context: Context, packed: bool) -> DataFrame:
-    """Kept documents of one kind of domain that have a length and are within the limits.
-
-    Their columns, windowing, n_tokens, n_windows, sketch and imports.
-    """
-    known = _lengths(context, packed).where(F.col("reason").isNull())
-    columns = known.select("doc_id", "windowing", "n_tokens", "n_windows", "sketch", "imports")
-    documents = of_kind(context, packed).join(columns, "doc_id")
-    return documents.where(limit(context.config, packed).isNull())
+    return grouped(rows, groups, order, recipe)
 
 
 def judged_lengths(context: Context, packed: bool) -> DataFrame:
-    """Kept documents of a kind of domain that have a length, and why they are not wanted.
+    """Kept documents that have a length, and why they are not wanted: those packed, or the others.
 
     doc_id, domain, n_tokens, reason.
     """
-    lengths = _lengths(context, packed)
-    documents = of_kind(context, packed).join(lengths.drop("domain"), "doc_id")
-    reason = F.coalesce("reason", limit(context.config, packed)).alias("reason")
-    return documents.select("doc_id", "domain", "n_tokens", reason)
+    kind = f"{'' if packed else 'NOT '}{views.is_packed(context.config)}"
+    return query(context, f"SELECT doc_id, domain, n_tokens, reason FROM measured WHERE {kind}")
 
 
-def _lengths(context: Context, packed: bool) -> DataFrame:
-    """Rows of `lengths` by the windowing that the config has for each document of a kind."""
-    names = [context.recipe.packing] if packed else [*context.recipe.cuttings.values()]
-    mine = context.tables.read("lengths").where(F.col("windowing").isin(*names))
-    return mine if len(names) == 1 else mine.join(divided(context), ["doc_id", "windowing"])
+def unfinished(context: Context, windowing: str) -> DataFrame:
+    """Documents of a windowing that were not measured, or of whose windows some are not there.
+
+    doc_id, domain, known (null for what was not measured), n_there: how many windows there are.
+    """
+    return query(context, f"{views.TO_MEASURE} WHERE windowing = {literal(windowing)}")
 
 
 def divided(context: Context) -> DataFrame:
@@ -137,41 +103,32 @@ def divided(context: Context) -> DataFrame:
 
     Of documents whose tokens have been counted.
     """
-    documents = state(context, "lengths")
-    return context.once(("divided", documents), lambda: cut_lineage(_divided(context)))
+    versions = state(context, "lengths")
+    return context.once(("divided", versions), lambda: cut_lineage(_divided(context)))
 
 
 def _divided(context: Context) -> DataFrame:
-    config = context.config
-    counted = of_kind(context, packed=False).join(token_counts(context), "doc_id")
-    drawn = counted.select(
-        *("doc_id", "domain", "n_tokens"),
-        F.expr(buckets.fills(config)).alias("fills"),
-        F.expr(buckets.draw(config)).alias("draw"),
-    )
-    within = drawn.where(limit(config, packed=False).isNull())
-    sums = within.groupBy("domain", "fills", "draw").agg(F.sum("n_tokens").alias("tokens"))
-    division = buckets.divide((row.asDict() for row in sums.collect()), config)
-    windowing = F.expr(buckets.windowing(context.recipe.cuttings.values(), division))
-    return drawn.select("doc_id", windowing.alias("windowing"))
+    sums = query(context, views.to_divide(context.config)).collect()
+    return query(context, views.divided_by(context.recipe, (row.asDict() for row in sums)))
 
 
-def of_kind(context: Context, packed: bool) -> DataFrame:
-    """Kept documents of the domains that are packed, or of the others."""
-    is_packed = F.col("domain").isin(*context.config.pack.domains)
-    return kept_documents(context).where(is_packed if packed else ~is_packed)
+def uncounted(context: Context) -> DataFrame:
+    """Kept documents that are to be cut and whose tokens were never counted."""
+    cut = f"NOT {views.is_packed(context.config, 'k.domain')}"
+    unknown = "SELECT k.* FROM kept k LEFT ANTI JOIN counted n ON n.doc_id = k.doc_id"
+    return query(context, f"{unknown} WHERE {cut}")
 
 
-def limit(config: Config, packed: bool) -> Column:
-    """Why a document (domain, n_tokens) is beyond `window`'s limits; null within.
+def longest(context: Context) -> int | None:
+    """Tokens of the longest document to be cut; None where there is none within the limits."""
+    within = f"{views.limit(context.config)} IS NULL"
+    row = query(context, f"SELECT max(n_tokens) AS longest FROM drawn WHERE {within}").first()
+    return row["longest"] if row else None
 
-    For packed domains only limits given by domain hold.
-    """
-    least, most = config.window.min_tokens, config.window.max_tokens
-    if packed:
-        least = least if isinstance(least, dict) else None
-        most = most if isinstance(most, dict) else None
-    return as_reason(least, most)
+
+def limit(config: Config) -> Column:
+    """Why a document (domain, n_tokens) is beyond `window`'s limits; null within."""
+    return documents.reason(views.limit(config))
 
 
 def content_length(config: Config) -> int:

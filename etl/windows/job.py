@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.ingest import stage as ingest
-from longattn.etl.ingest.current import token_counts, with_text
+from longattn.etl.ingest.current import with_text
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.frames import cut_lineage, refuse_repeated
 from longattn.etl.run.recipe import Recipe
@@ -80,31 +80,25 @@ def pack_spec(recipe: Recipe) -> WindowSpec:
 
 def _cut_all(context: Context) -> list[Tally]:
     """Cut documents, each at one length; which of several it is depends on the tokens of all."""
-    specs, documents = cut_specs(context.recipe), current.of_kind(context, packed=False)
-    if len(specs) == 1:
-        return [_cut(context, specs[0], documents)]
-    _count_tokens(context, documents)
-    _refuse_unfilled(context, documents)
-    named = documents.join(current.divided(context), "doc_id")
-    own = [named.where(F.col("windowing") == spec.windowing) for spec in specs]
-    return [_cut(context, *one) for one in zip(specs, own, strict=True)]
+    specs = cut_specs(context.recipe)
+    if len(specs) > 1:
+        _count_tokens(context)
+        _refuse_unfilled(context)
+    return [_cut(context, spec) for spec in specs]
 
 
-def _count_tokens(context: Context, documents: DataFrame) -> None:
+def _count_tokens(context: Context) -> None:
     """Count the tokens of documents that were never measured, as `ingest` does for its limits."""
-    pending = documents.join(token_counts(context), "doc_id", "left_anti")
-    counted = ingest.token_counts(with_text(context, pending), context.config)
+    texts = with_text(context, current.uncounted(context))
+    counted = ingest.token_counts(texts, context.config)
     with _on_disk(counted, context.progress.say) as rows:
         if not rows.isEmpty():
             context.tables.merge("lengths", ingest.as_lengths(rows, context.config))
 
 
-def _refuse_unfilled(context: Context, documents: DataFrame) -> None:
+def _refuse_unfilled(context: Context) -> None:
     """Raise NothingLeft for a length that no document fills."""
-    known = documents.join(token_counts(context), "doc_id")
-    within = known.where(current.limit(context.config, packed=False).isNull())
-    row = within.agg(F.max("n_tokens").alias("longest")).first()
-    longest = row["longest"] if row else None
+    longest = current.longest(context)
     if longest is not None and longest < current.content_length(context.config):
         raise NothingLeft(
             f"mix.buckets: no document fills a window of {context.config.window.length:,} tokens;"
@@ -112,15 +106,15 @@ def _refuse_unfilled(context: Context, documents: DataFrame) -> None:
         )
 
 
-def _cut(context: Context, spec: WindowSpec, documents: DataFrame) -> Tally:
+def _cut(context: Context, spec: WindowSpec) -> Tally:
     """Cut the documents that have no windows yet; commit these, then the documents' lengths."""
-    with _tokenised(context, spec, documents) as (tally, cut, txn):
+    with _tokenised(context, spec) as (tally, cut, txn):
         if tally["rows_in"]:
             windows = cut.where(stage.is_window())
-            before = _of(context.tables, "windows", spec).select("window_id")
+            before = _of(context.tables, spec).select("window_id")
             new = windows.join(before, "window_id", "left_anti")
             commit = context.tables.append("windows", stage.as_windows(new, spec), txn)
-            tally.update(_commit_lengths(context, cut, spec, False, tally["known"]))
+            tally.update(_commit_lengths(context, cut, spec, tally["known"]))
             tally.update(_wanted_tokens(cut, context.config))
             tally["cut_tokens"] = tally["kept_tokens"]
             tally["windows"] = tally["due"] if commit.skipped else commit.rows + tally["there"]
@@ -129,11 +123,11 @@ def _cut(context: Context, spec: WindowSpec, documents: DataFrame) -> Tally:
 
 def _pack(context: Context) -> Tally:
     """Measure the documents to be packed, then pack the groups that have not been packed so."""
-    spec, documents = pack_spec(context.recipe), current.of_kind(context, packed=True)
-    with _tokenised(context, spec, documents) as (tally, cut, txn):
+    spec = pack_spec(context.recipe)
+    with _tokenised(context, spec) as (tally, cut, txn):
         if tally["rows_in"]:
-            tally.update(_commit_lengths(context, cut, spec, True, tally["known"]))
-        done = _of(context.tables, "windows", spec).select("packed_from").distinct()
+            tally.update(_commit_lengths(context, cut, spec, tally["known"]))
+        done = _of(context.tables, spec).select("packed_from").distinct()
         groups = current.packed_documents(context)
         missing = cut_lineage(groups.join(done, "packed_from", "left_anti"))
         if not missing.isEmpty():
@@ -166,18 +160,13 @@ def _pack_groups(
 
 
 @contextmanager
-def _tokenised(
-    context: Context, spec: WindowSpec, documents: DataFrame
-) -> Iterator[tuple[Tally, DataFrame, Txn]]:
-    """Those of the documents that are not measured, or not cut, tokenised and kept for the block.
+def _tokenised(context: Context, spec: WindowSpec) -> Iterator[tuple[Tally, DataFrame, Txn]]:
+    """The documents that are not measured, or not cut, tokenised and kept for the block.
 
     Yields how many they are, their rows as cut_documents gives them, and a transaction id that is
     the same for two runs that began at once: what one has committed the other skips.
     """
-    windows = _of(context.tables, "windows", spec)
-    windows = windows if spec.strategy else windows.limit(0)
-    lengths = _of(context.tables, "lengths", spec)
-    pending = cut_lineage(stage.pending_documents(documents, lengths, windows))
+    pending = cut_lineage(current.unfinished(context, spec.windowing))
     count = stage.count_and_digest(pending)
     refuse_repeated(count.documents, count.ids, "documents to cut")
     version = context.tables.versions_read.get("windows")
@@ -188,16 +177,14 @@ def _tokenised(
         yield tally, cut, Txn(app_id=name, version=1)
 
 
-def _commit_lengths(
-    context: Context, cut: DataFrame, spec: WindowSpec, packed: bool, n_known: int
-) -> Tally:
+def _commit_lengths(context: Context, cut: DataFrame, spec: WindowSpec, n_known: int) -> Tally:
     """Add the lengths of documents that have none, and say what became of the documents.
 
     n_known of them had a length when this run began.
     """
     measured = stage.as_lengths(cut, spec)
     commit = context.tables.merge("lengths", measured)
-    tally = _tally(stage.summary(measured, current.limit(context.config, packed)))
+    tally = _tally(stage.summary(measured, current.limit(context.config)))
     tally["lengths"] = commit.rows + n_known
     if tally["lengths"] == tally["documents"]:
         return tally
@@ -213,13 +200,13 @@ def _wanted_tokens(cut: DataFrame, config: Config) -> Tally:
     """Tokens of the windows of documents within the limits, and those that overlap."""
     windows = cut.where(stage.is_window())
     if config.window.min_tokens is not None or config.window.max_tokens is not None:
-        beyond = cut.where(~stage.is_window() & current.limit(config, packed=False).isNotNull())
+        beyond = cut.where(~stage.is_window() & current.limit(config).isNotNull())
         windows = windows.join(beyond.select("doc_id"), "doc_id", "left_anti")
     return _sums(windows, window_tokens="n_tokens", overlap_tokens="overlap_tokens")
 
 
-def _of(tables: TableSet, table: str, spec: WindowSpec) -> DataFrame:
-    return tables.read(table).where(F.col("windowing") == spec.windowing)
+def _of(tables: TableSet, spec: WindowSpec) -> DataFrame:
+    return tables.read("windows").where(F.col("windowing") == spec.windowing)
 
 
 @contextmanager

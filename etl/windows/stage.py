@@ -1,4 +1,4 @@
-"""Which documents are to be windowed, and the executor that cuts them."""
+"""The executor that cuts documents, and the rows that tables get of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def pending_documents(documents: DataFrame, lengths: DataFrame, windows: DataFrame) -> DataFrame:
-    """Documents that were not measured, or of whose windows some are not there.
-
-    `lengths` and `windows` are those of one windowing. Returns doc_id, domain, known (null for what
-    was not measured) and n_there, how many windows there are.
-    """
-    there = windows.groupBy("doc_id").agg(F.count("*").alias("n_there"))
-    n_windows = F.coalesce("n_windows", F.lit(0)).alias("n_windows")
-    known = lengths.select("doc_id", n_windows, F.lit(True).alias("known"))
-    both = documents.select("doc_id", "domain").join(known, "doc_id", "left")
-    both = both.join(there, "doc_id", "left").fillna(0, ["n_there"])
-    missing = F.col("known").isNull() | (F.col("n_there") < F.col("n_windows"))
-    return both.where(missing).select("doc_id", "domain", "known", "n_there")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Count:
     """How many documents are pending, their ids, those measured, their windows; a hash of ids."""
@@ -44,7 +29,7 @@ class Count:
 
 
 def count_and_digest(pending: DataFrame) -> Count:
-    """The counts of `pending_documents`, whatever their order."""
+    """The counts of `current.unfinished`, whatever their order."""
     row = pending.agg(
         F.count("*").alias("documents"),
         F.count_distinct("doc_id").alias("ids"),

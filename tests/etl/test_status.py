@@ -26,6 +26,8 @@ from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, this_process
 from longattn.etl.tables.schema import RUNS, TABLES
 from longattn.etl.windows.evaluation import list_sets
+from longattn.udfs.ddl import ddl_type
+from longattn.udfs.windows.segments import SEGMENTS
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ARROW: dict[str, pa.DataType] = {
@@ -37,6 +39,11 @@ ARROW: dict[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", "UTC"),
     "map<string,bigint>": pa.map_(pa.string(), pa.int64()),
     "map<string,double>": pa.map_(pa.string(), pa.float64()),
+    "array<string>": pa.list_(pa.string()),
+    "array<bigint>": pa.list_(pa.int64()),
+    "array<int>": pa.list_(pa.int32()),
+    "array<double>": pa.list_(pa.float64()),
+    ddl_type(SEGMENTS): SEGMENTS,
 }
 
 
