@@ -38,7 +38,9 @@ if [ ! -e "$stamp" ] && ! install 2>&1 | tee "$log"; then
     echo "SKIPPED, all tests of the DAGs: Airflow is not to be had here: $reason"
     exit 69
 fi
-bin/dist.sh .venv
+[ -n "${DIST_IS_BUILT:-}" ] || bin/dist.sh .venv
+rm -f "$log"
+# exec: who interrupts this process interrupts pytest, which then ends the servers that it started.
 # The conftest above these tests needs the project's packages, which this venv has not.
-timeout 1500 "$venv/bin/python" -m pytest -p no:cacheprovider -o addopts= \
+exec timeout 2400 "$venv/bin/python" -m pytest -p no:cacheprovider -o addopts= \
     --confcutdir tests/surfaces/airflow --durations=5 "${@:-tests/surfaces/airflow}"
