@@ -137,9 +137,14 @@ class Views:
         reason = limit(self._config, "k.domain", "n.n_tokens")
         return (
             "SELECT k.*, n.n_tokens, n.n_windows, n.sketch, n.imports,"
-            f" coalesce(n.reason, {reason}) AS reason"
-            " FROM named k JOIN lengths n ON n.doc_id = k.doc_id AND n.windowing = k.windowing"
+            f" coalesce(n.reason, {reason}) AS reason FROM named k JOIN {self._lengths()}"
         )
+
+    def _lengths(self) -> str:
+        """Rows n of named documents k; those of other configs are left out before they are met."""
+        names = (*self.recipe.cuttings.values(), self.recipe.packing)
+        same = "n.doc_id = k.doc_id AND n.windowing = k.windowing"
+        return f"lengths n ON {same} AND {among('n.windowing', names)}"
 
     def unfinished(self) -> str:
         """doc_id, domain, windowing, known and n_there of named documents that were not measured
@@ -152,36 +157,36 @@ class Views:
         return (
             "SELECT k.doc_id, k.domain, k.windowing, n.windowing AS known,"
             " coalesce(c.n_there, 0) AS n_there FROM named k"
-            " LEFT JOIN lengths n ON n.doc_id = k.doc_id AND n.windowing = k.windowing"
+            f" LEFT JOIN {self._lengths()}"
             f" LEFT JOIN ({counts}) AS c ON c.doc_id = k.doc_id AND c.windowing = k.windowing"
             " WHERE n.windowing IS NULL OR coalesce(c.n_there, 0) < coalesce(n.n_windows, 0)"
         )
 
     # --- windows
 
-    def natural(self) -> str:
+    def cut(self) -> str:
         """window_id, doc_id, domain, n_tokens, doc_tokens (of the whole document), and `more`, of
         current windows cut from one document.
         """
         if self.inputs is None and len(self._config.lengths) == 1:
             return self._by_tables()
         return (
-            f"{self._cut('m.domain', 'm.n_tokens')}"
+            f"{self._windows('m.domain', 'm.n_tokens')}"
             " JOIN measured m ON m.doc_id = w.doc_id AND m.windowing = w.windowing"
             " WHERE m.n_windows > 0 AND m.reason IS NULL"
         )
 
     def _by_tables(self) -> str:
-        """As natural, of all windows but those of duplicates; documents need not be there."""
+        """As cut, of all windows but those of duplicates; documents need not be there."""
         return (
-            f"{self._cut('w.domain', 'coalesce(n.n_tokens, w.n_tokens)')}"
+            f"{self._windows('w.domain', 'coalesce(n.n_tokens, w.n_tokens)')}"
             f"{self._less_duplicates('w')}"
             " LEFT JOIN lengths n ON n.doc_id = w.doc_id AND n.windowing = w.windowing"
             f" WHERE NOT {is_packed(self._config, 'w.domain')}"
             f" AND {limit(self._config, 'n.domain', 'n.n_tokens')} IS NULL"
         )
 
-    def _cut(self, domain: str, doc_tokens: str) -> str:
+    def _windows(self, domain: str, doc_tokens: str) -> str:
         """Columns of windows w, which are cut as the config says, of whatever documents."""
         columns = ("window_id", "doc_id", "windowing", "domain", "n_tokens", *self.more)
         windows = f"SELECT {', '.join(columns)} FROM windows WHERE {self._is_cut()}"
@@ -195,10 +200,10 @@ class Views:
         return among("windowing", self.recipe.cuttings.values())
 
     def scored(self) -> str:
-        """As natural, of the domains that are scored."""
+        """As cut, of the domains that are scored."""
         named = self._config.sources or self._config.score.domains
         mine = f" WHERE {among('domain', self.recipe.scored_domains)}" if named else ""
-        return f"SELECT * FROM natural{mine}"
+        return f"SELECT * FROM cut{mine}"
 
     def packed(self) -> str:
         """window_id, domain, n_tokens, packed_from and `more` of windows of the packed domains that

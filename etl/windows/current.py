@@ -29,7 +29,7 @@ def natural_windows(context: Context, *columns: str) -> DataFrame:
 
     doc_tokens are those of the whole document. `columns` are further ones of `windows`.
     """
-    return query(context, "SELECT * FROM natural", *columns)
+    return query(context, "SELECT * FROM cut", *columns)
 
 
 def scored_windows(context: Context) -> DataFrame:

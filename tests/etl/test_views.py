@@ -195,7 +195,7 @@ class Expected:
             f"SELECT * FROM measured WHERE {joined}": self.measured(True),
             f"SELECT * FROM measured WHERE NOT {joined}": self.measured(False),
             "SELECT * FROM unfinished": self.unfinished(),
-            "SELECT * FROM natural": self.natural(),
+            "SELECT * FROM cut": self.cut(),
             "SELECT * FROM scored": cut,
             "SELECT * FROM packed": self.packed(),
             to_score(scorer_version(self.recipe.spec()), ["e"]): self.to_score(cut),
@@ -272,12 +272,13 @@ class Expected:
                 rows.append(keep(row, "doc_id", "domain") | {"known": known_as, "n_there": n_there})
         return rows
 
-    def natural(self) -> Rows:
-        cut = [w for w in self.tables["windows"] if w["windowing"] in self.recipe.cuttings.values()]
+    def cut(self) -> Rows:
+        names = self.recipe.cuttings.values()
+        mine = [w for w in self.tables["windows"] if w["windowing"] in names]
         if not self.config.sources:
-            return [row for w in cut if (row := self.by_tables(w))]
+            return [row for w in mine if (row := self.by_tables(w))]
         documents = {row["doc_id"]: row for row in self.measured(False)}
-        both = ((w, documents.get(w["doc_id"])) for w in cut)
+        both = ((w, documents.get(w["doc_id"])) for w in mine)
         return [
             window(w, row["domain"], row["n_tokens"])
             for w, row in both
@@ -296,7 +297,7 @@ class Expected:
 
     def scored(self) -> Rows:
         named = self.config.score.domains or list(self.config.sources)
-        return [row for row in self.natural() if row["domain"] in named or not named]
+        return [row for row in self.cut() if row["domain"] in named or not named]
 
     def packed(self) -> Rows:
         return [
