@@ -7,4 +7,6 @@ FEW_ROWS = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",  # each stage would be a job, planned anew
     "spark.databricks.delta.snapshotPartitions": "1",
+    # PySpark else tells Java the line of Python of each column, which takes longer than the column.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }

@@ -15,10 +15,10 @@ import requests
 from deltalake import DeltaTable
 from moto.server import ThreadedMotoServer
 
-from longattn.etl.config import validate
+from longattn.etl.config import Config, validate
 from longattn.etl.console import run_jobs
 from longattn.etl.export.files import MANIFEST, Folder
-from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.jobs import JOBS, between
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
 from longattn.etl.tables.schema import RUNS
@@ -91,33 +91,17 @@ def settings(root: str, connector: str, **more: Any) -> dict[str, Any]:
     }
 
 
-ODD = [
-    "a/b",
-    "c++",
-    "日本",
-    "100% pure",
-    "it's",
-    "k=v",
-    'say "hi"',
-    "<b>&amp;",
-    "_x",
-    "with space ",
-    "{d}",
-]
+ODD = ["a/b c++ ", "日本 100% pure", "it's k=v", 'say "hi" {d}', "<b>&amp;", "_x"]
 
 
 @pytest.mark.spark
 def test_a_domain_may_be_called_anything(spark: Any, tmp_path: Path) -> None:
     """Names that are no path, URL, SQL or HTML as they stand; and two sources of one domain."""
-    sources = {}
-    for n, domain in enumerate(ODD):
-        (tmp_path / f"{n}.jsonl").write_text(documents(str(n), range(2)))
-        (tmp_path / f"{n}-more.jsonl").write_text(documents(str(n), range(2, 4)))
-        parts = [(f"{n}", "one"), (f"{n}-more", "two")]
-        sources[domain] = [
-            {"path": str(tmp_path / f"{part}.jsonl"), "id": "id", "name": f"{domain} {name}"}
-            for part, name in parts
-        ]
+    sources: dict[str, list[dict[str, str]]] = {domain: [] for domain in ODD}
+    for n, domain in enumerate([*ODD, ODD[0]]):
+        path, before = tmp_path / f"{n}.jsonl", len(sources[domain])
+        path.write_text(documents(str(n), range(4 * before, 4 * before + 4)))
+        sources[domain].append({"path": str(path), "id": "id", "name": f"{domain} {before}"})
     more = {
         "sources": sources,
         "mix": {"weights": dict.fromkeys(ODD, 1.0), "max_copies": 1},
@@ -125,13 +109,13 @@ def test_a_domain_may_be_called_anything(spark: Any, tmp_path: Path) -> None:
     }
     config = validate(settings(str(tmp_path), "delta-rs", **more))
     runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
-    assert runs["ingest"].rows_out == 4 * len(ODD)
+    assert runs["ingest"].rows_out == 4 * len(ODD) + 4
     for table in ("documents", "scores", "selections"):
         kept = DeltaTable(str(tmp_path / "tables" / table)).to_pandas()
         assert set(kept["domain"]) == set(ODD)
     kept = DeltaTable(str(tmp_path / "tables" / "documents")).to_pandas()
-    assert kept.groupby("domain").size().to_dict() == dict.fromkeys(ODD, 4)
-    assert set(kept["source"]) == {f"{domain} {name}" for domain in ODD for name in ("one", "two")}
+    assert kept.groupby("domain").size().to_dict() == dict.fromkeys(ODD, 4) | {ODD[0]: 8}
+    assert set(kept["source"]) == {*(f"{domain} 0" for domain in ODD), f"{ODD[0]} 1"}
     page = (tmp_path / "report.html").read_text()
     held = re.search(r'id="samples">(.*?)</script>', page, re.DOTALL)
     assert held and {sample["domain"] for sample in json.loads(held[1])} == set(ODD)
@@ -140,30 +124,40 @@ def test_a_domain_may_be_called_anything(spark: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.jars
-@pytest.mark.parametrize(("scheme", "connector"), [("s3", "delta-rs"), ("s3a", "native")])
-def test_all_jobs_on_s3(scheme: str, connector: str, spark: Any, store: Store) -> None:
-    store.client.put_object(Bucket="lake", Key="book/1.jsonl", Body=documents("b", range(4)))
-    root = f"{scheme}://lake"
-    config = validate(settings(root, connector))
-    runs = {run.job: run.outcome for run in run_jobs(config, list(JOBS))}
-    assert runs["ingest"].rows_out == 4
-    kept = table(root, "documents")
-    assert sorted(kept["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
-    everything_is_there(config, runs, store, "selected")
-
-
-def everything_is_there(config: Any, runs: dict[str, Any], store: Store, export: str) -> None:
+def test_all_jobs_on_s3(spark: Any, store: Store) -> None:
     """Whole shards as the manifest says, a page, and nothing left for a second run."""
-    assert runs["score"].rows_out == runs["windows"].metrics["windows"] > 0
-    manifest = json.loads(store.read(f"{export}/{MANIFEST}"))
+    config, _ = run_on("s3://lake", "delta-rs", store, list(JOBS))
+    manifest = json.loads(store.read(f"selected/{MANIFEST}"))
     assert manifest["samples"] == sum(file["samples"] for file in manifest["files"]) > 0
     sizes = {file["name"]: file["bytes"] for file in manifest["files"]}
-    stored = {key.rpartition("/")[2]: key for key in store.keys(f"{export}/train-")}
+    stored = {key.rpartition("/")[2]: key for key in store.keys("selected/train-")}
     assert {name: len(store.read(key)) for name, key in stored.items()} == sizes
     assert store.read("report.html").startswith(b"<!")
     again = {run.job: run.outcome for run in run_jobs(config, ["ingest", "export"])}
-    assert again["ingest"].rows_in == 0 and store.keys("tables/_staging/x") == []
+    assert again["ingest"].rows_in == 0
+
+
+@pytest.mark.spark
+@pytest.mark.jars
+def test_all_jobs_that_write_tables_on_s3_with_the_native_connector(
+    spark: Any, store: Store
+) -> None:
+    config, _ = run_on("s3a://lake", "native", store, between(None, "select"))
+    assert 0 < len(table("s3a://lake", "selections")) < len(table("s3a://lake", "scores"))
+    (again,) = run_jobs(config, ["ingest"])
+    assert again.outcome and again.outcome.rows_in == 0
+
+
+def run_on(root: str, connector: str, store: Store, jobs: list[str]) -> tuple[Config, dict]:
+    """Run jobs with everything at one root: their config, and what came of each."""
+    store.client.put_object(Bucket="lake", Key="book/1.jsonl", Body=documents("b", range(4)))
+    config = validate(settings(root, connector))
+    runs = {run.job: run.outcome for run in run_jobs(config, jobs)}
+    assert runs["ingest"].rows_out == 4
+    assert sorted(table(root, "documents")["source_id"]) == ["b-0", "b-1", "b-2", "b-3"]
+    assert runs["score"].rows_out == runs["windows"].metrics["windows"] > 0
+    assert store.keys("tables/_staging/x") == []
+    return config, runs
 
 
 def table(root: str, name: str) -> Any:

@@ -1,5 +1,6 @@
 """Tables on which somebody switched a feature of Delta on: right rows or a refusal by its name."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,16 +113,17 @@ FEATURES = [
 ]
 
 
-@pytest.fixture(params=FEATURES, ids=str)
+@pytest.fixture(scope="module", params=FEATURES, ids=str)
 def feature(request: pytest.FixtureRequest) -> Feature:
     found: Feature = request.param
     return found
 
 
-@pytest.fixture
-def path(feature: Feature, spark: Any, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def made(feature: Feature, spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table with the feature on, made by Delta's own SQL."""
-    table = f"delta.`{tmp_path}/probe`"
+    folder = tmp_path_factory.mktemp("features") / "probe"
+    table = f"delta.`{folder}`"
     score = "FLOAT" if feature.name == "typeWidening" else "DOUBLE"
     by = "PARTITIONED BY (domain)" if feature.spec.partition_by else ""
     spark.sql(f"CREATE TABLE {table} (id BIGINT, domain STRING, score {score}) USING delta {by}")
@@ -131,7 +133,13 @@ def path(feature: Feature, spark: Any, tmp_path: Path) -> str:
         spark.sql(statement.format(t=table))
     named = spark.sql(f"DESCRIBE DETAIL {table}").first().tableFeatures
     assert feature.name in {name.removesuffix("-preview") for name in named}
-    return str(tmp_path / "probe")
+    return folder
+
+
+@pytest.fixture
+def path(made: Path, tmp_path: Path) -> str:
+    """A copy of the table for a test of its own."""
+    return str(shutil.copytree(made, tmp_path / "probe"))
 
 
 def test_native_reads_and_writes_every_feature(feature: Feature, path: str, spark: Any) -> None:

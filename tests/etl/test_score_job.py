@@ -220,21 +220,21 @@ def test_layers_of_a_model_go_through_the_job_into_the_table(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("scorer", "own"), [("cohesion", {}), ("prolong", {"pairs": 2}), ("recurrence", {})]
-)
 def test_other_scorers_go_through_the_job_into_the_table(
-    make_context: MakeContext, tokenizer: str, tmp_path: Path, scorer: str, own: dict[str, int]
+    make_context: MakeContext, tokenizer: str, tmp_path: Path
 ) -> None:
-    """Whatever partition and order: the scores are those of the scorer by itself."""
+    """Whatever partition and order: the scores are those of each scorer by itself."""
     checkpoint = make_checkpoint(tmp_path / "model", "llama3")
     token_ids = token_windows(5, 400)
-    settings = {"scorer": scorer, "model": str(checkpoint), "device": "cpu", **own}
+    settings: dict[str, Any] = {"scorer": "cohesion", "model": str(checkpoint), "device": "cpu"}
+    settings["also"] = {"prolong": {"pairs": 2}, "recurrence": {}}
     context = scored_by(make_context, tokenizer, token_ids, settings)
-    alone = load_scorer(context.recipe.spec()).score(token_ids)
-    rows = context.tables["scores"].read().orderBy("window_id").collect()
-    assert [row["ds"] for row in rows] == pytest.approx([one["ds"] for one in alone], rel=1e-5)
-    assert {row["scorer"].split(":")[0] for row in rows} == {scorer}
+    assert {spec.scorer for spec in context.recipe.asked} == {"cohesion", "prolong", "recurrence"}
+    scores = context.tables["scores"].read().orderBy("window_id").toPandas()
+    for spec in context.recipe.asked:
+        scorer = load_scorer(spec)
+        found = scores.loc[scores["scorer"] == scorer.version, "ds"].tolist()
+        assert found == pytest.approx([one["ds"] for one in scorer.score(token_ids)], rel=1e-5)
 
 
 def scored_by(
@@ -255,7 +255,8 @@ def scored_by(
     ]
     context.tables.append("windows", context.spark.createDataFrame(rows, WINDOWS.schema))
     outcome = score.run(context)
-    assert (outcome.rows_in, outcome.rows_out) == (len(token_ids), len(token_ids))
+    asked = len(token_ids) * len(context.recipe.asked)
+    assert (outcome.rows_in, outcome.rows_out) == (asked, asked)
     return context
 
 

@@ -138,7 +138,7 @@ def test_a_table_does_what_a_dict_does(spark: Any, tmp_path: Path) -> None:
     run_state_machine_as_test(
         lambda: TableMachine(DeltaRsTable(spark, SPEC, next(places))),
         settings=settings(
-            max_examples=6,
+            max_examples=4,
             stateful_step_count=10,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -50,7 +50,7 @@ class Sources:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         tokenizer.save(str(self.folder / "tokenizer.json"))
 
-    def add(self, name: str, seed: int, documents: int = 20) -> None:
+    def add(self, name: str, seed: int, documents: int = 12) -> None:
         """A file of documents, one of them repeated, one near another, one line broken."""
         draw = random.Random(seed)
         texts = [" ".join(draw.choices(WORDS, k=draw.randint(20, 160))) for _ in range(documents)]
@@ -170,6 +170,9 @@ class Stages:
     def before(self, job: str) -> World:
         return self.worlds[JOBS.index(job)]
 
+    def after(self, job: str) -> World:
+        return self.worlds[JOBS.index(job) + 1]
+
     @property
     def done(self) -> World:
         """What every disturbed world must come to."""
@@ -177,7 +180,7 @@ class Stages:
 
     def commits(self, job: str) -> dict[str, int]:
         """How often a job commits to each table; the first commit of a table is its version 1."""
-        before, after = (self.worlds[JOBS.index(job) + later].versions() for later in (0, 1))
+        before, after = self.before(job).versions(), self.after(job).versions()
         turns = {name: version - before.get(name, 0) for name, version in after.items()}
         return {name: n for name, n in turns.items() if n and name != LEDGER}
 

@@ -32,7 +32,7 @@ def make_config(root: Path, **settings: Any) -> Path:
 
 
 def _documents(root: Path, domain: str) -> Path:
-    files = [p for p in sorted(REPO.glob(DOMAINS[domain])) if p.stat().st_size > 2000][:6]
+    files = [p for p in sorted(REPO.glob(DOMAINS[domain])) if 2000 < p.stat().st_size < 12_000][:3]
     lines = [json.dumps({"text": file.read_text(), "id": file.name}) for file in files]
     path = root / f"{domain}.jsonl"
     path.write_text("\n".join(lines) + "\n")
