@@ -12,8 +12,8 @@ one follows whose tokens gain most of the window so far: what is alike is joined
 worth more than a document at random. That similarity alone may be worth less, and that a check
 helps, is known: NExtLong (arXiv 2501.12766), EntropyLong (arXiv 2510.02330).
 
-A step takes time by what is shared and, for the best of all documents, by one pass over a number
-each: a group of short documents has a million.
+A step looks at the documents that share something with the one placed, and once at a number of
+every document to find the best: a group of short documents has hundreds of thousands.
 
 Shapes: D documents, S of them that share n-grams with one, P pairs of a document and an n-gram that
 it has, G kinds of n-grams, K those of one document, H its n-grams in all documents, L tokens.
