@@ -40,9 +40,9 @@ def bounds(draws: Vector) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interval(draws: Vector) -> str:
+def interval(draws: Vector, digits: int = 2) -> str:
     low, high = bounds(draws)
-    return f"{draws[0]:.2f} ({low:.2f} to {high:.2f})"
+    return f"{draws[0]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def wins(positive: Vector, negative: Vector) -> Matrix:

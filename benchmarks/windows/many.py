@@ -1,11 +1,13 @@
 """Many short documents through job windows, packed in order and by likeness: how fast, and the
 memory that it takes.
 
-`python -m benchmarks.windows.many [--documents 25000 100000] [--driver-memory 1g]` prints a table.
-Documents are made: 50 to 350 words, most of them from a vocabulary that all share and whose
-frequencies are Zipf's, one in eight from the few names of a topic of some twenty documents, which
-stand anywhere in the files. Groups are of some 16 million tokens and two are packed at a time, so
-memory should not grow with the documents once there are more groups than that.
+    python -m benchmarks.windows.many [--documents 25000 100000] [--words 50 350]
+                                      [--driver-memory 1g]
+
+Prints a table. Documents are made: of 50 to 350 words, most of them from a vocabulary that all
+share and whose frequencies are Zipf's, one in eight from the few names of a topic of some twenty
+documents, which stand anywhere in the files. Groups are of some 16 million tokens and two are
+packed at a time, so memory should not grow with the documents once there are more groups than that.
 """
 
 import argparse
@@ -25,7 +27,6 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from benchmarks.usage import watch
 
 FILE = 10_000  # documents of a file
-WORDS = (50, 350)  # of a document
 VOCABULARY, NAMES = 50_000, 30  # words that all share, and names of a topic
 TOPIC = 20  # documents of one, about
 NAMED = 0.125  # of a document's words
@@ -36,19 +37,20 @@ LENGTH = 8192
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, nargs="+", default=[25_000, 100_000])
+    parser.add_argument("--words", type=int, nargs=2, default=[50, 350], help="of a document")
     parser.add_argument("--driver-memory", default="1g")
     given = parser.parse_args()
     print("| order | documents | tokens | s | documents a second | CPU s | peak memory, MB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for count in given.documents:
         with tempfile.TemporaryDirectory(prefix="many-") as folder:
-            for line in timings(Path(folder), count, given.driver_memory):
+            for line in timings(Path(folder), count, given.words, given.driver_memory):
                 print(line, flush=True)
 
 
-def timings(work: Path, count: int, memory: str) -> Iterator[str]:
+def timings(work: Path, count: int, words: list[int], memory: str) -> Iterator[str]:
     """A line of the table for each order of so many documents, ingested once."""
-    n_tokens = write_corpus(work / "corpus", count)
+    n_tokens = write_corpus(work / "corpus", count, words)
     write_tokenizer(work / "tokenizer.json", count)
     usage = None
     for order in ORDERS:
@@ -64,20 +66,22 @@ def timings(work: Path, count: int, memory: str) -> Iterator[str]:
         )
 
 
-def write_corpus(folder: Path, count: int) -> int:
-    """Write files of documents; returns how many words they have."""
+def write_corpus(folder: Path, count: int, words: list[int]) -> int:
+    """Write files of documents of so many words each; returns how many they have together."""
     folder.mkdir()
     rng, total = np.random.default_rng(0), 0
+    least, most = words
     for first in range(0, count, FILE):
-        texts = [document(rng, topics(count)) for _ in range(first, min(count, first + FILE))]
-        rows = (json.dumps({"text": " ".join(words)}) + "\n" for words in texts)
+        sizes = rng.integers(least, most, size=min(FILE, count - first))
+        texts = [document(rng, size, topics(count)) for size in sizes]
+        rows = (json.dumps({"text": " ".join(text)}) + "\n" for text in texts)
         (folder / f"{first:09}.jsonl").write_text("".join(rows))
         total += sum(map(len, texts))
     return total
 
 
-def document(rng: np.random.Generator, n_topics: int) -> list[str]:
-    size, topic = rng.integers(*WORDS), rng.integers(n_topics)
+def document(rng: np.random.Generator, size: int, n_topics: int) -> list[str]:
+    topic = rng.integers(n_topics)
     shared = (VOCABULARY ** rng.random(size)).astype(int)  # as frequent as one over their rank
     name = rng.integers(NAMES, size=size)
     named = rng.random(size) < NAMED

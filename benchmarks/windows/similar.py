@@ -36,7 +36,8 @@ from longattn.udfs.windows.similar import similar_order
 
 DATA = Path("data")
 SEPARATOR = 0
-SHORT = (600, 12_000)  # characters of a file that is taken whole
+PUBLISHED = 8192  # tokens of the windows of docs/performance.md
+SHORT = (600, 12_000)  # characters of a file that is taken whole, for windows of so many
 PROSE = ("novels", "books", "essays", "wiki", "bible numbered")
 CODE = {"code": "python", "go": "go"}  # long documents' domains, and short files'
 NEAR = 0.5  # of the 5-grams of two documents
@@ -49,20 +50,31 @@ Vector = NDArray[np.float64]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=60, help="of each domain, at most")
-    parser.add_argument("--length", type=int, default=8192)
+    parser.add_argument("--length", type=int, default=PUBLISHED)
     parser.add_argument("--group", action="store_true")
     given = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(DATA / "scorer" / "tokenizer.json"))
-    long = long_documents(tokenizer)
     if given.group:
-        return order_group([*long.values(), *short_files(tokenizer).values()], given.length)
-    pools = {**pieces_of(long), **short_files(tokenizer)}
-    built = {
-        domain: built_of(enough(pool, given.windows * given.length), given.length)
-        | {"own text": list(displaced(long[domain], given.windows, given.length))}
+        long = long_documents(tokenizer)
+        files = short_files(tokenizer, given.length)
+        return order_group([*long.values(), *files.values()], given.length)
+    print(*table(built(tokenizer, given.windows, given.length, verify=True)), sep="\n")
+
+
+def built(
+    tokenizer: Tokenizer, count: int, length: int, verify: bool
+) -> dict[str, dict[str, list[Window]]]:
+    """Windows by domain and by how they were put together, about `count` of each.
+
+    Documents are as long, in windows, at every length of windows.
+    """
+    long = long_documents(tokenizer)
+    pools = {**pieces_of(long, length), **short_files(tokenizer, length)}
+    return {
+        domain: built_of(enough(pool, count * length), length, verify)
+        | {"own text": list(displaced(long[domain], count, length))}
         for domain, pool in pools.items()
     }
-    print(*table(built), sep="\n")
 
 
 def long_documents(tokenizer: Tokenizer) -> dict[str, Documents]:
@@ -78,38 +90,48 @@ def long_documents(tokenizer: Tokenizer) -> dict[str, Documents]:
     return merged
 
 
-def pieces_of(long: dict[str, Documents]) -> dict[str, Documents]:
-    """One piece of every text that is no code, from a random place of it."""
+def pieces_of(long: dict[str, Documents], length: int) -> dict[str, Documents]:
+    """One piece of every text that is no code, from a random place of it, for windows of `length`
+    tokens.
+    """
     rng = np.random.default_rng(0)
     texts = {domain: documents for domain, documents in long.items() if domain not in CODE.values()}
     return {
-        domain: {name: piece(ids, rng) for name, ids in documents.items() if len(ids) >= 2048}
+        domain: {
+            name: piece(ids, length, rng)
+            for name, ids in documents.items()
+            if len(ids) >= length // 4
+        }
         for domain, documents in texts.items()
     }
 
 
-def piece(token_ids: Tokens, rng: np.random.Generator) -> Tokens:
-    size = int(rng.integers(1024, 2049))
+def piece(token_ids: Tokens, length: int, rng: np.random.Generator) -> Tokens:
+    """An eighth to a quarter of a window."""
+    size = int(rng.integers(length // 8, length // 4 + 1))
     start = int(rng.integers(len(token_ids) - size + 1))
     return token_ids[start : start + size]
 
 
-def short_files(tokenizer: Tokenizer) -> dict[str, Documents]:
+def short_files(tokenizer: Tokenizer, length: int) -> dict[str, Documents]:
     roots = {"python": ("pandas==2.3.2", "sympy==1.14.0"), "go": ("golang-1.19-src",)}
     return {
-        domain: tokenized(_files(DATA / "packages", names, domain), tokenizer)
+        domain: tokenized(_files(DATA / "packages", names, domain, length), tokenizer)
         for domain, names in roots.items()
     }
 
 
-def _files(packages: Path, names: tuple[str, ...], language: str) -> Iterator[tuple[str, str]]:
+def _files(
+    packages: Path, names: tuple[str, ...], language: str, length: int
+) -> Iterator[tuple[str, str]]:
     """Short source files without tests and what was generated."""
+    least, most = (size * length // PUBLISHED for size in SHORT)
     for path in (p for n in names for p in sorted((packages / n).rglob(f"*.{language[:2]}"))):
         if not path.is_file():
             continue
         text = path.read_text(encoding="utf-8", errors="ignore")
         other = "test" in str(path.relative_to(packages)) or "DO NOT EDIT" in text[:2000]
-        if SHORT[0] < len(text) < SHORT[1] and not other:
+        if least < len(text) < most and not other:
             yield str(path), text
 
 
@@ -134,7 +156,7 @@ def enough(pool: Documents, n_tokens: int) -> Documents:
     return {name: pool[name] for name in drawn[: int(np.searchsorted(ends, n_tokens)) + 1]}
 
 
-def built_of(pool: Documents, length: int) -> dict[str, list[Window]]:
+def built_of(pool: Documents, length: int, verify: bool) -> dict[str, list[Window]]:
     """Windows by how the documents were put in order."""
     documents, names = list(pool.values()), list(pool)
     orders = {
@@ -142,9 +164,10 @@ def built_of(pool: Documents, length: int) -> dict[str, list[Window]]:
         "source": sorted(range(len(names)), key=names.__getitem__),
         "similar": similar_order(documents, length),
     }
-    started = time.process_time()
-    orders["similar, verified"] = similar_order(documents, length, cross_gain)
-    print(f"{len(names)} documents verified in {time.process_time() - started:.0f} s of CPU")
+    if verify:
+        started = time.process_time()
+        orders["similar, verified"] = similar_order(documents, length, cross_gain)
+        print(f"{len(names)} documents verified in {time.process_time() - started:.0f} s of CPU")
     return {how: windows([documents[i] for i in order], length) for how, order in orders.items()}
 
 
@@ -163,7 +186,8 @@ def displaced(documents: Documents, count: int, length: int) -> Iterator[Window]
     """Windows of one document's pieces in random order, a document each."""
     rng = np.random.default_rng(0)
     for ids in [ids for ids in documents.values() if len(ids) >= length][:count]:
-        parts = np.split(ids[:length], range(1536, length, 1536))
+        size = length * 3 // 16
+        parts = np.split(ids[:length], range(size, length, size))
         parts = [parts[i] for i in rng.permutation(len(parts))]
         yield np.concatenate(parts), np.array([len(part) for part in parts])
 

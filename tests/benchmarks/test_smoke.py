@@ -1,8 +1,8 @@
 """Every benchmark imports and says how it is run; those without a peer or a GPU run small.
 
-`dedup` and `evidence` are run by hand: they fetch packages of their own. So are `connectors`,
-`fleet`, `hundredfold`, `ingest` and `small_runs`, which start Spark many times over or keep it at
-work for long.
+`dedup`, `evidence`, `windows.similar` and `windows.judged` are run by hand: they fetch packages of
+their own or need those. So are `connectors`, `fleet`, `hundredfold`, `ingest`, `small_runs` and
+`windows.many`, which start Spark many times over or keep it at work for long.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from tests.udfs.models import smollm2
 REPO = Path(__file__).parents[2]
 MODULES = sorted(
     ".".join(path.relative_to(REPO).with_suffix("").parts)
-    for pattern in ("*.py", "tables/*.py")
+    for pattern in ("*.py", "tables/*.py", "windows/*.py")
     for path in (REPO / "benchmarks").glob(pattern)
     if path.stem[0] != "_"
 )

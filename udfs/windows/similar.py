@@ -12,8 +12,11 @@ one follows whose tokens gain most of the window so far: what is alike is joined
 worth more than a document at random. That similarity alone may be worth less, and that a check
 helps, is known: NExtLong (arXiv 2501.12766), EntropyLong (arXiv 2510.02330).
 
-Shapes: D documents, P pairs of a document and an n-gram that it has, G kinds of n-grams, K those of
-one document, L tokens.
+A step looks at the documents that share something with the one placed, and once at a number of
+every document to find the best: a group of short documents has hundreds of thousands.
+
+Shapes: D documents, S of them that share n-grams with one, P pairs of a document and an n-gram that
+it has, G kinds of n-grams, K those of one document, H its n-grams in all documents, L tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,17 +77,21 @@ class SharedNgrams:
         self.kind_P = kind_P[by_doc_P]
         self.start_D = np.searchsorted(self.doc_P[by_doc_P], np.arange(len(token_ids) + 1))
         self.weight_G = np.log(len(token_ids) / n_G)
+        self.at_D = np.zeros(len(token_ids), np.int64)  # scratch of `of`
 
-    def of(self, document: int) -> tuple[Places, Vector]:
-        """How many n-grams each document shares with one, and what they weigh [D]."""
+    def of(self, document: int) -> tuple[Places, Places, Vector]:
+        """Documents that share n-grams with one, how many, and what these weigh [S]."""
         kind_K = self.kind_P[self.start_D[document] : self.start_D[document + 1]]
         n_K = self.start_G[kind_K + 1] - self.start_G[kind_K]
         begun_K = np.cumsum(n_K) - n_K
-        at = np.arange(n_K.sum()) + np.repeat(self.start_G[kind_K] - begun_K, n_K)
-        doc, weight = self.doc_P[at], np.repeat(self.weight_G[kind_K], n_K)
-        n_shared_D: Places = np.bincount(doc, minlength=len(self.size_D))
-        weight_D: Vector = np.bincount(doc, weight, len(self.size_D)).astype(np.float64)
-        return n_shared_D, weight_D
+        number_H = np.arange(n_K.sum())
+        doc_H = self.doc_P[number_H + np.repeat(self.start_G[kind_K] - begun_K, n_K)]
+        self.at_D[doc_H] = number_H
+        doc_S = doc_H[self.at_D[doc_H] == number_H]  # each once, and nothing was sorted
+        self.at_D[doc_S] = np.arange(len(doc_S))
+        weight_H = np.repeat(self.weight_G[kind_K], n_K)
+        weight_S: Vector = np.bincount(self.at_D[doc_H], weight_H, len(doc_S)).astype(np.float64)
+        return doc_S, np.bincount(self.at_D[doc_H], minlength=len(doc_S)), weight_S
 
 
 class _Chain:
@@ -93,6 +100,7 @@ class _Chain:
     def __init__(self, token_ids: Sequence[Ids], length: int) -> None:
         self.token_ids, self.length = token_ids, length
         self.shared = SharedNgrams(token_ids)
+        self.root_D = np.sqrt(np.maximum(self.shared.size_D, 1))
         self.order: list[int] = []
         self.placed_D = np.zeros(len(token_ids), bool)
         self._begin_window(0)
@@ -105,28 +113,36 @@ class _Chain:
         if self.filled >= self.length:
             self._begin_window(self.filled % self.length)
         self.window.append(document)
-        n_shared_D, weight_D = self.shared.of(document)
-        size_D = self.shared.size_D
-        self.alike_D += weight_D
-        self.copy_D |= n_shared_D > NEAR_COPY * (size_D + size_D[document] - n_shared_D)
+        self._share(document)
 
     def most_alike(self, count: int) -> list[int]:
         """Documents not placed that share most with the window so far, at most `count`, the best
         first and of equals the earlier.
         """
-        alike_D = self.alike_D / np.sqrt(np.maximum(self.shared.size_D, 1))
-        alike_D[self.placed_D | self.copy_D] = 0
-        alike: list[int] = []
-        while len(alike) < count and alike_D.any():
-            alike.append(int(alike_D.argmax()))
-            alike_D[alike[-1]] = 0
-        return alike
+        best: list[int] = []
+        alike: list[float] = []
+        while len(best) < count and self.alike_D[at := int(self.alike_D.argmax())] > 0:
+            best.append(at)
+            alike.append(self.alike_D[at])
+            self.alike_D[at] = 0
+        self.alike_D[best] = alike
+        return best
+
+    def _share(self, document: int) -> None:
+        """What a document of the window changes for the others."""
+        doc_S, n_shared_S, weight_S = self.shared.of(document)
+        size_S, size = self.shared.size_D[doc_S], self.shared.size_D[document]
+        self.weight_D[doc_S] += weight_S
+        self.copy_D[doc_S] |= n_shared_S > NEAR_COPY * (size_S + size - n_shared_S)
+        out_S = self.placed_D[doc_S] | self.copy_D[doc_S]
+        self.alike_D[doc_S] = np.where(out_S, 0, self.weight_D[doc_S] / self.root_D[doc_S])
 
     def _begin_window(self, filled: int) -> None:
         """`filled` tokens of it are there, and no document yet."""
         n_docs = len(self.token_ids)
         self.filled, self.window = filled, list[int]()
-        self.alike_D, self.copy_D = np.zeros(n_docs), np.zeros(n_docs, bool)
+        self.weight_D, self.alike_D = np.zeros(n_docs), np.zeros(n_docs)
+        self.copy_D = np.zeros(n_docs, bool)
 
 
 def _gains_most(candidates: Sequence[int], chain: _Chain, gain: Gain) -> int:
