@@ -124,7 +124,7 @@ def columns(context: Context) -> dict[str, Column]:
     }
 
 
-def by_spark(config: Config) -> int:
+def by_jobs(config: Config) -> int:
     """Current windows of kept documents, as jobs read them."""
     return natural_windows(context_of(config)).count()
 
@@ -136,7 +136,7 @@ def by_status(config: Config) -> int:
     return int(status.pending["score"]["rows"])
 
 
-STEPS: dict[str, Callable[[Config], int]] = {"Spark": by_spark, "status": by_status}
+STEPS: dict[str, Callable[[Config], int]] = {"jobs": by_jobs, "status": by_status}
 
 
 if __name__ == "__main__":
