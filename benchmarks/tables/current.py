@@ -4,9 +4,9 @@
 
 prints the table of docs/performance.md. For each number of documents it writes tables as the jobs
 leave them, without texts and tokens: 1,000 documents a file, a window a document, one document in
-ten a duplicate. Then it times, each as a process of its own with a driver of 4 GB: the current
-windows of kept documents, counted by Spark as every job reads them; and the same by `status`,
-which has no Spark.
+ten a duplicate. Then it times, each as a process of its own: current documents, and current
+windows of kept documents, counted by Spark with a driver of 4 GB as every job reads them; and
+`status`, which has no Spark.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from benchmarks.usage import watch
 from longattn.etl import config as config_module
 from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, SparkConfig
+from longattn.etl.ingest.current import current_documents
 from longattn.etl.ingest.sources import inputs_of
 from longattn.etl.run.context import Context, TableSet
 from longattn.etl.run.progress import Progress
@@ -46,7 +47,7 @@ def main() -> None:
     if given.step:
         print(STEPS[given.step](config_of(given.root)))
         return
-    print("| documents | read by | s | CPU s | peak memory, MB |\n|--:|---|--:|--:|--:|")
+    print("| documents | counted | s | CPU s | peak memory, MB |\n|--:|---|--:|--:|--:|")
     for count in given.documents:
         root = tempfile.mkdtemp(prefix="current-")
         try:
@@ -59,14 +60,14 @@ def timings(root: str, count: int) -> None:
     """Print a line for each step on tables of so many documents."""
     fill(context_of(config_of(root)), count)
     SparkSession.getActiveSession().stop()  # type: ignore[union-attr]
-    expected = count - count // OF_ONE_COPY
+    kept = count - count // OF_ONE_COPY
     for step in STEPS:
-        log = Path(root, f"{step}.log")
+        log = Path(root, f"{step.strip('`')}.log")
         with log.open("w") as file:
             command = [sys.executable, "-m", __spec__.name, "--step", step, "--root", root]
             usage = watch(command, file)
-        counted = log.read_text().split()[-1]
-        assert int(counted) == expected, (step, counted, expected)
+        counted, expected = int(log.read_text().split()[-1]), count if step == FIRST else kept
+        assert counted == expected, (step, counted, expected)
         print(
             f"| {count:,} | {step} | {usage.wall:.0f} | {usage.cpu:.0f} | {usage.peak:,.0f} |",
             flush=True,
@@ -124,7 +125,12 @@ def columns(context: Context) -> dict[str, Column]:
     }
 
 
-def by_spark(config: Config) -> int:
+def documents(config: Config) -> int:
+    """Current documents, as job dedup reads them."""
+    return current_documents(context_of(config)).count()
+
+
+def windows(config: Config) -> int:
     """Current windows of kept documents, as jobs read them."""
     return natural_windows(context_of(config)).count()
 
@@ -136,7 +142,12 @@ def by_status(config: Config) -> int:
     return int(status.pending["score"]["rows"])
 
 
-STEPS: dict[str, Callable[[Config], int]] = {"Spark": by_spark, "status": by_status}
+FIRST = "documents"
+STEPS: dict[str, Callable[[Config], int]] = {
+    FIRST: documents,
+    "windows": windows,
+    "`status`": by_status,
+}
 
 
 if __name__ == "__main__":
