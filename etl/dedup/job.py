@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import Config
 from longattn.etl.dedup import lsh, stage
 from longattn.etl.dedup.components import components
-from longattn.etl.dedup.kept import READ
+from longattn.etl.dedup.kept import read_by
 from longattn.etl.dedup.recipe import Recipe, settings_of
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.run.context import Context, Outcome, TableSet
@@ -62,7 +61,7 @@ def run(context: Context) -> Outcome:
     settings = settings_of(context.config)
     if not context.config.dedup.enabled:
         return _switched_off(context, settings)
-    if unchanged(context, "dedup", settings, read_by(context.config)):
+    if unchanged(context, "dedup", settings, (*read_by(context.config), "signatures", "pairs")):
         return Outcome(rows_in=0, rows_out=0, metrics={"hashed": 0}, settings=settings)
     started = time.monotonic()
     recipe = Recipe(context.config.dedup)
@@ -86,12 +85,6 @@ def run(context: Context) -> Outcome:
         settings=settings,
         committed={"signatures": hashed, "duplicates": decided},
     )
-
-
-def read_by(config: Config) -> tuple[str, ...]:
-    """The tables that a run decides by, its own among them."""
-    limits = ("lengths",) if config.ingest.counts_tokens else ()
-    return (*READ, "signatures", "pairs", *limits)
 
 
 def _switched_off(context: Context, settings: str) -> Outcome:

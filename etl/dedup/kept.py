@@ -5,14 +5,12 @@ from collections.abc import Hashable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from longattn.etl.config import Config
 from longattn.etl.dedup.recipe import settings_of
-from longattn.etl.ingest.current import has_limits, query, refuse_unlisted
+from longattn.etl.ingest.current import query, refuse_unlisted
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
 from longattn.udfs.errors import TableError
-
-# What says which documents are kept.
-READ = ("documents", "origins", "listings", "forgotten", "duplicates")
 
 
 def kept_documents(context: Context) -> DataFrame:
@@ -25,11 +23,16 @@ def kept_documents(context: Context) -> DataFrame:
 
 def state(context: Context, *tables: str) -> Hashable:
     """What kept documents follow from: the config, and versions of tables, of further ones too."""
-    limits = ["lengths"] if has_limits(context.config) else []
-    read = [*READ, *limits, *tables]
+    read = [*read_by(context.config), *tables]
     for table in read:
         context.tables.read(table)  # so that the ledger says what the documents depend on
     return context.config.hash, *(context.tables.version(table) for table in read)
+
+
+def read_by(config: Config) -> tuple[str, ...]:
+    """The tables that say which documents are kept."""
+    limits = ("lengths",) if config.ingest.counts_tokens else ()
+    return ("documents", "origins", "listings", "forgotten", "duplicates", *limits)
 
 
 def _kept(context: Context) -> DataFrame:

@@ -80,11 +80,6 @@ def with_text(context: Context, documents: DataFrame) -> DataFrame:
 # --- limits in tokens, before dedup
 
 
-def has_limits(config: Config) -> bool:
-    """Whether `ingest` limits documents by tokens."""
-    return config.ingest.min_tokens is not None or config.ingest.max_tokens is not None
-
-
 def unmeasured(context: Context) -> DataFrame:
     """Documents of the sources that were never measured, within the limits or not; no texts."""
     refuse_unlisted(context)

@@ -284,7 +284,7 @@ def measure(context: Context, save: Save, new: DataFrame | None) -> Counter[str]
     Documents beyond the limits are entered into `rejects`; returns how many of the new ones are,
     by reason. Other limits need no text: counts are kept.
     """
-    if not current.has_limits(context.config):
+    if not context.config.ingest.counts_tokens:
         return Counter()
     pending = current.with_text(context, current.unmeasured(context))
     measured = save("measured", stage.token_counts(pending, context.config))

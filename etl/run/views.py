@@ -80,7 +80,7 @@ class Views:
         limits = self._config.ingest
         if self.inputs is None:
             return f"SELECT {', '.join(COLUMNS)} FROM documents"
-        if limits.min_tokens is None and limits.max_tokens is None:
+        if not limits.counts_tokens:
             return "SELECT * FROM sourced"
         return (
             "SELECT d.* FROM sourced d LEFT JOIN counted n ON n.doc_id = d.doc_id"
@@ -142,24 +142,42 @@ class Views:
 
     def _lengths(self) -> str:
         """Rows n of named documents k; those of other configs are left out before they are met."""
-        names = (*self.recipe.cuttings.values(), self.recipe.packing)
         same = "n.doc_id = k.doc_id AND n.windowing = k.windowing"
-        return f"lengths n ON {same} AND {among('n.windowing', names)}"
+        return f"lengths n ON {same} AND {among('n.windowing', self._windowings)}"
 
-    def unfinished(self) -> str:
-        """doc_id, domain, windowing, known and n_there of named documents that were not measured
-        (`known` is null), or of whose windows some are not there (n_there are).
-        """
-        counts = (
+    @property
+    def _windowings(self) -> tuple[str, ...]:
+        return *self.recipe.cuttings.values(), self.recipe.packing
+
+    def there(self) -> str:
+        """doc_id, windowing and n_there: how many windows there are, cut as the config says."""
+        return (
             "SELECT doc_id, windowing, count(*) AS n_there FROM windows"
             f" WHERE {self._is_cut()} GROUP BY doc_id, windowing"
         )
+
+    def whole(self) -> str:
+        """doc_id and windowing of documents that were measured, and whose windows are all there."""
         return (
-            "SELECT k.doc_id, k.domain, k.windowing, n.windowing AS known,"
-            " coalesce(c.n_there, 0) AS n_there FROM named k"
+            "SELECT k.doc_id, k.windowing FROM lengths k"
+            " LEFT JOIN there c ON c.doc_id = k.doc_id AND c.windowing = k.windowing"
+            f" WHERE {among('k.windowing', self._windowings)}"
+            " AND coalesce(c.n_there, 0) >= coalesce(k.n_windows, 0)"
+        )
+
+    def unfinished(self) -> str:
+        """doc_id, domain and windowing of named documents that are not whole."""
+        return (
+            "SELECT k.doc_id, k.domain, k.windowing FROM named k"
+            " LEFT ANTI JOIN whole x ON x.doc_id = k.doc_id AND x.windowing = k.windowing"
+        )
+
+    def due(self) -> str:
+        """Columns of unfinished documents, known (null for what was not measured), and n_there."""
+        return (
+            "SELECT k.*, n.windowing AS known, coalesce(c.n_there, 0) AS n_there FROM unfinished k"
             f" LEFT JOIN {self._lengths()}"
-            f" LEFT JOIN ({counts}) AS c ON c.doc_id = k.doc_id AND c.windowing = k.windowing"
-            " WHERE n.windowing IS NULL OR coalesce(c.n_there, 0) < coalesce(n.n_windows, 0)"
+            " LEFT JOIN there c ON c.doc_id = k.doc_id AND c.windowing = k.windowing"
         )
 
     # --- windows

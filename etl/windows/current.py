@@ -95,7 +95,7 @@ def unfinished(context: Context, windowing: str) -> DataFrame:
 
     doc_id, domain, known (null for what was not measured), n_there: how many windows there are.
     """
-    return query(context, f"{views.TO_MEASURE} WHERE windowing = {literal(windowing)}")
+    return query(context, f"SELECT * FROM due WHERE windowing = {literal(windowing)}")
 
 
 def divided(context: Context) -> DataFrame:

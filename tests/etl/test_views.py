@@ -194,7 +194,7 @@ class Expected:
             "SELECT * FROM kept": self.kept(),
             f"SELECT * FROM measured WHERE {joined}": self.measured(True),
             f"SELECT * FROM measured WHERE NOT {joined}": self.measured(False),
-            "SELECT * FROM unfinished": self.unfinished(),
+            "SELECT * FROM due": self.unfinished(),
             "SELECT * FROM cut": self.cut(),
             "SELECT * FROM scored": cut,
             "SELECT * FROM packed": self.packed(),
