@@ -218,7 +218,7 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
     if "documents" not in reader.made:
         return queries
     with suppress(LongAttnError):
-        views, recipe = divided(reader, views_of(reader, config)), Recipe(config)
+        views = divided(reader, views_of(reader, config))
         if config.dedup.enabled:
             by_domain = config.dedup.scope == "domain"
             compare = to_compare(Comparison(config.dedup).name, by_domain)
@@ -226,7 +226,7 @@ def _to_do(reader: Reader, config: Config) -> dict[str, list[str]]:
         queries["windows"] = [_count(views, TO_MEASURE)]
         if "windows" in reader.made:
             sets = _evaluations(reader, config)
-            versions = dict.fromkeys(map(scorer_version, recipe.asked))
+            versions = dict.fromkeys(map(scorer_version, views.recipe.asked))
             queries["score"] = [_count(views, to_score(version, sets)) for version in versions]
     return queries
 
@@ -246,7 +246,7 @@ def divided(reader: Reader, views: Views) -> Views:
 
 def views_of(reader: Reader, config: Config) -> Views:
     """The views of what is current, by the config and a reader's tables."""
-    return Views(recipe=Recipe(config), inputs=listed_inputs(config, reader.made))
+    return Views(recipe=Recipe(config), inputs=listed_inputs(config, "listings" in reader.made))
 
 
 def _evaluations(reader: Reader, config: Config) -> Collection[str]:

@@ -3,13 +3,13 @@
 from collections.abc import Hashable
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
 from longattn.etl.dedup.recipe import settings_of
 from longattn.etl.ingest.current import query, refuse_unlisted
 from longattn.etl.run.context import Context
 from longattn.etl.run.frames import cut_lineage
+from longattn.etl.run.ledger import done, last_run
 from longattn.udfs.errors import TableError
 
 
@@ -50,8 +50,7 @@ def _refuse_other(context: Context) -> None:
     """
     if not any(context.config.sources.values()):
         return
-    runs = context.tables["runs"].read().where("job = 'dedup' AND status = 'done'")
-    last = runs.orderBy(F.desc("started")).select("settings").first()
+    last = last_run(context, "dedup", done())
     if last is not None and last["settings"] not in (None, settings_of(context.config)):
         raise TableError(
             "duplicates: they were decided for another config: run `longattn dedup` with this one"

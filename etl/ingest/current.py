@@ -40,8 +40,7 @@ def query(
 
 def inputs_now(context: Context) -> Inputs | None:
     """The config's inputs; None where nothing says what is current."""
-    made = [] if context.tables.version("listings") is None else ["listings"]
-    return listed_inputs(context.config, made)
+    return listed_inputs(context.config, context.tables.version("listings") is not None)
 
 
 def current_documents(context: Context) -> DataFrame:

@@ -2,7 +2,7 @@
 
 import fnmatch
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -64,12 +64,12 @@ def inputs_of(config: Config) -> Inputs:
     return Inputs(name=json_digest(names)[:16], sources=sources)
 
 
-def listed_inputs(config: Config, made: Collection[str]) -> Inputs | None:
+def listed_inputs(config: Config, listed: bool) -> Inputs | None:
     """The inputs, of which `listings` says the files; None where nothing says what is current.
 
-    That is with a config without sources, and where that table is not among those made.
+    That is with a config without sources, and where that table has not been made.
     """
-    return inputs_of(config) if "listings" in made and any(config.sources.values()) else None
+    return inputs_of(config) if listed and any(config.sources.values()) else None
 
 
 def listing_id(spec: SourceSpec, source: SourceConfig) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.run.context import Context, Outcome
@@ -101,13 +102,24 @@ def _enter_failure(enter: Callable[[], Run], context: Context, name: str) -> Non
         context.progress.say(f"{name}: nor could this be entered in the ledger: {one_line(second)}")
 
 
+def last_run(context: Context, job: str, condition: Column) -> Row | None:
+    """The newest run of a job for which a condition on `runs` holds."""
+    runs = context.tables["runs"].read().where((F.col("job") == job) & condition)
+    row: Row | None = runs.orderBy(F.desc("started")).first()
+    return row
+
+
+def done() -> Column:
+    """The condition that a run has ended well."""
+    return F.col("status") == "done"
+
+
 def unchanged(context: Context, job: str, settings: str, tables: Collection[str]) -> bool:
     """Whether the last run of a job went by these settings, and left the tables as they are now.
 
     The tables count as read, so that the next run can ask the same.
     """
-    done = (F.col("job") == job) & (F.col("status") == "done")
-    last = context.tables["runs"].read().where(done).orderBy(F.desc("started")).first()
+    last = last_run(context, job, done())
     for table in tables:
         context.tables.read(table)
     if last is None or last["settings"] != settings:

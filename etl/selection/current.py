@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config.identity import SELECTS, decisive
@@ -11,6 +11,7 @@ from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import considered, packed_candidates
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
+from longattn.etl.run.ledger import done, last_run
 from longattn.etl.windows.evaluation import evaluations
 from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
@@ -71,11 +72,11 @@ def _made(context: Context) -> Row | None:
 
     And if no run has made a selection of the same name since; one that failed may have.
     """
-    run = _last(context, (F.col("settings") == settings_of(context)) & _done())
+    run = last_run(context, "select", (F.col("settings") == settings_of(context)) & done())
     if run is None:
         return None
     same = F.col("selection").isNull() | (F.col("selection") == run["selection"])
-    if _last(context, same) != run:
+    if last_run(context, "select", same) != run:
         return None
     read = {t: v for t, v in run["versions_read"].items() if t not in run["versions_written"]}
     if any(context.tables.version(table) != version for table, version in read.items()):
@@ -83,17 +84,6 @@ def _made(context: Context) -> Row | None:
     for table in read:
         context.tables.read(table)  # so that the ledger says what the name depends on
     return run
-
-
-def _last(context: Context, condition: Column) -> Row | None:
-    """The newest run of select for which a condition holds."""
-    runs = context.tables["runs"].read().where((F.col("job") == "select") & condition)
-    row: Row | None = runs.orderBy(F.desc("started")).first()
-    return row
-
-
-def _done() -> Column:
-    return F.col("status") == "done"
 
 
 def current_selection(context: Context) -> tuple[str, DataFrame]:
@@ -112,7 +102,7 @@ def current_selection(context: Context) -> tuple[str, DataFrame]:
 
 def figures_of(context: Context, name: str) -> Figures:
     """What the last run of select that made a selection counted; none where no run tells."""
-    run = _last(context, (F.col("selection") == name) & _done())
+    run = last_run(context, "select", (F.col("selection") == name) & done())
     return Figures.decode(run["metrics"]) if run else Figures()
 
 
