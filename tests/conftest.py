@@ -17,7 +17,6 @@ REPO = Path(__file__).resolve().parents[1]
 JARS = REPO / "jars"
 SCORER = REPO / "data" / "scorer"
 DEMO = REPO / "data" / "demo"
-JVM = "spark.driver.extraJavaOptions"
 # Files that take minutes, the longest first: a worker that takes one last would work on alone.
 LONGEST = [
     "faults/test_faults.py",
@@ -54,12 +53,15 @@ def spark() -> Any:
 
     It has the jars of `make jars` where they are, and so both connectors.
     """
-    from longattn.etl.session import LOCAL_CONF, get_spark
+    from longattn.etl.session import JAVA_OPTIONS, LOCAL_CONF, get_spark
+    from longattn.etl.session.java import ensure_java, shared_classes
 
+    ensure_java()
+    optimising = LOCAL_CONF[JAVA_OPTIONS].replace("-XX:TieredStopAtLevel=1", "")  # it lives long
     conf = {
         **FEW_ROWS,
         "spark.driver.memory": "3g",
-        JVM: LOCAL_CONF[JVM].replace("-XX:TieredStopAtLevel=1", ""),  # long-lived: optimise too
+        JAVA_OPTIONS: f"{optimising} {shared_classes()}",
         **({"spark.jars": jars()} if has_jars() else {}),
     }
     return get_spark(config_module.SparkConfig(master="local[2]", conf=conf))

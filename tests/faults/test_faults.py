@@ -31,7 +31,8 @@ COMMITS = {
     "export": {},
 }
 BESIDE = {"export": ["between renames@1", "after renames@1"]}
-NEED_NO_JAVA = {"between renames@1=jvm", "after renames@1=jvm"}  # all that is left is Python's
+# All that is left is Python's.
+NEED_NO_JAVA = {f"{where}=jvm" for where in (*BESIDE["export"], "after commit listings@1")}
 POINTS = {
     job: [
         f"{when} commit {table}@{turn}"

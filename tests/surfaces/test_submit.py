@@ -27,13 +27,12 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from longattn.etl.session import DELTA_CONF
-from longattn.etl.session.java import ensure_java
+from tests.commands import fast_java
 from tests.surfaces.corpus import REPO, make_config
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 Submit = Callable[..., subprocess.CompletedProcess[str]]
 SPARK_HOME = Path(pyspark.__file__).parent
-JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # starts fast
 N_TWINS = 8
 PROBE = """
 import json
@@ -77,7 +76,7 @@ def env(folder: Path) -> dict[str, str]:
     The venv of the tests has the project installed, which would hide what the zip lacks. A .pth
     file adds its packages, and not the .pth file among them that leads to the checkout.
     """
-    ensure_java()
+    java = fast_java()
     venv.create(folder / "python", with_pip=False, symlinks=True)
     (site,) = (folder / "python" / "lib").glob("python3*/site-packages")
     (site / "packages.pth").write_text(str(SPARK_HOME.parent) + "\n")
@@ -86,7 +85,7 @@ def env(folder: Path) -> dict[str, str]:
         "SPARK_HOME": str(SPARK_HOME),
         "PYSPARK_PYTHON": str(folder / "python" / "bin" / "python"),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_SUBMIT_OPTS": JVM,
+        "SPARK_SUBMIT_OPTS": java,
     }
 
 
@@ -114,7 +113,7 @@ def submit(dist: Path, folder: Path, env: dict[str, str]) -> Submit:
         settings = (
             "spark.ui.enabled=false",
             "spark.driver.memory=1g",
-            f"spark.executor.extraJavaOptions={JVM}",
+            f"spark.executor.extraJavaOptions={env['SPARK_SUBMIT_OPTS']}",
             *conf,
         )
         given = [word for setting in settings for word in ("--conf", setting)]
@@ -136,7 +135,7 @@ def standalone(folder: Path, env: dict[str, str]) -> Iterator[str]:
     """A master and two workers with one invented GPU each, 3 and 5; yields the master's URL."""
     port, script = free_port(), REPO / "bin" / "gpu_discovery.sh"
     gpu = "-Dspark.worker.resource.gpu"
-    options = f"{JVM} {gpu}.amount=1 {gpu}.discoveryScript={script}"
+    options = f"{env['SPARK_SUBMIT_OPTS']} {gpu}.amount=1 {gpu}.discoveryScript={script}"
     master = ["master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]
     url = f"spark://127.0.0.1:{port}"
     worker = ["worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory", "2g"]

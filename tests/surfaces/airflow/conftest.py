@@ -1,5 +1,6 @@
 """An Airflow of the test's own: home, database and settings under a tmp folder, no network."""
 
+import functools
 import json
 import os
 import secrets
@@ -29,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(root: Path) -> dict[str, Any]:
     """The repository's settings, cut down to two small domains and a JVM that starts fast."""
     found: dict[str, Any] = yaml.safe_load((REPO / "airflow_dags/longattn.yaml").read_text())
-    fast = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    fast, _ = java()
     found |= {"config": str(root / "config.yaml"), "retries": 1}
     found["retry_delay_minutes"] = 0.02
     found["reselect"] = [
@@ -52,6 +53,7 @@ def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
     """The environment of docs/airflow.md; every secret is made here."""
     (root / "longattn.yaml").write_text(yaml.safe_dump(settings))
     make_config(root)  # whose domains the form offers; `corpus` writes the one that is run
+    _, home = java()
     pyspark = next((SPARK_VENV / "lib").glob("python3*/site-packages/pyspark"))
     port = free_port()
     spark = {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
@@ -62,7 +64,7 @@ def env(root: Path, settings: dict[str, Any]) -> dict[str, str]:
         "SPARK_HOME": str(pyspark),
         "PYSPARK_PYTHON": str(SPARK_VENV / "bin" / "python"),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        **java_home(),
+        **({"JAVA_HOME": home} if home else {}),
         "LONGATTN_AIRFLOW_CONFIG": str(root / "longattn.yaml"),
         "AIRFLOW_HOME": str(root / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPO / "airflow_dags"),
@@ -125,15 +127,17 @@ def longattn(*args: str) -> str:
     return made.stdout
 
 
-def java_home() -> dict[str, str]:
-    """JAVA_HOME as the project finds it; empty where the machine's own java is good."""
-    find = (
-        "import os, longattn.etl.session.java as java;"
-        " java.ensure_java(); print(os.environ.get('JAVA_HOME', ''))"
+@functools.cache
+def java() -> tuple[str, str]:
+    """Options by which Java starts fast, and JAVA_HOME as the project finds it; that may be ''."""
+    tell = (
+        "import os; from tests.commands import fast_java;"
+        " print(fast_java(), os.environ.get('JAVA_HOME', ''), sep='\\n')"
     )
-    command = [str(SPARK_VENV / "bin" / "python"), "-c", find]
-    found = subprocess.run(command, text=True, capture_output=True, check=True).stdout.strip()
-    return {"JAVA_HOME": found} if found else {}
+    command = [str(SPARK_VENV / "bin" / "python"), "-c", tell]
+    printed = subprocess.run(command, cwd=REPO, text=True, capture_output=True, check=True).stdout
+    options, home = printed.splitlines()
+    return options, home
 
 
 def free_port() -> int:
