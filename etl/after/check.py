@@ -16,7 +16,7 @@ from longattn.etl.after.unused import Stranger, strangers
 from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
 from longattn.etl.export.read import faults as export_faults
-from longattn.etl.ingest.current import not_in_sources
+from longattn.etl.ingest.current import query
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import last_holder
@@ -116,11 +116,10 @@ def _of_lengths(context: Context) -> Iterator[str]:
     windows, lengths = (context.tables[name].read() for name in ("windows", "lengths"))
     cut = windows.where("doc_id IS NOT NULL").groupBy("doc_id", "windowing").count()
     said = lengths.groupBy("doc_id", "windowing").agg(F.max("n_windows").alias("n_windows"))
-    left = not_in_sources(context).select("doc_id", F.lit(True).alias("left"))
-    both = cut.join(said, ["doc_id", "windowing"], "full").join(left, "doc_id", "left")
+    kept = query(context, "SELECT doc_id, true AS kept FROM kept")
+    both = cut.join(said, ["doc_id", "windowing"], "full").join(kept, "doc_id", "left")
     wrong = F.coalesce("count", F.lit(0)) != F.coalesce("n_windows", F.lit(0))
-    named = F.col("windowing").isin(*context.recipe.cuttings.values())
-    asked_for = F.col("left").isNull() & named
+    asked_for = F.col("kept") & F.col("windowing").isin(*context.recipe.cuttings.values())
     differing = both.where(wrong & (asked_for | (F.col("count") != F.col("n_windows"))))
     if row := differing.select("doc_id", "windowing", "count", "n_windows").first():
         yield (

@@ -49,6 +49,7 @@ def run(context: Context) -> Outcome:
     """Read what has not been read, and list what is current; rows are records read in this run."""
     plan, files = make_plan(context)
     is_first = context.tables.version("documents") is None
+    context.tables.read("rejects")  # for the ledger: no job makes rows of it that others took away
     with context.progress.task("ingest", unit="files"), staging(context, "ingest") as save:
         done = commit(context, plan, save) if plan.pending else Ingested()
         write_listing(context, inputs_of(context.config), files)

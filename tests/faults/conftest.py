@@ -1,6 +1,10 @@
 """Without `make test-faults` its long tests are left out; one case of each kind stays."""
 
+from typing import Any
+
 import pytest
+
+from tests.faults.world import Sources, Stages, World
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -14,3 +18,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: {config.getoption('--faults')} kills, seed {config.getoption('--faults-seed')}"
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """Two files that a world sees at first, and a third."""
+    return Sources(tmp_path_factory.mktemp("faults") / "sources", files="abc")
+
+
+@pytest.fixture(scope="session")
+def fresh(spark: Any, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    """A first run that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("fresh")
+    return Stages(folder, World(folder / "empty", sources), "[ab]")

@@ -1,6 +1,10 @@
 """Documents that are forgotten: gone from every table, and the root as if they had never been."""
 
 import json
+import random
+import signal
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,17 @@ from longattn.etl.after import forget
 from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import vacuum_rows
 from longattn.udfs.errors import UserError
+from tests.conftest import has_jars
+from tests.faults import world as kills
 from tests.faults.changes import World, record
+from tests.faults.test_changes import apply, drawn
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
+# What `forget` commits to, in its order; `pairs` and `duplicates` go by two columns.
+COMMITS = (
+    *("forgotten", "selections", "scores", "contamination", "windows", "rejects", "pairs"),
+    *("duplicates", "signatures", "lengths", "origins", "documents", "pairs@2", "duplicates@2"),
+)
 
 
 def test_a_root_without_documents_is_one_that_never_had_them(spark: Any, tmp_path: Path) -> None:
@@ -71,3 +83,68 @@ def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
     assert world.outcome(spark, "kept") == before == world.outcome(spark, "never")
     world.settings["sources"] = taken
     assert world.outcome(spark, "kept") == everything
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """As many trials as `make test-faults` draws kills."""
+    if "number" in metafunc.fixturenames:
+        metafunc.parametrize("number", range(metafunc.config.option.faults))
+
+
+def test_any_documents_of_any_root(
+    spark: Any, tmp_path: Path, number: int, request: pytest.FixtureRequest
+) -> None:
+    """Up to four documents, of a root after up to three changes, on either connector."""
+    draw = random.Random(request.config.getoption("--faults-seed") * 1000 + number)
+    connector = "native" if draw.random() < 0.25 and has_jars() else "delta-rs"  # it takes long
+    world = World(tmp_path)
+    changes = [drawn(draw) for _ in range(draw.randint(0, 3))]
+    for change in changes:
+        apply(world, change)
+    world.outcome(spark, "kept", connector)
+    context = world.context(spark, "kept", connector)
+    origins = context.tables.read("origins").collect()
+    doc_ids = sorted({row.doc_id for row in origins})
+    wanted = draw.sample(doc_ids, k=min(len(doc_ids), draw.randint(1, 4)))
+    forget.forget(context.fresh(), wanted)
+    assert check(context.fresh()).faults == [], changes
+
+    without(world, (row for row in origins if row.doc_id in wanted))
+    never = world.outcome(spark, "never", connector)
+    assert world.outcome(spark, "kept", connector) == never, (connector, changes, wanted)
+
+
+def without(world: World, origins: Iterable[Any]) -> None:
+    """Take the records that documents came from out of their files."""
+    numbers = defaultdict(set)
+    for row in origins:
+        numbers[Path(row.source_uri).name].add(row.source_row)
+    for name, gone in numbers.items():
+        rows = enumerate(world.files[name], 1)
+        world.files[name] = [row for number, row in rows if number not in gone]
+        world.write(name)
+
+
+@pytest.fixture(scope="module")
+def forgotten(fresh: kills.Stages, tmp_path_factory: pytest.TempPathFactory) -> kills.World:
+    """A root that has forgotten a document with a copy, and another; nothing disturbed it."""
+    world = fresh.done.copy(tmp_path_factory.mktemp("forgotten") / "world", fresh.files)
+    (kept, *_) = sorted(json.loads(row)["kept_id"] for row in world.rows("duplicates"))
+    other = next(i for row in world.rows("documents") if (i := json.loads(row)["doc_id"]) != kept)
+    ids = world.folder / "ids"
+    ids.write_text(f"{kept}\n{other}\n")
+    code, out = world.run("forget", "--ids", str(ids))
+    assert code == 0 and "2 documents are forgotten" in out, out
+    return world
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_killed_anywhere_and_forgotten_again(
+    fresh: kills.Stages, forgotten: kills.World, tmp_path: Path, commit: str
+) -> None:
+    world = fresh.done.copy(tmp_path / "world", fresh.files)
+    argv = ("forget", "--ids", str(forgotten.folder / "ids"))
+    code, out = world.run_alone(*argv, fault=f"before commit {commit}=kill")
+    assert code == -signal.SIGKILL, out
+    kills.run_to_the_end(world, *argv)
+    assert world.tables() == forgotten.tables()
