@@ -264,21 +264,18 @@ def run_ours(path: Path, out: Path) -> None:
 
     from benchmarks.tables.rows import rows_of
     from longattn.etl import config
+    from longattn.etl.console import open_context
     from longattn.etl.dedup import job as dedup
     from longattn.etl.dedup.kept import kept_documents
-    from longattn.etl.run.context import Context, TableSet
-    from longattn.etl.run.progress import Progress
-    from longattn.etl.session import get_spark
-    from longattn.etl.tables.open import open_tables
     from longattn.etl.tables.schema import DOCUMENTS
 
     shutil.rmtree(out / "tables", ignore_errors=True)
     settings = config.validate(
         {"tables": {"root": str(out / "tables")}, "spark": {"master": f"local[{CORES}]"}}
     )
-    spark = get_spark(settings.spark)
-    tables = TableSet(open_tables(spark, settings.tables))
-    records = spark.read.schema("id string, text string").json(str(path)).repartition(2 * CORES)
+    context = open_context(settings, quiet=True)
+    lines = context.spark.read.schema("id string, text string").json(str(path))
+    records = lines.repartition(2 * CORES)
     known = {
         "doc_id": F.col("id"),
         "domain": F.lit("code"),
@@ -286,8 +283,7 @@ def run_ours(path: Path, out: Path) -> None:
         "n_chars": F.length("text"),
         "text": F.col("text"),
     }
-    tables.append("documents", rows_of(DOCUMENTS, records, known))
-    context = Context(spark=spark, config=settings, tables=tables, progress=Progress())
+    context.tables.append("documents", rows_of(DOCUMENTS, records, known))
     dedup.run(context)
     kept = kept_documents(context)
     save(out, (row["doc_id"] for row in kept.select("doc_id").collect()))

@@ -17,6 +17,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.tables.rows import MILLIONS
 from longattn.etl.config import MixConfig, SelectConfig, SparkConfig
 from longattn.etl.ranking import contenders as select
 from longattn.etl.ranking import lds
@@ -25,8 +26,6 @@ from longattn.etl.session import get_spark
 
 DOMAINS = ("arxiv", "book", "code")
 HEADS = 8
-# the local session trades the compiler's best code for a fast start; ten million rows do not
-CONF = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
 
 
 def synthetic(spark: SparkSession, rows: int, heads: int) -> DataFrame:
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="?", type=int, default=10_000_000)
     rows = parser.parse_args().rows
     folder = Path(tempfile.mkdtemp(prefix="select-"))
-    spark = get_spark(SparkConfig(master="local[2]", conf=CONF))
+    spark = get_spark(SparkConfig(master="local[2]", conf=MILLIONS))
     try:
         print("| step | seconds | windows kept |\n|---|---:|---:|")
         for line in timings(spark, folder, rows):

@@ -19,23 +19,19 @@ from pathlib import Path
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.tables.rows import named, rows_of
+from benchmarks.tables.rows import MILLIONS, named, rows_of
 from benchmarks.usage import watch
 from longattn.etl import config as config_module
 from longattn.etl.after.status import status_of_logs
-from longattn.etl.config import Config, SparkConfig
+from longattn.etl.config import Config
+from longattn.etl.console import open_context
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ingest.sources import inputs_of
-from longattn.etl.run.context import Context, TableSet
-from longattn.etl.run.progress import Progress
-from longattn.etl.session import get_spark
-from longattn.etl.tables.open import open_tables
+from longattn.etl.run.context import Context
 from longattn.etl.tables.schema import TABLES
 from longattn.etl.windows.current import natural_windows
 
 OF_A_FILE, OF_ONE_COPY = 1000, 10  # documents
-# the local session trades the compiler's best code for a fast start; ten million rows do not
-CONF = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
 
 
 def main() -> None:
@@ -58,7 +54,7 @@ def main() -> None:
 
 def timings(root: str, count: int) -> None:
     """Print a line for each step on tables of so many documents."""
-    fill(context_of(config_of(root)), count)
+    fill(open_context(config_of(root), quiet=True), count)
     SparkSession.getActiveSession().stop()  # type: ignore[union-attr]
     kept = count - count // OF_ONE_COPY
     for step in STEPS:
@@ -81,14 +77,9 @@ def config_of(root: str) -> Config:
             "sources": {"web": [{"path": ["/corpus/*.jsonl"], "id": "id"}]},
             "tokenizer": "words",
             "score": {"scorer": "recall"},
+            "spark": {"master": "local[2]", "conf": MILLIONS},
         }
     )
-
-
-def context_of(config: Config) -> Context:
-    spark = get_spark(SparkConfig(master="local[2]", conf=CONF))
-    tables = TableSet(open_tables(spark, config.tables))
-    return Context(spark=spark, config=config, tables=tables, progress=Progress())
 
 
 def fill(context: Context, count: int) -> None:
@@ -127,12 +118,12 @@ def columns(context: Context) -> dict[str, Column]:
 
 def documents(config: Config) -> int:
     """Current documents, as job dedup reads them."""
-    return current_documents(context_of(config)).count()
+    return current_documents(open_context(config, quiet=True)).count()
 
 
 def windows(config: Config) -> int:
     """Current windows of kept documents, as jobs read them."""
-    return natural_windows(context_of(config)).count()
+    return natural_windows(open_context(config, quiet=True)).count()
 
 
 def by_status(config: Config) -> int:

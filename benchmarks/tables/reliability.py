@@ -18,57 +18,57 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.tables.rows import named, rows_of
+from benchmarks.tables.rows import MILLIONS, named, rows_of
 from longattn.etl import config as config_module
 from longattn.etl.after.check import check
-from longattn.etl.config import SparkConfig
-from longattn.etl.run.context import Context, TableSet
-from longattn.etl.run.progress import Progress
-from longattn.etl.session import get_spark
+from longattn.etl.console import open_context
+from longattn.etl.run.context import Context
 from longattn.etl.tables.base import Txn
-from longattn.etl.tables.open import open_tables
 from longattn.etl.tables.schema import TABLES, TableSpec
 
 BATCH = 256  # scores of a commit
 WINDOWS_OF_A_DOCUMENT = 10
-# the local session trades the compiler's best code for a fast start; ten million rows do not
-CONF = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", type=int, default=[1_000_000, 10_000_000])
-    spark = get_spark(SparkConfig(master="local[2]", conf=CONF))
     print("| windows | step | seconds |\n|--:|---|--:|")
     for rows in parser.parse_args().rows:
         folder = Path(tempfile.mkdtemp(prefix="reliability-"))
         try:
-            for line in timings(spark, folder, rows):
+            for line in timings(folder, rows):
                 print(line, flush=True)
         finally:
             shutil.rmtree(folder)
     print(f"\nlocal[2] of {os.cpu_count()} cores, {sys.version.split()[0]}")
 
 
-def timings(spark: SparkSession, folder: Path, rows: int) -> Iterator[str]:
+def timings(folder: Path, rows: int) -> Iterator[str]:
     """A line a step."""
-    context = filled(spark, folder, rows)
+    context = filled(folder, rows)
     for name, step in steps(context):
         started = time.monotonic()
         step()
         yield f"| {rows:,} | {name} | {time.monotonic() - started:.1f} |"
 
 
-def filled(spark: SparkSession, folder: Path, rows: int) -> Context:
+def filled(folder: Path, rows: int) -> Context:
     """Tables of so many windows, each scored."""
-    config = config_module.validate({"tables": {"root": str(folder), "connector": "delta-rs"}})
-    tables = TableSet(open_tables(spark, config.tables))
+    config = config_module.validate(
+        {
+            "tables": {"root": str(folder), "connector": "delta-rs"},
+            "spark": {"master": "local[2]", "conf": MILLIONS},
+        }
+    )
+    context = open_context(config, quiet=True)
+    spark, tables = context.spark, context.tables
     documents = rows // WINDOWS_OF_A_DOCUMENT
     tables.append("documents", table_rows(spark, TABLES["documents"], 0, documents))
     tables.append("lengths", table_rows(spark, TABLES["lengths"], 0, documents))
     for name in ("windows", "scores"):
         tables.append(name, table_rows(spark, TABLES[name], 0, rows))
-    return Context(spark=spark, config=config, tables=tables, progress=Progress())
+    return context
 
 
 def table_rows(spark: SparkSession, spec: TableSpec, first: int, count: int) -> DataFrame:

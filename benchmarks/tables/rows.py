@@ -1,4 +1,4 @@
-"""Rows of tables that are made up."""
+"""Rows of tables that are made up, by the million."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.tables.schema import TableSpec
+
+# Spark's settings for them: the local session trades the compiler's best code for a fast start.
+MILLIONS = {"spark.driver.memory": "4g", "spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
 
 
 def rows_of(spec: TableSpec, frame: DataFrame, known: Mapping[str, Column]) -> DataFrame:

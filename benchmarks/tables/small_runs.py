@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import longattn
-from longattn.etl.config import Config, SparkConfig, validate
-from longattn.etl.run.context import Context, TableSet
+from longattn.etl.config import Config, validate
+from longattn.etl.console import open_context
+from longattn.etl.run.context import Context
 from longattn.etl.run.jobs import JOBS, run_job
-from longattn.etl.run.progress import Progress
-from longattn.etl.session import get_spark
 from longattn.etl.session.few_rows import fitted
-from longattn.etl.tables.open import open_tables
 
 DOCUMENTS, WORDS = 24, 3000
 Cost = tuple[float, int]  # seconds, Spark jobs
@@ -51,6 +49,7 @@ def config_of(folder: Path) -> Config:
             "select": {"fraction": 0.5},
             "export": {"jsonl": {"path": str(folder / "out")}},
             "report": {"path": str(folder / "report.html")},
+            "spark": {"master": "local[2]"},
         }
     )
 
@@ -75,21 +74,17 @@ def main() -> None:
     for number in range(DOCUMENTS):
         add(folder / "in", number)
     config = config_of(folder)
-    spark = get_spark(SparkConfig(master="local[2]"))
-    store = spark.sparkContext._jsc.sc().statusStore()
-
-    def context() -> Context:
-        tables = TableSet(open_tables(spark, config.tables))
-        return Context(spark=spark, config=config, tables=tables, progress=Progress())
+    context = open_context(config, quiet=True)
+    store = context.spark.sparkContext._jsc.sc().statusStore()
 
     def n_jobs() -> int:
         return int(store.jobsList(None).size())
 
-    first, again = run_all(context(), n_jobs), run_all(context(), n_jobs)
+    first, again = (run_all(context.fresh(), n_jobs) for _ in range(2))
     grown: dict[str, list[Cost]] = defaultdict(list)
     for number in range(DOCUMENTS, DOCUMENTS + more):
         add(folder / "in", number)
-        for job, cost in run_all(context(), n_jobs).items():
+        for job, cost in run_all(context.fresh(), n_jobs).items():
             grown[job].append(cost)
     print(f"longattn {longattn.__version__}, {DOCUMENTS} documents of {WORDS:,} words\n")
     show(first, again, {job: medians(costs) for job, costs in grown.items()})

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from longattn.etl.after.unused import Stranger, strangers
 from longattn.etl.config import Config
+from longattn.etl.dedup.kept import read_by
 from longattn.etl.export.files import Folder
 from longattn.etl.export.read import faults as export_faults
 from longattn.etl.ingest.current import query
@@ -52,7 +53,8 @@ def check(context: Context) -> Checked:
     damaged = {name: lines for name, table in made.items() if (lines := _damage(table))}
     whole = {name: table for name, table in made.items() if name not in damaged}
     faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole)]
-    if {"windows", "lengths"} <= set(whole):
+    unreadable = lost.keys() | damaged.keys()
+    if {"windows", "lengths"} <= set(whole) and not unreadable & {*read_by(context.config)}:
         faults += _of_lengths(context)
     at_work = _at_work(holder)
     if "runs" in whole and not at_work:

@@ -115,16 +115,20 @@ def done() -> Column:
 
 
 def unchanged(context: Context, job: str, settings: str, tables: Collection[str]) -> bool:
-    """Whether the last run of a job went by these settings, and left the tables as they are now.
-
-    The tables count as read, so that the next run can ask the same.
-    """
+    """Whether the last run of a job went by these settings, and left the tables as they are now."""
     last = last_run(context, job, done())
+    as_now = are_as_left(context, last, tables)
+    return last is not None and last["settings"] == settings and as_now
+
+
+def are_as_left(context: Context, run: Row | None, tables: Collection[str]) -> bool:
+    """Whether tables have the versions that a run left.
+
+    They count as read, so that the ledger says which versions this run went by.
+    """
     for table in tables:
         context.tables.read(table)
-    if last is None or last["settings"] != settings:
-        return False
-    left = {**last["versions_read"], **last["versions_written"]}
+    left = {**run["versions_read"], **run["versions_written"]} if run else {}
     return all(context.tables.version(table) == left.get(table) for table in tables)
 
 

@@ -11,7 +11,7 @@ from longattn.etl.ranking import rank, strata
 from longattn.etl.ranking.candidates import considered, packed_candidates
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
-from longattn.etl.run.ledger import done, last_run
+from longattn.etl.run.ledger import are_as_left, done, last_run
 from longattn.etl.windows.evaluation import evaluations
 from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
@@ -78,12 +78,8 @@ def _made(context: Context) -> Row | None:
     same = F.col("selection").isNull() | (F.col("selection") == run["selection"])
     if last_run(context, "select", same) != run:
         return None
-    read = {t: v for t, v in run["versions_read"].items() if t not in run["versions_written"]}
-    if any(context.tables.version(table) != version for table, version in read.items()):
-        return None
-    for table in read:
-        context.tables.read(table)  # so that the ledger says what the name depends on
-    return run
+    read = sorted(run["versions_read"].keys() - run["versions_written"].keys())
+    return run if are_as_left(context, run, read) else None
 
 
 def current_selection(context: Context) -> tuple[str, DataFrame]:

@@ -102,5 +102,5 @@ def test_selection_is_timed_at_its_smallest(spark: Any, tmp_path: Path) -> None:
 def test_the_cost_of_safety_is_timed_at_its_smallest(spark: Any, tmp_path: Path) -> None:
     from benchmarks.tables import reliability
 
-    lines = list(reliability.timings(spark, tmp_path, 600))
+    lines = list(reliability.timings(tmp_path, 600))
     assert len(lines) == 5 and all(line.startswith("| ") for line in lines)

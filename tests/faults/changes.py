@@ -373,3 +373,21 @@ def restore_domains(world: World) -> None:
 SOURCES: dict[str, Change] = {
     change.__name__: change for change in (drop_domain, rename_domain, restore_domains)
 }
+
+
+# --- changes by name
+
+
+def apply(world: World, change: str) -> None:
+    """Make a change: the name of a function of above, or `setting=place` of a value in VALUES."""
+    key, equals, place = change.partition("=")
+    if equals:
+        set_value(world, key, VALUES[key][int(place)])
+    else:
+        (FILES | SOURCES)[key](world)
+
+
+def drawn(draw: random.Random) -> str:
+    """A change of a file, of the sources or of a setting, all equally likely."""
+    key = draw.choice([*FILES, *SOURCES, *VALUES])
+    return f"{key}={draw.randrange(len(VALUES[key]))}" if key in VALUES else key

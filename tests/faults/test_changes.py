@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.changes import FILES, SOURCES, VALUES, World, set_value
+from tests.faults.changes import World, apply, drawn
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 
@@ -19,14 +19,6 @@ STEPS = (
         *("decontaminate.sources=1", "dedup.scope=1", "window.min_tokens=1"),
     ),
 )
-
-
-def apply(world: World, change: str) -> None:
-    key, equals, place = change.partition("=")
-    if equals:
-        set_value(world, key, VALUES[key][int(place)])
-    else:
-        (FILES | SOURCES)[key](world)
 
 
 def test_a_root_gives_what_a_new_one_gives(spark: Any, tmp_path: Path) -> None:
@@ -57,9 +49,3 @@ def test_any_sequence_of_changes(
             apply(world, change)
         outcome = world.outcome(spark, "kept")
     assert outcome == world.outcome(spark, "new"), steps
-
-
-def drawn(draw: random.Random) -> str:
-    """A change of a file, of the sources or of a setting, all equally likely."""
-    key = draw.choice([*FILES, *SOURCES, *VALUES])
-    return f"{key}={draw.randrange(len(VALUES[key]))}" if key in VALUES else key

@@ -16,8 +16,7 @@ from longattn.etl.after.vacuum import vacuum_rows
 from longattn.udfs.errors import UserError
 from tests.conftest import has_jars
 from tests.faults import world as kills
-from tests.faults.changes import World, record
-from tests.faults.test_changes import apply, drawn
+from tests.faults.changes import World, apply, drawn, record
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 # What `forget` commits to, in its order; `pairs` and `duplicates` go by two columns.

@@ -6,7 +6,7 @@ import pytest
 from deltalake import DeltaTable
 
 from longattn.etl.after.check import check
-from tests.faults.changes import VALUES, World, add_file, edit_record, set_value
+from tests.faults.changes import VALUES, World, apply, set_value
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -15,17 +15,20 @@ TABLES = (
     *("lengths", "windows", "contamination", "scores", "selections", "rejects", "runs"),
 )
 IN_CI = ("signatures",)
+CHANGES = (
+    *("edit_record", "add_file", "prepend_record", "rename_domain"),
+    *("sources.web.0.priority=1", "window.min_tokens=1", "ingest.max_tokens=1"),
+)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, spark: Any) -> World:
-    """A root after one run, and then a correction, a new file and a setting for the next."""
+    """A root after one run, and then changes of files, sources and settings for the next."""
     world = World(tmp_path_factory.mktemp("mending"))
     set_value(world, "decontaminate.sources", VALUES["decontaminate.sources"][1])
     world.outcome(spark, "kept")
-    edit_record(world)
-    add_file(world)
-    set_value(world, "window.min_tokens", VALUES["window.min_tokens"][1])
+    for change in CHANGES:
+        apply(world, change)
     return world
 
 
