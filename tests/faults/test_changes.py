@@ -30,17 +30,8 @@ def test_a_root_gives_what_a_new_one_gives(spark: Any, tmp_path: Path) -> None:
         assert world.outcome(spark, "kept") == world.outcome(spark, f"new{number}"), changes
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """As many sequences as `make test-faults` draws kills."""
-    if "number" in metafunc.fixturenames:
-        metafunc.parametrize("number", range(metafunc.config.option.faults))
-
-
-def test_any_sequence_of_changes(
-    spark: Any, tmp_path: Path, number: int, request: pytest.FixtureRequest
-) -> None:
+def test_any_sequence_of_changes(spark: Any, tmp_path: Path, draw: random.Random) -> None:
     """A run after each of one to four steps; the last is compared."""
-    draw = random.Random(request.config.getoption("--faults-seed") * 1000 + number)
     world = World(tmp_path)
     world.outcome(spark, "kept")
     steps = [[drawn(draw) for _ in range(draw.randint(1, 4))] for _ in range(draw.randint(1, 4))]

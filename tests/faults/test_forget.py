@@ -84,17 +84,8 @@ def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
     assert world.outcome(spark, "kept") == everything
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """As many trials as `make test-faults` draws kills."""
-    if "number" in metafunc.fixturenames:
-        metafunc.parametrize("number", range(metafunc.config.option.faults))
-
-
-def test_any_documents_of_any_root(
-    spark: Any, tmp_path: Path, number: int, request: pytest.FixtureRequest
-) -> None:
+def test_any_documents_of_any_root(spark: Any, tmp_path: Path, draw: random.Random) -> None:
     """Up to four documents, of a root after up to three changes, on either connector."""
-    draw = random.Random(request.config.getoption("--faults-seed") * 1000 + number)
     connector = "native" if draw.random() < 0.25 and has_jars() else "delta-rs"  # it takes long
     world = World(tmp_path)
     changes = [drawn(draw) for _ in range(draw.randint(0, 3))]
