@@ -179,7 +179,7 @@ def _make_base(java: Path, base: Path) -> None:
     """
     if (base.parent / "lib" / "server" / "classes.jsa").exists():
         return
-    command = [java, "-Xshare:dump", f"-XX:SharedArchiveFile={base}"]
+    command = [str(java), "-Xshare:dump", f"-XX:SharedArchiveFile={base}"]
     with suppress(OSError):  # it does not run: Spark's start says why
         subprocess.run(command, capture_output=True, check=False)
 
