@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from longattn.etl.after.status import not_exported
 from longattn.etl.after.unused import Stranger, strangers
 from longattn.etl.config import Config
 from longattn.etl.dedup.kept import read_by
@@ -21,6 +22,7 @@ from longattn.etl.ingest.current import query
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import last_holder
+from longattn.etl.run.ledger import READERS
 from longattn.etl.tables.base import Table
 from longattn.etl.tables.lease import Holder, is_gone
 from longattn.etl.tables.lost import damaged_files, refuse_lost
@@ -57,10 +59,13 @@ def check(context: Context) -> Checked:
     if {"windows", "lengths"} <= set(whole) and unreadable.isdisjoint(read_by(context.config)):
         faults += _of_lengths(context)
     at_work = _at_work(holder)
+    notes = [at_work] if at_work else []
     if "runs" in whole and not at_work:
-        faults += _of_ledger(whole["runs"].read(), whole, counts)
+        runs = whole["runs"].read().orderBy("started").collect()
+        faults += _of_ledger(runs, whole, counts)
+        notes += _behind(runs, context.config)
     faults += [*_of_scorers(context.config), *_of_exports(context.config)]
-    notes = [*([at_work] if at_work else []), *map(_stranger, strangers(whole))]
+    notes += map(_stranger, strangers(whole))
     return Checked(faults=faults, tables=len(made), rows=sum(counts.values()), notes=notes)
 
 
@@ -141,18 +146,28 @@ def _stranger(stranger: Stranger) -> str:
 
 
 def _of_ledger(
-    runs: DataFrame, tables: Mapping[str, Table], counts: Mapping[str, int]
+    runs: list[Row], tables: Mapping[str, Table], counts: Mapping[str, int]
 ) -> Iterator[str]:
     """Runs that do not balance or did not end, and tables with other rows than runs added."""
-    ended = [row for row in runs.orderBy("started").collect() if row["status"] != "running"]
-    for run in runs.where("status = 'running'").collect():
+    killed = [run for run in runs if run["status"] == "running" and run["job"] not in READERS]
+    for run in killed:
         yield f"run {run['run_id']}: {run['job']} was killed; the next job enters what it had done"
-    for run in ended:
+    for run in runs:
         refused = sum((run["refused"] or {}).values())
         if run["status"] == "done" and run["rows_in"] != run["rows_out"] + refused:
             yield f"run {run['run_id']}: {run['job']} does not balance; run it again"
-    if len(ended) == runs.count():
-        yield from _sums(ended, tables, counts)
+    if not killed:
+        yield from _sums(runs, tables, counts)
+
+
+def _behind(runs: list[Row], config: Config) -> Iterator[str]:
+    """Why the exports are not what the config asks for, which is no damage."""
+    last = {run["job"]: run.asDict() for run in runs if run["status"] == "done"}
+    mend = "`longattn status` says what is to be done"
+    if "export" in last and last["export"]["config"] != config.hash:
+        yield f"the config is not that of the last export; {mend}"
+    elif others := not_exported(last.get("select"), config):
+        yield f"{', '.join(others)}: another selection than the last one is there, or none; {mend}"
 
 
 def _sums(runs: list[Row], tables: Mapping[str, Table], counts: Mapping[str, int]) -> Iterator[str]:
@@ -189,7 +204,9 @@ def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | Non
             added = Figures.decode(run["metrics"]).added.get(name)
             if added is None:
                 return None
-            rows, version = rows + int(added), written
+            # a run that slept may have read later, or found its work done by another's commit
+            if added and (version is None or written > version):
+                rows, version = rows + int(added), written
     return rows
 
 

@@ -163,6 +163,10 @@ class TableSet(Mapping[str, Table]):
         """Delete the rows whose column is one of the values; returns how many."""
         return -self._added(name, self.intact(name).delete(column, values)).rows
 
+    def rewritten(self, name: str) -> bool:
+        """Whether a table that this run holds is not as the last holder of the root left it."""
+        return self._guard is not None and self[name].version() != self._expected.get(name)
+
     def there(self, name: str, rows: DataFrame) -> int:
         """How many rows of a table, as it is now, have the keys of `rows`."""
         key = self[name].spec.key

@@ -1,7 +1,7 @@
 """The ledger: every job started is a row of `runs`, and a job that does not balance has failed.
 
 The row is entered as `running` before the job begins and replaced when it has ended. What a killed
-run left `running` is closed by the next job that takes the root over from it.
+run left `running`, or a restored table has so again, is closed by the next job that holds the root.
 """
 
 import time
@@ -53,9 +53,9 @@ def record(name: str, context: Context, job: Callable[[Context], Outcome]) -> Ru
 
 @contextmanager
 def holding(context: Context, name: str, run_id: str) -> Iterator[None]:
-    """Hold the root while the block runs, once what a dead run left open is closed."""
+    """Hold the root while the block runs, once what others left open is closed."""
     with hold(context, name, run_id) as dead:
-        if dead:
+        if dead or context.tables.rewritten("runs"):
             _close_killed(context, dead)
         yield
 
@@ -132,6 +132,15 @@ def are_as_left(context: Context, run: Row | None, tables: Collection[str]) -> b
     return all(context.tables.version(table) == left.get(table) for table in tables)
 
 
+def in_utc(moment: datetime) -> datetime:
+    """A timestamp as a session collects it: Spark gives this machine's local time, without a zone.
+
+    >>> in_utc(datetime.fromtimestamp(1e9)).isoformat()
+    '2001-09-09T01:46:40+00:00'
+    """
+    return moment.astimezone(UTC)
+
+
 def _row(run: Run, context: Context) -> dict[str, Any]:
     outcome = run.outcome or Outcome(rows_in=0, rows_out=0)
     return {
@@ -154,19 +163,21 @@ def _row(run: Run, context: Context) -> dict[str, Any]:
     }
 
 
-def _close_killed(context: Context, dead: Predecessor) -> None:
+def _close_killed(context: Context, dead: Predecessor | None) -> None:
     """Close what is `running` though nobody is, with the rows that the last of them had added."""
     runs = context.tables["runs"].read()
     for row in runs.where("status = 'running'").collect():
         if row["job"] not in READERS:
             context.tables.put_run(_killed(row.asDict(), dead))
-    dead.closed = True
+    if dead:
+        dead.closed = True
 
 
-def _killed(row: dict[str, Any], dead: Predecessor) -> dict[str, Any]:
-    closed: dict[str, Any] = {"status": "killed", "error": f"ended without a word: {dead.holder}"}
-    row["started"] = row["started"].replace(tzinfo=UTC)
-    if row["run_id"] == dead.holder.run_id:
+def _killed(row: dict[str, Any], dead: Predecessor | None) -> dict[str, Any]:
+    who = f": {dead.holder}" if dead else ""
+    closed: dict[str, Any] = {"status": "killed", "error": f"ended without a word{who}"}
+    row["started"] = in_utc(row["started"])
+    if dead and row["run_id"] == dead.holder.run_id:
         closed |= {
             "seconds": max(0.0, dead.holder.beat - row["started"].timestamp()),
             "versions_written": dead.written,

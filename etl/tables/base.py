@@ -47,6 +47,10 @@ class Detail:
     files: int
 
 
+def nothing() -> None:
+    """What a table does before a commit when nobody holds its root."""
+
+
 class Table(ABC):
     """One Delta table of a known schema; made on the first write, empty before it."""
 
@@ -105,9 +109,16 @@ class Table(ABC):
             raise TableError(f"table {self.location}: merge was given {key} {times} times")
 
     def until_not_overtaken(
-        self, commit: Callable[[], Result], overtaken: type[Exception]
+        self,
+        commit: Callable[[], Result],
+        overtaken: type[Exception],
+        may_go_on: Callable[[], None] = nothing,
     ) -> Result:
-        """Commit; again from the newest version, after a moment, when it raises `overtaken`."""
+        """Commit; again from the newest version, after a moment, when it raises `overtaken`.
+
+        Not where `may_go_on` raises: who has overtaken may have taken the root, and the work is
+        then done, so that another try would find nothing to commit and ask nobody.
+        """
         last = ""
         for attempt in range(ATTEMPTS):
             try:
@@ -116,6 +127,7 @@ class Table(ABC):
                 raise
             except overtaken as error:
                 last = first_line(error)
+                may_go_on()
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
         raise ConcurrentWriteError(
             f"table {self.location}: other writers won {ATTEMPTS} times in a row; run it again "
@@ -214,10 +226,6 @@ def sql_text(value: str | None) -> str:
         return "NULL"
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-def nothing() -> None:
-    """What a table does before a commit when nobody holds its root."""
 
 
 def column_problems(

@@ -99,7 +99,7 @@ class DeltaRsTable(Table):
 
     def put(self, row: Mapping[str, Any]) -> Commit:
         """Without Spark, so that a run whose JVM has died is entered in the ledger too."""
-        return self._retry(lambda: self._put(row))
+        return self.until_not_overtaken(lambda: self._put(row), CommitFailedError)
 
     def commits(self, oldest: int, newest: int) -> list[dict[str, Any]]:
         """What the log says of each of these versions and its number, newest first; as far back as
@@ -324,7 +324,7 @@ class DeltaRsTable(Table):
 
         deltalake's own retries would commit a stale replace, and keep rows that it must remove.
         """
-        return self.until_not_overtaken(commit, CommitFailedError)
+        return self.until_not_overtaken(commit, CommitFailedError, self.guard)
 
     def _delete(self, column: str, values: Collection[str]) -> Commit:
         table = self._open_or_create()

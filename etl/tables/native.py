@@ -327,7 +327,7 @@ class NativeTable(Table):
                 self.spark.conf.unset(key)
 
     def _until_not_overtaken(self, commit: Callable[[], Result]) -> Result:
-        return self.until_not_overtaken(commit, ConcurrentWriteError)
+        return self.until_not_overtaken(commit, ConcurrentWriteError, self.guard)
 
     @contextmanager
     def _conflicts(self) -> Iterator[None]:

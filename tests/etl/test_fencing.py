@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -100,6 +101,44 @@ WRITES: dict[str, Callable[[Table, Any], Any]] = {
 }
 
 
+def row_of(spark: Any, doc_id: str) -> Any:
+    values = {"doc_id": doc_id, "windowing": "w", "domain": "d"}
+    row = tuple(values.get(name) for name in LENGTHS.columns)
+    return spark.createDataFrame([row], LENGTHS.schema).coalesce(1)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["append of known work", "merge"])
+def test_who_wakes_to_find_its_work_done_is_refused_too(
+    spark: Any, tmp_path: Path, name: str
+) -> None:
+    """There is nothing left to commit; a job that went on would speak for a root it has lost."""
+    place, txn, now = str(tmp_path / "lengths"), Txn(app_id="work", version=1), [0.0]
+    table, other = (DeltaRsTable(spark, LENGTHS, place) for _ in range(2))
+    table.append(row_of(spark, "before"))
+    sleeper = claim(str(tmp_path), "sleeper", clock=lambda: 0.0)
+    successor = claim(str(tmp_path), "successor", clock=lambda: now[0])
+    assert sleeper.take() is None
+
+    def write(table: DeltaRsTable) -> Any:
+        rows = row_of(spark, "work")
+        return table.merge(rows) if name == "merge" else table.append(rows, txn)
+
+    def falls_asleep() -> None:
+        sleeper.check()
+        table.guard = sleeper.check
+        assert successor.take()
+        now[0] += SECONDS
+        assert successor.take() is None
+        bound(other, successor).fence()
+        write(other)
+
+    bound(table, sleeper).guard = falls_asleep
+    with pytest.raises(LeaseLostError, match="run it again"):
+        write(table)
+    assert sorted(row.doc_id for row in table.read().collect()) == ["before", "work"]
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize(
     ("kind", "writes"),
@@ -116,13 +155,7 @@ def test_a_commit_that_was_allowed_before_another_took_over_is_refused(
     spark: Any, tmp_path: Path, kind: type[Table], writes: list[str]
 ) -> None:
     """The moment between what the lease says and what the log does; for each way to write."""
-    place = str(tmp_path / "lengths")
-
-    def rows(doc_id: str) -> Any:
-        values = {"doc_id": doc_id, "windowing": "w", "domain": "d"}
-        row = tuple(values.get(name) for name in LENGTHS.columns)
-        return spark.createDataFrame([row], LENGTHS.schema).coalesce(1)
-
+    place, rows = str(tmp_path / "lengths"), partial(row_of, spark)
     table, other, now = kind(spark, LENGTHS, place), kind(spark, LENGTHS, place), [0.0]
     expected: list[str] = []
     for name in writes:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,7 +164,19 @@ def test_a_second_run_waits_and_then_says_who_holds_the_root(make_context: MakeC
     assert record("dedup", context.fresh(), lambda _: Outcome(rows_in=0, rows_out=0)).job == "dedup"
 
 
-def test_what_a_dead_run_left_is_entered_by_the_next(make_context: MakeContext) -> None:
+@pytest.fixture
+def far_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A driver whose clock shows New York's time."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_what_a_dead_run_left_is_entered_by_the_next(
+    make_context: MakeContext, far_west: None
+) -> None:
     """The dead run is a process that has ended: its row, its lease and its rows are there."""
     context = make_context()
     record("ingest", context, lambda _: Outcome(rows_in=0, rows_out=0))
@@ -175,6 +187,7 @@ def test_what_a_dead_run_left_is_entered_by_the_next(make_context: MakeContext) 
     version, last = register.read()
     assert last and last.free and register.write(version, replace(dead, versions=last.versions))
     row = dict.fromkeys(RUNS.columns) | {"run_id": "r", "job": "score", "status": "running"}
+    row |= {"rows_in": 0, "rows_out": 0}
     begun = datetime.fromtimestamp(started, UTC)
     context.tables["runs"].put(row | {"started": begun, "seconds": 0.0, "versions_read": {}})
     rejects = context.spark.range(3).selectExpr(*REJECT_OF_ID)
@@ -186,6 +199,26 @@ def test_what_a_dead_run_left_is_entered_by_the_next(make_context: MakeContext) 
     assert killed["metrics"] == {"added/rejects": 3.0}
     assert killed["versions_written"] == {"rejects": 1}
     assert killed["seconds"] == pytest.approx(40, abs=0.1)
+    assert killed["started"].timestamp() == pytest.approx(started, abs=1)
+    shown = datetime.fromisoformat(status(context).jobs["dedup"]["started"]).replace(tzinfo=UTC)
+    assert 0 <= time.time() - shown.timestamp() < 600
+
+
+def test_a_ledger_that_was_put_back_is_closed_by_the_next_job(make_context: MakeContext) -> None:
+    """To when a run had begun; the report, which holds no root, is nobody's to close."""
+    context = make_context()
+    record("ingest", context, lambda _: Outcome(rows_in=0, rows_out=0))
+    table = DeltaTable(context.tables["runs"].location)
+    table.restore(table.version() - 1)
+    (fault,) = check(context.fresh()).faults
+    assert "ingest was killed; the next job enters" in fault
+    record("dedup", context.fresh(), lambda _: Outcome(rows_in=0, rows_out=0))
+    assert [row["status"] for row in runs(context)] == ["killed", "done"]
+    begun = dict.fromkeys(RUNS.columns) | {"run_id": "r", "job": "report", "status": "running"}
+    context.tables["runs"].put(begun | {"started": datetime.now(UTC), "seconds": 0.0})
+    record("dedup", context.fresh(), lambda _: Outcome(rows_in=0, rows_out=0))
+    assert [row["status"] for row in runs(context)][2] == "running"
+    assert check(context.fresh()).faults == []
 
 
 def test_a_table_that_lost_its_log_is_not_taken_for_a_new_one(make_context: MakeContext) -> None:

@@ -48,6 +48,7 @@ IN_MAKE_TEST = ("windows", "before commit lengths@1=kill")
 OUT_OF_TURN = (  # what a job says that came before the one that it goes on from
     "for this config and these scores: run `longattn select`",
     "decided for another config: run `longattn dedup` with this one",
+    "were never listed here: run `longattn ingest` with this config",
 )
 # What a job adds where another has not been yet: windows cuts what dedup would have left out.
 MAY_HAVE_MORE = {"windows", "lengths", "scores"}
