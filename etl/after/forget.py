@@ -18,9 +18,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.after.remains import sketches
+from longattn.etl.ingest.current import inputs_now, query, with_text
+from longattn.etl.ingest.stage import SAME_AS, record_hash, text_hash
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.ledger import record
-from longattn.etl.tables.schema import FORGOTTEN
+from longattn.etl.tables.schema import DOCUMENTS, FORGOTTEN, ORIGINS
 from longattn.udfs.errors import UserError, first_line
 
 AT_ONCE = 5_000  # values that one commit deletes by
@@ -48,14 +50,27 @@ def ids_in(path: str) -> list[str]:
 
 
 def documents_where(context: Context, condition: str) -> list[str]:
-    """Ids of the documents for which a condition over the columns of `documents` holds."""
+    """Ids of the documents for which a condition over the columns of `documents` holds.
+
+    As they were first read, as any file gave them later, or as the config has them now.
+    """
     try:
-        rows = context.tables.read("documents").where(condition).select("doc_id").collect()
+        rows = _described(context).where(condition).select("doc_id").distinct().collect()
     except (AnalysisException, ParseException) as error:
         raise UserError(f"forget: --where {condition}: {first_line(error)}") from None
     if not rows:
-        raise UserError(f"forget: --where {condition}: no document is so")
+        raise UserError(f"forget: --where {condition}: no document meets this condition")
     return [row["doc_id"] for row in rows]
+
+
+def _described(context: Context) -> DataFrame:
+    """Rows of `documents`, once for each way in which a document was ever read or is named."""
+    first, places = context.tables.read("documents"), context.tables.read("origins")
+    later = first.select("doc_id", *(c for c in DOCUMENTS.columns if c not in ORIGINS.columns))
+    every = first.unionByName(later.join(places.drop("fingerprint"), "doc_id"))
+    if inputs_now(context) is None:
+        return every
+    return every.unionByName(with_text(context, query(context, "SELECT * FROM sourced")))
 
 
 def known_ids(context: Context, ids: Collection[str]) -> list[str]:
@@ -117,18 +132,24 @@ def take(context: Context, name: str, work: Callable[[], Iterable[Step]]) -> dic
 
 
 def _remember(context: Context, ids: Collection[str]) -> None:
-    """Write down the ids, the files that held the documents, and hashes of runs of their words.
-
-    An id of no file stands alone.
-    """
-    wanted = _frame(context, "doc_id", ids)
-    origins = context.tables.read("origins").select("doc_id", "source_uri", "fingerprint")
-    rows = wanted.join(origins, "doc_id", "left").fillna("", ["source_uri", "fingerprint"])
+    """Write down the ids, the files that held the documents, and hashes of their words."""
+    wanted, rows = _frame(context, "doc_id", ids), _places(context, ids)
     texts = context.tables.read("documents").join(wanted, "doc_id", "left_semi")
     hashed = texts.select("doc_id", "text").mapInArrow(sketches, SKETCH_DDL)
-    rows = rows.distinct().join(hashed, "doc_id", "left")
+    named = texts.select("doc_id", record_hash(), text_hash())
+    rows = rows.distinct().join(hashed, "doc_id", "left").join(named, "doc_id", "left")
     stamped = rows.withColumn("forgotten_at", F.current_timestamp())
     context.tables.merge("forgotten", stamped.select(*FORGOTTEN.columns))
+
+
+def _places(context: Context, ids: Collection[str]) -> DataFrame:
+    """The files that hold the documents; an id of no file stands alone, unless it is noted."""
+    files = context.tables.read("origins").select("doc_id", "source_uri", "fingerprint")
+    noted = context.tables.read("forgotten").select("doc_id").distinct()
+    held = _frame(context, "doc_id", ids).join(files, "doc_id", "left")
+    nowhere = held.where("source_uri IS NULL").join(noted, "doc_id", "left_anti")
+    alone = nowhere.fillna("", ["source_uri", "fingerprint"])
+    return held.where("source_uri IS NOT NULL").unionByName(alone)
 
 
 def steps(context: Context, ids: Collection[str]) -> Iterator[Step]:
@@ -137,6 +158,7 @@ def steps(context: Context, ids: Collection[str]) -> Iterator[Step]:
     for table in ("selections", "scores", "contamination", "windows"):
         yield Step(table=table, column="window_id", values=windows)
     yield Step(table="rejects", column="source_id", values=windows)
+    yield Step(table="rejects", column="detail", values=[SAME_AS + doc_id for doc_id in ids])
     yield Step(table="pairs", column="doc_a", values=_to_compare_again(context, ids))
     yield Step(table="pairs", column="doc_b", values=ids)
     yield Step(table="duplicates", column="kept_id", values=ids)

@@ -1,7 +1,7 @@
 """What an export still holds of documents that were forgotten: runs of their words, by hashes.
 
-No text is remembered, only the smallest hashes of a document's n-grams (udfs.text.ngrams). The
-export's own files are read, each by what its format keeps: text, or tokens that are decoded.
+No text is remembered, only some hashes of a document's n-grams (udfs.text.ngrams). The export's
+own files are read, each by what its format keeps: text, or tokens that are decoded.
 """
 
 from collections import defaultdict
@@ -14,15 +14,22 @@ from longattn.etl.after.reading import Reader
 from longattn.etl.export import FORMATS
 from longattn.etl.export.formats import Decode, Texts
 from longattn.etl.export.read import opened
-from longattn.udfs.text.ngrams import Hashes, distinct_ngrams
+from longattn.udfs.text.ngrams import Hashes, distinct_ngrams, ngrams, normalised
 
 WORDS = 13  # in a row
-REMEMBERED = 64  # hashes of a document at most
+APART = 32  # of so many runs of words that begin one after another at least one is remembered
 
 
 def sketch(text: str) -> list[int]:
-    """The smallest hashes of the text's n-grams, as a table of bigints has them."""
-    hashes: list[int] = distinct_ngrams([text], WORDS)[:REMEMBERED].view(np.int64).tolist()
+    """Hashes of runs of the text's words, as a table of bigints has them.
+
+    Every passage of WORDS + APART - 1 words has one: of APART runs in a row the smallest hash is
+    kept (winnowing: Schleimer, Wilkerson and Aiken, SIGMOD 2003).
+    """
+    runs = np.concatenate([*ngrams(normalised(text), WORDS), np.empty(0, np.uint64)])
+    if len(runs) > APART:
+        runs = np.lib.stride_tricks.sliding_window_view(runs, APART).min(axis=1)
+    hashes: list[int] = np.unique(runs).view(np.int64).tolist()
     return hashes
 
 
@@ -57,12 +64,17 @@ def remains(reader: Reader, path: str, decode: Decode | None) -> list[str]:
     ]
 
 
+def unknown(reader: Reader) -> int:
+    """How many forgotten documents cannot be looked for: nothing is remembered of their words."""
+    return sum(not len(sketch) for sketch in _known(reader).values())
+
+
 def _known(reader: Reader) -> Mapping[str, Hashes]:
-    """Forgotten documents of which there is a sketch."""
+    """What is remembered of the words of each forgotten document."""
     if "forgotten" not in reader.made:
         return {}
-    rows = reader.rows("SELECT DISTINCT doc_id, ngrams FROM forgotten WHERE ngrams IS NOT NULL")
-    return {row["doc_id"]: np.array(row["ngrams"], np.int64).view(np.uint64) for row in rows}
+    rows = reader.rows("SELECT DISTINCT doc_id, ngrams FROM forgotten")
+    return {row["doc_id"]: np.array(row["ngrams"] or [], np.int64).view(np.uint64) for row in rows}
 
 
 def _texts(path: str, decode: Decode | None) -> Texts:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
@@ -22,6 +22,7 @@ from longattn.udfs.windows.cut import count_batches
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SAME_AS = "the same document as another record: "  # before its id
 SPLITTABLE = ("jsonl", "longattn", "parquet", "delta")
 FILES_DDL = "source_uri string, reading string, file_name string, fingerprint string"
 COUNTED_DDL = "doc_id string, n_tokens bigint, soft_cuts int"
@@ -155,10 +156,33 @@ def union(frames: Sequence[DataFrame]) -> DataFrame:
 # --- staged rows, which carry a staged_id, into the tables' rows
 
 
-def refusals(staged: DataFrame, documents: DataFrame, forgotten: DataFrame) -> DataFrame:
+def record_hash() -> Column:
+    """What a record is known by under every name of its domain, source and file."""
+    return F.md5(F.concat_ws("\n", "source_id", "text").cast("binary")).alias("record_hash")
+
+
+def text_hash() -> Column:
+    """What a record without an id of its own is known by, in whichever file and row."""
+    return F.md5(F.col("text").cast("binary")).alias("text_hash")
+
+
+def named_anew(staged: DataFrame, forgotten: DataFrame) -> DataFrame:
+    """staged_id of records that are forgotten documents under other ids."""
+    good = staged.where(F.col("reason").isNull())
+    nameless = F.col("source_id").startswith(F.concat("file_name", F.lit("#")))
+    by_text = F.when(nameless, text_hash())
+    hashed = good.select("staged_id", record_hash(), by_text.alias("text_hash"))
+    found = [
+        hashed.join(F.broadcast(forgotten.select(name).distinct()), name, "left_semi")
+        for name in ("record_hash", "text_hash")
+    ]
+    return union([rows.select("staged_id") for rows in found]).distinct()
+
+
+def refusals(staged: DataFrame, documents: DataFrame, forgotten: DataFrame | None) -> DataFrame:
     """Documents that are there already, came twice, or are to stay away: staged_id, file, reason.
 
-    Texts stay where they are: only ids are shuffled.
+    Texts stay where they are: only ids are shuffled. `forgotten` is None where nothing is.
     """
     order = Window.partitionBy("doc_id").orderBy("domain", "source_uri", "source_row", "staged_id")
     ids = (
@@ -167,12 +191,26 @@ def refusals(staged: DataFrame, documents: DataFrame, forgotten: DataFrame) -> D
         .withColumn("copy", F.row_number().over(order))
     )
     known = documents.select("doc_id").distinct().withColumn("known", F.lit(True))
-    gone = forgotten.select("doc_id", F.lit(True).alias("gone"))
+    judged = _with_forgotten(ids.join(known, "doc_id", "left"), staged, forgotten)
     reason = F.when(F.col("gone"), "forgotten").when(F.col("known"), "already_ingested")
-    reason = reason.when(F.col("copy") > 1, "repeated")
-    judged = ids.join(known, "doc_id", "left").join(gone, "doc_id", "left")
+    reason = reason.when(F.col("again"), "forgotten").when(F.col("copy") > 1, "repeated")
     judged = judged.withColumn("reason", reason).where(F.col("reason").isNotNull())
-    return judged.drop("known", "gone", "copy")
+    return judged.drop("known", "gone", "again", "copy")
+
+
+def _with_forgotten(ids: DataFrame, staged: DataFrame, forgotten: DataFrame | None) -> DataFrame:
+    """The ids, `gone` if they are of forgotten documents, `again` if the record is one's."""
+    if forgotten is None:
+        return ids.withColumns({"gone": F.lit(False), "again": F.lit(False)})
+    gone = forgotten.select("doc_id").distinct().withColumn("gone", F.lit(True))
+    again = named_anew(staged, forgotten).withColumn("again", F.lit(True))
+    return ids.join(gone, "doc_id", "left").join(again, "staged_id", "left")
+
+
+def remembered(staged: DataFrame, refused: DataFrame) -> DataFrame:
+    """The staged rows less those of forgotten documents, of which no origin is kept."""
+    gone = refused.where(F.col("reason") == "forgotten").select("staged_id")
+    return staged.join(gone, "staged_id", "left_anti")
 
 
 def new_documents(staged: DataFrame, refused: DataFrame) -> DataFrame:
@@ -221,7 +259,7 @@ def rejects(staged: DataFrame, refused: DataFrame) -> DataFrame:
     """
     bad = staged.where(F.col("reason").isNotNull() & (F.col("reason") != "filtered"))
     again = refused.where(F.col("reason") == "repeated").select("staged_id", "reason")
-    detail = F.concat(F.lit("the same document as another record: "), "doc_id")
+    detail = F.concat(F.lit(SAME_AS), "doc_id")
     repeated = (
         staged.drop("reason")
         .join(again, "staged_id")

@@ -78,7 +78,10 @@ DOCUMENTS = TableSpec(
     unindexed=("meta", "text"),
     columns={
         "doc_id": ("string", _DOC_KEYS["doc_id"]),
-        "domain": ("string", "when it was first read; a run goes by `origins` and its config"),
+        "domain": (
+            "string",
+            "domain at the first reading; jobs take today's domain from `origins` and the config",
+        ),
         "source": ("string", "name of the source in the config"),
         "source_uri": ("string", "file the record was first read from"),
         "source_row": ("bigint", "1-based line or row of the record in that file"),
@@ -129,10 +132,12 @@ FORGOTTEN = TableSpec(
         "source_uri": ("string", "file that held it"),
         "fingerprint": ("string", "of that file as it was read; see source_files"),
         "forgotten_at": ("timestamp", "when"),
-        "ngrams": ("array<bigint>", "the smallest hashes of its runs of 13 words, for --verify"),
+        "ngrams": ("array<bigint>", "hashes of some of its runs of 13 words, for --verify"),
+        "record_hash": ("string", "hash of the record's id and its text, under whatever name"),
+        "text_hash": ("string", "hash of the text, by which a record without an id is known"),
     },
     unindexed=("ngrams",),
-    added=("ngrams",),
+    added=("ngrams", "record_hash", "text_hash"),
 )
 
 LISTINGS = TableSpec(

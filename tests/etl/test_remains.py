@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from longattn.etl.after import forget
 from longattn.etl.after.check import check
 from longattn.etl.after.reading import read_logs
-from longattn.etl.after.remains import REMEMBERED, remains, sketch
+from longattn.etl.after.remains import APART, WORDS, remains, sketch, unknown
 from longattn.etl.export import FORMATS
 from longattn.etl.export.files import MANIFEST
 from longattn.etl.run.context import Context
 from longattn.etl.tables.schema import DOCUMENTS
+from longattn.udfs.text.ngrams import distinct_ngrams
 from tests.etl.test_boundaries import LONGEST, Packing, write
 
 NAMES = [name for name in FORMATS if name != "jsonl"]  # of jsonl the text is read, as it stands
@@ -47,7 +50,7 @@ def test_words_are_found_in_the_bytes_of_every_format(name: str, tmp_path: Path)
     manifest = json.loads((path / MANIFEST).read_text()) | {"sequence_length": LONGEST}
     (path / MANIFEST).write_text(json.dumps(manifest))
     (line,) = remains(reader(*gone), str(path), decode)
-    n_runs = LONGEST - 12
+    n_runs = len(sketch(decode(gone[0].ids)))
     assert line == (
         f"document w00004: {n_runs} of {n_runs} runs of 13 words that are remembered of it are in"
         f" {path}, first in sample 4"
@@ -57,10 +60,24 @@ def test_words_are_found_in_the_bytes_of_every_format(name: str, tmp_path: Path)
 
 
 def test_a_sketch_is_small_and_of_words_alone() -> None:
-    text = " ".join(f"word{n}" for n in range(500))
-    assert len(sketch(text)) == REMEMBERED
+    text = " ".join(f"word{n}" for n in range(5000))
+    assert 250 < len(sketch(text)) < 400
     assert sketch(text) == sketch(text.upper().replace(" ", ",\n"))
     assert sketch("too short") == []
+    gone = SimpleNamespace(
+        made=["forgotten"],
+        rows=lambda sql: [{"doc_id": "a", "ngrams": []}, {"doc_id": "b", "ngrams": None}],
+    )
+    assert unknown(gone) == 2 and remains(gone, "never read", None) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 5000 - APART - WORDS + 1))
+def test_no_passage_is_without_a_remembered_run(start: int) -> None:
+    words = [f"word{n}" for n in range(5000)]
+    passage = " ".join(words[start : start + APART + WORDS - 1])
+    known = np.array(sketch(" ".join(words)), np.int64).view(np.uint64)
+    assert np.isin(distinct_ngrams([passage], WORDS), known).any()
 
 
 @pytest.mark.spark

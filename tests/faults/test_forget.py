@@ -13,16 +13,21 @@ import pytest
 from longattn.etl.after import forget
 from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import vacuum_rows
+from longattn.etl.config import validate
+from longattn.etl.ingest.current import query
+from longattn.etl.run.context import Context
+from longattn.etl.run.jobs import run_job
 from longattn.udfs.errors import UserError
-from tests.conftest import has_jars
+from tests.conftest import context_for, has_jars
 from tests.faults import world as kills
 from tests.faults.changes import World, apply, drawn, record
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.faults]
 # What `forget` commits to, in its order; `pairs` and `duplicates` go by two columns.
 COMMITS = (
-    *("forgotten", "selections", "scores", "contamination", "windows", "rejects", "pairs"),
-    *("duplicates", "signatures", "lengths", "origins", "documents", "pairs@2", "duplicates@2"),
+    *("forgotten", "selections", "scores", "contamination", "windows", "rejects", "rejects@2"),
+    *("pairs", "pairs@2", "duplicates", "duplicates@2", "signatures", "lengths", "origins"),
+    "documents",
 )
 
 
@@ -54,6 +59,49 @@ def test_a_root_without_documents_is_one_that_never_had_them(spark: Any, tmp_pat
     for table in ("documents", "origins", "signatures", "lengths"):
         left = world.context(spark, "kept").tables.read(table)
         assert not left.where(left.doc_id.isin(*wanted)).count(), table
+
+
+@pytest.mark.parametrize("ids", ["id", None])
+def test_a_forgotten_record_stays_away_under_another_name(
+    spark: Any, tmp_path: Path, ids: str | None
+) -> None:
+    """Of a domain, a source or a file, or in another row; a condition finds it by any of these."""
+    texts = [" ".join(f"{name}{n}" for n in range(80)) for name in "abc"]
+    files = tmp_path / "in"
+    files.mkdir()
+
+    def run(domain: str, file: str, first: str = "", **source: str) -> Context:
+        rows = [{"id": str(n), "text": text} for n, text in enumerate(texts)]
+        lines = [{"id": "9", "text": first}] * bool(first) + rows
+        (files / file).write_text("\n".join(map(json.dumps, lines)) + "\n")
+        given = {"path": str(files / file), **({"id": ids} if ids else {}), **source}
+        config = validate(
+            {
+                "sources": {domain: [given]},
+                "tables": {"root": str(tmp_path / "tables")},
+                "tokenizer": "words",
+                "window": {"length": 32},
+                "score": {"scorer": "random"},
+            }
+        )
+        context = context_for(spark, config, tmp_path / "tables")
+        run_job("ingest", context)
+        return context.fresh()
+
+    context = run("old", "a.jsonl")
+    run("new", "b.jsonl", name="named")
+    for condition in ("domain = 'new'", "source_uri LIKE '%b.jsonl'", "domain = 'old'"):
+        assert len(forget.documents_where(context, f"text LIKE 'b0 %' AND {condition}")) == 1
+    doc_ids = forget.documents_where(context, "text LIKE 'b0 %'")
+    forget.forget(context.fresh(), doc_ids)
+    for context in (
+        run("old", "a.jsonl", first="d e f"),
+        run("other", "a.jsonl", first="d e f"),
+        run("other", "c.jsonl", name="third"),
+    ):
+        left = context.tables.read("documents").where("text LIKE 'b0 %'").count()
+        assert left == 0
+        assert query(context, "SELECT * FROM current").count() >= 2
 
 
 def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
