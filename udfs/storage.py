@@ -3,6 +3,7 @@ deltalake or pyarrow.
 """
 
 import os
+import posixpath
 import re
 from contextlib import suppress
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from longattn.udfs.errors import StorageError, first_line
-from longattn.udfs.stores import Settings, known_settings, store_of
+from longattn.udfs.stores import SAME_SCHEME, Settings, known_settings, store_of
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
@@ -62,14 +63,36 @@ def file_name(uri: str) -> bytes | None:
 def expanded(path: str) -> str:
     """A path as a person writes it: `~` is the home folder, `${VAR}` what the environment says.
 
-    A slash at the end says nothing. Raises KeyError with the variable's name when it is not set.
+    A slash at the end says nothing. Raises KeyError with the name of a variable that is not set, or
+    is empty.
 
     >>> expanded("s3://bucket/lake/"), expanded("/")
     ('s3://bucket/lake', '/')
     """
-    whole = VARIABLE.sub(lambda named: os.environ[named[1]], path)
+    whole = VARIABLE.sub(lambda named: _value_of(named[1]), path)
     home = os.path.expanduser(whole) if whole.startswith("~") else whole
     return home.rstrip("/") or "/"
+
+
+def _value_of(variable: str) -> str:
+    if value := os.environ.get(variable):
+        return value
+    raise KeyError(variable)
+
+
+def resolved(uri: str) -> str:
+    """The one name of a place, to compare it by: links, `..` and schemes that mean the same.
+
+    >>> resolved("s3://lake/a/../b/"), resolved("abfs://c@a/x"), resolved("file:///a//b")
+    ('s3a://lake/b', 'abfss://c@a/x', '/a/b')
+    """
+    local = local_path(uri)
+    if local is not None:
+        return os.path.realpath(local)
+    scheme, _, rest = uri.partition(":")
+    room, _, path = rest[2:].partition("/") if rest.startswith("//") else ("", "", rest)
+    whole = posixpath.normpath("/" + path.lstrip("/")).rstrip("/")
+    return f"{SAME_SCHEME.get(scheme, scheme)}://{room}{whole}"
 
 
 def open_fs(uri: str, settings: Settings | None = None) -> tuple[pafs.FileSystem, str]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 Settings = Mapping[str, str]  # an environment variable's name -> its value
+SAME_SCHEME = {"s3": "s3a", "s3n": "s3a", "abfs": "abfss"}  # of those that mean one place
 
 
 class Store(ABC):
