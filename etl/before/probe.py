@@ -117,12 +117,16 @@ def _list(look: Look, path: str, spec: SourceSpec, own: OwnFiles) -> None:
         files = list(_files(local, spec))
     except FileNotFoundError:
         files = []
-    asked = (file for file in files if wanted_by(look.source, file.uri, file.name))
+    asked = [file for file in files if wanted_by(look.source, file.uri, file.name)]
+    before = own.left_out.copy()
     wanted = [file for file in asked if not own.has(file.uri)]
     if not files:
         raise SourceError(f"{look.label}: no such file or folder: {path}")
-    if not wanted:
+    if not asked:
         raise SourceError(f"{look.label}: include and exclude leave no file of {path}")
+    if not wanted:
+        left = "; ".join(own.lines(before))
+        raise SourceError(f"{look.label}: no file of {path} is a source: {left}")
     refuse_tables((file.uri for file in wanted), spec)
     look.files += sorted(wanted, key=lambda file: file.path)
 

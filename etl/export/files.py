@@ -17,12 +17,13 @@ from urllib.parse import quote
 
 from pyarrow import fs
 
+from longattn.etl.ingest import own
 from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 
-MANIFEST = "_manifest.json"  # Spark skips names with _
+MANIFEST = own.MANIFEST  # Spark skips names with _
 FILE = {"bytes": int, "sha256": str}  # what it says of each file beside its name
-STAGING, BEFORE = ".staging", ".before"  # put after an export's path
+STAGING, BEFORE = own.STAGING, own.BEFORE
 LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
 BLOCK = 8 << 20  # bytes read at once
 # Indices that Megatron keeps beside a data set, and what uploading to a hub leaves: neither is a
@@ -135,8 +136,8 @@ class Folder:
         """Files in the folder that the export's manifest does not name."""
         system, root = self._open(self.path)
         files = [info.path[len(root) + 1 :] for info in _files(system, root)]
-        own = {MANIFEST, *(file["name"] for file in files_of(self.manifest() or {}))}
-        return sorted(name for name in files if name not in own and not LEFT_BY_READERS.match(name))
+        mine = {MANIFEST, *(file["name"] for file in files_of(self.manifest() or {}))}
+        return sorted(n for n in files if n not in mine and not LEFT_BY_READERS.match(n))
 
     def refuse_strangers(self) -> None:
         """Raise ExportError for files of others: the folder is replaced as a whole."""
@@ -307,8 +308,8 @@ def folder_of(domain: str | None) -> str:
 
 
 def _is_manifest(value: Any) -> bool:
-    """Whether JSON names files as a manifest does."""
-    if not isinstance(value, dict):
+    """Whether JSON is ours, and names files as a manifest does."""
+    if not own.is_ours(value):
         return False
     lists = [value.get(kind, []) for kind in ("files", "extras")]
     return all(isinstance(files, list) and all(map(_is_file, files)) for files in lists)

@@ -2,32 +2,33 @@
 
 import os
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from itertools import combinations
-from pathlib import PurePosixPath
 
 from longattn.etl.config import Config, SourceConfig
 from longattn.etl.export.files import Folder
 from longattn.etl.ingest.local_files import alternatives
 from longattn.etl.tables.locations import is_catalog_name
-from longattn.udfs import storage
 from longattn.udfs.errors import ConfigError, LongAttnError
+from longattn.udfs.storage import local_path, resolved
 
 MAGIC = "*?["  # what makes a path a pattern
-HEAD, PAGE = 4096, b"<!doctype html"  # bytes of a file that say whether it is a page, and how
+INSIDE = "one of the two folders lies inside the other"
+TITLE = "What was selected, and why"  # of every report
+HEAD, PAGE = 4096, f"<title>{TITLE}</title>".encode()  # where a file says that it is one, and how
 
 Refusal = tuple[str, str]  # a key of the config, and what is wrong with it
 
 
 def refusals(config: Config) -> Iterator[Refusal]:
-    """Each export that would delete something, or be read back as a source. Nothing is changed.
+    """Each export that would delete something. Nothing is changed.
 
-    Folders that only a session or an account can list are looked into when they are written.
+    Folders that only a session or an account can list are looked into when they are written. An
+    export that lies below a source's folder is no source (`ingest.own`).
     """
-    exports = {key: place(path) for key, path in _exports(config).items()}
+    exports = {key: resolved(path) for key, path in _exports(config).items()}
     for (key, path), (other, there) in combinations(exports.items(), 2):
         if _inside(path, there) or _inside(there, path):
-            yield key, f"{path} and {other}, {there}, hold one another: give each its own folder"
+            yield key, f"{path} and {other}, {there}: {INSIDE}: give each its own folder"
     for key, path in exports.items():
         others = list(_of_others(config, path))  # a folder that holds these is not listed
         yield from ((key, text) for text in others or _of_persons(path))
@@ -40,16 +41,16 @@ def refuse(config: Config) -> None:
 
 
 def no_page(path: str) -> str | None:
-    """Why a report would destroy what is at its path, a folder or another file; None where not."""
-    local = storage.local_path(path)
+    """Why a report would destroy what is at its path: all but a report; None where it would not."""
+    local = local_path(path)
     if local is None or not os.path.exists(local):
         return None
     if os.path.isdir(local):
         return f"{path} is a folder: name a page in it, as report.html"
     with open(local, "rb") as file:
-        begin = file.read(HEAD).lstrip().lower()
-    if begin and not begin.startswith(PAGE):
-        return f"{path} is no page, and would be replaced by one: name another file"
+        begin = file.read(HEAD)
+    if begin and PAGE not in begin:
+        return f"{path} is no report, and would be replaced by one: name another file"
     return None
 
 
@@ -60,16 +61,14 @@ def _exports(config: Config) -> dict[str, str]:
 def _of_others(config: Config, path: str) -> Iterator[str]:
     """What of the config's own places an export at this path would touch."""
     root = config.tables.root
-    if not is_catalog_name(root) and (_inside(path, place(root)) or _inside(place(root), path)):
-        yield f"{path} and tables.root, {root}, hold one another: give the export its own folder"
-    if _inside(place(config.report.path), path):
+    tables = resolved(root)
+    if not is_catalog_name(root) and (_inside(path, tables) or _inside(tables, path)):
+        yield f"{path} and tables.root, {root}: {INSIDE}: give the export its own folder"
+    if _inside(resolved(config.report.path), path):
         yield f"report.path, {config.report.path}, is in {path}, which is replaced as a whole"
     for key, pattern in _sources(config):
-        plain = alternatives(place(pattern))
-        if any(_inside(_fixed(one), path) for one in plain):
+        if any(_inside(_fixed(one), path) for one in alternatives(resolved(pattern))):
             yield f"{key}, {pattern}, is in {path}, which is replaced as a whole"
-        elif any(_reads(one, path) for one in plain):
-            yield f"{path} is in {key}, {pattern}, which would read the export back"
 
 
 def _sources(config: Config) -> Iterator[tuple[str, str]]:
@@ -83,7 +82,7 @@ def _sources(config: Config) -> Iterator[tuple[str, str]]:
 
 def _of_persons(path: str) -> Iterator[str]:
     """What stands in an export's folder and is not of the export."""
-    if storage.local_path(path) is None or not os.path.exists(path):
+    if local_path(path) is None or not os.path.exists(path):
         return
     if not os.path.isdir(path):
         yield f"{path}: {path} is a file, not a folder"
@@ -92,12 +91,6 @@ def _of_persons(path: str) -> Iterator[str]:
         Folder(path=path).refuse_strangers()
     except LongAttnError as error:
         yield str(error)
-
-
-def place(path: str) -> str:
-    """A path as places are compared: whole, without links, or a URI without its last slash."""
-    local = storage.local_path(path)
-    return path if local is None else os.path.realpath(local)
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -118,18 +111,3 @@ def _fixed(pattern: str) -> str:
     parts = pattern.split("/")
     wild = next((n for n, part in enumerate(parts) if set(part) & set(MAGIC)), len(parts))
     return "/".join(parts[:wild]) or "/"
-
-
-def _reads(pattern: str, folder: str) -> bool:
-    """Whether a source of this pattern would find files that are put into a folder.
-
-    >>> _reads("/data", "/data/out"), _reads("/data/*.jsonl", "/data/out")
-    (True, False)
-    >>> _reads("/data/*/*.jsonl", "/data/out"), _reads("/data/**/*.jsonl", "/data/a/out")
-    (True, True)
-    """
-    if "**" in pattern:
-        return _inside(folder, _fixed(pattern.split("**")[0].rstrip("/")))
-    wanted, parts = PurePosixPath(pattern).parts, PurePosixPath(folder).parts
-    held = wanted if len(parts) >= len(wanted) else wanted[:-1]  # folders are read with all in them
-    return len(parts) >= len(held) and all(map(fnmatchcase, parts, held))

@@ -16,7 +16,7 @@ from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.remote_files import list_remote
 from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.ingest.stage import SourceFile
-from longattn.etl.tables.locations import is_table_name, sql_name
+from longattn.etl.tables.locations import as_pattern, is_table_name, sql_name
 from longattn.udfs.digest import json_digest
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
@@ -46,6 +46,7 @@ def list_files(
     A file that cannot be read is among them, with its refusal. Raises SourceError for a path that
     is not there, and when no file is left of it.
     """
+    before = own.left_out.copy() if own else None
     files = {
         file.uri: SourceFile(
             uri=file.uri,
@@ -60,8 +61,9 @@ def list_files(
         if own is None or not own.has(file.uri)
     }
     if not files:
+        left = "".join(f"; {line}" for line in own.lines(before)) if own else ""
         raise SourceError(
-            f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}"
+            f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}{left}"
         )
     refuse_tables(files, spec)
     return [files[uri] for uri in sorted(files)]
@@ -133,17 +135,26 @@ def check_columns(
 
 
 def _columns(spark: SparkSession, file: SourceFile) -> list[str]:
-    """A file's columns; none for a file that is not Parquet, which its reader will refuse."""
-    path = file_name(file.uri)
-    constants = list(json.loads(file.constants or "{}"))
+    """A file's columns; none for a file whose columns cannot be read, as its reader will say."""
     if is_table_name(file.uri):
         return list(spark.read.table(sql_name(file.uri)).columns)
-    if path is None:
-        names = spark.read.parquet(file.uri).columns
-        return [*names, *(name for name in constants if name not in names)]
+    path = file_name(file.uri)
+    names = _by_spark(spark, file.uri) if path is None else _by_footer(path)
+    constants = json.loads(file.constants or "{}") if names else {}
+    return [*names, *(name for name in constants if name not in names)]
+
+
+def _by_footer(path: bytes) -> list[str]:
     try:
         with open(path, "rb") as opened:
-            names = pq.read_schema(opened).names
-    except (pa.ArrowException, OSError):
+            return list(pq.read_schema(opened).names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return []
-    return [*names, *(name for name in constants if name not in names)]
+
+
+def _by_spark(spark: SparkSession, uri: str) -> list[str]:
+    """Spark also fails at types that it has not, as nanoseconds, of columns that nobody maps."""
+    try:
+        return list(spark.read.parquet(as_pattern(uri)).columns)
+    except Exception:  # py4j's and Spark's own share no base
+        return []

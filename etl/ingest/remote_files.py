@@ -32,6 +32,21 @@ def list_remote(spark: SparkSession, path: str, domain: str) -> list[Listed]:
     return listed
 
 
+def read_remote(spark: SparkSession, uri: str) -> bytes:
+    """A small file's bytes. Raises OSError where Spark, as through Connect, cannot open it."""
+    try:
+        jvm: Any = spark._jvm
+        path = jvm.org.apache.hadoop.fs.Path(uri)
+        conf = spark._jsparkSession.sessionState().newHadoopConf()
+        stream = path.getFileSystem(conf).open(path)
+        try:
+            return bytes(stream.readAllBytes())
+        finally:
+            stream.close()
+    except Exception as error:  # py4j's: each file system has exceptions of its own
+        raise OSError(f"{uri}: {_reason(error)}") from None
+
+
 def _through_hadoop(spark: SparkSession, path: str) -> Iterator[Listed]:
     jvm: Any = spark._jvm
     conf = spark._jsparkSession.sessionState().newHadoopConf()

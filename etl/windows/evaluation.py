@@ -4,7 +4,8 @@ What is known of a window is kept by evaluation set, so that another set costs o
 text and no new windows or scores, and each hit says whose it is.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import cast
 
@@ -14,6 +15,7 @@ from longattn.etl.config import Config, SourceConfig
 from longattn.etl.ingest.listing import check_columns, list_all
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, read_all
+from longattn.etl.ingest.remote_files import read_remote
 from longattn.etl.ingest.sources import EVALUATION, item_spec
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
@@ -82,11 +84,14 @@ def judged(context: Context) -> Collection[str]:
 def evaluations(context: Context) -> dict[str, Plan]:
     """The evaluation sets' files, by what `contamination` calls each set; a run lists them once."""
     return context.once(
-        ("evaluations", context.config.hash), lambda: list_sets(context.spark, context.config)
+        ("evaluations", context.config.hash),
+        lambda: list_sets(context.spark, context.config, context.progress.say),
     )
 
 
-def list_sets(spark: SparkSession | None, config: Config) -> dict[str, Plan]:
+def list_sets(
+    spark: SparkSession | None, config: Config, say: Callable[[str], None] | None = None
+) -> dict[str, Plan]:
     """The evaluation sets' files; without a session only those of local folders can be listed.
 
     A set's name, `gsm8k:13-grams:0123456789abcdef`, changes with its files, their settings and the
@@ -95,7 +100,10 @@ def list_sets(spark: SparkSession | None, config: Config) -> dict[str, Plan]:
     sets: dict[str, list[SourceConfig]] = {}
     for source in config.decontaminate.sources:
         sets.setdefault(set_name(source), []).append(source)
-    plans = {name: _plan(spark, config, sources) for name, sources in sets.items()}
+    own = OwnFiles(config, partial(read_remote, spark) if spark else None)
+    plans = {name: _plan(spark, config, sources, own) for name, sources in sets.items()}
+    if say:
+        own.say(say, "decontaminate")
     ngram = config.decontaminate.ngram
     return {f"{name}:{ngram}-grams:{plan.key[:16]}": plan for name, plan in plans.items()}
 
@@ -111,12 +119,14 @@ def set_name(source: SourceConfig) -> str:
     return source.name or plain.partition(".")[0]
 
 
-def _plan(spark: SparkSession | None, config: Config, sources: list[SourceConfig]) -> Plan:
+def _plan(
+    spark: SparkSession | None, config: Config, sources: list[SourceConfig], own: OwnFiles
+) -> Plan:
     specs = [item_spec(source, config) for source in sources]
     if spark is None and not all(map(_is_local, sources)):
         raise SourceError("decontaminate.sources: a session is needed to list them")
     pairs = list(zip(specs, sources, strict=True))
-    files = list_all(cast(SparkSession, spark), pairs, OwnFiles(config))
+    files = list_all(cast(SparkSession, spark), pairs, own)
     for file in files:
         if file.refusal and file.refusal[0] not in NOTHING_LOST:
             reason, detail = file.refusal
@@ -138,8 +148,10 @@ def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:
 
 
 def _counts(context: Context, plans: Mapping[str, Plan]) -> tuple[dict[str, float], Figures]:
-    """Windows that share words with any set, and with each."""
-    bad = stage.contaminated(context.tables.read("contamination"), plans)
+    """Windows of this config that share words with any set, and with each."""
+    mine = current_windows(context).select("window_id")
+    every = stage.contaminated(context.tables.read("contamination"), plans)
+    bad = every.join(mine, "window_id", "left_semi")
     hits = {row["evaluation"]: row["count"] for row in bad.groupBy("evaluation").count().collect()}
     by_set = {name.rsplit(":", 2)[0]: hits.get(name, 0) for name in plans}
     with_any = bad.select("window_id").distinct().count()

@@ -7,21 +7,27 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from longattn.etl.before.probe import look_at
 from longattn.etl.config import SourceConfig, validate
+from longattn.etl.ingest.listing import list_all, list_files
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, by_reader
-from longattn.etl.ingest.sources import partition_values, wanted_by
+from longattn.etl.ingest.sources import partition_values, specs_of, wanted_by
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.locations import is_catalog_name, is_table_name
+from longattn.etl.windows.evaluation import list_sets
 from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import file_name
+
+NO_SPARK: Any = None  # local files are listed without
 
 
 def anything(_uri: str, _name: str) -> bool:
@@ -210,6 +216,8 @@ def test_a_path_or_a_glob_that_names_nothing_is_an_error(tmp_path: Path) -> None
     for pattern in ("gone", "*.txt", "gone/*"):
         with pytest.raises(FileNotFoundError):
             listed(tmp_path / pattern)
+    with pytest.raises(SourceError, match=r"\[z-a\]\*: no pattern of names: bad character range"):
+        listed(tmp_path / "[z-a]*")
     with pytest.raises(SourceError, match="brace at character"):
         listed(tmp_path / "{a,b")
 
@@ -414,3 +422,73 @@ def test_what_jobs_have_written_is_known_through_links(tmp_path: Path, by_link: 
         others = ("a.parquet", "out/tables2/a.parquet", "out/j.jsonl", "out/other.html")
         assert not any(own.has(f"file:{place}/{name}") for name in others)
     assert own.left_out.total() == 6
+
+
+def test_exports_of_others_and_staging_are_left_out_and_counted(tmp_path: Path) -> None:
+    """A killed run leaves its staging beside the export, where a source may look for files."""
+    run = "ab12cd34-0123456789ab"
+    mine = [f"out.staging-{run}/part-1", f"out.staging-{run}/ready/d/a.txt", "out/a.txt"]
+    others = ["old/book/a.txt", "old/a.txt", f"old.before-{run}/a.txt"]
+    wanted = ["theirs/a.txt", "out.staging-of-a-play/a.txt", "outer/a.txt"]
+    for name in (*mine, *others, *wanted, "theirs/_manifest.json", "old/_manifest.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"files": ["longattn"]}')
+    (tmp_path / "old" / "_manifest.json").write_text('{"longattn": "0"}')
+    source = {"path": str(tmp_path), "format": "text"}
+    export = {"jsonl": {"path": str(tmp_path / "out")}}
+    config = validate({"export": export, "sources": {"d": [source]}})
+    own = OwnFiles(config)
+    found = list_all(NO_SPARK, specs_of(config), own)
+    assert sorted(file.name for file in found) == sorted(wanted)
+    said = [line.replace(str(tmp_path), "") for line in own.lines()]
+    assert said == [
+        f"left out {n} files of /{place}, which a job has written"
+        for n, place in [
+            (2, "old"),
+            (1, f"old.before-{run}"),
+            (1, "out"),
+            (2, f"out.staging-{run}"),
+        ]
+    ]
+
+
+def test_an_export_of_others_on_a_store_is_known_by_its_manifest() -> None:
+    """Spark alone can open it: once for each folder."""
+    asked: list[str] = []
+
+    def read(uri: str) -> bytes:
+        asked.append(uri)
+        if uri == "s3://lake/old/_manifest.json":
+            return b'{"longattn": "0"}'
+        raise OSError(uri)
+
+    own = OwnFiles(validate({}), read)
+    uris = ["s3://lake/old/a", "s3://lake/old/book/b", "s3://lake/old/book/c", "s3://lake/a/b/c"]
+    assert [own.has(uri) for uri in uris] == [True, True, True, False]
+    assert own.left_out == {"s3://lake/old": 3} and len(asked) == len(set(asked)) == 4
+
+
+def test_a_source_of_which_no_file_is_left_says_whose_they_are(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.jsonl").write_text("{}")
+    source = {"path": str(tmp_path)}
+    export = {"jsonl": {"path": str(tmp_path / "out")}}
+    config = validate({"export": export, "sources": {"d": [source]}})
+    ((spec, found),) = specs_of(config)
+    said = f"left out 1 files of {tmp_path}/out, which a job has written"
+    with pytest.raises(SourceError, match=f"no file at {tmp_path}; {said}"):
+        list_files(NO_SPARK, 0, spec, found, OwnFiles(config))
+    with pytest.raises(SourceError, match=f"no file of {tmp_path} is a source: {said}"):
+        look_at("sources.d", found, spec, OwnFiles(config))
+
+
+def test_what_is_left_out_of_evaluation_sets_is_said(tmp_path: Path) -> None:
+    for name in ("quiz.jsonl", "out/a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "what is it"}')
+    sets = {"sources": [{"path": str(tmp_path), "name": "quiz"}]}
+    export = {"jsonl": {"path": str(tmp_path / "out")}}
+    lines: list[str] = []
+    list_sets(None, validate({"decontaminate": sets, "export": export}), lines.append)
+    said = f"left out 1 files of {tmp_path}/out, which a job has written"
+    assert lines == [f"decontaminate: {said}"]

@@ -1,4 +1,4 @@
-"""Exports that would delete something, or be read back as a source, are refused by name."""
+"""Exports that would delete something are refused by name."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ import pytest
 from longattn.etl import config as config_module
 from longattn.etl.export.files import MANIFEST
 from longattn.etl.export.job import owner
-from longattn.etl.export.places import no_page, refusals, refuse
+from longattn.etl.export.places import TITLE, no_page, refusals, refuse
+from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.errors import ConfigError
 
 
@@ -31,10 +32,10 @@ def refused(settings: dict[str, Any]) -> list[str]:
 
 
 PLACES = {
-    "one path": ("export.jsonl.path", "out/parquet", "hold one another"),
-    "one in another": ("export.jsonl.path", "out/parquet/jsonl", "hold one another"),
-    "one around another": ("export.jsonl.path", "out", "hold one another"),
-    "through a link": ("export.jsonl.path", "link", "hold one another"),
+    "one path": ("export.jsonl.path", "out/parquet", "lies inside the other"),
+    "one in another": ("export.jsonl.path", "out/parquet/jsonl", "lies inside the other"),
+    "one around another": ("export.jsonl.path", "out", "lies inside the other"),
+    "through a link": ("export.jsonl.path", "link", "lies inside the other"),
     "the tables": ("export.jsonl.path", "tables", "tables.root"),
     "in the tables": ("export.jsonl.path", "tables/out", "tables.root"),
     "a source's folder": ("export.jsonl.path", "books", "sources.book"),
@@ -62,24 +63,55 @@ def test_what_an_export_would_delete_is_named(
     assert (tmp_path / "books" / "a.jsonl").exists()
 
 
-def test_an_export_that_a_source_would_read_is_named(
-    settings: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("pattern", "wrong"),
+    [
+        *((above, 0) for above in (".", "**/*.jsonl", "out", "out/*", "{a,out}/*", "out/*.jsonl")),
+        *((onto, 1) for onto in ("out/parquet", "out/parquet/*", "out/parquet/a/*.txt")),
+        ("{a,out/parquet}", 1),
+    ],
+)
+def test_an_export_may_lie_below_a_source_and_replaces_none(
+    settings: dict[str, Any], tmp_path: Path, pattern: str, wrong: int
 ) -> None:
-    for pattern, wrong in (
-        (".", 1),
-        ("**/*.jsonl", 1),
-        ("out/*", 1),
-        ("out/*.jsonl", 0),
-        ("{a,out}/*", 1),
-    ):
-        settings["sources"]["web"] = [{"path": str(tmp_path / pattern)}]
-        assert len(refused(settings)) == wrong, pattern
+    """What lies below is left out of the source (test_listing.py)."""
+    settings["sources"]["web"] = [{"path": str(tmp_path / pattern)}]
+    assert len(refused(settings)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("s3a://lake/out", "s3://lake/out"),
+        ("s3n://lake//out/", "s3://lake/a/../out"),
+        ("abfs://c@a.dfs.core.windows.net/out", "abfss://c@a.dfs.core.windows.net/out"),
+        ("dbfs:/out", "dbfs:///out"),
+        ("{tmp}/out", "file://{tmp}/a/../out"),
+    ],
+)
+def test_a_place_has_several_names(
+    settings: dict[str, Any], tmp_path: Path, one: str, other: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    one, other = (name.replace("{tmp}", str(tmp_path)) for name in (one, other))
+    both = settings | {"export": {"jsonl": {"path": one}, "parquet": {"path": other}}}
+    assert "lies inside the other" in refused(both)[0]
+    alone = settings | {"export": {"jsonl": {"path": one}}}
+    assert "replaced as a whole" in refused(alone | {"sources": {"d": [{"path": other}]}})[0]
+    inside = settings | {"export": {"jsonl": {"path": f"{one}/x"}}}
+    assert "tables.root" in refused(inside | {"tables": {"root": other}})[0]
+    own = OwnFiles(config_module.validate(alone))
+    assert own.has(f"{other}/x.jsonl") and not own.has(f"{other}2/x.jsonl")
 
 
 def test_a_person_s_file_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
     assert refused(settings) == []
-    (tmp_path / "out/parquet" / MANIFEST).write_text('{"files": [{"name": "a"}]}')
+    files = '"files": [{"name": "a"}]'
     (tmp_path / "out/parquet" / "a").write_text("")
+    (tmp_path / "out/parquet" / MANIFEST).write_text(f"{{{files}}}")
+    (line,) = refused(settings)
+    assert f"{MANIFEST}: no manifest of an export" in line  # another program's
+    (tmp_path / "out/parquet" / MANIFEST).write_text(f'{{"longattn": "0", {files}}}')
     assert refused(settings) == []
     (tmp_path / "out/parquet" / "notes.txt").write_text("mine")
     (line,) = refused(settings)
@@ -107,15 +139,15 @@ def test_who_exports_from_a_store_is_the_same_from_every_folder(
 @pytest.mark.parametrize(
     ("content", "fine"),
     [
-        (b"<!DOCTYPE html>\n<html>", True),
-        (b"\n  <!doctype html>", True),
+        (f"<!doctype html>\n<title>{TITLE}</title>".encode(), True),
+        (b"<!doctype html>\n<title>A page of a source</title>", False),
         (b"", True),
         (b'{"text": "a source"}\n', False),
         (b"PAR1\0\0", False),
         (b"\xff\xfe", False),
     ],
 )
-def test_a_report_replaces_pages_alone(tmp_path: Path, content: bytes, fine: bool) -> None:
+def test_a_report_replaces_reports_alone(tmp_path: Path, content: bytes, fine: bool) -> None:
     path = tmp_path / "report.html"
     assert no_page(str(path)) is None and no_page("s3://bucket/report.html") is None
     path.write_bytes(content)
