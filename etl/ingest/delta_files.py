@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +19,8 @@ from longattn.udfs.errors import SourceError, UnsupportedTableFeature, first_lin
 from longattn.udfs.storage import local_path
 from longattn.udfs.stores import delta_options
 
+FILE = ["path", "size_bytes", "modification_time"]
+
 
 def delta_files(path: str, spec: SourceSpec) -> Iterator[Listed]:
     """The Parquet files of the latest version of a table at a path.
@@ -30,10 +33,16 @@ def delta_files(path: str, spec: SourceSpec) -> Iterator[Listed]:
     table = _open(path, spec)
     # a column added later is null in the files written before
     added = dict.fromkeys(spec.columns_in(field.name for field in table.schema().fields))
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        name, n_bytes, modified = action["path"], action["size_bytes"], action["modification_time"]
-        place = _place(root, unquote(name))
-        yield Listed(place, n_bytes, modified, unquote(name), _constants(added, action))
+    actions = pa.table(table.get_add_actions())
+    # not the statistics beside them, of columns that nobody asked for: Python may not hold them
+    files = actions.select(FILE).to_pylist()
+    partitions = actions["partition"] if "partition" in actions.column_names else repeat({})
+    for file, partition in zip(files, partitions, strict=False):
+        name = unquote(file["path"])
+        constants = _constants(added, partition)
+        yield Listed(
+            _place(root, name), file["size_bytes"], file["modification_time"], name, constants
+        )
 
 
 def refuse_no_id(path: str, spec: SourceSpec) -> None:
@@ -68,11 +77,18 @@ def _open(path: str, spec: SourceSpec) -> DeltaTable:
     return table
 
 
-def _constants(added: dict[str, None], action: dict[str, Any]) -> str:
+def _constants(added: dict[str, None], partition: Mapping[str, Any]) -> str:
     """What a file's rows have that is not in it, as JSON: nulls, and the partition's values."""
-    prefix = "partition."
-    values = {k.removeprefix(prefix): v for k, v in action.items() if k.startswith(prefix)}
+    values = {name: _value(scalar) for name, scalar in partition.items()}
     return json.dumps(added | values, default=str)
+
+
+def _value(scalar: Any) -> Any:
+    """A value as Python's, or as text where Python has none such, as dates after the year 9999."""
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return scalar.cast(pa.string()).as_py()
 
 
 def refuse_tables(uris: Iterable[str], spec: SourceSpec) -> None:

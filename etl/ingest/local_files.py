@@ -44,7 +44,7 @@ def list_local(paths: Sequence[str], wanted: Callable[[str, str], bool]) -> list
     """All files below the paths that are `wanted`, by uri and name.
 
     A link counts after what it points to: a second name of a file or a folder is refused as such.
-    Raises OSError for a path, or a glob, that names nothing.
+    Raises OSError for a path, or a glob, that names nothing, SourceError for a glob that is none.
     """
     walk = _Walk(wanted)
     for path in paths:
@@ -242,7 +242,7 @@ def _below(folder: bytes, parts: Sequence[str]) -> Iterator[bytes]:
         for child in _folders(folder):
             yield from _below(child, parts)
     elif _WILD.search(part):
-        matches = re.compile(_regex(part), re.DOTALL).fullmatch
+        matches = _compiled(part).fullmatch
         for name in _names(folder):
             path = os.path.join(folder, name)
             if matches(name.decode(errors="surrogateescape")) and not (rest and is_ignored(path)):
@@ -261,6 +261,14 @@ def _names(folder: bytes) -> list[bytes]:
 def _folders(folder: bytes) -> Iterable[bytes]:
     paths = (os.path.join(folder, name) for name in _names(folder))
     return [p for p in paths if os.path.isdir(p) and not os.path.islink(p) and not is_ignored(p)]
+
+
+def _compiled(part: str) -> re.Pattern[str]:
+    """A pattern of one name; raises SourceError for one that nothing could match, as [z-a]."""
+    try:
+        return re.compile(_regex(part), re.DOTALL)
+    except re.error as error:
+        raise SourceError(f"{part}: no pattern of names: {error.msg}") from None
 
 
 def _regex(part: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from longattn.etl.ingest.stage import SourceFile, union
+from longattn.etl.ingest.stage import SourceFile, refused_files, union
 from longattn.etl.tables.locations import as_pattern
 from longattn.udfs.documents import bytes as raw
 from longattn.udfs.documents import formats as sources
@@ -20,6 +21,7 @@ from longattn.udfs.documents.records import STAGED_DDL, Row, to_batches, to_row
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MOST_BYTES = (1 << 31) - 1  # of a file that Spark gives in one piece
 WHOLE_ONLY = (".zst", ".zstd", ".xz")  # Hadoop's text reader has no codec for these
 
 
@@ -29,13 +31,17 @@ def read_with_spark(
     """Read one source's files through Spark's file systems; rows of STAGED_DDL.
 
     Files up to whole_bytes, whole-file documents and .zst are handed to the Python reader in one
-    piece and give what read_splits gives. Larger ones go through Spark's own readers, which differ:
-    a line has no number, so an id made of the row is made of the text's hash; a truncated gzip or
-    a damaged Parquet file fails the job.
+    piece and give what read_splits gives; one too long for that is refused. Larger ones go through
+    Spark's own readers, which differ: a line has no number, so an id made of the row is made of the
+    text's hash; a truncated gzip, a damaged Parquet file or one with a type that Spark has not
+    (nanoseconds) fails the job.
     """
-    small = [f for f in files if _is_whole(f, spec, whole_bytes)]
-    large = [f for f in files if not _is_whole(f, spec, whole_bytes)]
-    frames = [_read_whole(spark, small, spec)] if small else []
+    files = [_judged(file, spec) for file in files]
+    refused = [f for f in files if f.refusal]
+    small = [f for f in files if not f.refusal and _is_whole(f, spec, whole_bytes)]
+    large = [f for f in files if not f.refusal and not _is_whole(f, spec, whole_bytes)]
+    frames = [refused_files(spark, refused, [spec])] if refused else []
+    frames += [_read_whole(spark, small, spec)] if small else []
     if large and spec.format in ("parquet", "delta"):
         # one file's columns are not another's: a table may have got one later
         rows = spark.read.option("mergeSchema", "true").parquet(*_uris(large))
@@ -61,6 +67,16 @@ def _read_rows(rows: DataFrame, files: Sequence[SourceFile], spec: SourceSpec) -
 
 def _mapped(rows: DataFrame, spec: SourceSpec) -> list[Column]:
     return [F.col(f"`{name.replace('`', '``')}`") for name in spec.columns_in(rows.columns)]
+
+
+def _judged(file: SourceFile, spec: SourceSpec) -> SourceFile:
+    """The file, refused if it can only be read in one piece and is too long for that."""
+    is_text = spec.format == "text" and not raw.compression(file.uri)
+    most = min(MOST_BYTES, spec.max_bytes) if is_text else MOST_BYTES
+    if file.n_bytes <= most or not _is_whole(file, spec, 0):
+        return file
+    detail = f"{file.n_bytes:,} bytes, more than the {most:,} that are read in one piece"
+    return replace(file, spec=0, refusal=("too_long", detail))
 
 
 def _is_whole(file: SourceFile, spec: SourceSpec, whole_bytes: int) -> bool:

@@ -67,6 +67,41 @@ def test_an_integer_of_any_length_leaves_the_text_alone(tmp_path: Path, compress
     assert json.loads(row["meta"])["big"] == "7" * 5000
 
 
+DEEP = "[" * 600 + "NaN" + "]" * 600
+
+
+@pytest.mark.parametrize("spec", [{"where": {"deep": ("x",)}}, {"meta": ("deep",)}, {}])
+def test_a_field_that_is_nested_deep_costs_its_record_at_most(tmp_path: Path, spec: Any) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "a", "deep": {DEEP}}}\n{{"text": "b", "deep": "x"}}\n')
+    found = [to_row(item, "u", "n", spec_of(**spec)) for item in items(path)]
+    assert [row.get("reason") for row in found] == ["bad_value" if spec else None, None]
+
+
+@pytest.mark.parametrize("number", ["7" * 5000, "0x" + "f" * 5000])
+def test_an_integer_of_any_length_leaves_an_object_in_a_string_alone(number: str) -> None:
+    """The second is Python's alone, which reads it and writes it in no digits."""
+    quote = "'" if number.startswith("0x") else '"'
+    raw = f"{{{quote}text{quote}: {quote}t{quote}, {quote}n{quote}: {number}}}"
+    spec = spec_of(text="raw.text", meta=("raw.n",), id="raw.n")
+    row = to_row(Item(1, {"raw": raw}), "u", "n", spec)
+    assert (row["text"], row["source_id"]) == (b"t", number)
+    assert json.loads(row["meta"]) == {"raw.n": number}
+    spec = spec_of(text="raw.text", where={"raw.n": ("7",)})
+    assert to_row(Item(1, {"raw": raw}), "u", "n", spec)["reason"] == "filtered"
+
+
+def test_a_long_text_in_a_string_of_json_is_read() -> None:
+    raw = json.dumps({"text": "x" * 100_000})
+    assert to_row(Item(1, {"raw": raw}), "u", "n", spec_of(text="raw.text"))["n_chars"] == 100_000
+
+
+def test_what_a_refusal_says_is_bounded() -> None:
+    """Names may be data: an object by ids, of which each refusal would list millions."""
+    row = to_row(Item(1, {str(n): n for n in range(10_000)}), "u", "n", spec_of())
+    assert row["reason"] == "missing_text" and len(row["detail"]) == 1000
+
+
 FAR = {
     "date": pa.array([19_000, 3_664_000, -800_000], pa.int32()).cast(pa.date32()),
     "time": pa.array([0, 316_000_000_000_000_000, 1], pa.int64()).cast(pa.timestamp("us")),
@@ -105,7 +140,17 @@ WHERE = [
     (True, "True", "1"),
     (1.0, "1", "2"),
     (1.0, "1.0", "10"),
-    (7, "7", "7.0"),
+    (7, "7", "8"),
+    (7, "7.0", "7.1"),
+    ("7", "7", "7.0"),
+    (0.10000000149011612, "0.1", "0.2"),  # of 32 bits, as Parquet has them
+    (0.10000000149011612, "0.10000000149011612", "0.100000002"),
+    (2.0**32, "4294967296", "4294967300"),
+    (1e300, "1e+300", "1e301"),
+    (Decimal("0.500"), "0.50", "0.501"),
+    ([0.5], "0.50", "sNaN"),
+    (dt.datetime(2024, 1, 1), "2024-01-01", "2024-01-02"),
+    (dt.datetime(2024, 1, 1, tzinfo=dt.UTC), "2024-01-01T00:00:00Z", "2024-01-01"),
     (None, "null", "None"),
     ("en", "en", '"en"'),
     ({"a": 1}, '{"a": 1}', "a"),
@@ -113,8 +158,9 @@ WHERE = [
     (dt.timedelta(seconds=1), "0:00:01", "1"),
     (dt.time(12), "12:00:00", "12"),
     (b"en", "en", "b'en'"),
+    ([b"en"], "en", "b'en'"),
     (float("nan"), "NaN", "nan"),
-    (-0.0, "-0", "+0"),
+    (-0.0, "-0", "+1"),
 ]
 
 
@@ -153,8 +199,9 @@ def test_bytes_that_are_text_are_filtered_kept_and_looked_into(tmp_path: Path) -
     """Writers without a logical type for strings leave binary columns."""
     path = tmp_path / "a.parquet"
     columns = {"text": [b"one", b"two"], "lang": [b"en", b"de"], "meta": [b'{"url": "u"}'] * 2}
+    columns |= {"tags": [[b"x"]] * 2}
     pq.write_table(pa.table(columns), path)
-    spec = {"format": "parquet", "where": {"lang": ("en",)}, "meta": ("lang", "meta.url")}
+    spec = {"format": "parquet", "where": {"lang": ("en",)}, "meta": ("lang", "meta.url", "tags")}
     rows = [to_row(item, "u", "a", spec_of(**spec)) for item in items(path, **spec)]
     assert [row.get("reason") for row in rows] == [None, "filtered"]
-    assert json.loads(rows[0]["meta"]) == {"lang": "en", "meta.url": "u"}
+    assert json.loads(rows[0]["meta"]) == {"lang": "en", "meta.url": "u", "tags": ["x"]}

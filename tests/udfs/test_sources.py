@@ -1,5 +1,6 @@
 """Readers of source files: exact rows, nothing lost, nothing fatal, on files as users have them."""
 
+import codecs
 import gzip
 import io
 import json
@@ -138,7 +139,9 @@ def test_blank_lines_count_as_lines_and_not_as_records() -> None:
 
 
 def test_a_byte_order_mark_is_no_text() -> None:
-    assert reasons(read(b'\xef\xbb\xbf{"text": "a"}\n')) == [(1, None)]
+    marked = b'\xef\xbb\xbf{"text": "a"}\n'
+    joined = marked + b"\xef\xbb\xbf\n" + marked
+    assert reasons(read(joined)) == [(1, None), (3, None)]
 
 
 @settings(deadline=None)
@@ -152,7 +155,8 @@ def test_garbled_lines_never_crash_and_every_line_is_accounted_for(
     data = good[:at] + noise + good[at + cut :]
     assume(not data.startswith(LFS_POINTER))  # hypothesis tries constants of the code under test
     rows = read(data)
-    expected = [i for i, line in enumerate(data.split(b"\n"), 1) if line and not line.isspace()]
+    lines = [line.removeprefix(codecs.BOM_UTF8).strip() for line in data.split(b"\n")]
+    expected = [i for i, line in enumerate(lines, 1) if line]
     assert [row["source_row"] for row in rows] == expected
     assert all(("text" in row) != ("reason" in row) for row in rows)
     assert sum(batch.num_rows for batch in to_batches(rows)) == len(rows)
@@ -308,15 +312,37 @@ def test_what_is_not_parquet_is_refused_and_told_once() -> None:
         assert list(sources.read(later, STACK)) == []
 
 
-def test_parquet_pages_that_are_damaged_end_the_file_there() -> None:
+@pytest.mark.parametrize("n_splits", [1, 30])
+def test_parquet_pages_that_are_damaged_end_the_split_there(n_splits: int) -> None:
     spec = SourceSpec(domain="code", source="s", format="parquet", text="content")
     rows = [{"content": f"{i} " * 300} for i in range(60)]
     data = bytearray(parquet(rows, row_group_size=20, compression="zstd"))
     third = pq.ParquetFile(io.BytesIO(bytes(data))).metadata.row_group(2).column(0)
     data[third.dictionary_page_offset : third.dictionary_page_offset + 60] = b"\xff" * 60
-    *kept, last = read(bytes(data), spec)
-    assert [row["source_row"] for row in kept] == list(range(1, 41))
-    assert (last["reason"], last["source_row"]) == ("corrupt_file", 41)
+    cuts = [len(data) * n // n_splits for n in range(n_splits + 1)]
+    splits = [split_of(bytes(data), start=start, end=end) for start, end in pairwise(cuts)]
+    *kept, last = [item for split in splits for item in sources.read(split, spec)]
+    assert [item.row for item in kept] == list(range(1, 41))
+    assert (last.reason, last.row) == ("corrupt_file", 41)
+
+
+def test_rows_that_pyarrow_passes_over_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By some damaged footers a row group has none, and pyarrow says nothing."""
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_args, **_options: iter(()))
+    (row,) = read(parquet(stack_rows(4)), STACK)
+    assert (row["reason"], row["detail"][:10]) == ("corrupt_file", "0 of the 4")
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [([], "it has no columns"), (["content", "content", "x"], "column 'content' twice")],
+)
+def test_parquet_without_columns_or_with_one_twice_is_refused(names: list[str], fault: str) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"])] * len(names), names=names)
+    spec = SourceSpec(domain="code", source="s", format="parquet", text="content")
+    (row,) = read(parquet_of(table), spec)
+    assert (row["reason"], row["detail"]) == ("corrupt_file", fault)
+    assert len(read(parquet_of(table), replace(spec, text="x"))) == 1
 
 
 # --- records
@@ -350,11 +376,13 @@ def parquet_of(table: pa.Table) -> bytes:
 def test_a_map_column_is_an_object() -> None:
     tags = pa.map_(pa.string(), pa.string())
     numbers = pa.list_(pa.struct([("m", pa.map_(pa.int32(), pa.float64()))]))
+    pairs = pa.list_(tags, 1)
     table = pa.table(
         {
             "text": ["a", "b", "c"],
             "tags": pa.array([[("lang", "en"), ("id", "x")], [("lang", "fr")], None], tags),
             "deep": pa.array([[{"m": [(1, 0.5)]}], [], None], numbers),
+            "fixed": pa.array([[[("a", "b")]], None, None], pairs),
         }
     )
     spec = SourceSpec(
@@ -362,7 +390,7 @@ def test_a_map_column_is_an_object() -> None:
         source="s",
         format="parquet",
         id="tags.id",
-        meta=("tags", "tags.lang", "deep"),
+        meta=("tags", "tags.lang", "deep", "fixed"),
         where={"tags.lang": ("en",)},
     )
     rows = read(parquet_of(table), spec, "m.parquet")
@@ -372,6 +400,7 @@ def test_a_map_column_is_an_object() -> None:
         "tags": {"lang": "en", "id": "x"},
         "tags.lang": "en",
         "deep": [{"m": {"1": 0.5}}],
+        "fixed": [{"a": "b"}],
     }
 
 
@@ -450,16 +479,18 @@ def test_a_refused_record_keeps_its_own_id_and_prints_whatever_it_holds() -> Non
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 50), max_size=40))
-def test_batches_are_bounded_by_bytes_and_keep_the_order(sizes: list[int]) -> None:
-    rows = [{"source_row": i, "text": b"x" * n} for i, n in enumerate(sizes)]
+@given(st.lists(st.integers(0, 50), max_size=40), st.booleans())
+def test_batches_are_bounded_by_bytes_and_keep_the_order(sizes: list[int], of_meta: bool) -> None:
+    """Of texts, or of meta, which may hold a page of HTML beside each."""
+    field, byte = ("meta", "x") if of_meta else ("text", b"x")
+    rows = [{"source_row": i, field: byte * n} for i, n in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "BATCH_BYTES", 60)
         batches = list(to_batches(rows))
     assert [i for batch in batches for i in batch["source_row"].to_pylist()] == list(
         range(len(sizes))
     )
-    assert all(sum(map(len, batch["text"].to_pylist())) <= 60 for batch in batches)
+    assert all(sum(map(len, batch[field].to_pylist())) <= 60 for batch in batches)
 
 
 @pytest.mark.parametrize(

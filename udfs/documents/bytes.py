@@ -18,7 +18,10 @@ EXCERPT = 200  # characters of a refused record that are kept
 
 
 class Split(NamedTuple):
-    """Bytes [start, end) of a file, for one task: the lines or row groups that start in there."""
+    """Bytes [start, end) of a file, for one task: the lines that start in there.
+
+    Of row groups, which are taken as equally long, those that would.
+    """
 
     uri: str
     start: int

@@ -6,6 +6,7 @@ by the longest line, and that by `line_limit`; a file is never loaded whole.
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,26 +132,30 @@ def _read_lines(split: Split, spec: SourceSpec) -> Iterator[Item]:
 
 
 def line_item(row: int | None, line: Line, parse: Parser) -> Item | None:
-    """What a line holds, by `parse`; None for a blank line."""
+    """What a line holds, by `parse`; None for a blank line. A byte-order mark before it is no text.
+
+    Files that were joined have such marks inside.
+    """
     if line.n_bytes > len(line.data):
         detail = f"a line of {line.n_bytes:,} bytes"
         return Item(row, None, _decoded(line.data), "line_too_long", detail)
-    if not line.data or line.data.isspace():
+    data = line.data.removeprefix(codecs.BOM_UTF8)
+    if not data or data.isspace():
         return None
     try:
-        text = line.data.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
-        utf_16 = line.data.startswith(UTF_16)
+        utf_16 = data.startswith(UTF_16)
         detail = "UTF-16: convert the file to UTF-8" if utf_16 else _where(error)
-        return Item(row, None, _decoded(line.data), "invalid_utf8", detail)
-    return parse(row, text.removeprefix("\ufeff") if row == 1 else text)
+        return Item(row, None, _decoded(data), "invalid_utf8", detail)
+    return parse(row, text)
 
 
 def parse_json(row: int | None, text: str) -> Item:
     """One JSON object to a line: RedPajama, Dolma and most others."""
     excerpt = text[:EXCERPT]
     try:
-        record = _loads(text)
+        record = loads(text)
     except (ValueError, RecursionError) as error:
         return Item(row, None, excerpt, "broken_json", str(error))
     if not isinstance(record, dict):
@@ -158,7 +163,7 @@ def parse_json(row: int | None, text: str) -> Item:
     return Item(row, record, excerpt)
 
 
-def _loads(text: str) -> Any:
+def loads(text: str) -> Any:
     """JSON; an integer of more digits than Python reads stays the text that it is."""
     try:
         return json.loads(text)
@@ -223,35 +228,66 @@ def text_item(data: bytes, spec: SourceSpec, name: str) -> Item:
 
 
 def _read_parquet(split: Split, spec: SourceSpec) -> Iterator[Item]:
-    """Rows of the row groups that start in the split; damage is refused at the row reached."""
+    """Rows of the split's row groups; damage is refused at the row reached.
+
+    A damaged footer is met by every split, and told by the first.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    row = 0
+    row = 1 if split.start == 0 else None
+    constants = json.loads(split.constants or "{}")
     try:
-        with open_split(split) as file:
-            for item in _parquet_items(pq.ParquetFile(file), split, spec):
-                row = item.row or row
-                yield item
-    except (pa.ArrowException, OSError) as error:
+        with open_split(split) as opened:
+            file = pq.ParquetFile(opened)
+            columns = _columns_of(file, spec)
+            for number, row in _groups_of(file, split):
+                for record in _rows_of(file, number, columns):
+                    yield record_item(row, record, constants)
+                    row += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of columns' names
         if isinstance(error, OSError) and error.errno:
             raise
-        if row or split.start == 0:  # a damaged footer is met by every split, reported by one
-            yield Item(row + 1, None, reason="corrupt_file", detail=whole_message(error))
+        if row is not None:
+            yield Item(row, None, reason="corrupt_file", detail=whole_message(error))
 
 
-def _parquet_items(file: Any, split: Split, spec: SourceSpec) -> Iterator[Item]:
-    constants = json.loads(split.constants or "{}")
-    columns = spec.columns_in(file.schema_arrow.names)
+def _columns_of(file: Any, spec: SourceSpec) -> list[str]:
+    """The columns to read. Raises ArrowInvalid for a file with one of them twice, or with none."""
+    import pyarrow as pa
+
+    names = file.schema_arrow.names
+    columns = spec.columns_in(names)
+    if not names:
+        raise pa.ArrowInvalid("it has no columns")
+    if twice := [name for name, n in Counter(columns).items() if n > 1]:
+        raise pa.ArrowInvalid(f"column {twice[0]!r} twice")
+    return columns
+
+
+def _groups_of(file: Any, split: Split) -> Iterator[tuple[int, int]]:
+    """The split's row groups, each with the number of its first row.
+
+    By their order alone. Where its bytes start a damaged footer may say wrongly, so that a group is
+    in no split, and pyarrow, asked for it, may end the process.
+    """
     first_row = 1
     for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        if split.start <= _start_of(group) < split.end:
-            batches = file.iter_batches(_rows_at_once(group), row_groups=[number], columns=columns)
-            rows = (row for batch in batches for row in batch_records(batch))
-            for row, record in enumerate(rows, first_row):
-                yield record_item(row, record, constants)
-        first_row += group.num_rows
+        if split.start <= split.size * number // file.num_row_groups < split.end:
+            yield number, first_row
+        first_row += file.metadata.row_group(number).num_rows
+
+
+def _rows_of(file: Any, number: int, columns: list[str]) -> "Iterator[Record]":
+    """A row group's rows. Raises ArrowInvalid where it ends early, which pyarrow does not say."""
+    import pyarrow as pa
+
+    group, n_rows = file.metadata.row_group(number), 0
+    for batch in file.iter_batches(_rows_at_once(group), row_groups=[number], columns=columns):
+        yield from batch_records(batch)
+        n_rows += batch.num_rows
+    if n_rows != group.num_rows:
+        raise pa.ArrowInvalid(f"{n_rows:,} of the {group.num_rows:,} rows of a row group are there")
 
 
 Maps = Any  # where a type holds maps, as `_has_maps` says it; None where it holds none
@@ -299,7 +335,7 @@ def _has_maps(kind: Any) -> Maps:
 
     if types.is_map(kind):
         return ("map", _has_maps(kind.item_type))
-    if types.is_list(kind) or types.is_large_list(kind):
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = _has_maps(kind.value_type)
         return inner and ("list", inner)
     if types.is_struct(kind):
@@ -330,12 +366,6 @@ def record_item(row: int | None, record: Record, constants: dict[str, Any]) -> I
     if isinstance(record, Refusal):
         return Item(row, None, None, *record)
     return Item(row, {**constants, **record})
-
-
-def _start_of(group: Any) -> int:
-    column = group.column(0)
-    starts = (column.dictionary_page_offset, column.data_page_offset)
-    return int(min(start for start in starts if start is not None))
 
 
 def _rows_at_once(group: Any) -> int:

@@ -4,14 +4,16 @@ import ast
 import json
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import EXCERPT
-from longattn.udfs.documents.formats import Digits, Item, SourceSpec
+from longattn.udfs.documents.formats import Digits, Item, SourceSpec, loads
 from longattn.udfs.text.tokens import count_tokens, load_tokenizer
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ STAGED_DDL = (
 )
 BATCH_BYTES = 16 << 20  # a batch is sent on at this size; a larger document is sent alone
 BATCH_ROWS = 4096
-LITERAL_LIMIT = 1 << 16  # characters of a string that is tried as an object
+LITERAL_LIMIT = 1 << 16  # characters of a string that is tried as a Python dict
+DETAIL = 1000  # characters of a refusal's detail that are kept; a record may have any names
+LONG_BITS = 14_000  # of an integer; of some more on Python writes no digits
 EXACT = 2.0**53  # from here on a float is not every integer
 MISSING = object()
 
@@ -49,16 +53,19 @@ def to_row(item: Item, uri: str, name: str, spec: SourceSpec) -> Row:
     row: Row = {"domain": spec.domain, "source": spec.source, "source_uri": uri}
     row |= {"source_row": item.row, "priority": spec.priority}
     row |= {"reading": spec.reading, "file_name": name}
-    row["source_id"] = _own_id(item, spec)
     try:
+        row["source_id"] = _own_id(item, spec)
         return row | _document(item, row["source_id"], name, spec)
     except Refused as refused:
-        excerpt = item.excerpt if item.excerpt is not None else _excerpt(item.record)
-        return row | {
-            "reason": refused.reason,
-            "detail": _printable(refused.detail),
-            "excerpt": _printable(excerpt),
-        }
+        return row | _refusal(item, refused.reason, refused.detail)
+    except RecursionError:
+        return row | _refusal(item, "bad_value", "a field is nested deeper than Python goes")
+
+
+def _refusal(item: Item, reason: str, detail: str) -> Row:
+    excerpt = item.excerpt if item.excerpt is not None else _excerpt(item.record)
+    detail = detail[:DETAIL]
+    return {"reason": reason, "detail": _printable(detail), "excerpt": _printable(excerpt)}
 
 
 def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Row:
@@ -116,12 +123,12 @@ def as_text(value: Any) -> Any:
 
 def _as_object(text: str) -> Any:
     """RedPajama's mirrors hold `meta` as a string of JSON or of a Python dict."""
-    if len(text) > LITERAL_LIMIT or not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith("{"):
         return MISSING
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
+    with suppress(ValueError, RecursionError):
+        return loads(text)
+    if len(text) > LITERAL_LIMIT:
+        return MISSING
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
@@ -133,31 +140,74 @@ def _check_where(record: dict[str, Any], spec: SourceSpec) -> None:
         value = lookup(record, path)
         if value is MISSING:
             raise Refused("filtered", _no_field(path, record))
-        if not any(word in accepted for word in _words(value)):
+        if not _is_among(value, accepted):
             raise Refused("filtered", f"{path} is {_words(value)[0]}")
 
 
-def _words(value: Any) -> list[str]:
-    """A value as a config may write it; a list is any of its values.
+def _is_among(value: Any, accepted: tuple[str, ...]) -> bool:
+    """Whether a config's words say a value; of a list, any of its values.
 
-    >>> _words(True), _words(2.0), _words(Decimal("0.50")), _words(["en", "news"])
-    (['true', 'True'], ['2.0', '2'], ['0.50', '0.5'], ['["en", "news"]', 'en', 'news'])
+    Numbers and times are compared by value, texts as they stand:
+
+    >>> _is_among(Decimal("0.500"), ("0.5",)), _is_among([7], ("7.0",)), _is_among("7", ("7.0",))
+    (True, True, False)
+    """
+    if isinstance(value, list | tuple) and any(_is_among(as_text(v), accepted) for v in value):
+        return True
+    if any(word in accepted for word in _words(value)):
+        return True
+    return not _quantities(value).isdisjoint(_quantities_said(accepted))
+
+
+def _words(value: Any) -> list[str]:
+    """A value as a config may write it.
+
+    >>> _words(True), _words(["en", 1.5]), _words(None)
+    (['true', 'True'], ['["en", 1.5]'], ['null'])
     """
     value = _plain(value)
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list):
-        return [_json(value), *(word for one in value for word in _words(one))]
-    if isinstance(value, Decimal) and value.is_finite():
-        return [str(value), f"{value.normalize():f}"]
-    if isinstance(value, float) and value.is_integer():
-        return [str(value), f"{value:.0f}"]
     if isinstance(value, bool):
         return [str(value).lower(), str(value)]
-    if isinstance(value, datetime):
-        return [str(value), value.isoformat()]
-    of_json = value is None or isinstance(value, int | float | dict)
+    of_json = value is None or isinstance(value, int | float | dict | list)
     return [_json(value)] if of_json else [str(value)]  # dates, decimals and all that JSON lacks
+
+
+def _quantities(value: Any) -> set[Decimal | datetime]:
+    """What a number or a time is equal to; nothing for all else."""
+    if isinstance(value, float):
+        return {Decimal(word) for word in _digits(value)} if math.isfinite(value) else set()
+    if isinstance(value, datetime):
+        return {value}
+    is_number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+    return {Decimal(value)} if is_number else set()
+
+
+def _digits(value: float) -> list[str]:
+    """The shortest digits of a float, and of the one of 32 bits that it may have been in Parquet.
+
+    >>> _digits(0.10000000149011612), _digits(0.25)
+    (['0.10000000149011612', '0.1'], ['0.25', '0.25'])
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    # of larger whole numbers of 32 bits the shortest digits are those of others
+    narrow = float(single) == value and not value.is_integer()
+    return [repr(value), str(single)] if narrow else [repr(value)]
+
+
+@cache
+def _quantities_said(words: tuple[str, ...]) -> frozenset[Decimal | datetime]:
+    """The numbers and times among a config's words; a date is the midnight that it begins with."""
+    said: set[Decimal | datetime] = set()
+    for word in words:
+        for read in (Decimal, datetime.fromisoformat):
+            with suppress(ValueError, TypeError, ArithmeticError):
+                said.add(read(word))
+    return frozenset(said)
 
 
 def _text(record: dict[str, Any], spec: SourceSpec) -> str:
@@ -219,7 +269,7 @@ def _own_id(item: Item, spec: SourceSpec) -> str | None:
     """The record's own id: a string, a whole number or a UUID; None when it has none to go by."""
     value = _whole(lookup(item.record or {}, spec.id) if spec.id else item.id)
     is_name = isinstance(value, str | int | UUID) and not isinstance(value, bool)
-    return (_printable(str(value)) or None) if is_name else None
+    return (_printable(str(_plain(value))) or None) if is_name else None
 
 
 def _whole(value: Any) -> Any:
@@ -243,14 +293,20 @@ def _meta(record: dict[str, Any], paths: Iterable[str]) -> str | None:
 def _json(value: Any) -> str:
     """JSON that every reader takes; NaN and the infinities, which it lacks, as words."""
     try:
-        return json.dumps(value, default=str, allow_nan=False)
-    except (ValueError, TypeError):  # such a number, or a key that is none of JSON's
-        return json.dumps(_plain(value), default=str)
+        return json.dumps(value, default=_in_words, allow_nan=False)
+    except (ValueError, TypeError):  # such a number, one too long, or a key that is none of JSON's
+        return json.dumps(_plain(value), default=_in_words)
+
+
+def _in_words(value: Any) -> str:
+    return str(as_text(value))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, int) and value.bit_length() > LONG_BITS:
+        return hex(value)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -271,7 +327,7 @@ def to_batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":
     held: list[Row] = []
     n_bytes = 0
     for row in rows:
-        size = len(row.get("text") or b"")
+        size = len(row.get("text") or b"") + len(row.get("meta") or "")
         if held and (n_bytes + size > BATCH_BYTES or len(held) == BATCH_ROWS):
             yield _batch(held)
             held, n_bytes = [], 0
