@@ -58,9 +58,9 @@ class Order:
             return F.col("doc_id")
         if self.name == "similar":
             return F.coalesce(F.col("kin").cast("string"), "doc_id")
-        if self.name == "repository":
-            return F.coalesce(_field(self.repository), "source_uri")
         part = F.concat_ws("|", "source_uri", F.floor(F.col("source_row") / TOGETHER))
+        if self.name == "repository":
+            return F.coalesce(_field(self.repository), part)
         folder = F.regexp_replace("source_uri", "[^/]*$", "")
         return F.when(F.col("source_row").isNull(), folder).otherwise(part)
 

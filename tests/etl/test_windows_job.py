@@ -257,6 +257,21 @@ def test_what_belongs_together_is_packed_in_its_order(spark: Any, name: str, uni
     assert all(homes[of[i][unit]] == name for name, ids in by_group.items() for i in ids)
 
 
+def test_records_without_a_repository_are_divided_as_by_source(spark: Any) -> None:
+    """By 4,096 in a row: all of a file would be one task's."""
+    given = [
+        ("file:/r.jsonl", 0, None, "file:/r.jsonl|0"),
+        ("file:/r.jsonl", 4095, "{}", "file:/r.jsonl|0"),
+        ("file:/r.jsonl", 4096, '{"path": "a"}', "file:/r.jsonl|1"),
+        ("file:/r.jsonl", 4097, '{"repo": "mine"}', "mine"),
+        ("file:/a.py", None, None, "file:/a.py"),
+    ]
+    ddl = "source_uri string, source_row bigint, meta string, expected string"
+    unit = Order(name="repository", seed=0, repository="repo").unit()
+    found = spark.createDataFrame(given, ddl).select("expected", unit.alias("unit")).collect()
+    assert len(found) == len(given) and all(row["unit"] == row["expected"] for row in found)
+
+
 def test_imports_come_before_what_imports_them(make: Make) -> None:
     pack = {"domains": ["code"], "strategy": "concat", "order": "repository"}
     context = make(pack={**pack, "repository": "repo", "path": "path"})

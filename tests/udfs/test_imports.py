@@ -11,6 +11,10 @@ PYTHON = '''
 import os, pkg.sub.deep as deep  # why
 from pkg.core import (frame,
     base as b)
+from noted import (  # a, (b)
+    one,  # first, and best
+    two,  # (of several)
+)
 from . import sibling
 from ..above import x
 if True:
@@ -29,6 +33,7 @@ C = '#include <stdio.h>\n#  include "sub/part.h"\n'
 FOUND = {
     PYTHON: [
         *("os", "pkg/sub/deep", "pkg/core", "pkg/core/frame", "pkg/core/base"),
+        *("noted", "noted/one", "noted/two"),
         *("./sibling", "../above", "../above/x", "late"),
     ],
     SCRIPT: ["react", "./parts/a", "./style.css", "../lib", "./b"],

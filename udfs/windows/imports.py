@@ -14,7 +14,8 @@ from itertools import groupby
 from posixpath import basename, dirname, join, normpath, splitext
 
 _PYTHON = re.compile(
-    r"^[ \t]*from[ \t]+(?P<base>[\w.]+)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#;]+)"
+    r"^[ \t]*from[ \t]+(?P<base>[\w.]+)[ \t]+import[ \t]+"
+    r"(?P<names>\([^)#]*(?:#[^\n]*\n[^)#]*)*\)|[^\n#;]+)"  # a comment may hold the bracket
     r"|^[ \t]*import[ \t]+(?P<modules>[\w.]+[^\n#;'\"]*)(?=#|$)",
     re.MULTILINE,
 )
@@ -139,8 +140,8 @@ def _python(text: str) -> Iterator[str]:
 
 
 def _words(names: str) -> Iterator[str]:
-    """`a` and `b` of `a as x, b`."""
-    for name in names.strip("()").split(","):
+    """`a` and `b` of `a as x, b`, over several lines with comments too."""
+    for name in re.sub(r"#.*", "", names).strip("()").split(","):
         yield from re.findall(r"^\s*([\w.]+)", name)
 
 

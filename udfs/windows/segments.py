@@ -49,7 +49,7 @@ def boundaries(rows: pa.RecordBatch, *, attend_across: bool = False) -> pa.ListA
         columns = (parts.field(part).cast(type_), rows.column(row).cast(type_))
         return pa.concat_arrays(columns).take(pa.array(place))
 
-    lengths = both("n_tokens", "n_tokens", pa.int32())
+    lengths = pc.fill_null(both("n_tokens", "n_tokens", pa.int32()), 0)  # refused below
     _refuse_other_sums(rows, lengths.to_numpy(), counts)
     ends = np.cumsum(lengths.to_numpy(), dtype=np.int64)
     begun = np.repeat(_exclusive(rows.column("n_tokens").to_numpy()), counts)

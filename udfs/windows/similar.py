@@ -4,8 +4,8 @@ An n-gram is up to NGRAM tokens of one document in a row. It is rare while no mo
 documents have it, and weighs ln(D / documents that have it). What a document shares with those of
 the window so far is the sum of these weights over the square root of its own distinct n-grams; the
 one that shares most comes next. Near copies, of whose n-grams together more than NEAR_COPY are
-shared, do not follow each other within a window: a copy foretells all and teaches nothing. Where
-none is left that shares anything, the next document given follows.
+shared, do not follow each other within a window while others are left: a copy foretells all and
+teaches nothing. Where none is left that shares anything, the next document given follows.
 
 With a gain, likeness only proposes. Of the PROPOSED most alike and the next document given, that
 one follows whose tokens gain most of the window so far: what is alike is joined only where that is
@@ -48,10 +48,10 @@ def similar_order(token_ids: Sequence[Ids], length: int, gain: Gain | None = Non
     chain = _Chain(token_ids, length)
     for first in range(len(token_ids)):
         while not chain.placed_D[first]:
-            alike = chain.most_alike(PROPOSED if gain else 1)
+            alike, given = chain.most_alike(PROPOSED if gain else 1), chain.next_given(first)
             if gain and alike:
-                alike = [_gains_most([*alike, first], chain, gain)]
-            chain.add(alike[0] if alike else first)
+                alike = [_gains_most([*alike, given], chain, gain)]
+            chain.add(alike[0] if alike else given)
     return chain.order
 
 
@@ -112,8 +112,18 @@ class _Chain:
         self.filled += len(self.token_ids[document]) + 1
         if self.filled >= self.length:
             self._begin_window(self.filled % self.length)
-        self.window.append(document)
-        self._share(document)
+        if self.filled > 1:  # else it ended with the window before, but for its separator
+            self.window.append(document)
+            self._share(document)
+
+    def next_given(self, first: int) -> int:
+        """The first document not placed, `first`, or where it is a near copy the next that is none;
+        where all are copies, `first`.
+        """
+        if not self.copy_D[first]:
+            return first
+        out_D = self.placed_D[first:] | self.copy_D[first:]
+        return first + int(out_D.argmin())
 
     def most_alike(self, count: int) -> list[int]:
         """Documents not placed that share most with the window so far, at most `count`, the best
