@@ -22,7 +22,7 @@ class Options:
     compression: str
     prefix: str
     tokenizer: str  # to read the text of packed windows from their tokens
-    largest_id: int
+    largest_id: int  # of the vocabulary; it decides how wide a token is stored
     with_ids: bool = True  # False where ids are of no model's vocabulary
     attend_across: bool = False  # whether documents of a packed window attend to those before
     separator: int | None = None  # the token between packed documents; None where none are packed
@@ -85,7 +85,8 @@ class Format:
     file_name: Callable[[str, str, int, int], str] = numbered
     # path, files, options -> small files beside the data
     extras: Callable[[str, Sequence[dict[str, Any]], Options], dict[str, str]] = no_extras
-    bare: bool = False  # files of tokens alone: their width and their separators matter
+    # largest id -> how a token is stored in files of tokens alone, whose separators matter too
+    dtype: Callable[[int], np.dtype[Any]] | None = None
     names_place: bool = False  # extras name the export's folder, so that one moved is written anew
     # of what `datasets` loads; with one there is a dataset card
     schema: Callable[[Options], pa.Schema] | None = None
@@ -116,13 +117,17 @@ def arrays(batch: pa.RecordBatch, column: str) -> list[Any]:
 
 
 class SampleIndex:
-    """Parquet beside shards of bare tokens: which window a sample is and where documents lie in it.
+    """Parquet beside shards of bare tokens: which window a sample is, what it was selected by, and
+    where documents lie in it.
 
     Trainers do not read it; `longattn verify` and `longattn trace` do.
     """
 
     SUFFIX = ".samples.parquet"
-    FIELDS = ("sample", "window_id", "domain", "n_tokens", "segments", "seq_lens")
+    FIELDS = (
+        *("sample", "window_id", "domain", "n_tokens", "segments", "seq_lens"),
+        *("score", "scorer", "percentile"),
+    )
 
     def __init__(self, folder: Folder) -> None:
         self.staged, self.file = folder.new_file()

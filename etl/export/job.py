@@ -18,7 +18,7 @@ from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, dataset_card
 from longattn.etl.export.files import MANIFEST, Folder, described, files_of
 from longattn.etl.export.formats import Format, Options
-from longattn.etl.export.places import place, refuse
+from longattn.etl.export.places import refuse
 from longattn.etl.export.write import Written, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.ranking.far import far_gain
@@ -31,11 +31,12 @@ from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import fields_digest, hex_digest
 from longattn.udfs.errors import ExportError, LedgerError
 from longattn.udfs.scorers.registry import scorer_version
-from longattn.udfs.text.tokens import separator_id
+from longattn.udfs.storage import resolved
+from longattn.udfs.text.tokens import separator_id, vocabulary
 from longattn.udfs.text.words import NAME as WORDS
 
 NO_IDS = f"tokenizer {WORDS}: its ids are hashes that no model knows"
-LAYOUT = 4  # of the files and their fields: an export of another is written again
+LAYOUT = 5  # of the files and their fields: an export of another is written again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,7 @@ def chosen_by(context: Context) -> Chosen:
             f"{section}.{key}": value
             for section, settings in sections.items()
             for key, value in settings.model_dump(exclude_defaults=True).items()
+            if key in decisive(settings)
         },
         sources={
             domain: [{"name": s.name or domain, "license": s.license, "path": s.path} for s in each]
@@ -135,7 +137,7 @@ def export(
     tables.refuse_overtaken()  # before another's staging is deleted as a dead run's
     with folder.filling():
         written, options = _written(context, chosen, plan, format_name, target, folder)
-        contents = {"identity": identity, **_contents(chosen, plan, written, options)}
+        contents = {"identity": identity, **_contents(chosen, plan, written, format_, options)}
         manifest = _manifest(context, chosen, format_name, contents)
         texts = extras_of(format_, target.path, written.files, options)
         texts |= _card(chosen, format_, options, manifest)
@@ -155,8 +157,8 @@ def _written(
 ) -> tuple[Written, Options]:
     """The files that were staged, and the options of their writers."""
     config, tables, format_ = context.config, context.tables, FORMATS[format_name]
-    bare = format_.bare
-    largest_id = stage.largest_id(chosen.rows, tables.read("windows")) if bare else 0
+    bare = format_.dtype is not None
+    largest_id = max(vocabulary(config.tokenizer_path).values()) if bare else 0
     separator = _separator(config) if bare else None
     options = options_of(config, target, folder, largest_id, plan.longest, separator)
     written = _write(tables, chosen, plan, format_, options)
@@ -300,7 +302,7 @@ def packed_ranker(recipe: Recipe) -> str | None:
 
 def owner(root: str) -> str:
     """Runs that hold one root in turn share a name; without a lease each has its own."""
-    return hex_digest(uuid.uuid4().hex if is_catalog_name(root) else place(root))[:8]
+    return hex_digest(uuid.uuid4().hex if is_catalog_name(root) else resolved(root))[:8]
 
 
 def identity_of(config: Config, chosen: Chosen, format_name: str, target: ExportTarget) -> str:
@@ -318,12 +320,12 @@ def identity_of(config: Config, chosen: Chosen, format_name: str, target: Export
         far_gain=chosen.recall,
         windowing=chosen.windowing,
         sources=chosen.sources,
-        choices=chosen.settings,
+        choices=chosen.settings if FORMATS[format_name].schema else None,  # only cards have them
     )[:16]
 
 
 def _contents(
-    chosen: Chosen, plan: stage.Plan, written: Written, options: Options
+    chosen: Chosen, plan: stage.Plan, written: Written, format_: Format, options: Options
 ) -> dict[str, Any]:
     """What the manifest says of the samples and their files."""
     sources = {domain: {"sources": chosen.sources.get(domain, [])} for domain in plan.domains}
@@ -332,10 +334,20 @@ def _contents(
         "tokens": written.tokens,
         "bytes": sum(file["bytes"] for file in written.files),
         "sequence_length": plan.longest,
-        "separator": options.separator,
+        **for_readers(format_, options),
         "context": written.context,
         "by_domain": None not in plan.shards,
         "domains": {domain: counts | sources[domain] for domain, counts in plan.domains.items()},
         **({"lengths": plan.lengths} if plan.lengths else {}),
         "files": written.files,
+    }
+
+
+def for_readers(format_: Format, options: Options) -> dict[str, Any]:
+    """What the manifest says of what a trainer is to be told."""
+    dtype = format_.dtype(options.largest_id).name if format_.dtype else None
+    return {
+        "separator": options.separator,
+        "attend_across": options.attend_across,
+        **({"dtype": dtype} if dtype else {}),
     }

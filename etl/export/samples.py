@@ -14,8 +14,12 @@ from longattn.etl.selection.mix import copy_order
 if TYPE_CHECKING:
     import pandas as pd
 
-# What every format needs of a sample, to number it and to say where documents lie in it.
-NEEDED = ("window_id", "domain", "doc_id", "start_token", "n_tokens", "segments")
+# What every format needs of a sample: to number it, to say where documents lie in it, and why it
+# was selected.
+NEEDED = (
+    *("window_id", "domain", "doc_id", "start_token", "n_tokens", "segments"),
+    *("score", "scorer", "percentile"),
+)
 ORDERS = 2.0**64  # how many shuffle keys there are
 
 
@@ -104,13 +108,6 @@ def _shards(selection: DataFrame, shard_tokens: int, by_domain: bool) -> dict[st
     domains = sorted(tokens, key=str)
     ends = accumulate((max(1, -(-tokens[d] // shard_tokens)) for d in domains), initial=0)
     return {d: range(*bounds) for d, bounds in zip(domains, pairwise(ends), strict=True)}
-
-
-def largest_id(selection: DataFrame, windows: DataFrame) -> int:
-    """The largest token id of the mix; it decides how wide a token is stored."""
-    taken = windows.join(selection.where("copies > 0").select("window_id"), "window_id")
-    row = taken.agg(F.max(F.array_max("token_ids"))).first()
-    return int(row[0] or 0) if row else 0
 
 
 def samples(

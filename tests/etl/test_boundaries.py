@@ -7,6 +7,7 @@ No Spark: writers take Arrow batches. What is expected is worked out here from t
 import gzip
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from longattn.etl.export import FORMATS, read
 from longattn.etl.export.files import MANIFEST, Folder, described
 from longattn.etl.export.formats import Options
+from longattn.etl.export.job import for_readers
 from longattn.etl.export.write import Context, _named, as_samples, context_of
 from longattn.udfs.errors import ExportError
 from longattn.udfs.windows import segments as seg
@@ -112,7 +114,7 @@ ROWS = pa.schema(
 )
 # what samples have beside these, of the selection and the documents
 OTHERS = {"start_char": None, "end_char": None, "source": "s", "copy": 1, "text": None}
-SCORES = {"score": 1.0, "lds": 1.0, "percentile": 50.0, "scorer": "recall"}
+SCORES = {"score": 1.0, "scorer": "recall", "percentile": 50.0}  # packed windows have none
 
 
 def write(name: str, packings: list[Packing], path: Path, **changes: Any) -> Path:
@@ -137,16 +139,26 @@ def write(name: str, packings: list[Packing], path: Path, **changes: Any) -> Pat
     names, files = _named(parts, FORMATS[name], options.prefix, {0: "", 1: ""})
     extras = FORMATS[name].extras(str(path), files, options)
     sums = {key: sum(file[key] for file in files) for key in read.SUMS}
-    manifest = {"format": name, **sums, "files": files, "extras": described(extras)}
+    manifest = {
+        "longattn": "0",
+        "format": name,
+        **sums,
+        "files": files,
+        "extras": described(extras),
+    }
     manifest["context"] = context_of([counted])
     folder.publish(names, extras | {MANIFEST: json.dumps(manifest)})
     return path
 
 
 def whole(batch: pa.RecordBatch) -> pa.RecordBatch:
-    for name, value in (OTHERS | SCORES).items():
+    for name, value in OTHERS.items():
         type_ = pa.string() if name == "text" else pa.int64() if value is None else None
         batch = batch.append_column(name, pa.array([value] * batch.num_rows, type_))
+    for name, value in (SCORES | {"lds": SCORES["score"]}).items():
+        values = [None if packed else value for packed in batch["segments"].is_valid().to_pylist()]
+        type_ = pa.string() if name == "scorer" else pa.float64()
+        batch = batch.append_column(name, pa.array(values, type_))
     return batch
 
 
@@ -197,7 +209,14 @@ class TestContract:
             assert row["seq_lens"] == [len(packing.ids)]
             assert [s["length"] for s in row["segments"]] == packing.lengths
 
-    @pytest.mark.parametrize(("column", "value"), [("n_tokens", 3), ("token_ids", [1])])
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("n_tokens", 3),
+            ("token_ids", [1]),
+            ("segments", [{"doc_id": "d", "start_token": 0, "n_tokens": None}]),
+        ],
+    )
     def test_what_does_not_sum_is_refused(
         self, packings: list[Packing], tmp_path: Path, column: str, value: Any
     ) -> None:
@@ -208,6 +227,39 @@ class TestContract:
 
 
 BARE: dict[str, Any] = {"compression": "none", "prefix": "", "tokenizer": "", "largest_id": 0}
+
+
+class TestScores:
+    """Each sample says what it was selected by; a packed window that was not scored has none."""
+
+    @pytest.mark.parametrize("name", ["parquet", "megatron", "megatron_bridge", "numpy"])
+    def test_every_format_has_them(
+        self, packings: list[Packing], tmp_path: Path, name: str
+    ) -> None:
+        rows = parquet_rows(write(name, packings[:50], tmp_path / "out"))
+        for row, packing in zip(rows, packings[:50], strict=True):
+            expected = dict.fromkeys(SCORES) if packing.packed else SCORES
+            assert {key: row[key] for key in SCORES} == expected
+
+
+class TestManifest:
+    @pytest.mark.parametrize(
+        ("name", "largest", "dtype"),
+        [
+            ("megatron", 65_499, "uint16"),
+            ("megatron", 65_500, "int32"),
+            ("numpy", 65_535, "uint16"),
+            ("numpy", 65_536, "uint32"),
+            ("mds", 65_536, None),
+        ],
+    )
+    def test_it_says_how_tokens_are_stored_and_what_attends(
+        self, tmp_path: Path, name: str, largest: int, dtype: str | None
+    ) -> None:
+        options = {**BARE, "largest_id": largest, "attend_across": True, "separator": 2}
+        said = for_readers(FORMATS[name], Options(folder=Folder.at(str(tmp_path)), **options))
+        assert (said["attend_across"], said["separator"]) == (True, 2)
+        assert said.get("dtype") == dtype
 
 
 class TestTransformers:
@@ -266,7 +318,8 @@ READ_MDS = (
 from streaming import LocalDataset
 for row in LocalDataset(sys.argv[1]):
     names = ("input_ids", "indices", "seq_lens")
-    print(json.dumps({name: row[name].tolist() for name in names}))
+    scores = [row[name] for name in ("score", "scorer", "percentile")]
+    print(json.dumps({name: row[name].tolist() for name in names} | {"scores": scores}))
 """
 )
 
@@ -282,6 +335,8 @@ class TestMds:
         for line, packing in zip(done.stdout.splitlines()[-N:], packings, strict=True):
             row = json.loads(line)
             assert row["seq_lens"] == packing.lengths
+            scores = [math.nan, "", math.nan] if packing.packed else [*SCORES.values()]
+            assert str(row["scores"]) == str(scores)  # NaN is no NaN's equal
             # ProLong's collator takes input_ids[a:b] of each for one sequence
             assert [row["input_ids"][a:b] for a, b in row["indices"]] == packing.documents
 
@@ -425,6 +480,16 @@ class TestNumpy:
                     n for n in range(len(packing.ids)) if n not in starts
                 ]
             assert bounds == expected
+
+    def test_what_attends_across_is_a_target_too(
+        self, packings: list[Packing], tmp_path: Path
+    ) -> None:
+        """Of a sample that is one stretch only its first token and its fillers are none."""
+        path = write("numpy", packings[:40], tmp_path / "out", attend_across=True)
+        files = [np.fromfile(file, bool) for file in sorted(path.glob("*.mask"))]
+        masks = np.concatenate(files).reshape(-1, LONGEST)
+        for mask, packing in zip(masks, packings[:40], strict=True):
+            assert np.flatnonzero(mask).tolist() == [*range(1, len(packing.ids))]
 
     def test_olmo_core_finds_the_documents(
         self, packings: list[Packing], arrays: list[Path]

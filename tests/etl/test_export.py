@@ -104,7 +104,8 @@ def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> lis
     folder = Folder(path=str(path))
     written = stage_export(corpus, name, folder, **changes)
     extras = FORMATS[name].extras(str(path), written.files, options_at(folder))
-    folder.publish(written.names, extras | {MANIFEST: json.dumps({"files": written.files})})
+    manifest = {"longattn": "0", "files": written.files}
+    folder.publish(written.names, extras | {MANIFEST: json.dumps(manifest)})
     return written.files
 
 
@@ -117,7 +118,13 @@ def export_by_domain(corpus: dict[str, Any], name: str, path: Path) -> Written:
     for file in written.files:
         for key in ("tokens", "samples"):
             counts[file["name"].partition("/")[0]][key] += file[key]
-    manifest = {"format": name, "by_domain": True, "domains": counts, "files": written.files}
+    manifest = {
+        "longattn": "0",
+        "format": name,
+        "by_domain": True,
+        "domains": counts,
+        "files": written.files,
+    }
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest)})
     return written
 
@@ -135,11 +142,6 @@ class TestSamples:
         assert plan.samples == len(expected) == 30
         assert plan.n_shards == 3
         assert plan.domains["book"]["samples"] == sum(number_of(w) % 2 == 0 for w in expected)
-
-    def test_the_largest_id_counts_only_what_is_taken(self, corpus: dict[str, Any]) -> None:
-        taken = [i for i in range(N_WINDOWS) if i % 3]
-        largest = max(max(token_ids(i)) for i in taken)
-        assert stage.largest_id(corpus["selection"], corpus["windows"]) == largest
 
 
 @pytest.mark.spark
@@ -464,6 +466,7 @@ theirs, ours = sys.argv[1:]
 lists = ("tokens", "indices", "seq_lens")
 samples = [s | {n: s[n].tolist() for n in lists} for s in LocalDataset(ours)]
 columns = {"domain": "str", "indices": "ndarray:int32", "n_tokens": "int", "sample": "int"}
+columns |= {"percentile": "float64", "score": "float64", "scorer": "str"}
 columns |= {"seq_lens": "ndarray:int32", "tokens": "ndarray:int32", "window_id": "str"}
 with MDSWriter(columns=columns, out=theirs) as writer:
     for sample in LocalDataset(ours):
@@ -489,6 +492,8 @@ class TestMds:
         found = json.loads(done.stdout.splitlines()[-1])
         assert [s["window_id"] for s in found] == expected
         assert [s["tokens"] for s in found] == [token_ids(number_of(w)) for w in expected]
+        assert [s["score"] for s in found] == [1.0 - number_of(w) for w in expected]
+        assert {(s["scorer"], s["percentile"]) for s in found} == {("recall:n=6", 50.0)}
         assert len(files) == 3
         one = Path(tmp_path / "theirs" / "shard.00000.mds").read_bytes()
         assert one == merged_shard(tmp_path / "ours")
@@ -555,14 +560,15 @@ class TestAtomic:
         _, orphan = folder.new_file()
         orphan.write(b"half a shard")
         orphan.close()
-        folder.publish(written.names, {MANIFEST: json.dumps({"files": written.files})})
+        manifest = {"longattn": "0", "files": written.files}
+        folder.publish(written.names, {MANIFEST: json.dumps(manifest)})
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert names == {f["name"] for f in written.files} | {MANIFEST}
 
     def test_a_run_killed_between_two_renames_is_repaired(self, tmp_path: Path) -> None:
         before = tmp_path / "out.before"
         before.mkdir()
-        (before / MANIFEST).write_text("{}")
+        (before / MANIFEST).write_text('{"longattn": "0"}')
         Folder(path=str(tmp_path / "out")).begin()
         assert (tmp_path / "out" / MANIFEST).exists()
 

@@ -39,10 +39,10 @@ CONFIGS: dict[str, tuple[Settings, dict[str, str]]] = {
             "selection": "ff6ac1faf5705d2e",
             "parquet": "f95f6165451732a6",
             "jsonl": "72d84305959069ed",
-            "megatron": "4f6ba2a07827076e",
-            "megatron_bridge": "a87ca28d79b26352",
-            "mds": "3b48cff98125c0fb",
-            "numpy": "3458a03db33d8691",
+            "megatron": "83cc53a3bda8f7aa",
+            "megatron_bridge": "dae709ac15f25c55",
+            "mds": "8e803d15264ee62b",
+            "numpy": "df85448058fdbe83",
         },
     ),
     "short texts joined by their source, mixed and repeated, by domain": (
@@ -57,8 +57,8 @@ CONFIGS: dict[str, tuple[Settings, dict[str, str]]] = {
         },
         {
             "selection": "12207f57effc6435",
-            "mds": "01170763022d5cd7",
-            "numpy": "e2d22041d0d717ec",
+            "mds": "217bc48c98eaa6e4",
+            "numpy": "1f406929c23ed36a",
         },
     ),
     "tiles with BOS, within limits, clean, of two scorers and a filter, one of a document": (

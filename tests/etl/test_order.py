@@ -49,9 +49,13 @@ def test_epochs_are_numbered_from_nought() -> None:
     with pytest.raises(UserError, match="epoch -1: epochs are numbered from 0"):
         order_of(3, -1)
     wrong: dict[str, Any]
-    for wrong in ({"epoch": 1.5}, {"epoch": "1"}, {"epoch": 1, "seed": None}):
-        with pytest.raises(UserError, match=r"(epoch|seed): a whole number, got"):
+    for wrong in (
+        *({"epoch": 1.5}, {"epoch": "1"}, {"epoch": 1, "seed": None}),
+        *({"epoch": 1 << 64}, {"epoch": 1, "seed": 1 << 63}, {"epoch": 1, "seed": -(1 << 63) - 1}),
+    ):
+        with pytest.raises(UserError, match=r"(epoch|seed): a whole number of 64 bits, got"):
             order_of(3, **wrong)
+    assert len(order_of(3, 2**63 - 1, seed=-(2**63))) == 3
 
 
 def test_an_export_may_be_named_by_a_path(tmp_path: Path) -> None:

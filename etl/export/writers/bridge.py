@@ -33,6 +33,9 @@ SCHEMA = pa.schema(
         ("n_tokens", pa.int32()),
         ("seq_lens", pa.list_(pa.int32())),
         ("segments", BOUNDARIES),
+        ("score", pa.float64()),
+        ("scorer", pa.string()),
+        ("percentile", pa.float64()),
     ]
 )
 

@@ -20,11 +20,15 @@ COLUMNS = {
     "domain": "str",
     "indices": "ndarray:int32",  # [sequences, 2]: where each begins and ends, as ProLong reads it
     "n_tokens": "int",
+    "percentile": "float64",
     "sample": "int",
+    "score": "float64",  # NaN for a packed window that was not scored
+    "scorer": "str",  # empty for it
     "seq_lens": "ndarray:int32",
     "window_id": "str",
 }
-SIZES = {"int": 8}  # bytes of fixed-size encodings; the others store their size with each sample
+# Bytes of fixed-size encodings; the others store their size with each sample.
+SIZES = {"float64": 8, "int": 8}
 SIZE_LIMIT = 1 << 26  # bytes of a shard, MDSWriter's default; its offsets are uint32
 
 
@@ -80,7 +84,8 @@ class MdsWriter:
         self._start_shard()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        rows = batch.select(["domain", "n_tokens", "sample", "window_id"]).to_pylist()
+        plain = [name for name, kind in COLUMNS.items() if kind != "ndarray:int32"]
+        rows = batch.select(plain).to_pylist()
         token_ids, lengths = arrays(batch, "token_ids"), arrays(batch, "seq_lens")
         for row, ids, seq_lens in zip(rows, token_ids, lengths, strict=True):
             ends = np.cumsum(seq_lens)
@@ -122,9 +127,10 @@ def _array(values: Any) -> bytes:
 
 
 ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    "float64": lambda number: np.array(number, "<f8").tobytes(),  # None is NaN
     "int": lambda number: int(number).to_bytes(8, "little", signed=True),
     "ndarray:int32": _array,
-    "str": str.encode,
+    "str": lambda text: (text or "").encode(),
 }
 
 
@@ -166,6 +172,8 @@ def _decoded(data: bytes, columns: Mapping[str, str]) -> dict[str, Any]:
 def _value(data: bytes, kind: str) -> Any:
     if kind == "int":
         return int.from_bytes(data, "little", signed=True)
+    if kind == "float64":
+        return float(np.frombuffer(data, "<f8")[0])
     if kind == "str":
         return data.decode()
     axes, width = data[0] >> 2, 1 << (data[0] & 3)

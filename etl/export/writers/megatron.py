@@ -76,7 +76,7 @@ class MegatronWriter:
 
     def __init__(self, options: Options) -> None:
         self.folder, self.options = options.folder, options
-        self.dtype = token_dtype(max(options.largest_id, options.separator or 0))
+        self.dtype = token_dtype(options.largest_id)
         self.samples = SampleIndex(options.folder)
         self.tokens = 0
         self.staged, self.file = self.folder.new_file()
@@ -114,6 +114,6 @@ MEGATRON = Format(
     extras=_blend,
     read=read_index,
     texts=texts_of_tokens,
-    bare=True,
+    dtype=token_dtype,
     names_place=True,
 )

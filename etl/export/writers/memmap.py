@@ -35,12 +35,13 @@ class MemmapWriter:
 
     The `.csv.gz` has a line START,END,,WINDOW_ID,SEQUENCE for each stretch of attention, in tokens
     of the array. The `.mask` has a byte for each token, 0 where it is no target: the first of a
-    stretch, which nothing foretells, and what fills a sample up.
+    stretch, which nothing foretells, and what fills a sample up. Where documents attend across, the
+    sample is one stretch, and the first token of a later document is a target like any other.
     """
 
     def __init__(self, options: Options) -> None:
         self.folder, self.options = options.folder, options
-        self.dtype = token_dtype(max(options.largest_id, options.separator or 0))
+        self.dtype = token_dtype(options.largest_id)
         self.staged, self.file = self.folder.new_file()
         self.mask_staged, self.mask = self.folder.new_file()
         self.index = SampleIndex(options.folder)
@@ -90,5 +91,5 @@ NUMPY = Format(
     writer=MemmapWriter,
     read=read_index,
     texts=texts_of_tokens,
-    bare=True,
+    dtype=token_dtype,
 )
