@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,9 +23,10 @@ import pandas as pd
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.background import refuse_other_ids
-from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec
-from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit, with_background
+from longattn.udfs.scorers.base import Option, Score, Scorer, ScorerSpec
+from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit, with_background, with_folder
 from longattn.udfs.scorers.registry import (
+    PACKED,
     SHARED,
     checked,
     load_scorer,
@@ -39,7 +40,6 @@ from longattn.udfs.windows.spans import LONGEST, STRATEGIES, Span
 
 WINDOW = 8192  # tokens; what docs/evidence.md measured scorers at
 TOGETHER = 64  # texts in memory at a time
-COUNTS = frozenset({"k", "stride", "pairs", "sample_rows", "batch_tokens", "threads"})
 
 # A row's fields, and what they are in pandas; the first three say which window of which text.
 STRUCT = {
@@ -97,7 +97,7 @@ def score(
 
     Raises ConfigError for an unknown scorer or setting, and for a window in which nothing is far
     for the scorer, as one of 2,048 tokens for `recall`, whose k is 1,024: then say k. Raises
-    UserError for what holds no texts, and for the name of a file in the place of its text.
+    UserError for what holds no texts, and for the name of a file or folder in the place of text.
 
     >>> far = "The harbour master kept a ledger of every ship. "
     >>> text = far + " ".join(f"word{i}" for i in range(200)) + " " + far
@@ -192,6 +192,8 @@ def windowed(
     if window > LONGEST:
         raise ConfigError(f"window: at most {LONGEST:,} tokens, got {window:,}")
     spec = _spec(scorer, model, settings)
+    if scorer in PACKED:
+        raise ConfigError(f"scorer: {scorer} is of packed windows, as the jobs make: pack.score")
     if spec.k is not None and spec.k >= window:
         raise ConfigError(f"k: {spec.k} is not below window, {window}: nothing is far")
     if problem := unfit(spec, window):
@@ -230,14 +232,12 @@ class Loaded:
         ]
 
     def _tokens(self, label: Any, text: Any) -> Tokens | None:
-        if text is None or text is pd.NA or (isinstance(text, float) and np.isnan(text)):
-            return None
         if not isinstance(text, str):
+            if pd.api.types.is_scalar(text) and pd.isna(text):  # None, NaN, NA and NaT
+                return None
             raise UserError(f"text {label!r}: expected a string, got {type(text).__name__}")
         if what := _on_disk(text):
-            raise UserError(
-                f"text {label!r}: {text} is a {what}, and not its text: give open({text!r}).read()"
-            )
+            raise UserError(f"text {label!r}: {text} is {what}")
         return encode_long(self.tokenizer, text)
 
     def _spans(self, tokens: Tokens | None) -> list[Span]:
@@ -360,15 +360,25 @@ def labelled(texts: Any, column: str) -> Iterator[tuple[Any, Any]]:
     if isinstance(texts, Mapping):
         names = ", ".join(map(str, texts))
         raise UserError(f"texts under several names: give those of one of {names}")
-    if hasattr(
-        texts, "select_columns"
-    ):  # a Hugging Face dataset; a stream may not know its columns
-        _check_column(column, texts.column_names or [column])
-        return ((i, row[column]) for i, row in enumerate(texts.select_columns([column])))
+    if hasattr(texts, "select_columns"):  # a Hugging Face dataset
+        return enumerate(_of_dataset(texts, column))
     odd = isinstance(texts, bytes | bytearray | IOBase) or getattr(texts, "ndim", 1) != 1
     if odd or not isinstance(texts, Iterable):
         raise UserError(f"expected texts, got {type(texts).__name__}")
     return enumerate(texts)
+
+
+def _of_dataset(rows: Any, column: str) -> Iterator[Any]:
+    """A column of a Hugging Face dataset; of a stream that does not know its columns, by row."""
+    if rows.column_names:
+        _check_column(column, rows.column_names)
+        return (row[column] for row in rows.select_columns([column]))
+
+    def value(row: dict[str, Any]) -> Any:
+        _check_column(column, list(row))
+        return row[column]
+
+    return map(value, rows)
 
 
 def _check_column(column: str, names: list[str]) -> None:
@@ -387,13 +397,7 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
     if reads_model(scorer) and model is None:
         raise ConfigError(f"scorer {scorer} needs model=: a folder, a .gguf file or a hub id")
     given = {"scorer": scorer, **({"model": _path("model", model)} if model else {}), **settings}
-    for name in COUNTS & given.keys():
-        given[name] = None if given[name] is None else whole(name, given[name], 1)
-    if "layers" in given:
-        layers = np.atleast_1d(given["layers"]).tolist()
-        given["layers"] = tuple(whole("layers", layer, 0) for layer in layers)
-    if "options" in given:
-        given["options"] = tuple(sorted(dict(given["options"]).items()))
+    given |= {name: READ[name](name, given[name]) for name in READ.keys() & given.keys()}
     if given.get("dtype") == "auto":
         given["dtype"] = dtype_of("auto", given.get("device", ScorerSpec.device))
     spec = ScorerSpec(**given)
@@ -401,27 +405,74 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
     return spec
 
 
-def _path(name: str, value: Any) -> str | None:
+def _path(name: str, value: Any, what: str = "a path or a hub id") -> str | None:
     """A path or hub id as text; raises ConfigError for what is none."""
     if value is None or isinstance(value, str | os.PathLike):
         return None if value is None else str(os.fspath(value))
-    raise ConfigError(f"{name}: expected a path or a hub id, got {value!r}")
+    raise ConfigError(f"{name}: expected {what}, got {value!r}")
 
 
-def whole(name: str, value: Any, least: int) -> int:
+def whole(name: str, value: Any, least: int | None = None) -> int:
     """A whole number of Python's or numpy's, not below `least`; raises ConfigError."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if whole and value >= least:
+    if whole and (least is None or value >= least):
         return int(value)
-    raise ConfigError(f"{name}: a whole number of at least {least}, got {value!r}")
+    bound = "" if least is None else f" of at least {least}"
+    raise ConfigError(f"{name}: a whole number{bound}, got {value!r}")
+
+
+def _count(name: str, value: Any) -> int | None:
+    return None if value is None else whole(name, value, 1)
+
+
+def _switch(name: str, value: Any) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ConfigError(f"{name}: True or False, got {value!r}")
+
+
+def _layers(name: str, value: Any) -> tuple[int, ...]:
+    layers = np.atleast_1d(np.array(value, dtype=object)).tolist()  # lists in it may be of any size
+    if not layers:
+        raise ConfigError(f"{name}: none named")
+    return tuple(whole(name, layer, 0) for layer in layers)
+
+
+def _background(name: str, value: Any) -> str | None:
+    return _path(name, value, "a folder, 'shipped' or 'none'")
+
+
+def _options(name: str, value: Any) -> tuple[tuple[str, Option], ...]:
+    try:
+        pairs = tuple(sorted(dict(value).items()))
+    except (TypeError, ValueError):
+        pairs = ((None, None),)
+    if all(isinstance(key, str) and isinstance(option, Option) for key, option in pairs):
+        return pairs
+    raise ConfigError(f"{name}: expected a dict of names and plain values, got {value!r}")
+
+
+# How settings become those of a ScorerSpec; each raises ConfigError for what cannot be one.
+READ: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("k", "stride", "pairs", "sample_rows", "batch_tokens", "threads"), _count),
+    "seed": whole,
+    "bos": _switch,
+    "layers": _layers,
+    "background": _background,
+    "options": _options,
+}
 
 
 def _on_disk(text: str) -> str | None:
-    """`file` or `folder` where a text is the name of one, and so most likely not a text."""
-    short = 0 < len(text) < 512 and "\n" not in text and "\0" not in text
-    if short and ("." in text or "/" in text) and os.path.isfile(text):
-        return "file"
-    return "folder" if short and "/" in text.strip("/.") and os.path.isdir(text) else None
+    """What a text is where it is the name of a file or a folder, and so most likely not a text."""
+    if not 0 < len(text) < 512 or not text.isprintable():
+        return None
+    path = os.path.expanduser(text)
+    place = ("/" in text or path != text) and text.strip("/~")  # a lone / or ~ is a mark
+    if (place or "." in text) and os.path.isfile(path):
+        return f"a file, and not its text: give open({path!r}).read()"
+    is_folder = place and os.path.isdir(path)
+    return "a folder, and not its text: give what its files hold" if is_folder else None
 
 
 def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal) -> Row:
@@ -439,8 +490,9 @@ class Table:
     """Rows of one task, becoming a DataFrame."""
 
     def __init__(self, task: Windowed) -> None:
-        names = {"scorer": scorer_version(task.spec), "tokenizer": tokenizer_name(task.tokenizer)}
-        self.names, self.index, self.rows = names, list[Any](), list[Row]()
+        version = scorer_version(with_folder(task.spec))
+        self.names = {"scorer": version, "tokenizer": tokenizer_name(task.tokenizer)}
+        self.index, self.rows = list[Any](), list[Row]()
 
     def add(self, label: Any, rows: list[Row]) -> None:
         self.index += [label] * len(rows)

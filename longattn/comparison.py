@@ -68,7 +68,7 @@ def compare(
     tasks = tasks_of(scorers, window, tokenizer, model, strategy, settings)
     windows, differ = whole("windows", windows, 1), whole("differ", differ, 0)
     drawn = list(enumerate(labelled(texts, column)))  # by number: labels need not differ
-    random.Random(seed).shuffle(drawn)
+    random.Random(whole("seed", seed)).shuffle(drawn)
     loaded, tables = [Loaded(task) for task in tasks], [Table(task) for task in tasks]
     seconds, scored = [0.0] * len(tasks), 0
     for chunk in batched(drawn, 4):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from longattn.etl import config as config_module
 from longattn.etl.config import Config
 from longattn.etl.run.jobs import between
-from longattn.udfs.errors import ConfigError, extras_named
+from longattn.udfs.errors import ConfigError, UserError, did_you_mean, extras_named
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -43,7 +44,10 @@ class Result:
 
     def table(self, name: str) -> "DataFrame":
         """A table of the root as a Spark DataFrame; ARCHITECTURE.md lists them."""
-        return self.context.fresh().tables.read(name)
+        tables = self.context.fresh().tables
+        if name not in tables:
+            raise UserError(f"table: there is no {name}{did_you_mean(str(name), tables)}")
+        return tables.read(name)
 
     def pandas(self, name: str) -> pd.DataFrame:
         """A table of the root in memory."""
@@ -92,7 +96,7 @@ def run(
 
 def config_of(config: Config | Mapping[str, Any] | str | Path, settings: Iterable[str]) -> Config:
     """A config from a file with overrides, from nested dicts, or as it is."""
-    if isinstance(config, str | Path):
+    if isinstance(config, str | PathLike):
         return config_module.load(config, settings)
     if list(settings):
         raise ConfigError("settings: overrides are of a file; change the config itself")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from longattn.api import STRUCT, WINDOW, Loaded, Windowed, tasks_of
-from longattn.udfs.errors import extras_named
+from longattn.udfs.errors import ConfigError, extras_named
 from longattn.udfs.scorers import worker
 
 TYPES = {"object": "string", "Int32": "int", "Int64": "bigint", "float64": "double"}
@@ -37,7 +37,9 @@ def score_udf(
     with extras_named():
         from pyspark.sql.pandas.functions import pandas_udf
     made: Any = pandas_udf  # its types know no function to arrays of structs
-    (task,) = tasks_of(scorer, window, tokenizer, model, strategy, settings)
+    task, *others = tasks_of(scorer, window, tokenizer, model, strategy, settings)
+    if others:
+        raise ConfigError(f"scorer: a udf has one, got {1 + len(others)}: make a udf of each")
     return made(_scored_by(task), DDL)
 
 

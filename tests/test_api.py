@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,22 @@ from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.windows.spans import longattn_windows
 
 WORDS = [f"w{i}" for i in range(50)]
+SEAMS = r"window: seams finds nothing far in such a window \(64 .*\): take longer windows$"
 HEAVY = ("torch", "transformers", "pyspark", "pandas", "numpy", "pyarrow", "tokenizers", "pydantic")
 
 
 def text_of(count: int, seed: int = 0) -> str:
     """A text of `count` words, each one token of `words`."""
     return " ".join(np.random.default_rng(seed).choice(WORDS, count))
+
+
+def words_in(file: Path) -> None:
+    """A tokenizer of these words, as a file."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(file))
 
 
 def own_score(words: list[str]) -> float:
@@ -101,10 +113,11 @@ class TestScore:
             assert (row.n_tokens, row.k) == (64, 16)
 
     def test_a_short_text_says_why_it_has_no_score(self) -> None:
-        table = longattn.score(["too short", None, text_of(64)], "recurrence", window=64)
-        assert table["reason"].tolist() == ["too_short", "null_text", None]
+        missing = [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT]
+        table = longattn.score(["too short", text_of(64), *missing], "recurrence", window=64)
+        assert table["reason"].tolist() == ["too_short", None, *["null_text"] * 5]
         assert table["detail"][0] == "2 tokens; a window has 64"
-        assert table["ds"].isna().tolist() == [True, True, False]
+        assert table["ds"].notna().tolist() == [False, True, *[False] * 5]
 
     def test_what_the_scorer_refuses_keeps_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuses_words(_: Recurrence, ids: Any) -> tuple[str, str] | None:
@@ -145,15 +158,15 @@ class TestScore:
             pd.testing.assert_frame_equal(longattn.score(given_, "recurrence", window=64), expected)
         with pytest.raises(UserError, match="give those of one of train"):
             longattn.score(datasets.DatasetDict(train=data), "recurrence")
-        with pytest.raises(UserError, match=r"no txt among the columns.*'text'"):
-            longattn.score(data, "recurrence", column="txt")
+        rows = datasets.IterableDataset.from_generator(lambda: iter([{"text": text_of(64)}]))
+        assert rows.column_names is None  # which a stream may not know before it is read
+        assert longattn.score(rows, "recurrence", window=64)["ds"].notna().all()
+        for given_ in (data, rows):
+            with pytest.raises(UserError, match=r"no txt among the columns.*'text'"):
+                longattn.score(given_, "recurrence", column="txt")
 
     def test_a_tokenizer_of_ones_own(self, tmp_path: Any) -> None:
-        from tokenizers import Tokenizer, models, pre_tokenizers
-
-        words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="w0"))
-        words.pre_tokenizer = pre_tokenizers.Whitespace()
-        words.save(str(tmp_path / "mine.json"))
+        words_in(tmp_path / "mine.json")
         text = text_of(64)
         ours = longattn.score([text], "recurrence", window=64)
         theirs = longattn.score(
@@ -176,6 +189,36 @@ class TestScore:
         table = longattn.score([text], window=window, k=window // 8)
         assert (table["k"][0], table["ds"][0] > 0) == (window // 8, True)
 
+    def test_a_whole_text_in_which_nothing_is_far_is_refused(self) -> None:
+        """Of 1,025 to 2,048 tokens recall judges none, and gave 0.0 as if it had."""
+        texts = [text_of(n) for n in (1024, 1600, 2049)]
+        table = longattn.score(texts, strategy="whole")
+        assert table["reason"].tolist() == ["too_short", "too_short", None]
+        assert table["detail"][1] == "1600 tokens; k is 1024, and the first 2048 gain nothing"
+        assert table["ds"].isna().tolist() == [True, True, False]
+
+    def test_a_checkpoint_is_made_into_a_scorer(self, tmp_path: Path) -> None:
+        """As score-window does; the table looked for a scorer.json in it."""
+        from longattn.udfs.models.build import build_scorer
+        from tests.udfs.models import make_checkpoint
+
+        words_in(tmp_path / "words.json")
+        checkpoint = str(make_checkpoint(tmp_path / "tiny", "llama3"))
+        build_scorer(checkpoint, str(tmp_path / "scorer"))
+        own, made = (
+            longattn.score(
+                [text_of(64)],
+                "longattn",
+                window=64,
+                model=model,
+                tokenizer=str(tmp_path / "words.json"),
+                device="cpu",
+            )
+            for model in (checkpoint, str(tmp_path / "scorer"))
+        )
+        assert own["ds"].notna().all()
+        pd.testing.assert_frame_equal(own, made)
+
     def test_nothing_gives_an_empty_table(self) -> None:
         table = longattn.score([], "recurrence")
         assert (len(table), table["ds"].dtype) == (0, np.float64)
@@ -194,6 +237,17 @@ class TestScore:
             ({"tokenizer": 3}, "tokenizer: expected a path or a hub id, got 3"),
             ({"dtype": "int8", "scorer": "longattn", "model": "x"}, "score.dtype: unknown int8"),
             ({"layers": "0"}, "layers: a whole number of at least 0, got '0'"),
+            ({"layers": [[0, 1], [2]]}, r"layers: a whole number of at least 0, got \[0, 1\]"),
+            ({"layers": []}, "layers: none named"),
+            ({"background": 3}, "background: expected a folder, 'shipped' or 'none', got 3"),
+            ({"options": [1]}, r"options: expected a dict of names and plain values, got \[1\]"),
+            ({"options": "x"}, "options: expected a dict of names and plain values, got 'x'"),
+            ({"options": {"a": [1]}}, "options: expected a dict of names and plain values"),
+            ({"bos": "yes"}, "bos: True or False, got 'yes'"),
+            ({"seed": "1"}, "seed: a whole number, got '1'"),
+            ({"scorer": "cross_gain"}, "scorer: cross_gain is of packed windows"),
+            ({"scorer": "seams", "window": 64}, SEAMS),
+            ({"scorer": ["random", "seams"], "window": 64}, SEAMS),
             ({"strategy": "tiles"}, "unknown tiles .did you mean 'tile'"),
             ({"sed": 1}, "unknown setting sed .did you mean 'seed'"),
             ({"tokenizer": "/nowhere"}, "/nowhere: no such file"),
@@ -207,6 +261,8 @@ class TestScore:
     def test_what_holds_no_strings_is_named(self) -> None:
         with pytest.raises(UserError, match="text 1: expected a string, got int"):
             longattn.score(["a", 3], "recurrence")
+        with pytest.raises(UserError, match="text 0: expected a string, got Timestamp"):
+            longattn.score([pd.Timestamp("2026-01-01")], "recurrence")
         with open(__file__) as stream:
             for texts in (3, b"text", np.array("text"), np.array([["a", "b"]]), stream):
                 with pytest.raises(UserError, match=f"expected texts, got {type(texts).__name__}"):
@@ -266,10 +322,33 @@ def test_the_udf_gives_what_score_gives(spark: Any, scorer: str) -> None:
     )
 
 
-@pytest.mark.spark
-def test_the_udf_checks_its_arguments_before_a_job_runs(spark: Any) -> None:
-    with pytest.raises(ConfigError, match="unknown scorer nope"):
-        longattn.spark.score_udf("nope")
+@pytest.mark.parametrize(
+    ("scorer", "said"),
+    [
+        ("nope", "unknown scorer nope"),
+        (["recall", "cohesion"], "scorer: a udf has one, got 2: make a udf of each"),
+    ],
+)
+def test_the_udf_checks_its_arguments_before_a_job_runs(scorer: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        longattn.spark.score_udf(scorer)
+
+
+@pytest.mark.parametrize("config", [None, 3, [("window", {})]])
+def test_what_is_no_config_is_named(config: Any) -> None:
+    said = f"config: expected a path or a mapping, got {type(config).__name__}$"
+    with pytest.raises(ConfigError, match=said):
+        longattn.run(config)
+
+
+@pytest.mark.parametrize("name", ["documnts", 3])
+def test_a_table_that_there_is_not_is_named(name: Any) -> None:
+    tables = SimpleNamespace(tables={"documents": None, "windows": None})
+    context: Any = SimpleNamespace(fresh=lambda: tables)
+    result = longattn.Result(config=longattn.etl.config.Config(), runs=[], context=context)
+    for look in (result.table, result.pandas):
+        with pytest.raises(UserError, match=f"table: there is no {name} .*documents"):
+            look(name)
 
 
 class TestSeveral:
@@ -317,8 +396,14 @@ class TestSeveral:
 
     def test_one_scorer_may_be_compared(self) -> None:
         assert list(longattn.compare([text_of(300)], "random", window=256).scores)[-1] == "random"
-        with pytest.raises(ConfigError, match="windows: a whole number of at least 1, got 0"):
-            longattn.compare([text_of(300)], "random", window=256, windows=0)
+        for given_, said in (
+            ({"windows": 0}, "windows: a whole number of at least 1, got 0"),
+            ({"seed": 0.5}, "seed: a whole number, got 0.5"),
+        ):
+            with pytest.raises(ConfigError, match=said):
+                longattn.compare([text_of(300)], "random", window=256, **given_)
+        with pytest.raises(ConfigError, match=SEAMS):
+            longattn.compare([text_of(300)], ["random", "seams"], window=64)
 
     def test_a_comparison_finds_where_scorers_part(self) -> None:
         """Recurrence against itself with other words agrees; against random it need not."""
@@ -364,18 +449,31 @@ class TestInputs:
         table = longattn.score([text_of(64)], "random", **given)
         expected = longattn.score([text_of(64)], "random", window=64, k=8, seed=1)
         pd.testing.assert_frame_equal(table, expected)
+        texts = [text_of(99, n) for n in range(9)]
+        same, drawn = (
+            longattn.compare(texts, "random", window=64, windows=1, seed=seed).scores
+            for seed in (np.int64(3), 3)
+        )
+        pd.testing.assert_frame_equal(same, drawn)
 
     def test_labels_of_several_levels_lead_back(self) -> None:
         index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])
         table = longattn.score(pd.Series([text_of(64), "x"], index=index), "random", window=64)
         assert table.index.tolist() == [("a", 1), ("b", 2)] and table.index.name == "text"
 
-    def test_the_name_of_a_file_is_not_its_text(self, tmp_path: Any) -> None:
+    def test_the_name_of_a_file_is_not_its_text(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         file = tmp_path / "book.txt"
         file.write_text("once upon a time")
-        for texts in (str(file), [str(file)]):
+        (tmp_path / "docs").mkdir()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in (str(file), "book.txt", "~/book.txt"):
             with pytest.raises(UserError, match=r"is a file, and not its text: give open\("):
-                longattn.score(texts, "random", window=8)
-        with pytest.raises(UserError, match="is a folder, and not its text"):
-            longattn.score([str(tmp_path)], "random", window=8)
-        assert longattn.score(["see book.txt"], "random", window=8)["reason"][0] == "too_short"
+                longattn.score([name], "random", window=8)
+        for name in (str(tmp_path), "/tmp", "./", "../", "docs/", "~/docs"):
+            with pytest.raises(UserError, match=f"{name} is a folder, and not its text"):
+                longattn.score(name, "random", window=8)
+        texts = ["see book.txt", "docs", "/", "~", ".", "//", "/no/such", "~nobody", "a\n./"]
+        assert set(longattn.score(texts, "random", window=8)["reason"]) == {"too_short"}

@@ -23,4 +23,4 @@ def from_hub(repo: str, name: str) -> Path | None:
         if isinstance(error, EntryNotFoundError) and not unreachable:
             return None
         reason = first_line(error)
-        raise ModelError(f"--model {repo}: no such folder, and the hub says: {reason}") from None
+        raise ModelError(f"model {repo}: no such folder, and the hub says: {reason}") from None

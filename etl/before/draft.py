@@ -6,11 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from longattn.etl.before.guess import Guess, Source, guess
+from longattn.etl.before.guess import Guess, Source, guess, shown
 from longattn.etl.config import validate
 from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.errors import UserError
 from longattn.udfs.scorers.needs import SHARE
+from longattn.udfs.storage import local_path
 from longattn.udfs.text.words import NAME as WORDS
 
 ROOMY = 4096  # tokens of a window from which on recall's own k, 1,024, leaves most of it far
@@ -31,7 +32,7 @@ def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
         *(_guessed_line(source) for source in corpus.sources),
         *(f"left aside: {name}: {why}" for name, why in corpus.ignored.items()),
         *corpus.table(),
-        f"windows of {corpus.window:,} tokens, the longest that suits every domain; written: {out}",
+        f"windows of {corpus.window:,} tokens, {corpus.choice}; written: {out}",
         f"next: longattn check --config {out} && longattn run --config {out}",
     ]
 
@@ -56,7 +57,7 @@ def _guessed_line(source: Source) -> str:
 
 def _head(corpus: Guess) -> str:
     lines = [
-        f"# Made by `longattn init {corpus.folder}`; guesses say so. Every other setting:",
+        f"# Made by `longattn init {shown(corpus.folder)}`; guesses say so. Every other setting:",
         "# longattn config --explain",
     ]
     if corpus.ignored:
@@ -93,12 +94,15 @@ def _source(source: Source) -> list[str]:
 
 def _place(source: Source) -> list[str]:
     """A folder and globs of names; where its subfolders are domains, globs of its own files."""
+    folder = str(source.folder)
+    if local_path(folder) != folder or folder.startswith("~"):  # read as a scheme, or as home
+        folder = f"./{folder}"
     if source.below:
-        lines = [f"    - path: {_scalar(str(source.folder))}"]
+        lines = [f"    - path: {_scalar(folder)}"]
         names = {"include": source.include, "exclude": source.exclude}
         return lines + [f"      {key}: {_scalar(globs)}" for key, globs in names.items() if globs]
-    folder = escape(str(source.folder))
-    return [f"    - path: {_scalar([f'{folder}/{glob}' for glob in source.include])}"]
+    globs = [f"{escape(folder)}/{glob}" for glob in source.include]
+    return [f"    - path: {_scalar(globs)}"]
 
 
 def _counted(count: int, what: str) -> str:
@@ -118,8 +122,8 @@ def _tokenizer(tokenizer: str | None) -> str:
 def _windows(corpus: Guess) -> str:
     lines = [
         "window:",
-        "  # guessed: the longest that a quarter of every domain's texts fill, and that keeps half"
-        " of its tokens:",
+        f"  # guessed: {corpus.choice}. A length suits where a quarter of",
+        "  # the texts fill such a window, and half of their tokens are in one:",
         *(f"  #   {line}" for line in corpus.table()),
         f"  length: {corpus.window} # tokens",
     ]
@@ -142,7 +146,14 @@ def _score(corpus: Guess) -> str:
 
 def _scalar(value: object) -> str:
     """A value as YAML writes it in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=True)
+    text = _dumped(value)
+    return text if text.isprintable() else _dumped(value, style='"')  # in which all is escaped
+
+
+def _dumped(value: object, style: str | None = None) -> str:
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, width=1 << 20, allow_unicode=True
+    )
     return text.removesuffix("...\n").strip()
 
 

@@ -88,23 +88,30 @@ class Guess:
 
         It suits where a quarter of the texts can fill it and half of the tokens are in windows.
         """
-        longest = [
-            next((n for n in LENGTHS if _suits(counts, n)), None)
-            for counts in self.domains.values()
-        ]
+        longest = map(_longest, self.domains.values())
         return min((n for n in longest if n), default=LENGTHS[-1])
+
+    @property
+    def choice(self) -> str:
+        """What the window's length is, in words."""
+        unsuited = [name for name, counts in self.domains.items() if not _longest(counts)]
+        if len(unsuited) == len(self.domains):
+            return "the shortest, as none suits any domain"
+        but = f" but {', '.join(unsuited)}, which none suits" if unsuited else ""
+        return f"the longest that suits every domain{but}"
 
     def table(self) -> list[str]:
         """What each length of window would keep of each domain, as lines for people."""
         width = max(len("domain"), *map(len, self.domains))
         lines = [
-            f"{'domain':<{width}}  texts  median  share of tokens in windows of so many tokens",
-            f"{'':<{width}}                 " + "".join(f"{n:>8,}" for n in reversed(LENGTHS)),
+            f"{'domain':<{width}}  texts  median  windows of so many tokens: texts that fill one,"
+            " share of tokens in them",
+            f"{'':<{width}}               " + "".join(f"{n:>11,}" for n in reversed(LENGTHS)),
         ]
         for domain, counts in self.domains.items():
-            kept = "".join(f"{tokens_kept(counts, n):>8.0%}" for n in reversed(LENGTHS))
+            cells = "".join(_cell(counts, n) for n in reversed(LENGTHS))
             lines.append(
-                f"{domain:<{width}}  {len(counts):>5}  {statistics.median(counts):>6,.0f}  {kept}"
+                f"{domain:<{width}}  {len(counts):>5}  {statistics.median(counts):>6,.0f}{cells}"
             )
         return lines
 
@@ -120,9 +127,23 @@ def tokens_kept(counts: Sequence[int], length: int, strategy: str = "longattn") 
     return kept / max(sum(counts), 1)
 
 
+def _longest(counts: Sequence[int]) -> int | None:
+    """The longest window that suits texts of so many tokens; None where none does."""
+    return next((length for length in LENGTHS if _suits(counts, length)), None)
+
+
 def _suits(counts: Sequence[int], length: int) -> bool:
-    filled = sum(count >= length for count in counts) / max(len(counts), 1)
+    filled = _filling(counts, length) / max(len(counts), 1)
     return filled >= TEXTS_FILLED and tokens_kept(counts, length) >= TOKENS_KEPT
+
+
+def _filling(counts: Sequence[int], length: int) -> int:
+    """How many of the texts fill a window."""
+    return sum(count >= length for count in counts)
+
+
+def _cell(counts: Sequence[int], length: int) -> str:
+    return f"{_filling(counts, length):>6,}{tokens_kept(counts, length):>5.0%}"
 
 
 def guess(folder: str, own: OwnFiles) -> Guess:
@@ -194,8 +215,9 @@ def _pattern(file: Path, below: bool) -> str:
 
 
 def shown(file: Path) -> str:
-    """A path as text, whatever the bytes of its name."""
-    return os.fsencode(file).decode(errors="backslashreplace")
+    """A path as one line of text, whatever the bytes of its name."""
+    text = os.fsencode(file).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _ending(file: Path) -> str:
@@ -280,7 +302,8 @@ def _parquet_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:
 
 def _read_records(file: Path, source: Source) -> Iterator[dict[str, Any]]:
     size = file.stat().st_size
-    split = Split(str(file), 0, size, size, 1, file.name)
+    uri = file_uri(os.fsencode(file.absolute()))  # a name may have a colon, as a scheme has
+    split = Split(uri, 0, size, size, 1, file.name)
     spec = SourceSpec(domain=source.domain, source=source.domain, format=source.format)
     return (item.record for item in read(split, spec) if item.record is not None)
 

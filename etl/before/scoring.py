@@ -12,7 +12,7 @@ from longattn.etl.before.probe import Look
 from longattn.etl.config import Config, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.session import launched
-from longattn.udfs.scorers.needs import remedy, unfit
+from longattn.udfs.scorers.needs import has_k, remedy, unfit
 from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
 
@@ -86,8 +86,9 @@ def _distances(recipe: Recipe) -> Findings:
         if problem := unfit(spec, length):
             own = spec.scorer == config.score.scorer
             key = "score" if own else f"score.also.{spec.scorer}"
-            text = f"{problem}: every window would be refused, or score 0"
-            yield fault(f"{key}.k", f"{text}; {remedy(spec, length, f'{key}.k: ')}")
+            text = f"{problem}: every window would be refused"
+            where = f"{key}.k" if has_k(spec) else key
+            yield fault(where, f"{text}; {remedy(spec, length, f'{key}.k: ')}")
 
 
 def _shortest(recipe: Recipe) -> Findings:
@@ -98,7 +99,7 @@ def _shortest(recipe: Recipe) -> Findings:
     for spec in recipe.specs:
         if problem := unfit(spec, length):
             said = f"documents from {length:,} tokens on are windows, and {problem}"
-            yield note("window.min_tokens", f"{said}: such windows are refused, or score 0")
+            yield note("window.min_tokens", f"{said}: such windows are refused")
 
 
 def _ranking(recipe: Recipe) -> Findings:

@@ -5,16 +5,18 @@ Unknown keys and values out of bounds are refused in one line that says where th
 was meant.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from longattn.etl.config.sections import Config
 from longattn.etl.config.yaml_file import parse, read_settings
 from longattn.udfs.errors import ConfigError, did_you_mean
-from longattn.udfs.redaction import is_secret, redacted_text
+from longattn.udfs.redaction import HIDDEN, is_secret, redacted_text
 
 
 def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
@@ -34,11 +36,29 @@ def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, An
 
 
 def validate(settings: Mapping[str, Any]) -> Config:
-    """Turn nested dicts into a Config; the first problem becomes a one-line ConfigError."""
+    """Turn nested dicts into a Config; the first problem becomes a one-line ConfigError.
+
+    They may hold what YAML has not: paths, tuples, numbers and arrays of numpy.
+    """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"config: expected a path or a mapping, got {type(settings).__name__}")
     try:
-        return _model(settings)
+        return _model(_plain(settings))
     except ValidationError as error:
         raise ConfigError(_explain_all(error)[0]) from None
+    except RecursionError:  # YAML's anchors allow it
+        raise ConfigError("config: a list or mapping holds itself") from None
+
+
+def _plain(value: Any) -> Any:
+    """A value of Python's as YAML would have given it."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def faults(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
@@ -64,7 +84,8 @@ def _model(settings: Mapping[str, Any]) -> Config:
 def _apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one `a.b=c` in place; c is read as YAML, so 3, true, [1, 2] and null mean themselves."""
     key, equals, text = override.partition("=")
-    shown = redacted_text(f"--set {' '.join(override.split())}")
+    said = f"{key}={HIDDEN}" if equals and is_secret(key) else redacted_text(override)
+    shown = f"--set {' '.join(said.split())}"
     if not equals or not key.strip():
         raise ConfigError(f"{shown}: expected key=value, for example window.length=8192")
     *parents, last = key.strip().split(".")
@@ -101,10 +122,10 @@ def _explain(problem: Mapping[str, Any]) -> str:
         return f"config: unknown key {name}{did_you_mean(str(where[-1]), _known_keys(where[:-1]))}"
     if problem["type"] == "value_error":
         return f"config: {problem['ctx']['error']}"
-    got = problem["input"]
-    secret = problem["type"] == "credentials_in_a_path" or is_secret(name)
+    got, ours = problem["input"], name.rpartition(".")[2] in _known_keys(where[:-1])
+    secret = problem["type"] == "secret" or (not ours and is_secret(name))
     shown = f", got {got!r}" if not secret and not isinstance(got, (dict, list)) else ""
-    return f"config: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"
+    return f"config: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{redacted_text(shown)}"
 
 
 def _is_type_branch(part: int | str) -> bool:

@@ -1,7 +1,7 @@
 """Every setting of every job: one frozen model per stage, defaults here and nowhere else."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
@@ -11,6 +11,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -19,7 +21,7 @@ from longattn.etl.config.identity import decisive
 from longattn.etl.config.yaml_file import WORDS
 from longattn.udfs.digest import json_digest
 from longattn.udfs.errors import did_you_mean
-from longattn.udfs.redaction import has_credentials, redacted
+from longattn.udfs.redaction import holds_secret, redacted
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.kinds.calibrated import Calibration
@@ -50,28 +52,48 @@ Length = Annotated[int, Field(ge=8, le=LONGEST)]  # tokens of a window
 # As keys, which YAML's reader gives as text.
 LengthKey = Annotated[int, Field(ge=8, le=LONGEST, strict=False)]
 PositiveKey = Annotated[int, Field(gt=0, strict=False)]
+OctaveKey = Annotated[int, Field(strict=False)]
 
 
 def _place(path: str) -> str:
-    """A path with `~` and `${VAR}` expanded; none that says a password, as paths go into tables."""
+    """A path with `~` and `${VAR}` expanded; what a variable brings in is looked at too."""
     if not path or "\0" in path:
         raise PydanticCustomError(
             "no_path", "a path must not be empty, and holds no NUL; . is this folder"
         )
-    if has_credentials(path):
-        raise PydanticCustomError(
-            "credentials_in_a_path",
-            "a path must hold no user:password@ and no signature, as it is written into tables,"
-            " manifests and logs; set them in the environment or in spark.conf (docs/storage.md)",
-        )
+    return _without_secret(_expanded(path))
+
+
+def _expanded(path: str) -> str:
     try:
         return expanded(path)
     except KeyError as error:
         raise PydanticCustomError(
             "variable_not_set",
-            "the environment variable {name} is not set",
+            "the environment variable {name} is not set, or is empty",
             {"name": error.args[0]},
         ) from None
+
+
+def _without_secret(text: str) -> str:
+    if holds_secret(text):
+        raise PydanticCustomError(
+            "secret",
+            "it must hold no user:password@, signature or other secret, as it is written into"
+            " tables, manifests and logs; set those in the environment or in spark.conf"
+            " (docs/storage.md)",
+        )
+    return text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a setting, keys of mappings too; sections within it look at their own."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for one in pair for text in _texts(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in _texts(one))
 
 
 def _ascending(bounds: list[float]) -> list[float]:
@@ -80,13 +102,42 @@ def _ascending(bounds: list[float]) -> list[float]:
     return bounds
 
 
-def _without_slash(name: str) -> str:
+def _some(paths: list[str]) -> list[str]:
+    if not paths:
+        raise PydanticCustomError("no_paths", "name at least one path, or leave the source out")
+    return paths
+
+
+def _begins_files(name: str) -> str:
     if "/" in name:
         raise PydanticCustomError("a_path", "it names files in the export's folder: leave / out")
+    if not name.isprintable() or len(name.encode()) > PREFIX_BYTES:
+        raise PydanticCustomError(
+            "no_file",
+            "it begins names of files: letters that print, and {n} bytes at most",
+            {"n": PREFIX_BYTES},
+        )
+    return name
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether tables can have a folder of rows by this name."""
+    return name != HIVE_NULL and name.isprintable() and len(quote(name)) <= FOLDER_BYTES
+
+
+def _names_folder(name: str) -> str:
+    if not is_folder_name(name):
+        raise PydanticCustomError(
+            "no_folder",
+            "tables have a folder of its name, which has letters that print, {n} bytes at most, and"
+            " is not {null}",
+            {"n": FOLDER_BYTES, "null": HIVE_NULL},
+        )
     return name
 
 
 Place = Annotated[str, AfterValidator(_place)]  # a folder, a file or a URI
+Glob = Annotated[str, AfterValidator(_expanded)]
 Percentiles = Annotated[list[float], AfterValidator(_ascending)]  # from < p <= to
 
 
@@ -106,9 +157,23 @@ Folder = Annotated[Place, AfterValidator(_on_machines)]
 OWN: Any = None  # of select.by, until Config, which knows the scorer, fills it in
 WHOLE = 1e-6  # how far from 1 shares may sum, as thirds do
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows that have no domain
-DOMAIN_BYTES = 240  # of a domain's name as that of a folder, which file systems end at 255
+FOLDER_BYTES = 240  # of a name as that of a folder, which file systems end at 255
+PREFIX_BYTES = 200  # of a name that numbers and endings follow
+# Settings that other programs name: what is secret in them is hidden, and refused in all others.
+OPEN = ("conf", "options")
 RANKINGS = ("lds", "random", "length", "ds", "du", "column")  # of select.by, beside scorers
-PathList = Annotated[list[Place], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+# Of scores, that select.compare may name beside rankings and scorers.
+COLUMNS = ("n_tokens", "k", "ds_se", "du_se", "rows_sampled", "doc_tokens", "window_tokens")
+# Windows are known by the order's name, and those at random have none.
+PackOrder = Annotated[
+    Literal["random", "source", "repository", "similar"] | None,
+    AfterValidator(lambda order: None if order == "random" else order),
+]
+PathList = Annotated[
+    list[Place],
+    BeforeValidator(lambda v: [v] if isinstance(v, str) else v),
+    AfterValidator(_some),
+]
 
 
 class Section(BaseModel):
@@ -121,6 +186,14 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _hold_no_secret(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name not in OPEN:
+            for text in _texts(value):
+                _without_secret(text)
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -186,12 +259,13 @@ class SourceConfig(Section):
     """the licence, which is copied into export manifests"""
 
     where: dict[str, list[str]] = {}
-    """fields and the values that a record must have in them, {lang: [en]}"""
+    """fields and the values that a record must have in them, {lang: [en]}; numbers and times are
+    compared by value, texts as they stand"""
 
-    include: list[str] = []
+    include: list[Glob] = []
     """globs on file paths that are read; empty means all"""
 
-    exclude: list[str] = []
+    exclude: list[Glob] = []
     """globs on file paths that are left out"""
 
     priority: Annotated[int, _fits(32)] = 0
@@ -280,13 +354,14 @@ class PackConfig(Section):
     """best_fit cuts no document that fits a window; concat joins all documents and cuts where a
     window is full"""
 
-    order: Literal["source", "repository", "similar"] | None = None
+    order: PackOrder = None
     """with concat, which documents stand together: source, those of a file or folder; repository,
     those of a repository, by path and imported files first; similar, those that share rare n-grams;
-    None means random order"""
+    random, like None, any"""
 
     repository: str | None = None
-    """with order: repository, the field of `meta` with a document's repository"""
+    """with order: repository, the field of `meta` with a document's repository; records without one
+    stand with those beside them in their file"""
 
     path: str | None = None
     """with order: repository, the field of `meta` with a file's path in its repository; None means
@@ -443,7 +518,7 @@ class WhereConfig(Section):
 
 
 class SelectConfig(Section):
-    name: str | None = None
+    name: Annotated[str, AfterValidator(_names_folder)] | None = None
     """the selection's id; None means a hash of all that it depends on"""
 
     by: str | dict[str, float] = OWN
@@ -455,7 +530,7 @@ class SelectConfig(Section):
     column: str | None = None
     """with by: column, the column of scores, such as measures.key"""
 
-    distance: Positive | dict[int, float] | None = None
+    distance: Positive | dict[OctaveKey, float] | None = None
     """where recall ranks, the octave (k, 2k, 4k ...) from which on its gain counts, or a weight for
     each octave, {1024: 0.5, 8192: 2}, with 0 for those left out; None means all of its gain"""
 
@@ -580,7 +655,7 @@ class ExportTarget(Section):
     by_domain: bool = False
     """makes a folder for each domain, so that the trainer sets the weights (docs/trainers.md)"""
 
-    prefix: Annotated[str, AfterValidator(_without_slash)] = "LongAttn"
+    prefix: Annotated[str, AfterValidator(_begins_files)] = "LongAttn"
     """begins jsonl's data_id, and the names of the files of megatron, megatron_bridge and numpy"""
 
     text_key: Literal["text", "content"] = "text"
@@ -723,6 +798,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _refuse_what_select_cannot_compare(self) -> "Config":
+        """Select would find out after its commit."""
+        known = {*RANKINGS, *COLUMNS, *known_scorers()} - {"column"}
+        for name in self.select.compare:
+            if ScorerId.of(name).name not in known and not name.startswith("measures."):
+                hint = did_you_mean(name, known)
+                raise ValueError(f"select.compare: {name} is no ranking and no scorer{hint}")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_exports_of_ids_that_no_model_has(self) -> "Config":
         for name in ("megatron", "megatron_bridge", "mds", "numpy"):
             counts_words = (self.tokenizer or self._own_tokenizer) == WORDS_TOKENIZER
@@ -746,10 +831,10 @@ class Config(Section):
                 raise ValueError(
                     f"sources: {domain!r} cannot be a domain: tables keep no value under it"
                 )
-            if not domain.isprintable() or len(quote(domain)) > DOMAIN_BYTES:
+            if not is_folder_name(domain):
                 raise ValueError(
                     f"sources: {domain!a} cannot be a domain: tables and exports have a folder of"
-                    f" its name, which has letters that print, and {DOMAIN_BYTES} bytes at most"
+                    f" its name, which has letters that print, and {FOLDER_BYTES} bytes at most"
                 )
         packed = set(self.score.domains) & set(self.pack.domains)
         if packed:
@@ -774,6 +859,17 @@ class Config(Section):
         listed = {"pack.domains": self.pack.domains, "score.domains": self.score.domains}
         mappings = {key: value for key, value in by_domain.items() if isinstance(value, dict)}
         return [*mappings.items(), *listed.items()]
+
+    @model_validator(mode="after")
+    def _refuse_fields_that_no_packed_source_keeps(self) -> "Config":
+        """A field that is in no record's `meta` would leave every document without repository."""
+        sources = [s for domain in self.pack.domains for s in self.sources.get(domain, ())]
+        kept = {field for source in sources for field in source.meta}
+        for key, field in (("repository", self.pack.repository), ("path", self.pack.path)):
+            if field and sources and field not in kept:
+                meant = did_you_mean(field, kept) if kept else ""
+                raise ValueError(f"pack.{key}: `meta` of no packed source has {field}{meant}")
+        return self
 
     @model_validator(mode="after")
     def _refuse_limits_that_leave_nothing(self) -> "Config":
@@ -886,8 +982,11 @@ class Config(Section):
         return next((n for n in named if n in known_scorers() and reads_model(n)), None)
 
     def shown(self) -> dict[str, Any]:
-        """All settings as they may be printed and stored: secrets are hidden."""
-        settings: dict[str, Any] = redacted(self.model_dump(mode="json"))
+        """All settings as they may be printed and stored: secrets of OPEN ones are hidden."""
+        settings = self.model_dump(mode="json")
+        scorers = (settings["score"], *settings["score"]["also"].values())
+        for section, key in ((settings["spark"], "conf"), *((s, "options") for s in scorers)):
+            section[key] = redacted(section[key])
         return settings
 
     def to_json(self) -> str:

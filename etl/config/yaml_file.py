@@ -14,6 +14,8 @@ import yaml
 from longattn.udfs.errors import ConfigError, first_line, whole_message
 
 BOOLS = re.compile("(true|True|TRUE|false|False|FALSE)$")
+# In what PyYAML says, more than a letter: not its own '<block end>', nor '\\t'.
+QUOTED = re.compile(r""" ('(?!<|\\.')[^']{2,}'|"[^"]{2,}")""")
 WORDS = {"yes": True, "on": True, "no": False, "off": False}  # where a key takes true or false
 
 
@@ -38,11 +40,23 @@ def parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {whole_message(error)}") from None
+        raise ConfigError(f"{where}: not YAML: {_said(error)}") from None
     except _KeyTwice as error:
         raise ConfigError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:  # a date without a 13th month, an endless alias
         raise ConfigError(f"{where}: not YAML: {first_line(error)}") from None
+
+
+def _said(error: yaml.YAMLError) -> str:
+    """What PyYAML says, and where. The text there is left out: it may be a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return whole_message(error)
+    marked = ((error.context, error.context_mark), (error.problem, error.problem_mark))
+    return ": ".join(QUOTED.sub("", words) + _at(mark) for words, mark in marked if words)
+
+
+def _at(mark: yaml.Mark | None) -> str:
+    return f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
 
 def _decoded(data: bytes, where: str) -> str:

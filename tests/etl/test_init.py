@@ -17,9 +17,10 @@ from longattn.etl import config as config_module
 from longattn.etl.before.check import check
 from longattn.etl.before.estimate import estimate
 from longattn.etl.before.findings import faults
-from longattn.etl.before.guess import guess
+from longattn.etl.before.guess import LENGTHS, guess
 from longattn.etl.before.probe import look_at
 from longattn.etl.cli import main
+from longattn.etl.export.places import TITLE
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import spec_of
 
@@ -185,7 +186,7 @@ def test_an_export_is_no_domain(files_of: Callable[[], dict[str, set[str]]]) -> 
     Path("corpus/out/jsonl/_manifest.json").write_text(json.dumps(manifest))
     Path("out").mkdir()
     for name in ("out/report.html", "out/x.txt"):
-        Path(name).write_text(f"<!doctype html>{LONG}")
+        Path(name).write_text(f"<!doctype html><title>{TITLE}</title>{LONG}")
     assert files_of() == {"book/jsonl": {"a.jsonl"}}
     Path("longattn.yaml").unlink()
     assert main(["init", "."]) == 0
@@ -212,6 +213,59 @@ def test_a_delta_table_is_no_folder_of_parquet(
     config = config_module.load(tmp_path / "c.yaml")
     assert not faults(check(config))
     assert estimate(config).documents.value == 3
+
+
+def test_names_that_are_no_plain_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newline ended the comment that it stood in, a colon the name of a scheme."""
+    root = tmp_path / "c\n- orpus"
+    for name in ("2024-01-01T10:00:00.txt", "a:b/c:d.txt", "~home/a.x\ny"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(LONG)
+    (root / "a.jsonl").write_text(json.dumps({"te\nxt": LONG, "o\nk": 0}) + "\n")
+    (root / "left\n- aside\x1b.png").write_bytes(b"\0")
+    monkeypatch.chdir(root)
+    for folder, out in ((".", "a.yaml"), (f"../{root.name}", "../b.yaml")):
+        assert main(["init", folder, "--out", out]) == 0
+        assert "left\\n- aside\\x1b.png: neither JSON lines" in capsys.readouterr().out
+        config = config_module.load(out)
+        assert not faults(check(config))
+        assert [source.text for source in config.sources["c_orpus"]] == ["text", "te\nxt"]
+    given = config_module.load("a.yaml").sources
+    assert [given[name][0].path for name in ("a_b", "home")] == [["./a:b"], ["./~home"]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "window", "said"),
+    [
+        ({"a": 9000, "b": 5000}, 4096, "the longest that suits every domain"),
+        ({"a": 9000, "b": 50}, 8192, "the longest that suits every domain but b, which none suits"),
+        ({"a": 500, "b": 50}, 1024, "the shortest, as none suits any domain"),
+    ],
+)
+def test_what_the_window_is_chosen_by_is_true(
+    lengths: dict[str, int],
+    window: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And the table has what fills each length, beside what is kept."""
+    for domain, length in lengths.items():
+        (tmp_path / "c" / domain).mkdir(parents=True)
+        for name, text in (("long", "word " * length), ("short", "word " * (length // 5))):
+            (tmp_path / "c" / domain / f"{name}.txt").write_text(text)
+    assert main(["init", str(tmp_path / "c"), "--out", str(tmp_path / "c.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert f"windows of {window:,} tokens, {said}; written" in out
+    config = (tmp_path / "c.yaml").read_text()
+    assert f"# guessed: {said}. A length suits where" in config
+    (row,) = [line for line in out.splitlines() if line.startswith("a ")]
+    numbers = row.split()[3:]
+    filled = [sum(n >= length for n in (lengths["a"], lengths["a"] // 5)) for length in LENGTHS]
+    assert [int(n) for n in numbers[::2]] == filled[::-1]
+    assert all(percent.endswith("%") for percent in numbers[1::2]) and row in config
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab"])

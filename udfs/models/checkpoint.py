@@ -44,7 +44,7 @@ def open_checkpoint(model: str) -> Checkpoint:
         return SafetensorsCheckpoint(path.resolve().name, lambda name: _local(path, name))
     if may_be_hub_id(model):
         return SafetensorsCheckpoint(model.split("/")[-1], lambda name: from_hub(model, name))
-    raise ModelError(f"--model {model}: no such folder or file")
+    raise ModelError(f"model {model}: no such folder or file")
 
 
 def _local(folder: Path, name: str) -> Path | None:

@@ -22,14 +22,22 @@ def own_tokenizer(spec: ScorerSpec) -> str:
     if not reads_model(spec.scorer):
         return words.NAME
     if spec.scorer == "longattn" and not Path(spec.model).is_dir():
-        with extras_named():
-            from longattn.udfs.models.build import scorer_folder
-        return str(scorer_folder(spec.model, spec.layers))
+        return with_folder(spec).model
     if spec.scorer == "calibrated":
         from longattn.udfs.scorers.kinds.calibrated import Calibration
 
         return Calibration.read(spec.model).tokenizer
     return spec.model
+
+
+def with_folder(spec: ScorerSpec) -> ScorerSpec:
+    """The spec with a scorer's folder; of a checkpoint one is made, for longattn alone, once."""
+    if spec.scorer != "longattn":
+        return spec
+    with extras_named():
+        from longattn.udfs.models.build import scorer_folder
+
+        return replace(spec, model=str(scorer_folder(spec.model, spec.layers)))
 
 
 def with_background(spec: ScorerSpec, tokenizer: str) -> ScorerSpec:
@@ -46,19 +54,13 @@ def unfit(spec: ScorerSpec, length: int) -> str | None:
     """
     if reads_model(spec.scorer):
         return None
-    scorer = load_scorer(spec)
-    refused = scorer.refusal(np.zeros(length, np.int64))
-    if refused is None and not (spec.scorer == "recall" and length <= 2 * near(spec)):
-        return None
-    why = refused[1] if refused else f"{length} tokens; k is {near(spec)}"
-    return f"{spec.scorer} finds nothing far in such a window ({why})"
+    refused = load_scorer(spec).refusal(np.zeros(length, np.int64))
+    return f"{spec.scorer} finds nothing far in such a window ({refused[1]})" if refused else None
 
 
-def near(spec: ScorerSpec) -> int:
-    """The k of `recall`, which judges no token of the first 2k."""
-    from longattn.udfs.scorers.kinds.recall import K
-
-    return spec.k or K
+def has_k(spec: ScorerSpec) -> bool:
+    """Whether a scorer has a minimum distance that can be set."""
+    return "k" in plugin(spec.scorer).settings
 
 
 def remedy(spec: ScorerSpec, length: int, key: str) -> str:
@@ -66,8 +68,10 @@ def remedy(spec: ScorerSpec, length: int, key: str) -> str:
 
     >>> remedy(ScorerSpec(scorer="recall"), 256, "k=")
     'say k=32, or take longer windows'
+    >>> remedy(ScorerSpec(scorer="seams"), 256, "k=")
+    'take longer windows'
     """
     smaller = max(1, length // SHARE)
-    if unfit(replace(spec, k=smaller), length):
+    if not has_k(spec) or unfit(replace(spec, k=smaller), length):
         return "take longer windows"
     return f"say {key}{smaller}, or take longer windows"

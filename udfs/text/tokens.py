@@ -321,11 +321,16 @@ def _inner_pairs(vocabulary: dict[str, int]) -> set[str]:
 def _tokenizer_json(path: str) -> str:
     """The text of tokenizer.json; for a folder without one, what its files are converted to."""
     folder = Path(path)
-    if folder.is_file():
-        return folder.read_text(encoding="utf-8")
-    if (folder / "tokenizer.json").is_file():
-        return (folder / "tokenizer.json").read_text(encoding="utf-8")
-    return converted(path) if folder.is_dir() else _from_hub(path)
+    file = folder if folder.is_file() else folder / "tokenizer.json"
+    if not file.is_file():
+        return converted(path) if folder.is_dir() else _from_hub(path)
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"tokenizer {path}: it holds no text, as a tokenizer.json does: name one, a folder with"
+            " a tokenizer or a hub id"
+        ) from None
 
 
 def _from_hub(name: str) -> str:

@@ -87,7 +87,10 @@ class Recall:
         self.background = open_background(spec.background)
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
-        """Reason and detail for a window with no two tokens k apart."""
+        """Reason and detail for a window of up to 2k tokens, in which nothing is far."""
+        length, near = len(token_ids), 2 * self.k
+        if self.k < length <= near:
+            return "too_short", f"{length} tokens; k is {self.k}, and the first {near} gain nothing"
         return nothing_far(token_ids, self.k)
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
