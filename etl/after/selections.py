@@ -1,6 +1,6 @@
 """The selections of a root: which there are, what one holds, and how two of them differ."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from longattn.etl.after.reading import Reader, Row
@@ -8,17 +8,18 @@ from longattn.udfs.ddl import literal
 from longattn.udfs.errors import UserError, did_you_mean
 
 SAMPLE = 3  # windows of each side of a difference that are shown
+NONE_YET = "there are no selections yet: run `longattn select`"
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What a selection takes of a domain; a window that the mix has no room for counts in none."""
+    """What a selection takes of a domain, and between which scores it was cut."""
 
-    windows: int
+    windows: int  # in the mix
     samples: int  # windows with their copies
     tokens: int  # of the samples
-    lowest: float | None  # score; None where windows are packed
-    highest: float | None
+    lowest: float | None  # score of all selected, with room in the mix or without, as `select` says
+    highest: float | None  # None, both, where windows are packed
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,21 @@ class Difference:
 
 
 def listed(reader: Reader) -> dict[str, Domain]:
-    """All selections by name, their domains together."""
+    """All selections by name, their domains together; none where select has not run."""
     rows = reader.rows(_totals("selection")) if "selections" in reader.made else []
     return {row["of"]: _domain(row) for row in rows}
 
 
 def shown(reader: Reader, name: str) -> dict[str, Domain]:
     """One selection by domain; raises UserError for one that is not there."""
-    _refuse_unknown(reader, name)
-    rows = reader.rows(_totals("domain", f"AND selection = {literal(name)}"))
+    named(reader, [name])
+    rows = reader.rows(_totals("domain", f"WHERE selection = {literal(name)}"))
     return {row["of"]: _domain(row) for row in rows}
 
 
 def differing(reader: Reader, first: str, second: str) -> Difference:
     """Windows that both take, and that one takes alone; raises UserError for an unknown name."""
-    for name in (first, second):
-        _refuse_unknown(reader, name)
+    named(reader, (first, second))
     a, b = ({row["window_id"]: row for row in _taken(reader, name)} for name in (first, second))
     sides = [[a[w] for w in a if w in b], _without(a, b), _without(b, a)]
     names = sorted({row["domain"] for side in sides for row in side})
@@ -67,11 +67,12 @@ def _without(these: dict[str, Row], those: dict[str, Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (-(row["score"] or 0.0), row["window_id"]))
 
 
-def _totals(by: str, also: str = "") -> str:
+def _totals(by: str, where: str = "") -> str:
     return (
-        f"SELECT {by} AS of, count(*) AS windows, sum(copies) AS samples,"
-        " sum(copies * n_tokens) AS tokens, min(score) AS lowest, max(score) AS highest"
-        f" FROM ({_SCORED}) AS scored WHERE copies > 0 {also} GROUP BY {by} ORDER BY {by}"
+        f"SELECT {by} AS of, sum(CASE WHEN copies > 0 THEN 1 ELSE 0 END) AS windows,"
+        " sum(copies) AS samples, sum(copies * n_tokens) AS tokens,"
+        " min(score) AS lowest, max(score) AS highest"
+        f" FROM ({_SCORED}) AS scored {where} GROUP BY {by} ORDER BY {by}"
     )
 
 
@@ -91,7 +92,7 @@ def _taken(reader: Reader, name: str) -> list[Row]:
 
 def _domain(row: Row) -> Domain:
     return Domain(
-        windows=row["windows"],
+        windows=int(row["windows"]),
         samples=int(row["samples"]),
         tokens=int(row["tokens"]),
         lowest=row["lowest"],
@@ -99,10 +100,15 @@ def _domain(row: Row) -> Domain:
     )
 
 
-def _refuse_unknown(reader: Reader, name: str) -> None:
-    known = list(listed(reader))
-    if name not in known:
-        raise UserError(f"selections: none is called {name}{did_you_mean(name, known)}")
+def named(reader: Reader, names: Collection[str]) -> dict[str, Domain]:
+    """The selections of these names, as `listed`; raises UserError for one that is not there."""
+    known = listed(reader)
+    for name in names:
+        if not known:
+            raise UserError(f"selections: {NONE_YET}")
+        if name not in known:
+            raise UserError(f"selections: none is called {name}{did_you_mean(name, known)}")
+    return {name: known[name] for name in names}
 
 
 def lines_of(difference: Difference, first: str, second: str) -> Iterator[str]:

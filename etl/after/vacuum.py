@@ -4,16 +4,20 @@ Deleting holds the root, so that no run is at work on it: what is staged then is
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from longattn.etl.after.forget import rows_of, take
+from longattn.etl.after.forget import Step, rows_of, take
+from longattn.etl.after.reading import SessionReader
+from longattn.etl.after.selections import named
 from longattn.etl.after.unused import unused
 from longattn.etl.export.files import Folder
 from longattn.etl.run.context import Context
 from longattn.etl.run.holding import register_of
 from longattn.etl.run.ledger import holding
 from longattn.etl.run.staging import stale
+from longattn.etl.selection.current import name_of_now
+from longattn.udfs.errors import UserError
 from longattn.udfs.storage import delete
 
 
@@ -46,6 +50,23 @@ def vacuum_rows(context: Context, apply: bool) -> dict[str, int]:
     if not apply:
         return rows_of(context, unused(context))
     return take(context, "vacuum", lambda: unused(context))
+
+
+def vacuum_selections(context: Context, names: Sequence[str], apply: bool) -> dict[str, int]:
+    """How many windows these selections have; their rows are deleted when it is to apply.
+
+    Raises UserError for one that is not there, and for the one that the config describes.
+    """
+    there = named(SessionReader(dict(context.tables), None), names)
+    own = context.config.select.name or name_of_now(context)
+    if own in names:
+        raise UserError(
+            f"vacuum: --selections {own}: this config describes it, and select would make it again"
+        )
+    if apply:
+        step = Step(table="selections", column="selection", values=list(there))
+        take(context, "vacuum", lambda: [step])
+    return {name: selection.windows for name, selection in there.items()}
 
 
 def _garbage(

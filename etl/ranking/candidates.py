@@ -31,6 +31,9 @@ def considered(context: Context, exact: Collection[str] | None = None) -> DataFr
     context.recipe.refuse_other_distances()
     select = context.config.select
     exact = settled(context) if exact is None else exact
+    if not context.recipe.cuts_windows:  # nor can any scorer that select names have scores
+        none = _candidates(context, context.recipe.scorer.version, exact)
+        return none.withColumn("weighted", F.lit(None).cast("double"))
     if not select.by_scorers and not select.where:
         return _candidates(context, context.recipe.scorer.version, exact)
     versions = scored_versions(context)
@@ -62,7 +65,7 @@ def _by_measure(scores: DataFrame, wanted: WhereConfig) -> DataFrame:
 
 def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
     """The scorers that select.by names; the config's own where it names none."""
-    named = context.config.select.by_scorers
+    named = context.config.select.by_scorers if context.recipe.cuts_windows else ()
     scorers = [version_of(context, name, versions, "select.by") for name in named]
     return scorers or [context.recipe.scorer.version]
 

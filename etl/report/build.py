@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from longattn.etl.config import Config
+from longattn.etl.export.places import TITLE
 from longattn.etl.report import figures, scorers
 from longattn.etl.report.flow import MILESTONES, by_domain, steps
 from longattn.etl.report.intervals import firmness, firmness_finding
@@ -53,6 +54,8 @@ class Facts:
     counted: Figures  # by the run of select
     far_gain: Mapping[int, float] = field(default_factory=dict)  # shares by tokens back
     formats: Sequence[str] = ()  # that the mix was exported to
+    contexts: Sequence[str] = ()  # of these exports, in words
+    selections: Sequence[Mapping[str, Any]] = ()  # of the root, the latest first
     seconds: Mapping[str, float] = field(default_factory=dict)  # a window, by scorer's name
     versions: Mapping[str, int] = field(default_factory=dict)
     refused: Sequence[Refused] = ()
@@ -79,7 +82,7 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     shown, left = len(facts.own), by_domain(facts.documents, facts.windows)
     sampled = f"{shown:,} of {facts.total:,} windows, sampled." if shown < facts.total else ""
     return Page(
-        title="What was selected, and why",
+        title=TITLE,
         subtitle=f"Selection {facts.selection} by {facts.score.name}: {facts.score.measures}"
         f"{_packed(facts)}.",
         names=(facts.scorer, facts.windowing),
@@ -104,6 +107,8 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
         refused=facts.refused,
         near_pairs=facts.near_pairs,
         notes={"lds": sampled, "scatter": sampled} if sampled else {},
+        contexts=facts.contexts,
+        selections=facts.selections,
         versions=facts.versions,
         config=json.dumps(facts.config.shown(), indent=2),
     )

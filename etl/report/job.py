@@ -1,6 +1,8 @@
 """Job report: one HTML page of what the jobs did and what was chosen; rows are windows shown."""
 
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
+from longattn.etl.export.files import Folder
 from longattn.etl.export.places import no_page
 from longattn.etl.ingest.current import current_documents
 from longattn.etl.ranking import lds, rank
@@ -25,11 +28,12 @@ from longattn.etl.report.shown import AttentionMap, attention_maps, shown_window
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, summed
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.ledger import in_utc
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection, figures_of
 from longattn.etl.windows.current import current_windows, judged_lengths
 from longattn.etl.windows.evaluation import contaminated
-from longattn.udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError, LongAttnError
 from longattn.udfs.storage import write_text
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
@@ -78,12 +82,14 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
         windows=flow.windows_by_fate(windows, hits, _ranked(context, rows), selection).toPandas(),
         lengths=document_lengths(cut),
-        contamination=contamination(hits),
+        contamination=contamination(hits.join(windows, "window_id", "left_semi")),
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
         counted=figures_of(context, name),
         far_gain=far_gain(tables.read("scores"), context.recipe.recall, selection),
         formats=exported_formats(done, config.hash),
+        contexts=exported_contexts(config, name),
+        selections=all_selections(tables.read("selections"), selection, done),
         seconds=seconds_a_window(done),
         refused=refused_records(tables.read("rejects"), config.sources),
         near_pairs=near_pairs(duplicates, documents, tables.read("documents")),
@@ -109,10 +115,11 @@ def selected_by(recipe: Recipe, rows: DataFrame) -> str:
 
 
 def runs_done(tables: TableSet) -> list[Run]:
-    """All runs of jobs that are done, in the order of time."""
+    """All runs of jobs that are done, in the order of time, which is in UTC."""
     columns = ("job", "config", "started", "seconds", "rows_in", "rows_out", "refused", "metrics")
-    done = tables.read("runs").where("status = 'done'").select(*columns)
-    return [row.asDict() for row in done.orderBy("started").collect()]
+    done = tables.read("runs").where("status = 'done'").select(*columns, "selection")
+    rows = done.orderBy("started").collect()
+    return [row.asDict() | {"started": in_utc(row["started"])} for row in rows]
 
 
 def job_runs(runs: list[Run], config: str) -> pd.DataFrame:
@@ -150,6 +157,40 @@ def exported_formats(runs: list[Run], config: str) -> list[str]:
     exports = [run for run in runs if run["job"] == "export"]
     mine = [run for run in exports if run["config"] == config] or exports
     return list(Figures.decode(mine[-1]["metrics"]).formats) if mine else []
+
+
+def exported_contexts(config: Config, selection: str) -> list[str]:
+    """How much context target tokens have in each export of this selection, a line each."""
+    lines = []
+    for name, target in config.export.targets.items():
+        with suppress(LongAttnError, OSError):  # a damaged export is for `status --check` to tell
+            manifest = Folder.at(target.path).manifest() or {}
+            if manifest.get("selection") == selection and "context" in manifest:
+                lines.append(f"{name}: {_context_words(manifest['context'])}")
+    return lines
+
+
+def _context_words(context: Mapping[str, Any]) -> str:
+    masked, whole = (context[kind]["half_below"] for kind in ("masked", "unmasked"))
+    said = f"half of the target tokens see less than {masked:,} tokens"
+    return said if masked == whole else f"{said}, without masks between documents {whole:,}"
+
+
+def all_selections(every: DataFrame, own: DataFrame, runs: list[Run]) -> list[dict[str, Any]]:
+    """The selections of the root, the latest first: selection, made, windows, tokens, common.
+
+    Windows are those in the mix, `common` those of them that the mix of `own` has too.
+    """
+    mine = own.where("copies > 0").select("window_id", F.lit(True).alias("mine"))
+    mixed = every.where("copies > 0").join(mine, "window_id", "left")
+    counts = mixed.groupBy("selection").agg(
+        F.count("*").alias("windows"),
+        F.sum(F.col("copies") * F.col("n_tokens").cast("bigint")).alias("tokens"),
+        F.count("mine").alias("common"),
+    )
+    made = {run["selection"]: f"{run['started']:%Y-%m-%d %H:%M}" for run in runs}
+    rows = [row.asDict() | {"made": made.get(row["selection"], "")} for row in counts.collect()]
+    return sorted(rows, key=lambda row: (row["made"], row["selection"]), reverse=True)
 
 
 def seconds_a_window(runs: list[Run]) -> dict[str, float]:

@@ -50,6 +50,8 @@ class Page:
     wanted: int = 0  # samples that were to be shown
     contamination: Sequence[Mapping[str, Any]] = ()  # set, windows, domains
     notes: Mapping[str, str] = field(default_factory=dict)  # figure -> sentence under it
+    contexts: Sequence[str] = ()  # of each export, how far back its tokens see
+    selections: Sequence[Mapping[str, Any]] = ()  # selection, made, windows, tokens, common
     versions: Mapping[str, int] = field(default_factory=dict)
     config: str = "{}"
 

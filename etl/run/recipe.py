@@ -143,8 +143,12 @@ class Recipe:
     @property
     def asked(self) -> tuple[ScorerSpec, ...]:
         """All that job score asks: specs where a domain is cut and scored, and cross gain."""
-        cut = self.scored_domains or not self.config.pack.domains
-        return (*(self.specs if cut else ()), *filter(None, [self.cross_gain]))
+        return (*(self.specs if self.cuts_windows else ()), *filter(None, [self.cross_gain]))
+
+    @property
+    def cuts_windows(self) -> bool:
+        """Whether windows are cut of any domain; packed ones are scored by cross gain alone."""
+        return bool(self.scored_domains or not self.config.pack.domains)
 
     @cached_property
     def scorer(self) -> ScorerId:

@@ -12,11 +12,13 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from longattn.etl.config import SelectConfig
+from longattn.etl.config import RANKINGS, SelectConfig
 from longattn.etl.ranking.contenders import narrows
 from longattn.etl.ranking.filters import best_of_documents, not_refused
 from longattn.etl.ranking.lds import SORT_BY, moments, score_by
 from longattn.etl.ranking.rank import Cut, cut_of, keep_best, sizes
+from longattn.udfs.scorers.identity import ScorerId
+from longattn.udfs.scorers.registry import known_scorers
 
 SHARES_DDL = "name string, domain string, windows bigint, common bigint, share double"
 
@@ -33,8 +35,11 @@ class Rankings:
 
 
 def variants(config: SelectConfig) -> dict[str, SelectConfig]:
-    """The selections to compare with, by name: baselines, then an LDS with other alphas."""
-    baselines = {name: _by(config, name) for name in config.compare}
+    """The selections to compare with, by name: baselines, then an LDS with other alphas.
+
+    Scorers are none of them: all that have scores are compared with, named or not.
+    """
+    baselines = {name: _by(config, name) for name in config.compare if not names_scorer(name)}
     alphas = config.ablate_alpha if config.by == "lds" else []
     ablations = {f"alpha={a:g}": config.model_copy(update={"alpha": a}) for a in alphas}
     return baselines | ablations
@@ -101,6 +106,11 @@ def shares(main: DataFrame, rankings: Sequence[Rankings]) -> DataFrame:
 
 
 _COLUMNS = ("name", "of_domain", "domain", "window_id", "window_tokens", "lds")
+
+
+def names_scorer(name: str) -> bool:
+    """Whether select.compare names a scorer, and no ranking that is called so too."""
+    return name not in RANKINGS and ScorerId.of(name).name in known_scorers()
 
 
 def _by(config: SelectConfig, name: str) -> SelectConfig:

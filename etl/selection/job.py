@@ -18,7 +18,7 @@ from longattn.etl.ranking.candidates import (
     ranked_by,
     with_packed,
 )
-from longattn.etl.ranking.scorers import labelled, refuse_refused, scored_versions
+from longattn.etl.ranking.scorers import labelled, refuse_refused, scored_versions, version_of
 from longattn.etl.run.context import Context, Outcome, Selected
 from longattn.etl.run.figures import DomainFigures, Figures
 from longattn.etl.run.frames import in_columns_of, refuse_repeated
@@ -42,6 +42,7 @@ def run(context: Context) -> Outcome:
 def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcome:
     """Choose among `rows`, of which each domain has as many as `scored` says, and write it down."""
     config = context.config
+    _refuse_unscored(context)
     name = selection_name(context, rows)
     if near := near_cut(config, rows):
         context.progress.say(
@@ -81,6 +82,12 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
         figures=Figures(domains=_by_domain(left.scored, planned, made), overlaps=overlaps),
         selected=Selected(id=name, settings=settings_of(context)),
     )
+
+
+def _refuse_unscored(context: Context) -> None:
+    """Raise TableError, before anything is written, if a scorer to compare with has no scores."""
+    for name in filter(compare.names_scorer, context.config.select.compare):
+        version_of(context, name, scored_versions(context), "select.compare")
 
 
 def _by_stratum(

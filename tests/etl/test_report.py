@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -14,7 +15,7 @@ from longattn.etl import config as config_module
 from longattn.etl.report import figures, intervals, picture, samples, scorers
 from longattn.etl.report.build import build
 from longattn.etl.report.flow import by_domain, steps
-from longattn.etl.report.job import job_runs
+from longattn.etl.report.job import exported_contexts, job_runs
 from longattn.etl.report.page import Page, render
 from longattn.etl.report.style import colours, finding, whole_ticks
 from longattn.etl.run.figures import Figures
@@ -216,6 +217,7 @@ class TestScorers:
         assert set(SCORERS) <= set(MEANINGS)
         assert meaning_of("recall:n=6:k=1024") is MEANINGS["recall"]
         assert meaning_of("other:1").name == "other"
+        assert "misses joined documents" in MEANINGS["cohesion"].known
 
     def test_agreement_is_spearmans_within_domains(self) -> None:
         """A scorer that ranks each domain in reverse, with domains far apart."""
@@ -337,13 +339,49 @@ class TestPage:
         html = render(page)
         assert "<th>1 before</th>" in html and "1,294 records" in html
         once = {job: runs[:1] for job, runs in page.last_runs.items()}
-        assert "The last runs of each job" not in render(replace(page, last_runs=once))
+        first = render(replace(page, last_runs=once))
+        assert "<th>latest</th>" in first and "<th>1 before</th>" not in first
         assert "estimate.cpu_hour" not in html  # no price is known
         priced = config_module.validate({"estimate": {"cpu_hour": 36.0, "currency": "EUR"}})
         html = render(build(replace(report_pages.facts(), config=priced), []))
         assert "1,200 windows, 3 EUR" in html  # 300.5 s of an hour at 36
         assert "windows above the cut" in page.firmness_finding
         assert sum(row.selected for row in page.firmness) == len(report_pages.facts().selected)
+
+    def test_how_far_back_the_tokens_of_each_export_see_is_a_line(
+        self, page: Page, tmp_path: Path
+    ) -> None:
+        """Of exports of another selection, of earlier versions and damaged ones there is none."""
+        half = {"masked": {"half_below": 512}, "unmasked": {"half_below": 8192}}
+        whole = {kind: {"half_below": 8192} for kind in half}
+        manifests = {
+            "jsonl": {"selection": "s", "context": half},
+            "mds": {"selection": "s", "context": whole},
+            "parquet": {"selection": "other", "context": whole},
+            "megatron": {"selection": "s"},
+            "numpy": {"selection": "s", "context": whole, "files": "damaged"},
+        }
+        for name, manifest in manifests.items():
+            (tmp_path / name).mkdir()
+            text = json.dumps({"longattn": "0.2.0"} | manifest)
+            (tmp_path / name / "_manifest.json").write_text(text)
+        targets = {name: {"path": str(tmp_path / name)} for name in (*manifests, "megatron_bridge")}
+        config = config_module.validate({"export": targets, "tokenizer": "none"})
+        lines = exported_contexts(config, "s")
+        assert sorted(lines) == [
+            "jsonl: half of the target tokens see less than 512 tokens, without masks between"
+            " documents 8,192",
+            "mds: half of the target tokens see less than 8,192 tokens",
+        ]
+        assert all(line in render(replace(page, contexts=lines)) for line in lines)
+
+    def test_several_selections_of_a_root_stand_in_a_table(self, page: Page) -> None:
+        row = {"selection": "a<b", "made": "2026-11-23 21:00", "common": 150}
+        row |= {"windows": 1_500, "tokens": 12_000_000}
+        assert "selections of this root" not in render(replace(page, selections=[row]))
+        html = render(replace(page, selections=[row, row]))
+        assert "The 2 selections of this root" in html
+        assert "<td>a&lt;b</td><td>2026-11-23 21:00</td><td>1,500</td><td>12,000,000</td>" in html
 
     def test_a_scorer_has_one_name_on_the_page(self) -> None:
         """In the heatmap as in the table; rules of select.compare keep theirs."""

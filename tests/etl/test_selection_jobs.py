@@ -16,6 +16,7 @@ from longattn.etl import config as config_module
 from longattn.etl.after import selections
 from longattn.etl.after.provenance import follow, orders_of, trace
 from longattn.etl.after.reading import SessionReader, read_logs
+from longattn.etl.after.vacuum import vacuum_selections
 from longattn.etl.export import job as export_job
 from longattn.etl.export.read import faults as export_faults
 from longattn.etl.export.read import sample_at
@@ -178,11 +179,26 @@ class TestSelectJob:
         monkeypatch.undo()
         assert current.name_of_now(moved) == name
 
+    @pytest.mark.parametrize(
+        "select",
+        [
+            {},
+            {"by": {"recall": 1.0}, "where": [{"scorer": "cohesion", "percentile": [10, 100]}]},
+        ],
+        ids=["by default", "by scorers"],
+    )
     def test_packing_alone_is_a_job(
-        self, context: Context, settings: dict[str, Any], tmp_path: Path
+        self,
+        context: Context,
+        settings: dict[str, Any],
+        tmp_path: Path,
+        select: dict[str, Any],
     ) -> None:
-        """Every domain is packed: nothing is scored, all of it is selected and exported."""
-        parts = {"sources": {"wiki": settings["sources"]["wiki"]}, "mix": {}}
+        """Every domain is packed: nothing is scored, all of it is selected and exported.
+
+        Scorers that the selection names have no scores, and no say.
+        """
+        parts = {"sources": {"wiki": settings["sources"]["wiki"]}, "mix": {}, "select": select}
         parts |= {"export": {"parquet": {"path": str(tmp_path / "packed")}}}
         alone = changed(context, settings, **parts, report={"path": str(tmp_path / "report.html")})
         for job, rows in (("score", 0), ("select", 3), ("export", 3), ("report", 0)):
@@ -194,6 +210,15 @@ class TestSelectJob:
         assert rows.where("NOT score <=> lds").isEmpty() and not rows.where("score < 0.5").isEmpty()
         older = rows.withColumn("score", F.lit(None).cast("double"))
         assert older.where(~stage.score().eqNullSafe(F.col("lds"))).isEmpty()
+
+    def test_a_scorer_to_compare_with_has_scores(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        other = changed(context, settings, select={"compare": ["random", "cohesion"]}, seed=9)
+        version = context.tables["selections"].version()
+        with pytest.raises(TableError, match=r"^select\.compare: cohesion has no scores here"):
+            run_job("select", other.fresh())
+        assert context.tables["selections"].version() == version
 
     def test_other_settings_are_another_selection(
         self, context: Context, settings: dict[str, Any]
@@ -365,6 +390,21 @@ class TestExportAndTrace:
         theirs = orders.select(mixing.copy_order(F.col("o"), F.col("c"))).toPandas().iloc[:, 0]
         assert theirs.tolist() == orders_of(-5, 9)[[0, 1, 2, 8]].tolist()
 
+    def test_an_old_selection_is_deleted_and_the_others_stay(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        run_job("select", changed(context, settings, select=settings["select"] | {"name": "old"}))
+        before = selections.listed(read_logs(context.config.tables))
+        counts = {"old": before["old"].windows}
+        for apply in (False, True):
+            assert selections.listed(read_logs(context.config.tables)) == before
+            assert vacuum_selections(context.fresh(), ["old"], apply) == counts
+        del before["old"]
+        assert selections.listed(read_logs(context.config.tables)) == before
+        name, _ = current.current_selection(context)
+        with pytest.raises(UserError, match=f"--selections {name}: this config describes it"):
+            vacuum_selections(context.fresh(), [name], apply=True)
+
 
 class TestCandidates:
     def test_a_choice_is_what_select_would_write(
@@ -422,6 +462,23 @@ class TestReport:
         assert sum(counts.values()) == 2 * (N_DOCS - 1) + 3
         fates = facts.documents.groupby("fate")["documents"].sum().to_dict()
         assert fates == {"exact": 1, "kept": N_DOCS - 1}
+
+    def test_the_selections_of_the_root_are_told(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        two = {"select": settings["select"] | {"name": "other", "fraction": 0.25}}
+        run_job("select", changed(context, settings, **two))
+        with cached(considered(context)) as rows:
+            facts = report_job.gather(context, rows)
+        mixed = context.tables["selections"].read().where("copies > 0").toPandas()
+        own = set(mixed.loc[mixed["selection"] == facts.selection, "window_id"])
+        found = {row["selection"]: row for row in facts.selections}
+        assert {"other", facts.selection} <= set(found) == set(mixed["selection"])
+        for name, of in mixed.groupby("selection"):
+            common, tokens = len(own & set(of["window_id"])), (of["copies"] * of["n_tokens"]).sum()
+            row = {key: found[name][key] for key in ("windows", "tokens", "common")}
+            assert row == {"windows": len(of), "tokens": tokens, "common": common}
+        assert found["other"]["made"] >= found[facts.selection]["made"] > ""
 
     def test_the_job_writes_one_file(self, context: Context, root: Path) -> None:
         assert run_job("report", context).outcome is not None
