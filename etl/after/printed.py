@@ -54,11 +54,14 @@ def jobs_table(status: Status) -> Table:
 
 
 def ledger_words(run: dict[str, Any]) -> str:
-    """Whether a run's counts agree; of one that was stopped, what it had added until then."""
-    if run["status"] != "failed" or run["rows_in"]:
+    """Whether a run's counts agree; of one that was stopped or killed, what it had added before."""
+    if run["status"] not in ("failed", "killed") or run["rows_in"]:
         return "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
-    added = [f"{n:,.0f} {name}" for name, n in Figures.decode(run["metrics"]).added.items()]
-    return f"[yellow]stopped[/], {', '.join(added) or 'nothing'} added"
+    counts = Figures.decode(run["metrics"]).added.items()
+    added = ", ".join(f"{n:,.0f} {name}" for name, n in counts)
+    if run["status"] == "killed":  # of all but the last one it is not known what it had added
+        return f"[yellow]killed[/], {added} added" if added else "[yellow]killed[/]"
+    return f"[yellow]stopped[/], {added or 'nothing'} added"
 
 
 def so_far_words(run: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from longattn.etl.after.reading import Reader, SessionReader, read_logs
 from longattn.etl.config import Config
 from longattn.etl.dedup.recipe import Recipe as Comparison
 from longattn.etl.dedup.recipe import settings_of
+from longattn.etl.export.files import Folder
 from longattn.etl.ingest.sources import listed_inputs
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.recipe import Recipe
@@ -129,9 +130,8 @@ def _run(row: Row, holder: Holder | None) -> Row:
 
 def _so_far(row: Row, holder: Holder) -> Row:
     """What a running job's lease says of it."""
-    started = row["started"] if row["started"].tzinfo else row["started"].replace(tzinfo=UTC)
     return {
-        "seconds": max(0.0, holder.beat - started.timestamp()),
+        "seconds": max(0.0, holder.beat - row["started"].timestamp()),
         "progress": holder.progress,
         "beat": _moment(datetime.fromtimestamp(holder.beat, UTC)),
         "gone": is_gone(holder),
@@ -139,9 +139,8 @@ def _so_far(row: Row, holder: Holder) -> Row:
 
 
 def _moment(when: datetime) -> str:
-    """For example `2026-11-26 15:03:37`, UTC."""
-    utc = when.astimezone(UTC) if when.tzinfo else when
-    return utc.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
+    """For example `2026-11-26 15:03:37`, UTC; Spark's moments are local and name no zone."""
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
 
 
 def _scorers(reader: Reader) -> dict[str, Row]:
@@ -176,6 +175,8 @@ def _pending(
             pending[job] = {"rows": count}
     for job in ("dedup", *(["windows"] if config.pack.domains else []), "select", "export"):
         changed = _changed(jobs.get(job), tables) + _settings_changed(jobs.get(job), reader, config)
+        if job == "export" and "select" not in pending:
+            changed += not_exported(jobs.get("select"), config)
         if changed and job not in pending:
             pending[job] = {"changed": changed}
     return pending
@@ -194,6 +195,20 @@ def _settings_changed(run: Row | None, reader: Reader, config: Config) -> list[s
     elif run["job"] == "export":
         known, now = run["config"], config.hash
     return ["config"] if known and now and known != now else []
+
+
+def not_exported(select: Row | None, config: Config) -> list[str]:
+    """Targets, as `export.jsonl`, in whose places the selection of the last run does not lie."""
+    if select is None or select["status"] != "done" or select["selection"] is None:
+        return []  # ledgers of earlier versions name no selection
+    targets = config.export.targets.items()
+    return [f"export.{key}" for key, at in targets if _selection_in(at.path) != select["selection"]]
+
+
+def _selection_in(path: str) -> str | None:
+    with suppress(LongAttnError, OSError):  # a store that cannot be reached
+        return (Folder.at(path).manifest() or {}).get("selection")
+    return None
 
 
 def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:

@@ -57,7 +57,8 @@ def _cuts(config: Config) -> Findings:
     """Domains that no cut is given for, and budgets of tokens that no window fits into."""
     select, whole = config.select, config.window.strategy == "whole"
     least = 1 if whole else config.lengths[0]  # documents as they are may be of any length
-    for domain in Recipe(config).scored_domains:
+    packed = config.pack.domains if config.pack.score else []
+    for domain in [*Recipe(config).scored_domains, *packed]:
         cuts = (select.threshold, select.percentile, select.tokens, select.fraction)
         if all(of_domain(domain, cut) is None for cut in cuts):
             yield fault("select.fraction", f"none for {domain}, and no other cut: give it one")

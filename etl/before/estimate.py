@@ -23,7 +23,7 @@ from longattn.etl.before.sampling import (
     samples,
 )
 from longattn.etl.before.timing import BOUND, hours_of, variants
-from longattn.etl.config import Config, MixConfig, of_domain
+from longattn.etl.config import Config, MixConfig, SelectConfig, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.run.show import human_bytes, new_table
 from longattn.etl.selection.mix import Supply, plan
@@ -203,17 +203,24 @@ def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]
     """Tokens that the selection keeps of each domain, in windows of the config's lengths."""
     tokens = dict.fromkeys((sample.domain for sample in read), NOTHING)
     for sample in read:
-        windows = sample.total("n_tokens" if sample.packed else "window_tokens")
-        fraction = of_domain(sample.domain, config.select.fraction)
-        budget = of_domain(sample.domain, config.select.tokens)
-        if sample.packed and not config.pack.score:
-            tokens[sample.domain] += windows
-        elif budget:
-            each = (min(budget, x) for x in (windows.value, windows.low, windows.high))
-            tokens[sample.domain] += Range(*each)
-        elif fraction:
-            tokens[sample.domain] += windows * fraction
-    return tokens
+        tokens[sample.domain] += sample.total("n_tokens" if sample.packed else "window_tokens")
+    whole = [] if config.pack.score else config.pack.domains
+    return {
+        domain: of_all if domain in whole else _inside_cut(of_all, domain, config.select)
+        for domain, of_all in tokens.items()
+    }
+
+
+def _inside_cut(tokens: Range, domain: str, select: SelectConfig) -> Range:
+    """Tokens that a domain's cut keeps, by the first of its settings, as `select` takes them."""
+    if of_domain(domain, select.threshold) is not None:
+        return Range(tokens.value, 0.0, tokens.high)  # only scores tell how many: all, at most
+    if (percentile := of_domain(domain, select.percentile)) is not None:
+        low, high = percentile
+        return tokens * ((high - low) / 100)
+    if budget := of_domain(domain, select.tokens):
+        return Range(*(min(budget, x) for x in (tokens.value, tokens.low, tokens.high)))
+    return tokens * (of_domain(domain, select.fraction) or 0.0)
 
 
 def _compressed_share(documents: Sequence[Document]) -> float:
@@ -293,6 +300,11 @@ def notes(estimate: Estimate) -> list[str]:
         ]
     if estimate.sampled < 1:
         lines.append("copies: a sample shows few of them, and knows near ones by their beginning")
+    if estimate.config.select.threshold is not None:
+        lines.append(
+            "exports: how much select.threshold keeps is not known before windows are scored; sizes"
+            " are of all of them, which is the most that it can keep"
+        )
     return lines
 
 

@@ -148,6 +148,11 @@ BROKEN = {
         ["select.fraction={code: 0.5}"],
         ["select.fraction: none for book, and no other cut"],
     ),
+    "packed domain without a cut": (
+        ["pack={domains: [code], separator: far, score: true}", "select.fraction={book: 0.5}"],
+        ["select.fraction: none for code, and no other cut"],
+    ),
+    "comparison": (["select.compare=[lenght]"], ["select.compare: lenght is no ranking"]),
     "budgets below a window": (
         ["select.tokens={code: 15}", "mix.tokens=9"],
         ["mix.tokens: 9 hold no window of 16 tokens", "select.tokens: 15 hold no window of 16"],
@@ -159,7 +164,7 @@ BROKEN = {
     "report on a folder": (["report.path={tmp}/scorer"], ["report.path: {tmp}/scorer is a folder"]),
     "report on a file": (
         ["report.path={tmp}/config.yaml"],
-        ["report.path: {tmp}/config.yaml is no page, and would be replaced by one"],
+        ["report.path: {tmp}/config.yaml is no report, and would be replaced"],
     ),
     "include": (
         ["sources.book=[{path: '{tmp}/books', include: ['*.txt']}]"],
@@ -185,6 +190,10 @@ BROKEN = {
         ["sources.book=[{path: '{tmp}/books', format: parquet}]"],
         ["sources.book: none of the first 1 records has a text"],
     ),
+    "glob": (
+        ["sources.book=[{path: '{tmp}/[z-a]*'}]", "sources.code=[{path: nor/this}]"],
+        ["sources.book: [z-a]*: no pattern of names: bad char", "sources.code: no such"],
+    ),
     "evaluation set": (
         ["decontaminate.sources=[{path: no/such}]"],
         ["decontaminate.sources[0]: no such file"],
@@ -198,6 +207,10 @@ BROKEN = {
             "score.k: recall finds nothing far in such a window (256 tokens; k is 1024)",
             "score.also.compress.k: compress finds nothing far",
         ],
+    ),
+    "no k": (
+        ["score={scorer: random, also: {seams: {}}}", "window.length=512"],
+        ["score.also.seams: seams finds nothing far in such a window (512 tokens; 256 at either"],
     ),
     "tokenizer": (["tokenizer={tmp}/books"], ["tokenizer"]),
     "separator": (["pack={domains: [code], separator: '<eos>'}"], ["pack.separator: '<eos>'"]),

@@ -12,7 +12,7 @@ import yaml
 
 from longattn.etl import cli
 from longattn.etl.before import sampling
-from longattn.etl.before.estimate import estimate
+from longattn.etl.before.estimate import _selected_tokens, estimate, notes
 from longattn.etl.before.sampling import Range, copies_in, samples
 from longattn.etl.before.timing import _extrapolated, gpu_seconds
 from longattn.etl.config import Config, validate
@@ -135,6 +135,44 @@ def test_exports_are_what_the_mix_takes(tmp_path: Path, tokenizer: str) -> None:
     of_all, of_file = np.polyfit(shares, sizes, 1)
     assert sizes == pytest.approx(of_file + shares * of_all, rel=1e-3)
     assert of_all > 0 and 0 < of_file < min(sizes)
+
+
+CUTS: list[tuple[dict[str, Any], float]] = [
+    ({"fraction": 0.5}, 1.0),
+    ({"percentile": [50.0, 100.0]}, 1.0),
+    ({"percentile": {"book": [25.0, 50.0]}}, 0.5),
+    ({"threshold": 0.1, "percentile": [50.0, 100.0]}, 2.0),
+    ({"tokens": 5 * LENGTH}, 1.0),
+]
+
+
+@pytest.mark.parametrize(("select", "of_half"), CUTS)
+def test_a_selection_is_sized_by_the_cut_that_select_makes(
+    tmp_path: Path, tokenizer: str, select: dict[str, Any], of_half: float
+) -> None:
+    """Ten windows of two sources: a percentile was taken for the default fraction."""
+    for name in ("books", "more"):
+        corpus(tmp_path / name, [5 * LENGTH], per_file=1)
+    sources = {"book": [{"path": str(tmp_path / name)} for name in ("books", "more")]}
+    given = {"sources": sources, "dedup": {"enabled": False}, "window": {"length": LENGTH}}
+    given["window"] |= {"strategy": "tile"}
+    config = config_of(tmp_path, tokenizer, **given, select=select)
+    (kept,) = _selected_tokens(config, list(samples(config))).values()
+    assert kept.value == of_half * 5 * LENGTH
+    unknown = "threshold" in select
+    assert (kept.low, kept.high) == (0 if unknown else kept.value, kept.value)
+    assert any("select.threshold" in line for line in notes(estimate(config))) == unknown
+
+
+def test_scorers_that_are_asked_too_take_hours_and_money(tmp_path: Path, tokenizer: str) -> None:
+    corpus(tmp_path / "books", [10 * LENGTH], per_file=1)
+    score = {"scorer": "recurrence", "also": {"cohesion": {"k": 8}, "random": {}}}
+    rates = {"cpu_hour": 36.0}
+    found = estimate(config_of(tmp_path, tokenizer, score=score, estimate=rates))
+    scorers = ["scoring, recurrence", "scoring, cohesion", "scoring, random"]
+    assert [*found.cpu_hours] == ["all but scoring", *scorers]
+    money = found.as_dict()["money"]["value"]
+    assert money == pytest.approx(36 * sum(hours.value for hours in found.cpu_hours.values()))
 
 
 def test_packed_windows_that_are_scored_take_hours_and_are_cut(

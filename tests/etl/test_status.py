@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -13,10 +14,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from longattn.etl import cli
-from longattn.etl.after.printed import so_far_words
+from longattn.etl.after import vacuum
+from longattn.etl.after.forget import Step
+from longattn.etl.after.printed import ledger_words, so_far_words
 from longattn.etl.after.provenance import documents_of
 from longattn.etl.after.reading import read_logs
-from longattn.etl.after.selections import listed
+from longattn.etl.after.selections import Domain, listed, shown
 from longattn.etl.after.status import status_of_logs
 from longattn.etl.config import Config, validate
 from longattn.etl.dedup.recipe import Recipe as Comparison
@@ -27,6 +30,7 @@ from longattn.etl.tables.lease import DeltaRegister, Holder, register_location, 
 from longattn.etl.tables.schema import RUNS, TABLES
 from longattn.etl.windows.evaluation import list_sets
 from longattn.udfs.ddl import ddl_type
+from longattn.udfs.errors import UserError
 from longattn.udfs.windows.segments import SEGMENTS
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -165,6 +169,22 @@ def test_what_a_run_with_this_config_would_decide_anew_is_pending(config: Config
         changed = {job: p["changed"] for job, p in found.pending.items() if "changed" in p}
         wanted = ("dedup", "export", "select")[:jobs]
         assert changed == {job: expected[job] for job in wanted}
+
+
+def test_an_export_that_is_not_there_is_pending(config: Config, tmp_path: Path) -> None:
+    """As is one of another selection, and one that no run has made yet."""
+    target = {"export": {"jsonl": {"path": str(tmp_path / "out")}}}
+    config = validate(config.model_dump(mode="json") | target)
+    select = run("select", selection="s1", settings=Recipe(config).selects(()))
+    append(config, "runs", [select])
+    (tmp_path / "out").mkdir()
+    manifest = tmp_path / "out" / "_manifest.json"
+    for there, pending in ((None, True), ("s0", True), ("s1", False)):
+        if there:
+            manifest.write_text(json.dumps({"longattn": "0", "selection": there, "files": []}))
+        found = status_of_logs(config)
+        assert found is not None
+        assert found.pending == ({"export": {"changed": ["export.jsonl"]}} if pending else {})
 
 
 def _compared(domain: str, config: Config) -> str:
@@ -318,6 +338,73 @@ def test_columns_of_later_versions_are_null_in_views(config: Config) -> None:
     assert reader is not None
     (one,) = listed(reader).values()
     assert (one.windows, one.tokens, one.lowest) == (1, 8, 0.5)
+
+
+def test_a_selection_says_the_lowest_score_of_all_selected(config: Config) -> None:
+    """As `select` and the report do, also where the mix leaves windows or a whole domain out."""
+    rows = [
+        {"domain": domain, "window_id": str(n), "copies": copies, "score": float(n)}
+        for n, (domain, copies) in enumerate([("code", 0), ("book", 0), ("book", 1), ("book", 2)])
+    ]
+    append(config, "selections", [row | {"selection": "s", "n_tokens": 8} for row in rows])
+    reader = read_logs(config.tables)
+    assert reader is not None
+    of_all = {"windows": 2, "samples": 3, "tokens": 24, "highest": 3.0}
+    assert listed(reader) == {"s": Domain(lowest=0.0, **of_all)}
+    left_out = Domain(windows=0, samples=0, tokens=0, lowest=0.0, highest=0.0)
+    assert shown(reader, "s") == {"book": Domain(lowest=1.0, **of_all), "code": left_out}
+
+
+def test_a_root_without_selections_says_so(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(config.model_dump(mode="json")))
+    assert cli.main(["selections", "list", "--config", str(path)]) == 0
+    assert cli.main(["selections", "show", "X", "--config", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "there are no selections yet: run `longattn select`\n"
+    assert err == "longattn: selections: there are no selections yet: run `longattn select`\n"
+
+
+def test_old_selections_go_by_name_and_that_of_the_config_stays(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Step] = []
+    row = {"window_id": "w0", "domain": "book", "n_tokens": 8, "copies": 1}
+    append(config, "selections", [row | {"selection": name} for name in ("old", "older", "now")])
+    monkeypatch.setattr(vacuum, "SessionReader", lambda *_: read_logs(config.tables))
+    monkeypatch.setattr(vacuum, "name_of_now", lambda _: "now")
+    monkeypatch.setattr(vacuum, "take", lambda _context, _name, work: taken.extend(work()))
+    context = SimpleNamespace(config=config, tables={})
+
+    def gone(*names: str, apply: bool = True) -> dict[str, int]:
+        return vacuum.vacuum_selections(cast(Any, context), names, apply)
+
+    assert gone("old", "older", apply=False) == {"old": 1, "older": 1} and not taken
+    assert gone("old", "older") == {"old": 1, "older": 1}
+    assert taken == [Step(table="selections", column="selection", values=["old", "older"])]
+    with pytest.raises(UserError, match="none is called x"):
+        gone("old", "x")
+    with pytest.raises(UserError, match="--selections now: this config describes it"):
+        gone("old", "now")
+    assert len(taken) == 1
+
+
+ENDED = [
+    ({"status": "failed", "metrics": {"added/scores": 2048.0}}, "stopped[/], 2,048 scores added"),
+    ({"status": "failed", "error": "interrupted"}, "stopped[/], nothing added"),
+    ({"status": "failed", "rows_in": 3}, "does not balance[/]"),
+    ({"status": "killed", "metrics": {"added/scores": 2048.0}}, "killed[/], 2,048 scores added"),
+    ({"status": "killed"}, "killed[/]"),
+    ({"status": "done", "rows_in": 3, "balances": True}, "balances[/]"),
+]
+
+
+@pytest.mark.parametrize(("ended", "said"), ENDED)
+def test_what_a_run_that_did_not_end_had_added_is_said(ended: dict[str, Any], said: str) -> None:
+    row = {"rows_in": 0, "balances": False, "metrics": {}} | ended
+    assert ledger_words(row).partition("]")[2] == said  # after the colour
 
 
 def test_people_see_the_same(
