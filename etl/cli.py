@@ -9,9 +9,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
 from longattn.etl.kept import ask, serve
@@ -187,7 +189,7 @@ def _add_job(commands: "Commands", job: str, text: str) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.late_epilog = partial(_settings_of, job)
     if job == "select":
-        parser.add_argument("--name", help="of the selection, as select.name")
+        parser.add_argument("--name", help="name of the selection; overrides select.name")
     if job == "report":
         parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
@@ -214,9 +216,9 @@ def _add_session(commands: "Commands") -> None:
     parser = _configured(commands, "session", text)
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=_minutes,
         default=60.0,
-        help="end when no command has come for so long (default 60)",
+        help="minutes without a command after which the session ends (default 60)",
     )
     parser.set_defaults(run=_session)
 
@@ -269,6 +271,13 @@ def _add_vacuum(commands: "Commands") -> None:
         action="store_true",
         help="rows too: of documents in no source of the config, and of windows that are gone",
     )
+    parser.add_argument(
+        "--selections",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="these selections too, by the names that `longattn selections list` prints",
+    )
     parser.set_defaults(run=_vacuum)
 
 
@@ -320,7 +329,11 @@ def _add_scorer(commands: "Commands") -> None:
         "--out", default="data/calibrated", metavar="DIR", help="folder to make (%(default)s)"
     )
     calibrate.add_argument(
-        "--windows", type=int, default=200, metavar="N", help="sample of a domain (%(default)s)"
+        "--windows",
+        type=int,
+        default=200,
+        metavar="N",
+        help="how many windows to sample from each domain (%(default)s)",
     )
     calibrate.set_defaults(run=_calibrate_scorer)
     background = _configured(
@@ -333,7 +346,11 @@ def _add_scorer(commands: "Commands") -> None:
         help="folder to make it in (%(default)s)",
     )
     background.add_argument(
-        "--tokens", type=int, default=200_000_000, metavar="N", help="at most about (%(default)s)"
+        "--tokens",
+        type=int,
+        default=200_000_000,
+        metavar="N",
+        help="about how many tokens to count at most (%(default)s)",
     )
     background.set_defaults(run=_count_background)
 
@@ -369,8 +386,14 @@ def _add_score_window(commands: "Commands") -> None:
         "--stride", type=_positive, metavar="N", help="fargain: tokens that share a short context"
     )
     parser.add_argument("--pairs", type=_positive, metavar="N", help="prolong: pairs compared")
-    parser.add_argument("--variant", choices=["paper", "code"], help="ladm: as which has it")
-    parser.add_argument("--background", metavar="DIR", help="recall, seams: other documents")
+    parser.add_argument(
+        "--variant",
+        choices=["paper", "code"],
+        help="ladm: score by the paper's equations or as its published code does",
+    )
+    parser.add_argument(
+        "--background", metavar="DIR", help="folder of a background, for recall and seams"
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="draw where the long attention goes")
     parser.set_defaults(run=_score_window)
 
@@ -474,7 +497,13 @@ def _status(arguments: argparse.Namespace) -> int:
 def _vacuum(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import show_vacuum
 
-    show_vacuum(_load(arguments), arguments.hours, rows=arguments.rows, apply=arguments.apply)
+    show_vacuum(
+        _load(arguments),
+        arguments.hours,
+        rows=arguments.rows,
+        names=arguments.selections,
+        apply=arguments.apply,
+    )
 
 
 def _forget(arguments: argparse.Namespace) -> int:
@@ -485,7 +514,7 @@ def _forget(arguments: argparse.Namespace) -> int:
         return show_remains(config, arguments.verify)
     show_forget(config, arguments.ids, arguments.where, dry_run=arguments.dry_run)
     if not arguments.dry_run:
-        run_jobs(config, between("dedup", "export"))
+        run_jobs(config, between("dedup", "report"))
     return 0
 
 
@@ -621,6 +650,14 @@ def _drawing(path: str) -> "Draw":
     from longattn.udfs.pictures.plot import draw_window
 
     return partial(draw_window, path=Path(path))
+
+
+def _minutes(text: str) -> float:
+    """A time that a socket can wait for."""
+    with suppress(ValueError):
+        if 0 < 60 * float(text) < TIMEOUT_MAX:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is no number of minutes above 0")
 
 
 def _positive(text: str) -> int:

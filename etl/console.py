@@ -126,12 +126,17 @@ def show_check(config: Config, as_json: bool) -> int:
     return int(bool(result.faults))
 
 
-def show_vacuum(config: Config, hours: float, rows: bool, apply: bool) -> None:
-    """Print what nothing names any more, and delete it when it is to apply."""
-    from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows
+def show_vacuum(
+    config: Config, hours: float, rows: bool, names: Sequence[str], apply: bool
+) -> None:
+    """Print what nothing names any more, and these selections; delete it when it is to apply."""
+    from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows, vacuum_selections
     from longattn.etl.export.job import folders_of
 
     context = open_context(config, quiet=True)
+    if names:
+        for name, windows in vacuum_selections(context.fresh(), names, apply).items():
+            print(f"{windows:10,} windows of selection {name}")
     if rows:
         _print_rows(vacuum_rows(context.fresh(), apply))
     kinds = (vacuum if apply else list_garbage)(context, folders_of(config), hours)
@@ -151,13 +156,15 @@ def _print_rows(counts: Mapping[str, int]) -> None:
 def show_forget(config: Config, ids: str | None, where: str | None, dry_run: bool) -> None:
     """Print what is forgotten, or would be, by table, and what still has it."""
     from longattn.etl.after import forget
+    from longattn.etl.export.places import refuse
 
+    refuse(config)  # or the jobs that follow would refuse it, after the rows are gone
     context = open_context(config, quiet=True)
     named = forget.ids_in(ids) if ids else forget.documents_where(context, str(where))
     doc_ids = forget.known_ids(context, named)
     if unknown := set(named) - set(doc_ids):
-        said = f"{len(unknown):,} of {len(set(named)):,} ids are no document's here"
-        print(f"{said}, {min(unknown)} for one")
+        said = f"{len(unknown):,} of {len(set(named)):,} ids belong to no document of these tables"
+        print(f"{said}, for example {min(unknown)}")
     counts = (forget.count if dry_run else forget.forget)(context, doc_ids)
     _print_rows(counts)
     if dry_run:
@@ -171,15 +178,18 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
 
 def show_remains(config: Config, export: str) -> int:
     """Print a line for each forgotten document that an export has words of; 1 if there is any."""
-    from longattn.etl.after.remains import remains
+    from longattn.etl.after.remains import WORDS, remains, unknown
     from longattn.etl.export.job import knows_ids
     from longattn.udfs.text.tokens import load_tokenizer
 
     ids_are_known = knows_ids(config)
     decode = load_tokenizer(config.tokenizer_path).tokenizer.decode if ids_are_known else None
-    lines = remains(reader_of(config), export, decode)
+    reader = reader_of(config)
+    lines = remains(reader, export, decode)
     for line in lines:
         print(line)
+    if count := unknown(reader):
+        print(f"note: {count:,} forgotten documents cannot be looked for: fewer than {WORDS} words")
     if not lines:
         print(f"{export}: nothing of the documents that were forgotten is in it")
     return int(bool(lines))
@@ -230,6 +240,9 @@ def show_selections(config: Config, names: Sequence[str]) -> None:
 
 def _print_totals(reader: Reader, name: str | None = None) -> None:
     totals = selections.shown(reader, name) if name else selections.listed(reader)
+    if not totals:
+        print(selections.NONE_YET)
+        return
     table = new_table(name or "Selections", "domain" if name else "selection", *COUNTED)
     for of, one in totals.items():
         ends = ("" if x is None else f"{x:.4f}" for x in (one.lowest, one.highest))

@@ -2,8 +2,8 @@
 
 A command that starts Spark spends most of its time on that. `longattn session` keeps a process
 that has done so, and listens at SOCKET in the folder where it was started; a command started there
-hands over its arguments, its environment and its terminal, and waits for the exit code. Whatever is
-in the way of that, the command runs by itself: no session, a busy one, one of another version.
+hands over its arguments, its environment and its terminal, and waits for the exit code. Without a
+session, with a busy one or with one of another version, the command runs on its own.
 """
 
 import contextlib

@@ -2,9 +2,13 @@
 # MAGIC %md
 # MAGIC # Explore the scores
 # MAGIC
-# MAGIC A window of $L$ tokens is scored by the causal attention of a model's first layer, $M$, and
-# MAGIC by its *far block* only: the entries whose query and key are at least $k = L/4$ tokens
-# MAGIC apart.
+# MAGIC Windows are ranked here as the config ranks them, by the scorer that it names. The method
+# MAGIC told below is that of the scorer `longattn`: the others measure something else, which the
+# MAGIC axes name, and have no alpha.
+# MAGIC
+# MAGIC `longattn` scores a window of $L$ tokens by the causal attention of a model's first layer,
+# MAGIC $M$, and by its *far block* only: the entries whose query and key are at least $k = L/4$
+# MAGIC tokens apart.
 # MAGIC
 # MAGIC * **Dependency strength** $DS = \frac{1}{L}\sum_{far} M$: of an average token's attention,
 # MAGIC   how much goes further back than $k$. 0 when everything a token needs is near.
@@ -22,7 +26,7 @@
 # MAGIC | widget | meaning |
 # MAGIC |---|---|
 # MAGIC | config, tables, overrides | as in 01_run_pipeline |
-# MAGIC | alpha | weight of uniformity against strength; the paper takes 0.5 |
+# MAGIC | alpha | where LDS ranks, weight of uniformity against strength; the paper takes 0.5 |
 # MAGIC | percentile | windows above it are kept, in each domain |
 # MAGIC | domain | whose best and worst windows are shown |
 
@@ -116,36 +120,36 @@ display(pd.Series(candidates.sizes, name="windows").to_frame())
 
 # MAGIC %md
 # MAGIC ## Try alpha and the percentile
-# MAGIC Faint bars are all windows, full ones those kept, the line where they part. With a larger
-# MAGIC alpha, windows whose far attention sits on a few keys move to the left. Each domain keeps
-# MAGIC the same share, whatever its scores: domains are not compared with each other.
+# MAGIC Faint bars are all windows, full ones those kept, the line where they part. Where LDS ranks,
+# MAGIC a larger alpha moves windows whose far attention sits on a few keys to the left. Each domain
+# MAGIC keeps the same share, whatever its scores: domains are not compared with each other.
 
 # COMMAND ----------
 
-alpha = float(dbutils.widgets.get("alpha"))
+by_lds = candidates.config.select.by == "lds"
+alpha = {"alpha": float(dbutils.widgets.get("alpha"))} if by_lds else {}
 percentile = float(dbutils.widgets.get("percentile"))
-choice = candidates.choose(by="lds", alpha=alpha, percentile=[percentile, 100.0], threshold=None)
-windows = choice.windows
-figures.show(figures.distribution(windows, "lds", choice.cuts, axis="LDS (standard deviations)"))
+choice = candidates.choose(**alpha, percentile=[percentile, 100.0], threshold=None)
+windows, meaning = choice.windows, choice.context.recipe.meaning
+figures.show(figures.distribution(windows, "lds", choice.cuts, axis=meaning.axis))
 
 # COMMAND ----------
 
 # MAGIC %md
 # MAGIC ## Strength against uniformity
-# MAGIC DS stands upwards, DU to the right. What is kept of a domain lies above a straight line.
-# MAGIC With alpha at 0 the line is level: strength alone decides. The larger alpha is, the steeper
-# MAGIC the line falls to the right: one standard deviation more of uniformity makes up for alpha
-# MAGIC standard deviations of strength.
+# MAGIC DS, or what the scorer has in its place, stands upwards, DU to the right. Where LDS ranks,
+# MAGIC what is kept of a domain lies above a straight line. With alpha at 0 the line is level:
+# MAGIC strength alone decides. The larger alpha is, the steeper the line falls to the right: one
+# MAGIC standard deviation more of uniformity makes up for alpha standard deviations of strength.
 
 # COMMAND ----------
 
-axes = ("dependency strength DS (share of attention)", "dependency uniformity DU (-variance)")
-figures.show(figures.scatter(windows, axes=axes))
+figures.show(figures.scatter(windows, axes=(meaning.strength, meaning.uniformity)))
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## How much does alpha matter?
+# MAGIC ## How much does the choice matter?
 # MAGIC Of the windows kept above, the share that other choices keep too. `random` says what chance
 # MAGIC would give: about the share that is kept. Where `length` comes close to the score, the score
 # MAGIC may only be measuring length.
@@ -169,7 +173,8 @@ ranked = windows[windows["domain"] == domain].sort_values("lds", ascending=False
 ends = pd.concat([ranked.head(2).assign(end="best"), ranked.tail(2).assign(end="worst")])
 texts = candidates.texts(ends["window_id"].tolist())
 for window, row in zip(ends.itertuples(), texts.itertuples(), strict=True):
-    print(f"{window.end} of {domain}: LDS {window.lds:.3f}, {row.source_id}, {row.window_id}")
+    score = f"{meaning.name} {window.lds:.3f}"
+    print(f"{window.end} of {domain}: {score}, {row.source_id}, {row.window_id}")
     print(f"    {' '.join((row.text or 'packed from several').split())}\n")
 
 # COMMAND ----------
@@ -177,5 +182,5 @@ for window, row in zip(ends.itertuples(), texts.itertuples(), strict=True):
 import json
 
 best = ranked.iloc[0]["window_id"]
-summary = {"alpha": alpha, "kept": int(kept.sum()), "scored": len(windows), "best": best}
+summary = {**alpha, "kept": int(kept.sum()), "scored": len(windows), "best": best}
 dbutils.notebook.exit(json.dumps(summary))

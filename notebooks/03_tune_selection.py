@@ -56,8 +56,9 @@ candidates = longattn.Candidates(dbutils.widgets.get("config"), overrides)
 
 # MAGIC %md
 # MAGIC ## What each fraction would keep
-# MAGIC Windows, tokens and the lowest score kept. A score of 0 is the average of its domain: where
-# MAGIC the lowest score falls below it, the fraction is larger than what stands out.
+# MAGIC Windows, tokens and the lowest score kept. An LDS of 0 is the average of its domain: where
+# MAGIC the lowest one falls below it, the fraction is larger than what stands out. Other scorers
+# MAGIC have another 0: of `recall` it says that far context gains nothing.
 
 # COMMAND ----------
 

@@ -9,6 +9,7 @@ the table of documents has all that its origins name, and rows that are there ar
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
@@ -17,6 +18,7 @@ from longattn.etl.ingest import current, stage
 from longattn.etl.ingest.listing import check_columns, list_all
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, read_all
+from longattn.etl.ingest.remote_files import read_remote
 from longattn.etl.ingest.sources import inputs_of, specs_of
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.run.context import Context, Outcome
@@ -81,7 +83,8 @@ def make_plan(context: Context) -> tuple[Plan, list[SourceFile]]:
     """
     if not context.config.sources:
         raise ConfigError("sources: none given; for example sources.book: [{path: books/*.jsonl}]")
-    sources, own = specs_of(context.config), OwnFiles(context.config)
+    sources = specs_of(context.config)
+    own = OwnFiles(context.config, partial(read_remote, context.spark))
     specs = [spec for spec, _ in sources]
     files = list_all(context.spark, sources, own)
     own.say(context.progress.say)
@@ -140,7 +143,8 @@ def warn_of_big_files(context: Context, files: Sequence[SourceFile]) -> None:
 def commit(context: Context, plan: Plan, save: Save) -> Ingested:
     """Stage, then add documents, origins and finished files; count what came and what stayed."""
     staged, n_read = stage_records(context, plan, save)
-    forgotten = context.tables.read("forgotten").select("doc_id").distinct()
+    none = context.tables.version("forgotten") is None
+    forgotten = None if none else context.tables.read("forgotten")
     refused = save("refused", stage.refusals(staged, context.tables.read("documents"), forgotten))
     counted = count(stage.counts(staged, refused))
     refuse_lost_sources(plan, counted, staged)
@@ -156,7 +160,7 @@ def commit(context: Context, plan: Plan, save: Save) -> Ingested:
         added = documents.rows
         if documents.skipped:  # by a run that read these files at the same time
             reasons["already_ingested"] += context.tables.there("documents", new)
-    n_files = finish(context, plan, staged, counted)
+    n_files = finish(context, plan, stage.remembered(staged, refused), counted)
     return Ingested(
         arrived=n_read,
         refused=reasons,
@@ -173,8 +177,7 @@ def finish(context: Context, plan: Plan, staged: DataFrame, counted: Counted) ->
     """
     rows = [(f.uri, plan.specs[f.spec].reading, f.name, f.fingerprint) for f in plan.pending]
     files = context.spark.createDataFrame(rows, stage.FILES_DDL)
-    forgotten = context.tables.read("forgotten").select("doc_id").distinct()
-    origins = stage.origins(staged, files).join(forgotten, "doc_id", "left_anti")
+    origins = stage.origins(staged, files)
     counts = origins.groupBy("source_uri", "fingerprint").agg(F.count("*").alias("n_documents"))
     tables, version = context.tables, context.tables.version("origins")
     txn = Txn(app_id=f"ingest-{plan.key}-{version}", version=1)

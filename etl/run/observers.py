@@ -56,7 +56,8 @@ def observed(name: str, context: "Context") -> Iterator[Callable[["Run"], None]]
             try:
                 observer(job, state, run)
             except Exception as error:  # theirs, of any kind: a lost event, not a lost job
-                context.progress.say(f"{name}: not told of: {type(error).__name__}: {error}")
+                said = f"{name}: an observer could not be notified"
+                context.progress.say(f"{said}: {type(error).__name__}: {error}")
 
     tell("START")
     try:

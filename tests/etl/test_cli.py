@@ -40,6 +40,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["ingest", "--config", "no/such/file.yaml"],
         ["config", "--config", "{conf}", "--set", "windw.length=3"],
         ["run", "--config", "{conf}", "--from", "score", "--to", "ingest"],
+        *(["session", "--config", "{conf}", "--minutes", n] for n in ("0", "-1", "nan", "inf")),
     ],
 )
 def test_wrong_arguments_exit_two_with_one_line(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from pydantic import BaseModel, create_model
 
 from longattn.etl import config
 from longattn.etl.config import identity, sections
+from longattn.etl.run.recipe import Recipe
+from longattn.etl.tables.schema import SCORES
 from longattn.udfs.errors import ConfigError
 
 
@@ -104,6 +107,16 @@ def test_a_name_that_is_a_ranking_and_a_scorer_here_is_refused() -> None:
         assert "select.by: random is a ranking" in refusal(by_random, scorers)
         assert config.load(None, [scorers, "select.by={random: 1.0}"]).select.by == {"random": 1.0}
     assert config.load(None, [by_random]).select.by == "random"
+
+
+def test_what_select_cannot_compare_with_is_refused_before_it_commits() -> None:
+    """It was found after the commit, and called select.column."""
+    assert "select.compare: lenght " in (said := refusal("select.compare=[lenght]"))
+    assert "did you mean 'length'" in said
+    known = ["lds", "random", "ds_se", "measures.ratio", "compress", "compress:k=8"]
+    assert config.load(None, [f"select.compare={known}"]).select.compare == known
+    numbers = [name for name, (type_, _) in SCORES.columns.items() if type_ in ("int", "double")]
+    assert {*sections.COLUMNS, "ds", "du"} == {*numbers, "doc_tokens", "window_tokens"}
 
 
 IDLE = {  # they change neither rows nor bytes: where things are, how fast, what is shown
@@ -405,6 +418,24 @@ def test_cross_gain_is_asked_for_by_pack_score_alone() -> None:
     assert "called cross_gain" in refusal(*TWO, "select.by=cross_gain")
 
 
+def test_packing_at_random_may_be_said() -> None:
+    """The word is the default's, so that windows packed before are these."""
+    default, said = config.load(None, TWO), config.load(None, [*TWO, "pack.order=random"])
+    assert said.pack.order is None and said.hash == default.hash
+    assert Recipe(said).packing == Recipe(default).packing
+
+
+@pytest.mark.parametrize("key", ["repository", "path"])
+def test_a_field_that_no_packed_source_keeps_is_refused(key: str) -> None:
+    pack = "pack={domains: [code, wiki], strategy: concat, order: repository, repository: repo}"
+    sources = ["sources.code=[{path: a, meta: [repo, path]}]", "sources.wiki=[{path: b}]"]
+    config.load(None, [*sources, pack, "pack.path=path"])
+    said = refusal(*sources, pack, f"pack.{key}=pathh")
+    assert said.startswith(f"config: pack.{key}: `meta` of no packed source has pathh (did you")
+    said = refusal(*TWO, pack.replace("code", "book"))
+    assert said == "config: pack.repository: `meta` of no packed source has repo"
+
+
 def test_a_packed_domain_is_not_scored() -> None:
     assert "wiki: packed domains" in refusal(*TWO, "pack.domains=[wiki]", "score.domains=[wiki]")
 
@@ -475,9 +506,20 @@ HOPELESS = {
     "window": ("window={min_tokens: 9, max_tokens: 8}", "window.min_tokens: 9 is above window.max"),
     "ingest": ("ingest={min_tokens: {web: 9}, max_tokens: 8}", "no document of web would be left"),
     "no path": ("sources={web: [{path: ''}]}", "a path must not be empty"),
+    "no paths": (
+        "decontaminate.sources=[{path: []}]",
+        "decontaminate.sources.0.path: name at least one path, or leave the source out",
+    ),
     "NUL": ('report.path="a\\0b"', "report.path: a path must not be empty, and holds no NUL"),
     "no names": ("score.also=[{path: a}]", "score.also: input should be a valid dict"),
     "no root": ("tables.root=''", "tables.root: a path must not be empty"),
+    "no folder": ("select.name=__HIVE_DEFAULT_PARTITION__", "select.name: tables have a folder of"),
+    "long folder": (f"select.name={'x' * 241}", "select.name: tables have a folder of its name"),
+    "two lines": (
+        'select.name="a\\nb"',
+        "select.name: tables have a folder of its name, which has",
+    ),
+    "long file": (f"export.jsonl={{path: m, prefix: {'x' * 201}}}", "it begins names of files"),
     "no variable": ("tables.root=${NO_SUCH_VARIABLE}/x", "NO_SUCH_VARIABLE is not set"),
 }
 
@@ -501,3 +543,24 @@ def test_a_domain_that_is_no_folders_name_is_refused(domain: str) -> None:
 @pytest.mark.parametrize("domain", ["a/b", "..", "a b", "x" * 240, "\u6587" * 20, "a'b\"c", "%2F"])
 def test_other_names_are_domains(domain: str) -> None:
     assert config.validate({"sources": {domain: [{"path": "a"}]}})
+
+
+def test_what_python_has_and_yaml_has_not_is_read() -> None:
+    """Paths, tuples, and numbers, keys and arrays of numpy."""
+    given = {
+        "sources": {"book": ({"path": Path("a"), "meta": ("year",)},)},
+        "tables": {"root": Path("/root")},
+        "window": {"length": np.int64(64), "strategy": "tile"},
+        "select": {"fraction": np.float32(0.5), "percentile": (np.float64(5), 95)},
+        "mix": {"buckets": {np.int64(16): 0.5, 64: 0.5}},
+        "score": {"scorer": "longattn", "model": Path("m"), "layers": np.array([0, 3])},
+    }
+    plain = {
+        "sources": {"book": [{"path": ["a"], "meta": ["year"]}]},
+        "tables": {"root": "/root"},
+        "window": {"length": 64, "strategy": "tile"},
+        "select": {"fraction": 0.5, "percentile": [5.0, 95]},
+        "mix": {"buckets": {16: 0.5, 64: 0.5}},
+        "score": {"scorer": "longattn", "model": "m", "layers": [0, 3]},
+    }
+    assert config.validate(given) == config.validate(plain)

@@ -122,7 +122,9 @@ def test_exported_files_are_compared_with_the_manifest(tmp_path: Path) -> None:
     file.write(b"abc")
     file.close()
     entry = {"name": "train.parquet", "bytes": 3, "sha256": file.sha256}
-    folder.publish({staged: "train.parquet"}, {MANIFEST: json.dumps({"files": [entry]})})
+    folder.publish(
+        {staged: "train.parquet"}, {MANIFEST: json.dumps({"longattn": "0", "files": [entry]})}
+    )
     shard = tmp_path / "out" / "train.parquet"
     assert folder.faults([entry], hashes=True) == []
     shard.write_bytes(b"abd")
@@ -140,9 +142,15 @@ def test_exported_files_are_compared_with_the_manifest(tmp_path: Path) -> None:
 
 
 FILES = [{"bytes": 1}, {"name": 5}, {"name": "a", "bytes": "1"}, "a", None]
+NO_MANIFESTS = [
+    [],
+    5,
+    *({"longattn": "0", "files": files} for files in ("a", *([f] for f in FILES))),
+]
+NO_MANIFESTS += [{}, {"files": [{"name": "mine.txt"}]}]  # another program's
 
 
-@pytest.mark.parametrize("manifest", [[], 5, {"files": "a"}, *({"files": [f]} for f in FILES)])
+@pytest.mark.parametrize("manifest", NO_MANIFESTS)
 def test_what_is_no_manifest_is_refused_by_name(manifest: Any, tmp_path: Path) -> None:
     """Another program's, or a damaged one: nothing of the folder is replaced."""
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
@@ -158,11 +166,11 @@ def test_an_export_killed_after_its_renames_wedges_nothing(tmp_path: Path) -> No
     here, aside = tmp_path / "out", tmp_path / "out.before-x-1"
     for place in (here, aside):
         place.mkdir()
-        (place / MANIFEST).write_text("{}")
+        (place / MANIFEST).write_text('{"longattn": "0"}')
     for _ in range(2):
         folder = Folder(path=str(here))
         folder.begin()
-        folder.publish({}, {MANIFEST: '{"new": 1}'})
+        folder.publish({}, {MANIFEST: '{"longattn": "1"}'})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -170,9 +178,9 @@ def test_two_exports_to_one_place_leave_one_whole(tmp_path: Path) -> None:
     first, second = (Folder(path=str(tmp_path / "out"), owner=name) for name in ("a", "b"))
     first.begin()
     second.begin()
-    first.publish({}, {MANIFEST: '{"by": "a"}'})
-    second.publish({}, {MANIFEST: '{"by": "b"}'})
-    assert Folder(path=str(tmp_path / "out")).manifest() == {"by": "b"}
+    first.publish({}, {MANIFEST: '{"longattn": "a"}'})
+    second.publish({}, {MANIFEST: '{"longattn": "b"}'})
+    assert Folder(path=str(tmp_path / "out")).manifest() == {"longattn": "b"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -189,7 +197,7 @@ def test_an_export_that_was_taken_for_dead_destroys_no_other(
         def overtake(other: Folder = other) -> None:
             monkeypatch.undo()
             other.begin()
-            other.publish({}, {MANIFEST: '{"by": "other"}'})
+            other.publish({}, {MANIFEST: '{"longattn": "other"}'})
 
         if asleep == "between the renames":
             rename = Path.rename
@@ -203,9 +211,9 @@ def test_an_export_that_was_taken_for_dead_destroys_no_other(
         else:
             monkeypatch.setattr(Folder, "_make_folders", lambda folder, names: overtake())
         with pytest.raises((ExportError, OSError)):
-            sleeper.publish({}, {MANIFEST: '{"by": "sleeper"}'})
+            sleeper.publish({}, {MANIFEST: '{"longattn": "sleeper"}'})
         monkeypatch.undo()
-        assert Folder(path=place).manifest() == {"by": "other"}, first_time
+        assert Folder(path=place).manifest() == {"longattn": "other"}, first_time
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

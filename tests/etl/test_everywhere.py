@@ -23,7 +23,7 @@ from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.lease import DeltaRegister, Holder, Lease, steady_clock
 from longattn.etl.tables.schema import RUNS
 from longattn.udfs import storage, stores
-from longattn.udfs.errors import StorageError
+from longattn.udfs.errors import SourceError, StorageError
 
 TEXT = "a quiet road went over the hill and down to the harbour where the boats were"
 
@@ -135,6 +135,10 @@ def test_all_jobs_on_s3(spark: Any, store: Store) -> None:
     assert store.read("report.html").startswith(b"<!")
     again = {run.job: run.outcome for run in run_jobs(config, ["ingest", "export"])}
     assert again["ingest"].rows_in == 0
+    source = {"path": "s3://lake/selected", "format": "parquet"}
+    other = settings("s3://lake/other", "delta-rs", sources={"book": [source]})
+    with pytest.raises(SourceError, match="files of s3://lake/selected, which a job has written"):
+        run_jobs(validate(other), ["ingest"])
 
 
 @pytest.mark.spark
@@ -207,7 +211,7 @@ def test_an_export_on_s3_replaces_the_one_before(store: Store) -> None:
         staged, file = folder.new_file()
         file.write(data)
         file.close()
-        manifest = {"last": name, "files": [{"name": name, "bytes": len(data)}]}
+        manifest = {"longattn": name, "files": [{"name": name, "bytes": len(data)}]}
         folder.publish({staged: name}, {MANIFEST: json.dumps(manifest)})
     names = {key.removeprefix("out/") for key in store.keys("out/") if not key.endswith("/")}
     assert names == {"book/b.bin", MANIFEST} and store.read("out/book/b.bin") == b"de"
@@ -221,13 +225,14 @@ def test_a_place_may_be_a_link_a_uri_or_end_in_a_slash(tmp_path: Path) -> None:
     target.mkdir()
     link = tmp_path / "link"
     link.symlink_to(target)
+    manifest = {"longattn": "0", "files": [{"name": "a.bin"}]}
     for place in (f"{link}/", f"file://{link}", f"file:{link}"):
         folder = Folder.at(place)
         folder.begin()
         staged, file = folder.new_file()
         file.write(b"abc")
         file.close()
-        folder.publish({staged: "a.bin"}, {MANIFEST: '{"files": [{"name": "a.bin"}]}'})
+        folder.publish({staged: "a.bin"}, {MANIFEST: json.dumps(manifest)})
         assert link.is_symlink() and sorted(os.listdir(target)) == [MANIFEST, "a.bin"]
         assert sorted(os.listdir(tmp_path)) == ["disk", "link"]
 
@@ -245,7 +250,8 @@ def test_an_export_fills_a_mount_point(tmp_path: Path) -> None:
             staged, file = folder.new_file()
             file.write(b"abc")
             file.close()
-            folder.publish({staged: name}, {MANIFEST: json.dumps({"files": [{"name": name}]})})
+            manifest = {"longattn": "0", "files": [{"name": name}]}
+            folder.publish({staged: name}, {MANIFEST: json.dumps(manifest)})
             assert sorted(os.listdir(disk)) == [MANIFEST, name]
     finally:
         os.system(f"umount {place}")

@@ -160,7 +160,7 @@ def test_init_shows_what_each_length_would_keep(
     assert main(["init", "corpus"]) == 0
     out = capsys.readouterr().out
     (row,) = [line.split() for line in out.splitlines() if line.startswith("code ")]
-    assert row == ["code", "30", "2,500", "100%", "100%", "0%", "0%", "0%", "0%"]
+    assert row == ["code", "30", "2,500", *["30", "100%"] * 2, *["0", "0%"] * 4]
     assert config_module.load("longattn.yaml").window.length == 2048
     longer = ["--set", "window.length=8192", "score.k=null"]
     assert main(["check", "--config", "longattn.yaml", *longer]) == 0

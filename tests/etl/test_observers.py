@@ -129,7 +129,7 @@ def test_a_client_that_is_missing_costs_a_line_and_no_job(
     with observed("score", context) as finish:
         finish(RUN)
     (line,) = context.progress.said
-    assert line.startswith("score: not told of: ")
+    assert line.startswith("score: an observer could not be notified: ")
 
 
 def test_nothing_is_imported_where_nobody_asks(

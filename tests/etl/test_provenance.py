@@ -31,7 +31,7 @@ class Selected(Reader):
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     files = [{"name": "train.jsonl", "first_sample": 0, "samples": 2}]
-    manifest = {"selection": "mine", "samples": 2, "files": files}
+    manifest = {"longattn": "0", "selection": "mine", "samples": 2, "files": files}
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "_manifest.json").write_text(json.dumps(manifest))
     return tmp_path / "out"

@@ -108,15 +108,17 @@ def test_text_is_read_by_words_or_by_the_tokenizer_named(
 def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
     score_window: Callable[..., Done],
 ) -> None:
-    bad = [b"{", b"\xff", b'{"input_ids": [1, 2]}', b'{"text": "words"}']
+    bad = [b"{", b"\xff", b'{"input_ids": [1, 2]}', b'{"text": "words"}', line(1600)]
     done = score_window("--scorer", "recall", lines=[line(3000), *bad, b"", line(3000)])
-    assert [answer.get("line") for answer in done.answers] == [None, 2, 3, 4, 5, None]
+    assert [answer.get("line") for answer in done.answers] == [None, 2, 3, 4, 5, 6, None]
     assert done.answers[0] == done.answers[-1]
     assert done.answers[3]["error"] == "too_short: 2 tokens; k is 1024"
     assert done.answers[4]["error"] == "too_short: 1 tokens; k is 1024"  # read by `words`
+    gains_nothing = "too_short: 1600 tokens; k is 1024, and the first 2048 gain nothing"
+    assert done.answers[5]["error"] == gains_nothing  # it was scored 0.0
     assert done.code == 2
     assert done.stderr.startswith("longattn: line 2: ")
-    assert done.stderr.endswith("(and 3 more)\n")
+    assert done.stderr.endswith("(and 4 more)\n")
 
 
 @pytest.mark.parametrize(

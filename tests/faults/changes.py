@@ -370,8 +370,15 @@ def restore_domains(world: World) -> None:
     sources["book"] = [fresh]
 
 
+def add_domain(world: World) -> None:
+    """A domain of its own files, one of which is a copy of another domain's text."""
+    world.files["d.jsonl"] = [record(f"d{i}", 450) for i in range(2)] + [record("b0", 500)]
+    world.write("d.jsonl")
+    world.settings["sources"]["more"] = [{"path": [world.place("d.jsonl")], "id": "id"}]
+
+
 SOURCES: dict[str, Change] = {
-    change.__name__: change for change in (drop_domain, rename_domain, restore_domains)
+    change.__name__: change for change in (drop_domain, rename_domain, restore_domains, add_domain)
 }
 
 

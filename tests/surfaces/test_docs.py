@@ -311,7 +311,8 @@ LOOK = {
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_settings_are_settings(block: Block) -> None:
-    base = {"sources": {domain: [{"path": f"{domain}.jsonl"}] for domain in DOMAINS}}
+    source = {"meta": ["repo_name", "path"]}
+    base = {"sources": {domain: [{"path": f"{domain}.jsonl", **source}] for domain in DOMAINS}}
     config_module.validate({**base, **yaml.safe_load(block.text)})
 
 

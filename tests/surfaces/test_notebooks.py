@@ -6,12 +6,18 @@ import re
 import sys
 from base64 import b64decode
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+import longattn
+from longattn.etl.config import validate
 from longattn.etl.run.jobs import JOBS
+from longattn.etl.run.recipe import Recipe
+from tests import report_pages
 from tests.few_rows import FEW_ROWS
 from tests.surfaces.corpus import DOMAINS, REPO, make_config
 
@@ -71,8 +77,6 @@ def test_every_cell_is_text_or_python(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_only_what_the_package_exports_is_used(path: Path) -> None:
     """`longattn.X` and `from longattn import X`, where X is public; no module below."""
-    import longattn
-
     tree = ast.parse(path.read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {getattr(node, "module", None) or node.names[0].name for node in imports}
@@ -109,6 +113,38 @@ def test_the_wheel_installed_is_the_one_that_dist_builds(path: Path) -> None:
 
     wheel = f"../dist/longattn_spark-{udfs.__version__}-py3-none-any.whl"
     assert f"# MAGIC %pip install --quiet {wheel}\n" in path.read_text()
+
+
+@pytest.mark.parametrize(("scorer", "said"), [("recall", "far recall"), ("longattn", "LDS")])
+def test_scores_are_drawn_as_the_config_ranks_them(
+    scorer: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recall was shown as an LDS of attention, by an alpha that it does not have."""
+    config = validate({"score": {"scorer": scorer, "model": "none"}})
+    windows = report_pages.facts().own
+    overlaps = pd.DataFrame({"name": ["random"], "domain": ["book"], "share": [0.1]})
+    texts = pd.DataFrame({"window_id": ["w"] * 4, "source_id": "s", "text": "t"})
+    context = SimpleNamespace(recipe=Recipe(config))
+    choice = SimpleNamespace(context=context, windows=windows, cuts={}, overlaps=overlaps)
+    asked: dict[str, Any] = {}
+    drawn: list[Any] = []
+    candidates = SimpleNamespace(
+        config=config,
+        sizes={},
+        choose=lambda **select: asked.update(select) or choice,
+        texts=lambda ids: texts,
+    )
+    monkeypatch.setattr(longattn, "Candidates", lambda *_: candidates)
+    monkeypatch.setattr(longattn.figures, "show", drawn.append)
+    notebook: dict[str, Any] = {}
+    dbutils.install(notebook, {})
+    notebook["display"] = lambda _: None
+    with pytest.raises(dbutils.NotebookExit, match='"kept"'):
+        exec((REPO / "notebooks" / "02_explore_scores.py").read_text(), notebook)
+    assert asked.pop("percentile") == [87.5, 100.0] and asked.pop("threshold") is None
+    assert asked == ({"alpha": 0.5} if scorer == "longattn" else {})
+    scores, scatter = (figure.to_json() for figure in drawn[1:3])
+    assert said in scores and ("dependency strength DS" in scatter) == (scorer == "longattn")
 
 
 def test_an_exit_is_no_error(tmp_path: Path) -> None:

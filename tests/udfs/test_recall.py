@@ -243,7 +243,7 @@ def test_boilerplate_is_the_share_of_widespread_ngrams(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("length", "k", "reason"),
-    [(0, None, "empty"), (1024, None, "too_short"), (8, 8, "too_short")],
+    [(0, None, "empty"), (1024, None, "too_short"), (8, 8, "too_short"), (2048, None, "too_short")],
 )
 def test_windows_that_have_no_far_context_are_refused(
     length: int, k: int | None, reason: str
@@ -252,7 +252,10 @@ def test_windows_that_have_no_far_context_are_refused(
     assert refused is not None and refused[0] == reason
 
 
-def test_a_window_of_no_more_than_two_k_gains_nothing() -> None:
+def test_a_window_of_no_more_than_two_k_gains_nothing_and_is_refused() -> None:
     scorer = load_scorer(ScorerSpec(scorer="recall", k=8))
-    assert scorer.refusal(np.zeros(9, np.int64)) is None
-    assert [s["ds"] for s in scorer.score([np.arange(9) % 3, np.arange(16) % 3])] == [0.0, 0.0]
+    why = "too_short", "16 tokens; k is 8, and the first 16 gain nothing"
+    assert scorer.refusal(np.zeros(16, np.int64)) == why
+    assert scorer.refusal(np.zeros(17, np.int64)) is None
+    scores = scorer.score([np.arange(length) % 3 for length in (9, 16, 17)])
+    assert [score["ds"] != 0 for score in scores] == [False, False, True]

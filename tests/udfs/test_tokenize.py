@@ -293,6 +293,10 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(ConfigError, match="not a fast tokenizer"):
         load_tokenizer(str(file))
+    for name in ("tokenizer.model", "x.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF\xff")
+        with pytest.raises(ConfigError, match=f"{name}: it holds no text, as a tok"):
+            load_tokenizer(str(tmp_path / name))
 
 
 @pytest.mark.demo
