@@ -184,10 +184,10 @@ def _sums(runs: list[Row], tables: Mapping[str, Table], counts: Mapping[str, int
 
 
 def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | None:
-    """The rows that runs have left in a table; None where that cannot be known.
+    """The rows that runs have left in a table.
 
-    So it is where a run did not say how many it added, or a version is gone from the log. What
-    stood there before the first run that is known, or was written by somebody else between two, is
+    None where a run did not record how many it added, or a version has left the log. What stood
+    there before the first run that is known, or was written by somebody else between two, is
     counted as the later run has found it; what a run has read after its own commit tells nothing.
     """
     rows, version = 0, None

@@ -25,12 +25,10 @@ from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, FormatFigures
-from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import fields_digest, hex_digest
 from longattn.udfs.errors import ExportError, LedgerError
-from longattn.udfs.scorers.registry import scorer_version
 from longattn.udfs.storage import resolved
 from longattn.udfs.text.tokens import separator_id, vocabulary
 from longattn.udfs.text.words import NAME as WORDS
@@ -90,8 +88,8 @@ def chosen_by(context: Context) -> Chosen:
     return Chosen(
         name=name,
         rows=rows,
-        scorer=ranker(context.recipe),
-        packed_scorer=packed_ranker(context.recipe),
+        scorer=context.recipe.ranker,
+        packed_scorer=context.recipe.packed_ranker,
         recall=context.recipe.recall,
         scores=context.tables.read("scores"),
         windowing=context.recipe.windowing,
@@ -279,25 +277,6 @@ def _separator(config: Config) -> int | None:
 def knows_ids(config: Config) -> bool:
     """Whether token ids are of a vocabulary, so that a model can be trained on them."""
     return config.tokenizer_path != WORDS
-
-
-def ranker(recipe: Recipe) -> str:
-    """What the exported score is of: a scorer's version, several with weights, or `length`."""
-    select = recipe.config.select
-    if select.distance:
-        return f"{scorer_version(recipe.spec('recall'))}: {recipe.ranking}"
-    if len(select.by_scorers) == 1 and not isinstance(select.by, dict):
-        (name,) = select.by_scorers
-        return name if ":" in name else scorer_version(recipe.spec(name))
-    return recipe.scoring if select.by in (None, "lds", "ds", "du") else recipe.ranking
-
-
-def packed_ranker(recipe: Recipe) -> str | None:
-    """What the score of packed windows is of; None where they have none."""
-    if recipe.cross_gain is None:
-        return None
-    at_random = recipe.config.select.by == "random"
-    return ranker(recipe) if at_random else scorer_version(recipe.cross_gain)
 
 
 def owner(root: str) -> str:

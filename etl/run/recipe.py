@@ -199,6 +199,25 @@ class Recipe:
         return by.upper() if by in ("lds", "ds", "du") else by
 
     @property
+    def ranker(self) -> str:
+        """What a selected score is of: a scorer's version, several with weights, or `length`."""
+        select = self.config.select
+        if select.distance:
+            return f"{scorer_version(self.spec('recall'))}: {self.ranking}"
+        if len(select.by_scorers) == 1 and not isinstance(select.by, dict):
+            (name,) = select.by_scorers
+            return name if ":" in name else scorer_version(self.spec(name))
+        return self.scoring if select.by in (None, "lds", "ds", "du") else self.ranking
+
+    @property
+    def packed_ranker(self) -> str | None:
+        """What the score of packed windows is of; None where they have none."""
+        if self.cross_gain is None:
+            return None
+        at_random = self.config.select.by == "random"
+        return self.ranker if at_random else scorer_version(self.cross_gain)
+
+    @property
     def meaning(self) -> Meaning:
         """What the number is that the selection ranks by, in words."""
         by, own = self.config.select.by, meaning_of(self.config.score.scorer)

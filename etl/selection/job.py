@@ -22,6 +22,7 @@ from longattn.etl.ranking.scorers import labelled, refuse_refused, scored_versio
 from longattn.etl.run.context import Context, Outcome, Selected
 from longattn.etl.run.figures import DomainFigures, Figures
 from longattn.etl.run.frames import in_columns_of, refuse_repeated
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection import compare
 from longattn.etl.selection import mix as mixing
 from longattn.etl.selection.current import selection_name, settings_of
@@ -54,7 +55,7 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     cuts, best = left.cuts(select), with_packed(context, left.best(select))
     with cached(strata.apart(best, config)) as kept:
         shares = mixing.planned(kept, config)
-        mixed = _as_table(mixing.mix(kept, shares, config.seed), name, config)
+        mixed = _as_table(mixing.mix(kept, shares, config.seed), name, context.recipe)
         selected, planned = _by_stratum(shares, config)
         _refuse_all_below(left.rows, left.scored, selected)
         _refuse_nothing(context, left.scored, shares, mixed)
@@ -154,11 +155,13 @@ def _not_ranked(rows: DataFrame, count: int) -> dict[str, int]:
     return {**by_reason, "per_document": count - sum(by_reason.values())}
 
 
-def _as_table(mixed: DataFrame, name: str, config: Config) -> DataFrame:
+def _as_table(mixed: DataFrame, name: str, recipe: Recipe) -> DataFrame:
     """The mix as rows of `selections`."""
-    rows = strata.as_domains(mixed, config)
+    rows = strata.as_domains(mixed, recipe.config)
+    packed = F.col("domain").isin(*recipe.config.pack.domains)
+    ranker = F.when(packed, F.lit(recipe.packed_ranker)).otherwise(F.lit(recipe.ranker))
     given = {"selection": F.lit(name), "n_tokens": F.col("window_tokens"), "score": F.col("lds")}
-    return in_columns_of(SELECTIONS, rows, **given)
+    return in_columns_of(SELECTIONS, rows, **given, scorer=ranker)
 
 
 def _overlaps(

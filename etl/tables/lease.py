@@ -221,8 +221,8 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLostError when another run may have taken the root, or the lease is gone.
 
-        Who looks at a table first, then asks here, and then commits against the version that it saw
-        cannot commit after another has begun: that one has moved the table on.
+        Read a table's version, call this, then commit against that version: where another run has
+        taken the root meanwhile, its fence has moved the version on, and the commit fails.
         """
         if self.clock() - self._renewed >= self.seconds:
             raise LeaseLostError(

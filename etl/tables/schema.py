@@ -299,7 +299,7 @@ SELECTIONS = TableSpec(
     name="selections",
     key=("selection", "window_id"),
     partition_by=("selection",),
-    added=("score",),
+    added=("score", "scorer"),
     columns={
         "selection": ("string", "name of the selection, or a hash of all it depends on"),
         "window_id": ("string", "window that was selected"),
@@ -313,6 +313,7 @@ SELECTIONS = TableSpec(
         "copies": ("int", "times the mix takes it; 0 when the mix has no room"),
         "mix_order": ("bigint", "seeded shuffle key of the mix"),
         "score": ("double", "what was selected by; LDS unless select.by says otherwise"),
+        "scorer": ("string", "what gave the score; null where there is none"),
     },
 )
 
