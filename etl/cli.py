@@ -373,7 +373,8 @@ def _add_score_window(commands: "Commands") -> None:
     parser.add_argument(
         "--tokenizer",
         metavar="PATH",
-        help="of text: folder, tokenizer.json, hub id or words (default: the model's, or words)",
+        help="of text and ids: folder, tokenizer.json, hub id or words (default: the model's; of"
+        " text without a model words)",
     )
     parser.add_argument(
         "--k", type=_positive, metavar="N", help="minimum distance (default: the scorer's own)"

@@ -16,6 +16,7 @@ import longattn
 from longattn.etl import cli
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import SCORERS, load_scorer
+from longattn.udfs.text.tokens import load_tokenizer
 from tests.udfs.models import make_checkpoint
 
 MODEL_FREE = sorted(name for name, plugin in SCORERS.items() if not plugin.model)
@@ -103,6 +104,9 @@ def test_text_is_read_by_words_or_by_the_tokenizer_named(
     assert known["ds"] == longattn.score([text], window=4096)["ds"].item() != plain["ds"]
     (other,) = score_window("--scorer", "cohesion", lines=[given]).answers
     assert other["ds"] != plain["ds"]
+    bare = json.dumps({"input_ids": load_tokenizer("words").encode(text).ids}).encode()
+    (as_words,) = score_window("--tokenizer", "words", lines=[bare]).answers
+    assert as_words == known
 
 
 def test_bad_lines_are_answered_in_their_place_and_fail_the_command(

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 import longattn
 from longattn.etl import config as config_module
 from longattn.etl.after import selections
+from longattn.etl.after.check import check
 from longattn.etl.after.provenance import follow, orders_of, trace
 from longattn.etl.after.reading import SessionReader, read_logs
 from longattn.etl.after.vacuum import vacuum_selections
@@ -313,6 +314,22 @@ class TestExportAndTrace:
         before = {p: p.stat().st_mtime_ns for p in (root / "jsonl").iterdir()}
         assert export_job.run(context).balances
         assert {p: p.stat().st_mtime_ns for p in (root / "jsonl").iterdir()} == before
+
+    def test_the_check_says_what_exports_lack(
+        self, context: Context, settings: dict[str, Any], root: Path
+    ) -> None:
+        for job in ("select", "export"):
+            run_job(job, context.fresh())
+        jsonl = settings["export"]["jsonl"] | {"path": str(root / "elsewhere")}
+        elsewhere = settings["export"] | {"jsonl": jsonl}
+        for changes, said in (
+            ({}, ""),
+            ({"seed": 7}, "the config is not that of the last export; "),
+            ({"export": elsewhere}, "export.jsonl: another selection than the last one is there, "),
+        ):
+            notes = check(changed(context, settings, **changes).fresh()).notes
+            assert [n for n in notes if "export" in n] == [n for n in notes if said and said in n]
+            assert not said or len(notes) == 1, notes
 
     @pytest.mark.parametrize(("name", "others"), [("jsonl", 1), ("megatron", 2)])
     def test_an_export_that_was_moved_is_another_where_its_files_name_the_place(

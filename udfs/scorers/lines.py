@@ -26,7 +26,8 @@ def score_window_lines(
 ) -> Iterator[dict[str, Any]]:
     """Score JSON lines with `input_ids` or `text`; an answer for each line that is not blank.
 
-    `tokenizer` reads `text`: by default the model's own, and `words` where the scorer has no model.
+    `tokenizer` reads `text`, and says what `input_ids` are of: by default the model's own, and for
+    `text` `words` where the scorer has no model.
 
     ds, du, ds_per_head, var_per_head (matrix support), n_tokens, k, and measures where the scorer
     has some; for a line that cannot be scored, line (its number, from 1) and error. ids are scored
@@ -71,7 +72,7 @@ def _parse_window(
     """Token ids of one JSON line and what scores them; raises ValueError, TypeError or, for JSON
     that is nested too deep, RecursionError.
 
-    Ids as such are of no known tokenizer, so that no background is shipped for them.
+    Ids are of no known tokenizer unless it is named, and have no shipped background.
     """
     fields = json.loads(line)
     if not isinstance(fields, dict) or not {"input_ids", "text"} & fields.keys():
@@ -82,7 +83,7 @@ def _parse_window(
     token_ids = np.asarray(fields["input_ids"])
     if token_ids.ndim != 1 or not (token_ids.size == 0 or token_ids.dtype.kind in "iu"):
         raise ValueError("input_ids must be a list of whole numbers")
-    return token_ids.astype(np.int64), spec
+    return token_ids.astype(np.int64), with_background(spec, tokenizer) if tokenizer else spec
 
 
 def _tokenised(text: str, tokenizer: str) -> TokenIds:
