@@ -158,7 +158,8 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
     from longattn.etl.after import forget
     from longattn.etl.export.places import refuse
 
-    refuse(config)  # or the jobs that follow would refuse it, after the rows are gone
+    if not dry_run:  # or the jobs that follow would refuse it, after the rows are gone
+        refuse(config)
     context = open_context(config, quiet=True)
     named = forget.ids_in(ids) if ids else forget.documents_where(context, str(where))
     doc_ids = forget.known_ids(context, named)
@@ -178,7 +179,7 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
 
 def show_remains(config: Config, export: str) -> int:
     """Print a line for each forgotten document that an export has words of; 1 if there is any."""
-    from longattn.etl.after.remains import WORDS, remains, unknown
+    from longattn.etl.after.remains import remains, unknown
     from longattn.etl.export.job import knows_ids
     from longattn.udfs.text.tokens import load_tokenizer
 
@@ -189,7 +190,7 @@ def show_remains(config: Config, export: str) -> int:
     for line in lines:
         print(line)
     if count := unknown(reader):
-        print(f"note: {count:,} forgotten documents cannot be looked for: fewer than {WORDS} words")
+        print(f"note: {count:,} forgotten documents cannot be looked for: no words are remembered")
     if not lines:
         print(f"{export}: nothing of the documents that were forgotten is in it")
     return int(bool(lines))

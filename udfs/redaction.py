@@ -77,7 +77,7 @@ def holds_secret(text: str) -> bool:
 
 
 def _is_named(name: str) -> bool:
-    """The same, of a name in any text: a key there is often a store's, or a mapping's."""
+    """Whether a name in any text is a secret's; there a last word `key` says too little."""
     words = _words(name)
     return bool(_PARTS.search(name) or _WORDS & {*words} or _LAST & {*words[-1:]})
 
@@ -90,7 +90,8 @@ def _without_assigned(text: str) -> str:
     """A text without the values of secrets that it names: `password=...`, `"token": "..."`."""
     parts, done = [], 0
     for found in _ASSIGNED.finditer(text):
-        secret = found.start() >= done and _is_named(found[1])
+        in_a_path = text[: found.start()].endswith("/")  # as /token=en/, which Hive writes
+        secret = found.start() >= done and not in_a_path and _is_named(found[1])
         if secret and (value := _VALUE.match(text, found.end())):
             quote = value[1] or ""
             parts += [text[done : found.end()], quote, HIDDEN, quote]

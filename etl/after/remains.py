@@ -48,14 +48,15 @@ def remains(reader: Reader, path: str, decode: Decode | None) -> list[str]:
     no export.
     """
     known = _known(reader)
-    every = np.sort(np.concatenate([*known.values(), np.empty(0, np.uint64)]))
+    every, owners = _sorted(known)
     seen: dict[str, set[int]] = defaultdict(set)
     first: dict[str, int] = {}
     for number, text in _texts(path, decode) if len(every) else ():
-        hashes = np.intersect1d(distinct_ngrams([text], WORDS), every)
-        for doc_id, mine in known.items() if len(hashes) else ():
-            if hits := set(np.intersect1d(hashes, mine).tolist()):
-                seen[doc_id] |= hits
+        runs = distinct_ngrams([text], WORDS)
+        begin, end = (np.searchsorted(every, runs, side) for side in ("left", "right"))
+        for place in np.flatnonzero(end > begin):
+            for doc_id in owners[begin[place] : end[place]]:
+                seen[doc_id].add(int(runs[place]))
                 first.setdefault(doc_id, number)
     return [
         f"document {doc_id}: {len(hits)} of {len(known[doc_id])} runs of {WORDS} words that are"
@@ -75,6 +76,14 @@ def _known(reader: Reader) -> Mapping[str, Hashes]:
         return {}
     rows = reader.rows("SELECT DISTINCT doc_id, ngrams FROM forgotten")
     return {row["doc_id"]: np.array(row["ngrams"] or [], np.int64).view(np.uint64) for row in rows}
+
+
+def _sorted(known: Mapping[str, Hashes]) -> tuple[Hashes, list[str]]:
+    """All hashes in order, and the document of each."""
+    every = np.concatenate([*known.values(), np.empty(0, np.uint64)])
+    owners = [doc_id for doc_id, hashes in known.items() for _ in hashes]
+    order = np.argsort(every, kind="stable")
+    return every[order], [owners[place] for place in order]
 
 
 def _texts(path: str, decode: Decode | None) -> Texts:

@@ -201,14 +201,15 @@ def not_exported(select: Row | None, config: Config) -> list[str]:
     """Targets, as `export.jsonl`, in whose places the selection of the last run does not lie."""
     if select is None or select["status"] != "done" or select["selection"] is None:
         return []  # ledgers of earlier versions name no selection
-    targets = config.export.targets.items()
-    return [f"export.{key}" for key, at in targets if _selection_in(at.path) != select["selection"]]
+    targets, selection = config.export.targets.items(), select["selection"]
+    return [f"export.{key}" for key, at in targets if _holds_another(at.path, selection)]
 
 
-def _selection_in(path: str) -> str | None:
-    with suppress(LongAttnError, OSError):  # a store that cannot be reached
-        return (Folder.at(path).manifest() or {}).get("selection")
-    return None
+def _holds_another(path: str, selection: str) -> bool:
+    """Whether another selection lies there, or none; False where a store cannot be asked."""
+    with suppress(LongAttnError, OSError):
+        return bool((Folder.at(path).manifest() or {}).get("selection") != selection)
+    return False
 
 
 def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:

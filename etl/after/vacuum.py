@@ -5,6 +5,7 @@ Deleting holds the root, so that no run is at work on it: what is staged then is
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from longattn.etl.after.forget import Step, rows_of, take
@@ -17,7 +18,7 @@ from longattn.etl.run.holding import register_of
 from longattn.etl.run.ledger import holding
 from longattn.etl.run.staging import stale
 from longattn.etl.selection.current import name_of_now
-from longattn.udfs.errors import UserError
+from longattn.udfs.errors import LongAttnError, UserError
 from longattn.udfs.storage import delete
 
 
@@ -58,7 +59,9 @@ def vacuum_selections(context: Context, names: Sequence[str], apply: bool) -> di
     Raises UserError for one that is not there, and for the one that the config describes.
     """
     there = named(SessionReader(dict(context.tables), None), names)
-    own = context.config.select.name or name_of_now(context)
+    own = context.config.select.name
+    with suppress(LongAttnError):  # a config that describes none that can be made now
+        own = own or name_of_now(context)
     if own in names:
         raise UserError(
             f"vacuum: --selections {own}: this config describes it, and select would make it again"

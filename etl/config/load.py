@@ -53,7 +53,7 @@ def validate(settings: Mapping[str, Any]) -> Config:
 def _plain(value: Any) -> Any:
     """A value of Python's as YAML would have given it."""
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
+        return {k if isinstance(k, tuple) else _plain(k): _plain(v) for k, v in value.items()}
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, list | tuple):

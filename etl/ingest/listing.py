@@ -57,7 +57,7 @@ def list_files(
             constants=file.constants or partition_values(file.name, spec),
             refusal=file.refusal,
         )
-        for file in _listed(spark, spec, source)
+        for file in _listed(spark, spec, source, own.manifests if own else None)
         if own is None or not own.has(file.uri)
     }
     if not files:
@@ -69,7 +69,9 @@ def list_files(
     return [files[uri] for uri in sorted(files)]
 
 
-def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iterator[Listed]:
+def _listed(
+    spark: SparkSession, spec: SourceSpec, source: SourceConfig, manifests: set[str] | None
+) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
         files = (file for path in source.path for file in _of_table(spark, path, spec))
@@ -84,7 +86,7 @@ def _listed(spark: SparkSession, spec: SourceSpec, source: SourceConfig) -> Iter
         ) from None
     for path in source.path:
         if path not in local:
-            remote = list_remote(spark, path, spec.domain)
+            remote = list_remote(spark, path, spec.domain, manifests)
             yield from (file for file in remote if wanted(file.uri, file.name))
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from longattn.etl.config import Config
+from longattn.etl.tables.locations import is_table_name
 from longattn.udfs.storage import file_name, local_path, resolved
 
 MANIFEST = "_manifest.json"  # in every folder that an export has written
 STAGING, BEFORE = ".staging", ".before"  # put after an export's path, with its owner and run
-_STAGED = re.compile(rb".*?\.(?:staging|before)-\w+-[0-9a-f]{12}(?=/)", re.DOTALL)
+_STAGED = re.compile(
+    rb".*?\.(?:staging|before)-(?:export|[0-9a-f]{8})-[0-9a-f]{12}(?=/)", re.DOTALL
+)
 
 
 class OwnFiles:
@@ -29,6 +32,7 @@ class OwnFiles:
         self._folders: dict[bytes, bytes] = {}  # folder -> the same without links
         self._exports: dict[bytes, bool] = {}  # folder -> whether an export has written it
         self._read = read
+        self.manifests: set[str] = set()  # folders of stores where one was listed, or may be above
         self.left_out: Counter[str] = Counter()
 
     def has(self, uri: str) -> bool:
@@ -52,6 +56,8 @@ class OwnFiles:
         ]
 
     def _place_of(self, uri: str) -> str | None:
+        if is_table_name(uri):
+            return None
         path = file_name(uri)
         real = os.fsencode(resolved(uri)) if path is None else self._without_links(path)
         for place, named in self._places.items():
@@ -84,7 +90,8 @@ class OwnFiles:
         name = os.fsdecode(folder) + f"/{MANIFEST}"
         if local_path(name) is not None:
             return Path(name).read_bytes()
-        return self._read(name) if self._read else b"null"
+        known = os.fsdecode(folder) in self.manifests
+        return self._read(name) if self._read and known else b"null"
 
 
 def is_ours(manifest: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterator
+from posixpath import dirname
 from typing import Any
 
 from pyspark.errors import AnalysisException, PySparkAttributeError
@@ -9,20 +10,24 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from longattn.etl.ingest.local_files import IGNORED_FILES, IGNORED_FOLDERS, Listed
+from longattn.etl.ingest.own import MANIFEST
 from longattn.udfs.errors import SourceError
 
 HIDDEN = "Spark reads no name that begins with _ or .; rename it"
 
 
-def list_remote(spark: SparkSession, path: str, domain: str) -> list[Listed]:
+def list_remote(
+    spark: SparkSession, path: str, domain: str, manifests: set[str] | None = None
+) -> list[Listed]:
     """All files that a path, a folder or a glob names.
 
-    A name that Spark's readers hide is refused. With Spark Connect there is nothing but those
+    `manifests` gets the folders that have one of an export, or may lie in one that has. A name that
+    Spark's readers hide is refused. With Spark Connect there is nothing but those
     readers to list with, and hidden names are not seen. Raises SourceError for a path that is not
     there or cannot be reached.
     """
     try:
-        listed = list(_through_hadoop(spark, path))
+        listed = list(_through_hadoop(spark, path, set() if manifests is None else manifests))
     except (PySparkAttributeError, AttributeError):
         listed = _through_spark(spark, path, domain)
     except Exception as error:  # py4j's: each file system has exceptions of its own
@@ -47,24 +52,28 @@ def read_remote(spark: SparkSession, uri: str) -> bytes:
         raise OSError(f"{uri}: {_reason(error)}") from None
 
 
-def _through_hadoop(spark: SparkSession, path: str) -> Iterator[Listed]:
+def _through_hadoop(spark: SparkSession, path: str, manifests: set[str]) -> Iterator[Listed]:
     jvm: Any = spark._jvm
     conf = spark._jsparkSession.sessionState().newHadoopConf()
     root = jvm.org.apache.hadoop.fs.Path(path)
     system = root.getFileSystem(conf)
     for status in system.globStatus(root) or ():
+        place = status.getPath().toString()
+        manifests |= {place, dirname(place), dirname(dirname(place))}
         if status.isFile():
-            yield from _listed(status, path)
+            yield from _listed(status, path, manifests)
             continue
         below = system.listFiles(status.getPath(), True)
         while below.hasNext():
-            yield from _listed(below.next(), path)
+            yield from _listed(below.next(), path, manifests)
 
 
-def _listed(status: Any, path: str) -> Iterator[Listed]:
+def _listed(status: Any, path: str, manifests: set[str]) -> Iterator[Listed]:
     uri, n_bytes = status.getPath().toString(), status.getLen()
     name = name_below(uri, path)
     *folders, file = name.split("/")
+    if file == MANIFEST:
+        manifests.add(dirname(uri))
     if _any_match(folders, IGNORED_FOLDERS) or _any_match([file], IGNORED_FILES):
         return
     hidden = any(part.startswith(("_", ".")) and "=" not in part for part in (*folders, file))

@@ -169,7 +169,8 @@ def text_hash() -> Column:
 def named_anew(staged: DataFrame, forgotten: DataFrame) -> DataFrame:
     """staged_id of records that are forgotten documents under other ids."""
     good = staged.where(F.col("reason").isNull())
-    nameless = F.col("source_id").startswith(F.concat("file_name", F.lit("#")))
+    by_row = F.col("source_id").startswith(F.concat("file_name", F.lit("#")))
+    nameless = by_row | (F.col("source_id") == F.col("file_name"))
     by_text = F.when(nameless, text_hash())
     hashed = good.select("staged_id", record_hash(), by_text.alias("text_hash"))
     found = [
@@ -199,7 +200,7 @@ def refusals(staged: DataFrame, documents: DataFrame, forgotten: DataFrame | Non
 
 
 def _with_forgotten(ids: DataFrame, staged: DataFrame, forgotten: DataFrame | None) -> DataFrame:
-    """The ids, `gone` if they are of forgotten documents, `again` if the record is one's."""
+    """The ids, `gone` if that document was forgotten, `again` if one was under another id."""
     if forgotten is None:
         return ids.withColumns({"gone": F.lit(False), "again": F.lit(False)})
     gone = forgotten.select("doc_id").distinct().withColumn("gone", F.lit(True))

@@ -174,8 +174,8 @@ def _close_killed(context: Context, dead: Predecessor | None) -> None:
 
 
 def _killed(row: dict[str, Any], dead: Predecessor | None) -> dict[str, Any]:
-    who = f": {dead.holder}" if dead else ""
-    closed: dict[str, Any] = {"status": "killed", "error": f"ended without a word{who}"}
+    why = f"ended without a word: {dead.holder}" if dead else "the ledger does not have its end"
+    closed: dict[str, Any] = {"status": "killed", "error": why}
     row["started"] = in_utc(row["started"])
     if dead and row["run_id"] == dead.holder.run_id:
         closed |= {

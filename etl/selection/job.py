@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
@@ -159,9 +159,16 @@ def _as_table(mixed: DataFrame, name: str, recipe: Recipe) -> DataFrame:
     """The mix as rows of `selections`."""
     rows = strata.as_domains(mixed, recipe.config)
     packed = F.col("domain").isin(*recipe.config.pack.domains)
-    ranker = F.when(packed, F.lit(recipe.packed_ranker)).otherwise(F.lit(recipe.ranker))
+    ranker = F.when(packed, F.lit(recipe.packed_ranker)).otherwise(_ranker(recipe))
     given = {"selection": F.lit(name), "n_tokens": F.col("window_tokens"), "score": F.col("lds")}
     return in_columns_of(SELECTIONS, rows, **given, scorer=ranker)
+
+
+def _ranker(recipe: Recipe) -> Column:
+    """What gave the scores of windows that are not packed: of one scorer the rows say it."""
+    select = recipe.config.select
+    one = len(select.by_scorers) == 1 and not isinstance(select.by, dict) and not select.distance
+    return F.col("scorer") if one else F.lit(recipe.ranker)
 
 
 def _overlaps(

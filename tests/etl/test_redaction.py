@@ -96,6 +96,8 @@ INNOCENT = [
     "hdfs://host:8020/a@b",
     "abfss://c@me.dfs.core.windows.net/x:y@z",
     "/data/Basic English/2024/key=1",
+    "file:/lake/token=a/part-0.parquet (columns: a)",
+    "**/pass=2/*",
     "config: export.jsonl.text_key: input should be 'text' or 'content', got 'x'",
     "config: spark.conf.spark.hadoop.fs.s3a.secret.key: input should be a valid string",
     "ExpiredToken: The provided token has expired",

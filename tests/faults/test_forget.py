@@ -75,18 +75,7 @@ def test_a_forgotten_record_stays_away_under_another_name(
         lines = [{"id": "9", "text": first}] * bool(first) + rows
         (files / file).write_text("\n".join(map(json.dumps, lines)) + "\n")
         given = {"path": str(files / file), **({"id": ids} if ids else {}), **source}
-        config = validate(
-            {
-                "sources": {domain: [given]},
-                "tables": {"root": str(tmp_path / "tables")},
-                "tokenizer": "words",
-                "window": {"length": 32},
-                "score": {"scorer": "random"},
-            }
-        )
-        context = context_for(spark, config, tmp_path / "tables")
-        run_job("ingest", context)
-        return context.fresh()
+        return ingested(spark, tmp_path, domain, given)
 
     context = run("old", "a.jsonl")
     run("new", "b.jsonl", name="named")
@@ -102,6 +91,34 @@ def test_a_forgotten_record_stays_away_under_another_name(
         left = context.tables.read("documents").where("text LIKE 'b0 %'").count()
         assert left == 0
         assert query(context, "SELECT * FROM current").count() >= 2
+
+
+def test_a_forgotten_file_stays_away_when_it_is_renamed(spark: Any, tmp_path: Path) -> None:
+    source = {"path": str(tmp_path / "in"), "format": "text"}
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.txt").write_text(" ".join(f"{name}{n}" for n in range(80)))
+    context = ingested(spark, tmp_path, "book", source)
+    forget.forget(context.fresh(), forget.documents_where(context, "text LIKE 'b0 %'"))
+    (tmp_path / "in" / "b.txt").rename(tmp_path / "in" / "c.txt")
+    left = ingested(spark, tmp_path, "book", source).tables.read("documents").collect()
+    assert [row.source_id for row in left] == ["a.txt"]
+
+
+def ingested(spark: Any, folder: Path, domain: str, source: dict[str, Any]) -> Context:
+    """The context of a root after an ingest of one source."""
+    config = validate(
+        {
+            "sources": {domain: [source]},
+            "tables": {"root": str(folder / "tables")},
+            "tokenizer": "words",
+            "window": {"length": 32},
+            "score": {"scorer": "random"},
+        }
+    )
+    context = context_for(spark, config, folder / "tables")
+    run_job("ingest", context)
+    return context.fresh()
 
 
 def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
