@@ -190,23 +190,25 @@ def _expected_rows(runs: list[Row], name: str, table: Table | None) -> int | Non
     there before the first run that is known, or was written by somebody else between two, is
     counted as the later run has found it; what a run has read after its own commit tells nothing.
     """
-    rows, version = 0, None
+    rows, version, counted = 0, None, False
     for run in runs:
         read = (run["versions_read"] or {}).get(name)
         written = (run["versions_written"] or {}).get(name)
         before = read if written is None or read is None or read < written else None
         if table and before is not None and (version is None or before > version):
             try:
-                rows, version = table.read(before).count(), before
+                rows, version, counted = table.read(before).count(), before, True
             except TableError:
                 return None
         if written is not None:
             added = Figures.decode(run["metrics"]).added.get(name)
             if added is None:
                 return None
-            # a run that slept may have read later, or found its work done by another's commit
-            if added and (version is None or written > version):
-                rows, version = rows + int(added), written
+            # A run that slept may have read a later run's rows, which then count already, or have
+            # found its work done, and taken the later run's version for its own.
+            later = version is None or written > version or (written == version and not counted)
+            if added and later:
+                rows, version, counted = rows + int(added), written, False
     return rows
 
 
