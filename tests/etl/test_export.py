@@ -52,7 +52,7 @@ def corpus(spark: Any) -> dict[str, Any]:
         windows.append(tuple(row[c] for c in WINDOWS.columns))
         order = int(np.random.default_rng(i).integers(-(1 << 63), 1 << 63))
         chosen = ("s", f"w{i:02}", domain, LENGTH, 0.1, -0.1, 1.0 - i, 50.0, i + 1)
-        selection.append((*chosen, (0, 1, 2)[i % 3], order, 1.0 - i))
+        selection.append((*chosen, (0, 1, 2)[i % 3], order, 1.0 - i, None))
     documents = [(f"d{i}", "src", TEXT) for i in range(N_WINDOWS)]
     return {
         "windows": spark.createDataFrame(windows, WINDOWS.ddl),
