@@ -179,17 +179,17 @@ def show_forget(config: Config, ids: str | None, where: str | None, dry_run: boo
 
 def show_remains(config: Config, export: str) -> int:
     """Print a line for each forgotten document that an export has words of; 1 if there is any."""
-    from longattn.etl.after.remains import remains, unknown
+    from longattn.etl.after.remains import remains, remembered
     from longattn.etl.export.job import knows_ids
     from longattn.udfs.text.tokens import load_tokenizer
 
     ids_are_known = knows_ids(config)
     decode = load_tokenizer(config.tokenizer_path).tokenizer.decode if ids_are_known else None
-    reader = reader_of(config)
-    lines = remains(reader, export, decode)
+    known = remembered(reader_of(config))
+    lines = remains(known, export, decode)
     for line in lines:
         print(line)
-    if count := unknown(reader):
+    if count := sum(not len(hashes) for hashes in known.values()):
         print(f"note: {count:,} forgotten documents cannot be looked for: no words are remembered")
     if not lines:
         print(f"{export}: nothing of the documents that were forgotten is in it")

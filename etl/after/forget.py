@@ -145,11 +145,10 @@ def _remember(context: Context, ids: Collection[str]) -> None:
 def _places(context: Context, ids: Collection[str]) -> DataFrame:
     """The files that hold the documents; an id of no file stands alone, unless it is noted."""
     files = context.tables.read("origins").select("doc_id", "source_uri", "fingerprint")
-    noted = context.tables.read("forgotten").select("doc_id").distinct()
+    noted = context.tables.read("forgotten").select("doc_id", F.lit(True).alias("noted")).distinct()
     held = _frame(context, "doc_id", ids).join(files, "doc_id", "left")
-    nowhere = held.where("source_uri IS NULL").join(noted, "doc_id", "left_anti")
-    alone = nowhere.fillna("", ["source_uri", "fingerprint"])
-    return held.where("source_uri IS NOT NULL").unionByName(alone)
+    rows = held.join(noted, "doc_id", "left").where("source_uri IS NOT NULL OR noted IS NULL")
+    return rows.drop("noted").fillna("", ["source_uri", "fingerprint"])
 
 
 def steps(context: Context, ids: Collection[str]) -> Iterator[Step]:

@@ -41,13 +41,12 @@ def sketches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays([batch["doc_id"], ngrams], ["doc_id", "ngrams"])
 
 
-def remains(reader: Reader, path: str, decode: Decode | None) -> list[str]:
+def remains(known: Mapping[str, Hashes], path: str, decode: Decode | None) -> list[str]:
     """A line for each forgotten document of which the export has a run of words.
 
-    `decode` reads token ids; None where ids are of no vocabulary. Raises UserError where there is
-    no export.
+    `known` is what is `remembered`; `decode` reads token ids, None where ids are of no vocabulary.
+    Raises UserError where there is no export.
     """
-    known = _known(reader)
     every, owners = _sorted(known)
     seen: dict[str, set[int]] = defaultdict(set)
     first: dict[str, int] = {}
@@ -65,12 +64,7 @@ def remains(reader: Reader, path: str, decode: Decode | None) -> list[str]:
     ]
 
 
-def unknown(reader: Reader) -> int:
-    """How many forgotten documents cannot be looked for: nothing is remembered of their words."""
-    return sum(not len(sketch) for sketch in _known(reader).values())
-
-
-def _known(reader: Reader) -> Mapping[str, Hashes]:
+def remembered(reader: Reader) -> Mapping[str, Hashes]:
     """What is remembered of the words of each forgotten document."""
     if "forgotten" not in reader.made:
         return {}

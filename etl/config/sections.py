@@ -598,6 +598,11 @@ class SelectConfig(Section):
         return [] if self.by in RANKINGS else [self.by]
 
     @property
+    def by_scorer(self) -> str | None:
+        """The one scorer that `by` is; None where it is a ranking, or weighs scorers."""
+        return None if isinstance(self.by, dict) or self.by in RANKINGS else self.by
+
+    @property
     def where_scorers(self) -> list[str]:
         return [filter_.scorer for filter_ in self.where]
 

@@ -171,13 +171,10 @@ def named_anew(staged: DataFrame, forgotten: DataFrame) -> DataFrame:
     good = staged.where(F.col("reason").isNull())
     by_row = F.col("source_id").startswith(F.concat("file_name", F.lit("#")))
     nameless = by_row | (F.col("source_id") == F.col("file_name"))
-    by_text = F.when(nameless, text_hash())
-    hashed = good.select("staged_id", record_hash(), by_text.alias("text_hash"))
-    found = [
-        hashed.join(F.broadcast(forgotten.select(name).distinct()), name, "left_semi")
-        for name in ("record_hash", "text_hash")
-    ]
-    return union([rows.select("staged_id") for rows in found]).distinct()
+    hashes = F.array(record_hash(), F.when(nameless, text_hash()))
+    keys = good.select("staged_id", F.explode(hashes).alias("hash"))
+    known = forgotten.select(F.explode(F.array("record_hash", "text_hash")).alias("hash"))
+    return keys.join(F.broadcast(known), "hash", "left_semi").select("staged_id").distinct()
 
 
 def refusals(staged: DataFrame, documents: DataFrame, forgotten: DataFrame | None) -> DataFrame:

@@ -110,7 +110,7 @@ def selected_by(recipe: Recipe, rows: DataFrame) -> str:
     select = recipe.config.select
     if not select.by_scorers:
         return recipe.scoring
-    first = None if isinstance(select.by, dict) else rows.select("scorer").first()
+    first = rows.select("scorer").first() if select.by_scorer else None
     return str(first["scorer"]) if first else recipe.ranking
 
 

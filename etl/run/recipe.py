@@ -204,8 +204,7 @@ class Recipe:
         select = self.config.select
         if select.distance:
             return f"{scorer_version(self.spec('recall'))}: {self.ranking}"
-        if len(select.by_scorers) == 1 and not isinstance(select.by, dict):
-            (name,) = select.by_scorers
+        if name := select.by_scorer:
             return name if ":" in name else scorer_version(self.spec(name))
         return self.scoring if select.by in (None, "lds", "ds", "du") else self.ranking
 

@@ -87,8 +87,10 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
 
 def _refuse_unscored(context: Context) -> None:
     """Raise TableError, before anything is written, if a scorer to compare with has no scores."""
-    for name in filter(compare.names_scorer, context.config.select.compare):
-        version_of(context, name, scored_versions(context), "select.compare")
+    named = [name for name in context.config.select.compare if compare.names_scorer(name)]
+    versions = scored_versions(context) if named else []
+    for name in named:
+        version_of(context, name, versions, "select.compare")
 
 
 def _by_stratum(
@@ -167,8 +169,8 @@ def _as_table(mixed: DataFrame, name: str, recipe: Recipe) -> DataFrame:
 def _ranker(recipe: Recipe) -> Column:
     """What gave the scores of windows that are not packed: of one scorer the rows say it."""
     select = recipe.config.select
-    one = len(select.by_scorers) == 1 and not isinstance(select.by, dict) and not select.distance
-    return F.col("scorer") if one else F.lit(recipe.ranker)
+    by_rows = select.by_scorer and not select.distance
+    return F.col("scorer") if by_rows else F.lit(recipe.ranker)
 
 
 def _overlaps(

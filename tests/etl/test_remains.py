@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from longattn.etl.after import forget
 from longattn.etl.after.check import check
 from longattn.etl.after.reading import read_logs
-from longattn.etl.after.remains import APART, WORDS, remains, sketch, unknown
+from longattn.etl.after.remains import APART, WORDS, remains, remembered, sketch
 from longattn.etl.export import FORMATS
 from longattn.etl.export.files import MANIFEST
 from longattn.etl.run.context import Context
@@ -49,14 +49,15 @@ def test_words_are_found_in_the_bytes_of_every_format(name: str, tmp_path: Path)
     path = write(name, exported, tmp_path / "out")
     manifest = json.loads((path / MANIFEST).read_text()) | {"sequence_length": LONGEST}
     (path / MANIFEST).write_text(json.dumps(manifest))
-    (line,) = remains(reader(*gone), str(path), decode)
+    (line,) = remains(remembered(reader(*gone)), str(path), decode)
     n_runs = len(sketch(decode(gone[0].ids)))
     assert line == (
         f"document w00004: {n_runs} of {n_runs} runs of 13 words that are remembered of it are in"
         f" {path}, first in sample 4"
     )
-    assert remains(reader(gone[1]), str(path), decode) == []
-    assert remains(SimpleNamespace(made=[], rows=None), str(path), decode) == []
+    assert remains(remembered(reader(gone[1])), str(path), decode) == []
+    none: Any = SimpleNamespace(made=[], rows=None)
+    assert remains(remembered(none), str(path), decode) == []
 
 
 def test_a_sketch_is_small_and_of_words_alone() -> None:
@@ -64,11 +65,13 @@ def test_a_sketch_is_small_and_of_words_alone() -> None:
     assert 250 < len(sketch(text)) < 400
     assert sketch(text) == sketch(text.upper().replace(" ", ",\n"))
     assert sketch("too short") == []
-    gone = SimpleNamespace(
+    gone: Any = SimpleNamespace(
         made=["forgotten"],
         rows=lambda sql: [{"doc_id": "a", "ngrams": []}, {"doc_id": "b", "ngrams": None}],
     )
-    assert unknown(gone) == 2 and remains(gone, "never read", None) == []
+    known = remembered(gone)
+    assert [len(hashes) for hashes in known.values()] == [0, 0]
+    assert remains(known, "never read", None) == []
 
 
 @settings(max_examples=30, deadline=None)
