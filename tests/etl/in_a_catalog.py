@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     spark = get_spark(config_module.load(path).spark)
     found = {"no schema": command("ingest", path)}
     spark.sql(f"CREATE SCHEMA {SCHEMA}")
-    found["run"] = command("run", path)
+    found["run"] = command("run", path, "--to", "select")  # later jobs write no tables
     window = spark.table(f"{SCHEMA}.windows").first()
     assert window is not None
     found["trace"] = command("trace", path, window.window_id)
@@ -55,7 +55,7 @@ def configure(folder: Path) -> Path:
         "spark.hadoop.javax.jdo.option.ConnectionURL": "jdbc:derby:memory:metastore;create=true",
     }
     spark = {"master": "local[2]", "conf": conf}
-    given = settings(str(folder), "native", spark=spark)
+    given = settings(str(folder), "native", spark=spark, export={})
     given["tables"]["root"] = SCHEMA
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(given))

@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,11 +98,17 @@ def begun(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[C
     root.mkdir()
     KINDS[kind](root, random.Random(kind))
     monkeypatch.chdir(tmp_path)
+    printed: list[Estimate] = []
+
+    def kept(*given: Any) -> Estimate:
+        printed.append(estimate(*given))
+        return printed[0]
+
+    monkeypatch.setattr("longattn.etl.before.estimate.estimate", kept)
     assert main(["init", "corpus"]) == 0
     assert main(["check", "--config", "longattn.yaml"]) == 0
     assert main(["estimate", "--config", "longattn.yaml"]) == 0
-    config = config_module.load("longattn.yaml")
-    return config, estimate(config)
+    return config_module.load("longattn.yaml"), printed[0]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in RUN])

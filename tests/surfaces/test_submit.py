@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 
 from longattn.etl.session import DELTA_CONF
 from tests.commands import fast_java
-from tests.surfaces.corpus import REPO, make_config
+from tests.surfaces.corpus import REPO, SCORER, make_config
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 Submit = Callable[..., subprocess.CompletedProcess[str]]
@@ -91,7 +91,13 @@ def env(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def config(folder: Path) -> Path:
-    return make_config(folder, sources={"book": [{"path": twins(folder), "id": "id"}]})
+    """Ranked by what reads no model; the task with a GPU scores by one."""
+    return make_config(
+        folder,
+        sources={"book": [{"path": twins(folder), "id": "id"}]},
+        tokenizer=str(SCORER),
+        score={"scorer": "recall", "k": 32, "model": str(SCORER)},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +179,13 @@ def test_the_zip_holds_every_module_and_resource(dist: Path) -> None:
     assert "tests/conftest.py" not in held
 
 
-def test_one_machine_runs_every_job(submit: Submit, tmp_path: Path) -> None:
-    config = make_config(tmp_path, tokenizer="words", score={"scorer": "random"})
-    made = submit("local", {"conf/demo.yaml": str(config)})
+def test_one_machine_runs_the_command_of_the_page(submit: Submit, tmp_path: Path) -> None:
+    """Up to windows: jobs after it differ from those of a cluster, below, in nothing."""
+    config = make_config(tmp_path, tokenizer="words")
+    made = submit("local", {"conf/demo.yaml": str(config)}, "--to", "windows")
     assert made.returncode == 0, made.stdout[-5000:]
-    assert (tmp_path / "report.html").exists()
-    assert (tmp_path / "selected" / "_manifest.json").exists()
+    assert "windows  6 in, 6 out" in made.stdout
+    assert len(DeltaTable(tmp_path / "tables" / "windows").to_pyarrow_table()) > 6
 
 
 @pytest.mark.demo
@@ -221,8 +228,12 @@ def twins(folder: Path) -> str:
 @pytest.mark.demo
 def test_standalone_gpu_tasks_score(submit: Submit, standalone: str, config: Path) -> None:
     here = {"spark://master:7077": standalone, "conf/demo.yaml": str(config)}
-    made = submit("standalone-gpu", here, "--set", "score.sample_rows=32", "score.device=cpu")
+    by_a_model = ("score.scorer=longattn", "score.sample_rows=32", "score.device=cpu")
+    made = submit("standalone-gpu", here, "--set", *by_a_model)
     assert made.returncode == 0, made.stdout[-5000:]
+    scores = DeltaTable(config.parent / "tables" / "scores").to_pandas()
+    assert len({name.split(":")[0] for name in scores["scorer"]}) == 2
+    assert scores.groupby("scorer")["window_id"].nunique().nunique() == 1
 
 
 def test_a_gpu_task_gets_the_address_its_worker_announced(
@@ -301,14 +312,15 @@ def test_two_workers_keep_native_tables_with_delta_from_maven(
         score={"scorer": "random"},
     )
     here = {"conf/demo.yaml": str(config), "spark://master:7077": standalone}
-    made = submit("native", here, "--to", "dedup", conf=fetched_into(tmp_path / "ivy"))
+    made = submit("native", here, "--to", "ingest", conf=fetched_into(tmp_path / "ivy"))
     if "unresolved dependency" in made.stdout:
         pytest.skip("no Maven within reach")
     assert made.returncode == 0, made.stdout[-5000:]
     assert f"tables: {tables['root']}, connector native" in made.stdout
-    commits = DeltaTable(tmp_path / "tables" / "documents").history()
-    assert "Delta-Lake/" in commits[0]["engineInfo"]  # Delta's JVM library signs so
-    every_copy_is_removed(tmp_path / "tables")
+    documents = DeltaTable(tmp_path / "tables" / "documents")
+    assert "Delta-Lake/" in documents.history()[0]["engineInfo"]  # Delta's JVM library signs so
+    ids = documents.to_pyarrow_table(columns=["source_id"])["source_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 3 * N_TWINS
 
 
 def fetched_into(cache: Path) -> tuple[str, ...]:
