@@ -11,10 +11,11 @@ from longattn.etl.after.reading import Reader, Row
 from longattn.etl.after.status import views_of
 from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
+from longattn.etl.export.read import sample_at
 from longattn.etl.export.writers.jsonl import data_id
 from longattn.etl.run.views import among, with_views
 from longattn.udfs.ddl import literal
-from longattn.udfs.errors import UserError
+from longattn.udfs.errors import LongAttnError, UserError
 from longattn.udfs.scorers.meaning import meaning_of
 
 EXCERPT = 300  # characters of the text shown
@@ -97,16 +98,26 @@ def _samples(reader: Reader, config: Config, window_id: str) -> Iterator[str]:
         if manifest is None:
             continue
         for number in _numbers(reader, manifest, window_id):
+            if not _is_at(target.path, number, window_id):
+                continue
             file = _file_of(manifest["files"], number)
             label = f" ({data_id(target.prefix, number)})" if name == "jsonl" else ""
             yield f"{name} {target.path}/{file['name']} sample {number}{label}"
 
 
+def _is_at(path: str, number: int, window_id: str) -> bool:
+    """Whether the export's own files have the window there; False where they cannot be read."""
+    try:
+        return bool(sample_at(path, number)["window_id"] == window_id)
+    except (LongAttnError, KeyError, ValueError, OSError):  # `longattn verify` says what is wrong
+        return False
+
+
 def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
     """The places of a window's copies among all copies of a selection, in the mix's order.
 
-    An export by domain has one domain after the other. One of other samples than the selection has
-    now was made before the selection was: it tells no place.
+    An export by domain has one domain after the other. One that was made before the selection was
+    tells no place: it may have as many samples, in another order.
     """
     taken = _rows(
         reader,

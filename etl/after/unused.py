@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 
 from longattn.etl.after.forget import Step, steps
-from longattn.etl.ingest.current import not_in_sources
+from longattn.etl.ingest.current import not_in_sources, refuse_unlisted
 from longattn.etl.run.context import Context
 from longattn.etl.tables.base import Table
 
@@ -47,7 +47,11 @@ def _alone(rows: DataFrame, of: DataFrame, column: str) -> DataFrame:
 
 
 def unused(context: Context) -> Iterator[Step]:
-    """What takes such rows of all tables; a file that names their documents again is read again."""
+    """What takes such rows of all tables; a file that names their documents again is read again.
+
+    Raises TableError where no ingest has listed the sources: all documents would be of none.
+    """
+    refuse_unlisted(context)
     ids = [row["doc_id"] for row in not_in_sources(context).select("doc_id").collect()]
     yield from steps(context, ids)
     for table, of, column in OF:

@@ -50,7 +50,8 @@ def _head(manifest: Manifest, schema: pa.Schema) -> dict[str, Any]:
 def _configs(folders: Sequence[str], suffix: str) -> list[dict[str, Any]]:
     """What `load_dataset` may be asked for: all samples, and those of each domain's folder."""
     apart = [folder for folder in folders if folder]
-    places = {"default": "*/" if apart else "", **{folder: f"{folder}/" for folder in apart}}
+    places = {"default": "*/" if apart else ""}
+    places |= {f"{folder} alone" if folder in places else folder: f"{folder}/" for folder in apart}
     return [
         {
             "config_name": name,

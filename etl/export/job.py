@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from longattn import udfs
 from longattn.etl.config import Config, ExportTarget
@@ -25,10 +26,12 @@ from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, FormatFigures
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.selection.current import current_selection
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import fields_digest, hex_digest
 from longattn.udfs.errors import ExportError, LedgerError
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.storage import resolved
 from longattn.udfs.text.tokens import separator_id, vocabulary
 from longattn.udfs.text.words import NAME as WORDS
@@ -85,12 +88,14 @@ def chosen_by(context: Context) -> Chosen:
     """The selection that the config and the scores of now give."""
     config, (name, rows) = context.config, current_selection(context)
     sections = {"select": config.select, "mix": config.mix}
+    scorer = _ranker(context.recipe, rows)
+    by_recall = ScorerId.of(scorer).name == "recall"
     return Chosen(
         name=name,
         rows=rows,
-        scorer=context.recipe.ranker,
+        scorer=scorer,
         packed_scorer=context.recipe.packed_ranker,
-        recall=context.recipe.recall,
+        recall=scorer.partition("+")[0] if by_recall else context.recipe.recall,
         scores=context.tables.read("scores"),
         windowing=context.recipe.windowing,
         settings={
@@ -104,6 +109,16 @@ def chosen_by(context: Context) -> Chosen:
             for domain, each in config.sources.items()
         },
     )
+
+
+def _ranker(recipe: Recipe, rows: DataFrame) -> str:
+    """What gave the scores of windows that are not packed: a scorer that select.by names may have
+    another version than the config gives it, which the rows say where they are new enough.
+    """
+    if not recipe.config.select.by_scorer:
+        return recipe.ranker
+    own = rows.where(~F.col("domain").isin(*recipe.config.pack.domains)).select("scorer").first()
+    return (own and own["scorer"]) or recipe.ranker
 
 
 def folders_of(config: Config) -> list[Folder]:

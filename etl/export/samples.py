@@ -124,7 +124,8 @@ def samples(
     shard sorted in one task.
 
     text is documents.text[start_char:end_char] in code points, null for a packed window, and so are
-    score and scorer where packed windows have none. Columns not asked for are not read.
+    score and scorer where packed windows have none. Rows of `selections` say what gave their score;
+    those of older versions do not, and have it of `scorer`. Columns not asked for are not read.
     """
     mix = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
     # texts of documents that no sample is of never meet the shuffle of the join
@@ -137,7 +138,7 @@ def samples(
         "shard": shard_of(plan.shards),
         "score": score(),
         "lds": score(),
-        "scorer": F.when(score().isNotNull(), by),
+        "scorer": F.when(score().isNotNull(), F.coalesce("scorer", by)),
         "text": F.substring("text", (F.col("start_char") + 1).cast("int"), length.cast("int")),
     }
     rows = (

@@ -24,10 +24,19 @@ from longattn.udfs.scorers.registry import scorer_version
 def considered(context: Context, exact: Collection[str] | None = None) -> DataFrame:
     """All windows to select from, ds and du as configured, without the statistics per head.
 
-    Where select filters by other scorers, or weighs several, `refused` says which windows it keeps
-    out, and why; it is null for the others. With score.cascade the exact scores of the windows
-    `exact` count; of those that `settled` gives where it is None.
+    Where select filters by other scorers, weighs several or ranks by a measure, `refused` says
+    which windows it keeps out, and why; it is null for the others. With score.cascade the exact
+    scores of the windows `exact` count; of those that `settled` gives where it is None.
     """
+    rows = _considered(context, exact)
+    if not (measure := lds.measure(context.config.select)):
+        return rows
+    with_it = filters.by_measure(rows, measure)
+    _refuse_unknown(with_it, rows, measure, "select.column: the scorer")
+    return filters.refuse_without(rows, measure)
+
+
+def _considered(context: Context, exact: Collection[str] | None) -> DataFrame:
     context.recipe.refuse_other_distances()
     select = context.config.select
     exact = settled(context) if exact is None else exact
@@ -56,11 +65,16 @@ def _by_measure(scores: DataFrame, wanted: WhereConfig) -> DataFrame:
     if not wanted.measure:
         return scores
     rows = filters.by_measure(scores, wanted.measure)
-    if rows.isEmpty():
-        keys = scores.select(F.explode(F.map_keys("measures")).alias("key")).distinct().collect()
-        hint = did_you_mean(wanted.measure, [row["key"] for row in keys]) if keys else ""
-        raise ConfigError(f"select.where: {wanted.scorer} has no measure {wanted.measure}{hint}")
+    _refuse_unknown(rows, scores, wanted.measure, f"select.where: {wanted.scorer}")
     return rows
+
+
+def _refuse_unknown(rows: DataFrame, scores: DataFrame, measure: str, said: str) -> None:
+    """Raise ConfigError for a measure that none of the scores has; another may be meant."""
+    if rows.isEmpty() and not scores.isEmpty():
+        keys = scores.select(F.explode(F.map_keys("measures")).alias("key")).distinct().collect()
+        hint = did_you_mean(measure, [row["key"] for row in keys]) if keys else ""
+        raise ConfigError(f"{said} has no measure {measure}{hint}")
 
 
 def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
@@ -79,20 +93,24 @@ def ranked_by(context: Context, version: str, exact: Collection[str] = ()) -> Da
 def _candidates(context: Context, scorer: str, exact: Collection[str]) -> DataFrame:
     config = context.config
     rows = without_contaminated(context, _scored_windows(context, scorer, exact))
-    if ScorerId.of(scorer).name == config.score.scorer:  # heads are chosen of that one
-        rows = lds.dependency(rows, config.select)
+    if ScorerId.of(scorer).name == config.score.scorer:
+        own = scorer == context.recipe.scorer.version  # another version may have other heads
+        select = config.select if own else config.select.model_copy(update={"heads": []})
+        rows = lds.dependency(rows, select)
     return rows.drop("head_s1", "head_s2")
 
 
 def _scored_windows(context: Context, scorer: str, exact: Collection[str] = ()) -> DataFrame:
     """Scores of kept documents' windows by a scorer, those of contaminated windows too."""
-    tables, recipe = context.tables, context.recipe
-    scores = tables.read("scores")
+    recipe, windows = context.recipe, scored_windows(context)
+    scores = context.tables.read("scores")
     if context.config.score.cascade and scorer == recipe.scorer.version:
         lines = recipe.calibration.lines if recipe.calibration else ()
+        if lines:  # of the domains of now, by which scores are not written
+            now = windows.select("window_id", "domain")
+            scores = scores.drop("domain").join(now, "window_id")
         scores = best_known(scores, scorer, scorer_version(recipe.exact), exact, lines)
-    windows = by_length(scored_windows(context), context.config)
-    return stage.candidates(scores, windows, scorer=scorer)
+    return stage.candidates(scores, by_length(windows, context.config), scorer=scorer)
 
 
 def packed_candidates(context: Context) -> DataFrame:

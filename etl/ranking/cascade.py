@@ -60,7 +60,7 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     `rows` are `candidates` with the best known scores. A cut lies midway between the last window
     kept and the first one not kept.
     """
-    scored = with_error(contenders(rows, config, seed), config)
+    scored = with_error(contenders(rows, config, seed), config, rows)
     cuts = rank.cuts_of(rank.sizes(scored), config, rank.sizes(rows))
     best = rank.keep_best(scored, cuts)
     kept = best.select("window_id", F.lit(True).alias("kept"))
@@ -74,23 +74,23 @@ def straddlers(rows: DataFrame, config: SelectConfig, seed: int, width: float) -
     )
 
 
-def with_error(scored: DataFrame, config: SelectConfig) -> DataFrame:
-    """Add lds_se, at least the standard error of lds.
+def with_error(scored: DataFrame, config: SelectConfig, rows: DataFrame) -> DataFrame:
+    """Add lds_se, at least the standard error of lds, which is standardised over `rows`.
 
     What a sample misses of far attention is missed in DS and, with the sign turned, in DU: they err
     against each other (measured: a correlation of -0.3 to -0.5), so that for alpha > 0 the root of
     squares is a bound. For alpha < 0 errors add up.
     """
     ds, du = F.col("ds_se"), F.col("du_se")
-    if config.by in ("ds", "du"):
-        return scored.withColumn("lds_se", {"ds": ds, "du": du}[config.by])
-    if config.by != "lds":
+    by = lds.ranking(config).by
+    if by in ("ds", "du"):
+        return scored.withColumn("lds_se", ds if by == "ds" else du)
+    if by != "lds":
         return scored.withColumn("lds_se", F.lit(0.0))
     of_ds, of_du = ds / F.col("ds_unit"), abs(config.alpha) * du / F.col("du_unit")
     error = F.hypot(of_ds, of_du) if config.alpha > 0 else of_ds + of_du
-    return scored.join(F.broadcast(lds.moments(scored, config)), "domain").withColumn(
-        "lds_se", error
-    )
+    moments = F.broadcast(lds.moments(rows, config))
+    return scored.join(moments, "domain").withColumn("lds_se", error)
 
 
 def _cuts(marked: DataFrame) -> DataFrame:

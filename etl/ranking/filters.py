@@ -61,6 +61,13 @@ def by_measure(scores: DataFrame, measure: str) -> DataFrame:
     return scores.withColumn("lds", value).where(value.isNotNull())
 
 
+def refuse_without(rows: DataFrame, measure: str) -> DataFrame:
+    """Set `refused` of windows whose score has no measure of that name."""
+    before = F.col("refused") if "refused" in rows.columns else F.lit(None).cast("string")
+    reason = _reason(F.col("measures")[measure].isNull(), "no_measure")
+    return rows.withColumn("refused", F.coalesce(before, reason))
+
+
 def not_refused(rows: DataFrame) -> DataFrame:
     """The rows that no filter keeps out; all where there is no filter."""
     return rows.where(F.col("refused").isNull()) if "refused" in rows.columns else rows

@@ -45,12 +45,9 @@ def score_by(
     Rows are those of that scorer; for weights of several they have a column `weighted`. `known` is
     `moments(rows, config)`, where the caller has it. A distance is of recall's scores alone.
     """
+    config = ranking(config)
     if isinstance(config.by, dict):
         return rows.withColumn("lds", F.col("weighted"))
-    if config.by not in RANKINGS:
-        name = ScorerId.of(config.by).name
-        own = {"by": plugin(name).ranks_by} | ({} if name == "recall" else {"distance": None})
-        return score_by(rows, config.model_copy(update=own), seed, known)
     if config.by == "ds" and config.distance:
         return rows.withColumn("lds", gain_from(config.distance))
     if config.by == "lds":
@@ -60,11 +57,26 @@ def score_by(
         uniform = F.xxhash64(F.lit(seed), "window_id").bitwiseAND((1 << 53) - 1) / 2.0**53
         return rows.withColumn("lds", uniform)
     column = SORT_BY.get(config.by) or config.column
-    if column and column.startswith("measures.") and "measures" in rows.columns:
-        return rows.withColumn("lds", F.col("measures")[column.removeprefix("measures.")])
+    if (name := measure(config)) and "measures" in rows.columns:
+        return rows.withColumn("lds", F.col("measures")[name])
     if column is None or column not in rows.columns:
         raise ConfigError(f"select.column: scores have no column {column!r}: {rows.columns}")
     return rows.withColumn("lds", F.col(column).cast("double"))
+
+
+def ranking(config: SelectConfig) -> SelectConfig:
+    """The settings with what a scorer ranks by in the place of its name, where `by` is one."""
+    if isinstance(config.by, dict) or config.by in RANKINGS:
+        return config
+    name = ScorerId.of(config.by).name
+    own = {"by": plugin(name).ranks_by} | ({} if name == "recall" else {"distance": None})
+    return ranking(config.model_copy(update=own))
+
+
+def measure(config: SelectConfig) -> str:
+    """The measure that windows are ranked by; empty where that is no measure."""
+    column = (config.by == "column" and config.column) or ""
+    return column.removeprefix("measures.") if column.startswith("measures.") else ""
 
 
 def gain_from(distance: int | Mapping[int, float]) -> Column:

@@ -237,7 +237,7 @@ def all_points(
 
 def own_points(config: Config, rows: DataFrame, selection: DataFrame, scorer: str) -> pd.DataFrame:
     """The points of the scorer selected by, in an order that is random and always the same."""
-    scored = with_error(lds.score_by(rows, config.select, config.seed), config.select)
+    scored = with_error(lds.score_by(rows, config.select, config.seed), config.select, rows)
     chosen = selection.select("window_id", F.lit(True).alias("selected"))
     points = scored.join(chosen, "window_id", "left").select(
         "window_id",

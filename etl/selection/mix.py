@@ -90,7 +90,8 @@ def strata_of(supply: Mapping[str, Supply], config: Config) -> dict[str, Weights
     for part, there in supply.items():
         stratum, factor = strata.part_of(part, config)
         parts[strata.domain_of(stratum, config)][stratum][part] = factor * there.tokens
-    return {domain: dict(_shares(domain, own, config)) for domain, own in parts.items()}
+    domains = dict.fromkeys([*parts, *config.mix.weights])  # one that is asked for may have nothing
+    return {domain: dict(_shares(domain, parts[domain], config)) for domain in domains}
 
 
 def _shares(
@@ -98,6 +99,7 @@ def _shares(
 ) -> Iterator[tuple[str, Fraction]]:
     """The share of every part of a domain, whose parts are given by stratum."""
     weights = {stratum: sum(own.values(), Fraction(0)) for stratum, own in parts.items()}
+    weights = weights or {domain: Fraction(1)}
     if config.mix.buckets and domain not in config.pack.domains:
         shares = config.mix.buckets.items()
         weights = {f"{domain}/{b}": Fraction(repr(share)) for b, share in shares}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from longattn.etl import config as config_module
 from longattn.etl.ranking import candidates, cascade
@@ -112,6 +113,10 @@ def test_from_a_sample_to_a_cascade(context: Context, tmp_path: Path) -> None:
     np.testing.assert_allclose(rows["ds"].reindex(near), exact.reindex(near))
     errors = [line.error for d in ("book", "code") for line in made.domains[d].lines]
     assert set(rows.drop(index=near)["ds_se"]) <= set(errors)
+    renamed = context.tables["scores"].read().withColumn("domain", F.lit("as it was called"))
+    context.tables["scores"].overwrite(renamed)  # a window's domain is that of now
+    again = candidates.considered(narrow.fresh()).toPandas().set_index("window_id")
+    assert again["ds"].to_dict() == rows["ds"].to_dict()
     others = rows.drop(index=exact.index)
     wide = changed(context, score={**by, "cascade": 1000.0})
     assert score.run(wide).metrics["exact_windows"] == len(others)

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
-from longattn.etl.ranking import cascade
+from longattn.etl.ranking import cascade, lds
 from longattn.etl.ranking import contenders as stage
 from longattn.etl.run.context import Context
 from longattn.etl.scoring import job as score
 from longattn.etl.selection import current
 from longattn.etl.selection import job as select
-from longattn.etl.tables.schema import WINDOWS
+from longattn.etl.tables.schema import SCORES, WINDOWS
 from tests.conftest import SCORER
 
 pytestmark = pytest.mark.spark
@@ -75,6 +76,22 @@ def test_windows_near_the_cut_are_those_of_the_definition(
     assert {row["window_id"] for row in found.collect()} == expected
 
 
+def test_errors_are_in_the_unit_of_all_windows_whatever_filters_leave(spark: Any) -> None:
+    """As scores are; and a scorer's name stands for what it ranks by."""
+    rows = spark.createDataFrame(frame(2)).withColumn("refused", F.expr("if(ds > 0.1, 'x', null)"))
+    config = SelectConfig(by="lds", alpha=0.5)
+    every = errors(cascade.with_error(lds.score_by(rows, config, 0), config, rows))
+    left = errors(cascade.with_error(stage.contenders(rows, config, 0), config, rows))
+    assert 0 < len(left) < len(every)
+    assert left == {name: every[name] for name in left}
+    named = config.model_copy(update={"by": "longattn"})
+    assert errors(cascade.with_error(lds.score_by(rows, named, 0), named, rows)) == every
+
+
+def errors(rows: Any) -> dict[str, float]:
+    return {row["window_id"]: row["lds_se"] for row in rows.collect()}
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_in_the_end_the_selection_is_that_of_exact_scores(spark: Any, seed: int) -> None:
     """With errors inside the intervals, whatever they are; by DS, which needs no spread."""
@@ -130,6 +147,40 @@ def test_the_job_rescores_only_near_the_cut(make_context: Callable[..., Context]
     assert set(selected(exact.fresh())) == set(chosen) and len(chosen) == N_WINDOWS / 4
     assert score.run(context.fresh()).metrics["exact_windows"] == 0
     assert selected(context.fresh()) == chosen
+
+
+@pytest.mark.demo
+def test_another_version_of_the_scorer_may_have_other_heads(
+    make_context: Callable[..., Context],
+) -> None:
+    """Heads are chosen of the config's own; the older version counts with all that it has."""
+    context = make_context(
+        sources={"book": [], "code": []},
+        window={"length": LENGTH},
+        score={"scorer": "longattn", "model": str(SCORER), "device": "cpu"},
+        select={"by": "lds", "fraction": 0.25, "heads": [8], "compare": [], "ablate_alpha": []},
+    )
+    context.tables.append("windows", windows(context))
+    own = context.recipe.scorer.version
+    older = f"{own}:older"
+    for version, n_heads in ((own, 9), (older, 5)):
+        context.tables.append("scores", by_hand(context, version, n_heads))
+    outcome = select.run(context.fresh())
+    assert outcome.rows_out == N_WINDOWS / 4
+    assert {("longattn", "book"), ("longattn", "code")} <= set(outcome.figures.overlaps)
+
+
+def by_hand(context: Context, version: str, n_heads: int) -> Any:
+    """Scores of all windows, with so many heads, drawn by the version's length."""
+    drawn = np.random.default_rng(len(version)).random((N_WINDOWS, n_heads))
+    rows = [
+        dict.fromkeys(SCORES.columns)
+        | {"window_id": f"w{i:03}", "domain": ("book", "code")[i % 2], "scorer": version}
+        | {"ds": float(heads.mean()), "du": -float(heads.var()), "n_tokens": LENGTH, "k": 32}
+        | {"head_s1": heads.tolist(), "head_s2": heads.tolist()}
+        for i, heads in enumerate(drawn)
+    ]
+    return context.spark.createDataFrame(rows, SCORES.schema)
 
 
 def selected(context: Context) -> dict[str, float]:

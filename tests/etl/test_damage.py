@@ -13,6 +13,7 @@ from longattn.etl.after.check import check
 from longattn.etl.after.vacuum import list_garbage, vacuum, vacuum_rows
 from longattn.etl.export import read
 from longattn.etl.export.files import MANIFEST, Folder, HashedFile
+from longattn.etl.ingest import job as ingest
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.frames import refuse_repeated
 from longattn.etl.run.ledger import record
@@ -249,6 +250,22 @@ def test_rows_of_what_is_gone_are_a_note_and_vacuum_deletes_them(context: Contex
     assert {t: n for t, n in vacuum_rows(context.fresh(), apply=True).items() if n} == counts
     assert check(context.fresh()).notes == []
     assert not any(vacuum_rows(context.fresh(), apply=False).values())
+
+
+def test_vacuum_of_sources_that_no_ingest_has_listed_deletes_nothing(
+    make_context: MakeContext, tmp_path: Path
+) -> None:
+    """Every document would be one that no source has: a setting of reading was changed."""
+    (tmp_path / "book.jsonl").write_text('{"text": "some words"}\n{"text": "some others"}\n')
+    sources = {"book": [{"path": str(tmp_path / "book.jsonl")}]}
+    listed = make_context(tokenizer="words", sources=sources)
+    record("ingest", listed, ingest.run)
+    changed = make_context(tokenizer="words", sources=sources, ingest={"min_chars": 3})
+    for apply in (False, True):
+        with pytest.raises(TableError, match=r"were never listed here: run `longattn ingest`"):
+            vacuum_rows(changed.fresh(), apply)
+    assert listed.fresh().tables.read("documents").count() == 2
+    assert not any(vacuum_rows(listed.fresh(), apply=True).values())
 
 
 def test_jobs_refuse_repeated_input() -> None:

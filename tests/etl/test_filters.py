@@ -112,3 +112,17 @@ def test_percentiles_of_a_selection_are_of_what_is_ranked(spark: Any, frame: pd.
     documents = frame.groupby("domain")["doc_id"].nunique()
     assert found.groupby("domain").size().to_dict() == {d: n - n // 2 for d, n in documents.items()}
     assert found["percentile"].max() == 100 and found["percentile"].min() > 50
+
+
+def test_windows_without_the_measure_that_they_are_ranked_by(spark: Any) -> None:
+    """They are refused, so that they neither count as ranked nor take a place below the cut."""
+    data = [(f"w{n}", "book", {"gain": n / 10} if n % 5 else {}, 8, 8) for n in range(10)]
+    ddl = "window_id string, domain string, measures map<string,double>, window_tokens int, n int"
+    config = SelectConfig(by="column", column="measures.gain", fraction=0.5)
+    rows = filters.refuse_without(spark.createDataFrame(data, ddl), "gain")
+    assert stage.refusals(rows) == {"no_measure": 2}
+    left = stage.contending(rows, config, 0, {"book": 10})
+    assert left.ranked == {"book": 8}
+    assert {row["window_id"] for row in left.best(config).collect()} == {
+        *("w9", "w8", "w7", "w6", "w4")
+    }

@@ -129,6 +129,13 @@ class TestStrata:
         found = within({"book from 0": 600, "book from 32": 400}, upsample_long={32: 5.0})
         assert found == {"book from 0": 120, "book from 32": 400}
 
+    def test_a_domain_that_has_nothing_is_planned_where_long_ones_count_more(self) -> None:
+        weights = {"book": 1.0, "gone": 1.0}
+        found = within({"book from 32": 400}, upsample_long={32: 5.0}, weights=weights, tokens=900)
+        assert found == {"book from 32": 450, "gone from 0": 450}
+        config = validate({"mix": {"upsample_long": {32: 5.0}}})
+        assert strata.part_of("gone from 0", config) == ("gone", 1)
+
     def test_long_documents_within_buckets(self) -> None:
         supply = {"book/16 from 0": 100, "book/16 from 99": 50, "book/64 from 99": 800}
         found = within(supply, buckets=BUCKETS, upsample_long={99: 2.0})

@@ -622,6 +622,16 @@ class TestByOtherScorers:
         where = [{"scorer": "cohesion", "measure": "rato", "percentile": [20.0, 80.0]}]
         with pytest.raises(ConfigError, match=r"has no measure rato \(did you mean 'ratio'"):
             self.run(more, settings, where=where)
+        with pytest.raises(ConfigError, match=r"^select.column: the scorer has no measure ratio$"):
+            self.run(more, settings, by="column", column="measures.ratio")
+
+    def test_an_export_names_the_version_that_gave_the_scores(
+        self, more: Context, settings: dict[str, Any]
+    ) -> None:
+        """The only version of cohesion in the root is not the one of the config."""
+        other, _ = self.run(more, settings, by="cohesion")
+        given = "cohesion:cell=64:copy=0.5:k=8"
+        assert export_job.chosen_by(other).scorer == given != other.recipe.ranker
 
     def test_the_report_sets_all_side_by_side(self, more: Context) -> None:
         page = report_job.make_page(more.fresh())
