@@ -1,9 +1,6 @@
 """The dedup job against brute force: who is found, who is kept, and what makes no difference."""
 
-import ast
 import random
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
@@ -354,27 +351,6 @@ def test_the_job_on_delta_tables(make_context, documents, domain_run):
     versions = {name: table.version() for name, table in context.tables.items()}
     assert pipeline.run().rows_in == 0
     assert {name: table.version() for name, table in context.tables.items()} == versions
-
-
-@pytest.mark.slow
-def test_two_workers_give_the_same_as_one(documents, domain_run):
-    """Two executors of a cluster on this machine, in a process of its own."""
-    code = (
-        "from tests.etl.test_dedup import Pipeline, corpus\n"
-        "from tests.few_rows import FEW_ROWS\n"
-        "from longattn.etl.config import SparkConfig\n"
-        "from longattn.etl.session import get_spark\n"
-        "conf = {**FEW_ROWS, 'spark.executor.memory': '1g'}\n"
-        "spark = get_spark(SparkConfig(master='local-cluster[2,1,1024]', conf=conf))\n"
-        "pipeline = Pipeline(spark)\n"
-        "pipeline.add(corpus(seed=1), partitions=4)\n"
-        "pipeline.run()\n"
-        "print('DUPLICATES', pipeline.duplicates())\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    (line,) = [x for x in ran.stdout.splitlines() if x.startswith("DUPLICATES ")]
-    assert ast.literal_eval(line.partition(" ")[2]) == domain_run.pipeline.duplicates()
 
 
 def test_a_run_that_is_switched_off_says_what_it_went_by(spark):

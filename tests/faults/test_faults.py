@@ -123,7 +123,10 @@ def test_killed_anywhere_and_run_again(fresh: Stages, tmp_path: Path, job: str, 
         done = fault in NEED_NO_JAVA and (code == 0 or world.statuses()[-1][1] == "done")
         assert done or (died and world.statuses()[-1][1] == "failed"), out
     assert "Traceback" not in out and "py4j" not in out.lower(), out
-    finish(world, fresh.done)
+    if (job, fault) == IN_MAKE_TEST:
+        finish_job(world, fresh, job)
+    else:
+        finish(world, fresh.done)
 
 
 @long
