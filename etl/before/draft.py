@@ -10,8 +10,10 @@ from longattn.etl.before.guess import Guess, Source, guess, shown
 from longattn.etl.config import validate
 from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.errors import UserError
+from longattn.udfs.hub import may_be_hub_id
 from longattn.udfs.scorers.needs import SHARE
 from longattn.udfs.storage import local_path
+from longattn.udfs.text.tokens import load_tokenizer
 from longattn.udfs.text.words import NAME as WORDS
 
 ROOMY = 4096  # tokens of a window from which on recall's own k, 1,024, leaves most of it far
@@ -20,11 +22,14 @@ ROOMY = 4096  # tokens of a window from which on recall's own k, 1,024, leaves m
 def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
     """Write a config for a folder's files; returns lines that say what it holds.
 
-    Raises UserError where `out` is there already, SourceError where the folder has no documents.
+    Raises UserError where `out` is there already, ConfigError for a tokenizer that is none,
+    SourceError where the folder has no documents.
     """
     path = Path(out)
     if path.exists():
         raise UserError(f"init: {out} is there already; name another with --out")
+    if tokenizer:
+        _refuse_no_tokenizer(tokenizer)
     corpus = guess(folder, OwnFiles(validate(yaml.safe_load(REST))))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(draft(corpus, tokenizer), encoding="utf-8")
@@ -35,6 +40,13 @@ def write_draft(folder: str, out: str, tokenizer: str | None) -> list[str]:
         f"windows of {corpus.window:,} tokens, {corpus.choice}; written: {out}",
         f"next: longattn check --config {out} && longattn run --config {out}",
     ]
+
+
+def _refuse_no_tokenizer(tokenizer: str) -> None:
+    """Raise ConfigError for a path without a tokenizer; names that may be of the hub pass."""
+    path = validate({"tokenizer": tokenizer}).tokenizer_path
+    if Path(path).exists() or path.startswith(".") or not may_be_hub_id(path):
+        load_tokenizer(path)
 
 
 def draft(corpus: Guess, tokenizer: str | None) -> str:

@@ -92,26 +92,24 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     if not any(sample.documents for sample in read):
         raise SourceError("sources: no document that Python can read; nothing to estimate from")
     copies = copies_in(read, config.dedup)
-    kept = copies.kept("n_tokens")
     scored = [sample for sample in read if _is_scored(sample, config)]
-    windows = product(_sum(scored, "n_windows"), copies.kept("n_windows"))
+    windows = _kept(scored, copies, "n_windows")
     recipe, length = Recipe(config), _mean_length(config, scored)
     specs = recipe.specs
     ids = _ids(config, read)
     cpu, gpu = hours_of(specs, length, ids, windows, device)
     own = {**cpu, **gpu}[config.score.scorer]
-    tokens = product(_sum(read, "n_tokens"), kept)
-    packed_tokens = product(_sum([s for s in read if s.packed], "n_tokens"), kept)
+    packed_tokens = _kept([s for s in read if s.packed], copies, "n_tokens")
     packed = packed_tokens * (1 / config.window.length)
     if recipe.cross_gain:
         cpu |= hours_of([recipe.cross_gain], config.window.length, ids, packed, None)[0]
     return Estimate(
         documents=_sum(read, "n"),
         duplicates=copies.share("n"),
-        tokens=tokens,
+        tokens=_kept(read, copies, "n_tokens"),
         windows=windows,
         packed_tokens=packed_tokens,
-        bytes=_bytes(config, specs, read, copies, windows, length, packed),
+        bytes=_bytes(config, specs, read, copies, windows, packed),
         cpu_hours={"all but scoring": _around(read), **_named(cpu)},
         gpu_hours=_named(gpu),
         device=device,
@@ -139,9 +137,9 @@ def _ids(config: Config, read: Sequence[Sample]) -> Any:
     return np.concatenate([np.array(encode(text).ids, np.int64) for text in texts])
 
 
-def _mean_length(config: Config, scored: Sequence[Sample]) -> int:
+def _mean_length(config: Config, cut: Sequence[Sample]) -> int:
     """Tokens of a window; where they are of several lengths, on average."""
-    windows, tokens = (_sum(scored, name).value for name in ("n_windows", "window_tokens"))
+    windows, tokens = (_sum(cut, name).value for name in ("n_windows", "window_tokens"))
     return round(tokens / windows) if windows else config.window.length
 
 
@@ -154,6 +152,11 @@ def _sum(read: Sequence[Sample], quantity: str) -> Range:
     return sum((sample.total(quantity) for sample in read), NOTHING)
 
 
+def _kept(read: Sequence[Sample], copies: Copies, quantity: str) -> Range:
+    """The sum over all documents but copies."""
+    return product(_sum(read, quantity), copies.kept(quantity))
+
+
 # --- bytes
 
 
@@ -163,24 +166,36 @@ def _bytes(
     read: Sequence[Sample],
     copies: Copies,
     windows: Range,
-    length: int,
     packed: Range,
 ) -> dict[str, Range]:
     text = _sum(read, "n_bytes") * _compressed_share([d for _, d in copies.marked])
     originals = [d for is_copy, d in copies.marked if not is_copy]  # copies compress to nothing
-    per_token = _bytes_a_token(config, originals)
-    of_windows = windows * (length * per_token + ROW_BYTES)
     of_scores = windows * (len(specs) * ROW_BYTES + _heads(specs) * BYTES_PER_HEAD)
     if config.pack.score:
         of_scores += packed * (ROW_BYTES + BYTES_PER_HEAD)
     sizes = {
         "documents": text.widened(0.1),
-        "windows": of_windows.widened(0.1),
+        "windows": _of_windows(config, originals, read, copies, packed).widened(0.1),
         "scores": of_scores.widened(0.3),
     }
     selected = product(_mixed(_selected_tokens(config, read), config.mix), copies.kept("n_tokens"))
     exports = export_sizes(config, originals)
     return sizes | {f"export.{name}": x.of(selected).widened(0.3) for name, x in exports.items()}
+
+
+def _of_windows(
+    config: Config,
+    originals: Sequence[Document],
+    read: Sequence[Sample],
+    copies: Copies,
+    packed: Range,
+) -> Range:
+    """Bytes of `windows`, which holds those that are cut, scored or not, and those packed."""
+    per_token = _bytes_a_token(config, originals)
+    cut = [sample for sample in read if not sample.packed]
+    of_cut = _mean_length(config, cut) * per_token + ROW_BYTES
+    of_packed = config.window.length * per_token + ROW_BYTES
+    return _kept(cut, copies, "n_windows") * of_cut + packed * of_packed
 
 
 def _mixed(selected: Mapping[str, Range], config: MixConfig) -> Range:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longattn.etl.before.probe import spread
-from longattn.etl.ingest.local_files import LOG
+from longattn.etl.ingest.local_files import LOG, is_ignored
 from longattn.etl.ingest.own import OwnFiles
 from longattn.udfs.documents.bytes import BrokenStream, Split, compression
-from longattn.udfs.documents.formats import SourceSpec, batch_records, read
+from longattn.udfs.documents.formats import UTF_16, SourceSpec, batch_records, read
 from longattn.udfs.documents.records import as_text
 from longattn.udfs.errors import SourceError, first_line
 from longattn.udfs.storage import file_uri
@@ -62,7 +62,7 @@ class Source:
     def tell_apart(self, others: set[str], tables: set[str]) -> None:
         """Exclude other files where any name is included, and Delta tables among them."""
         if ALL in self.include:
-            self.include, self.exclude = [ALL], sorted(others - {ALL})
+            self.include, self.exclude = [ALL], sorted(others - {*self.include})
         self.exclude += sorted(tables)
 
 
@@ -156,7 +156,7 @@ def guess(folder: str, own: OwnFiles) -> Guess:
     if not root.is_dir():
         raise SourceError(f"init: no such folder: {folder}")
     corpus = Guess(folder=root, sources=[], ignored={})
-    for place, domain in _domains(root):
+    for place, domain in _domains(corpus):
         for source in _by_format(place, domain, corpus.ignored, own, below=place != root):
             _look(source, corpus)
     if not corpus.sources:
@@ -165,11 +165,19 @@ def guess(folder: str, own: OwnFiles) -> Guess:
     return corpus
 
 
-def _domains(root: Path) -> Iterator[tuple[Path, str]]:
-    """The folder itself, then its subfolders, each with the name of its domain."""
+def _domains(corpus: Guess) -> Iterator[tuple[Path, str]]:
+    """The folder itself, then its subfolders, each with the name of its domain.
+
+    Hidden ones are left aside: as a rule they are those of programs, such as .venv and .cache.
+    """
+    root = corpus.folder
     yield root, _name(root.resolve().name)
     for place in sorted(path for path in root.iterdir() if path.is_dir()):
-        if place.name[0] not in "._":
+        if is_ignored(os.fsencode(place)):
+            continue
+        if place.name.startswith("."):
+            corpus.ignored[shown(place)] = "hidden"
+        else:
             yield place, _name(place.name)
 
 
@@ -184,7 +192,7 @@ def _by_format(
     sources: dict[str, Source] = {}
     others: set[str] = set()  # patterns of what is left aside
     tables: set[str] = set()  # and of Delta tables, which lie among Parquet files
-    for file in _plain_files(place, below):
+    for file in sorted(_plain_files(place, below)):
         if left := _left_aside(file, own):
             where, ignored[shown(where)] = left
             others.add(_pattern(file, below))
@@ -199,10 +207,12 @@ def _by_format(
 
 
 def _plain_files(place: Path, below: bool) -> Iterator[Path]:
-    """Files of a place that are not hidden, in order."""
-    for file in sorted(place.rglob("*") if below else place.iterdir()):
-        if file.is_file() and not any(p[0] in "._" for p in file.relative_to(place).parts):
-            yield file
+    """Files of a place, less those that ingest leaves out by their names or their folders'."""
+    for folder, folders, names in os.walk(place):
+        paths = {name: Path(folder, name) for name in [*folders, *names]}
+        read = {name for name, path in paths.items() if not is_ignored(os.fsencode(path))}
+        folders[:] = read.intersection(folders) if below else ()
+        yield from (paths[name] for name in read.intersection(names) if paths[name].is_file())
 
 
 def _pattern(file: Path, below: bool) -> str:
@@ -221,9 +231,9 @@ def shown(file: Path) -> str:
 
 
 def _ending(file: Path) -> str:
-    """The suffix, with that of a compression."""
-    packed = compression(file.name)
-    return "".join(file.suffixes[-2:]) if packed else file.suffix
+    """The suffix, with that of a compression; all of a name such as .env."""
+    whole = Path(f"x{file.name}")
+    return "".join(whole.suffixes[-2:]) if compression(whole.name) else whole.suffix
 
 
 def _plain_ending(file: Path) -> str:
@@ -244,6 +254,8 @@ def _left_aside(file: Path, own: OwnFiles) -> tuple[Path, str] | None:
         return table, "a Delta table: name it, with format: delta and an id"
     if _format(file):
         return None
+    if _ending(file) == file.name:
+        return file, "hidden"
     if _plain_ending(file) in (".csv", ".tsv"):
         return file, "tables of text are read as Parquet or JSON lines"
     if not file.stat().st_size:
@@ -256,11 +268,12 @@ def _left_aside(file: Path, own: OwnFiles) -> tuple[Path, str] | None:
 def _is_text(file: Path) -> bool:
     with file.open("rb") as stream:
         head = stream.read(SNIFFED)
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+    encoding = "utf-16" if head.startswith(UTF_16) else "utf-8"
+    try:  # the last character may be cut
+        text = codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError:
         return False
-    return b"\0" not in head
+    return "\0" not in text
 
 
 def _look(source: Source, corpus: Guess) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.delta_files import delta_files, refuse_tables
-from longattn.etl.ingest.local_files import list_local
+from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.tables.locations import is_table_name
@@ -96,11 +97,10 @@ class Look:
 
 def look_at(label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
-    look = Look(label=label, domain=spec.domain, source=source)
-    for path in source.path:
-        _list(look, path, spec, own)
-    if not look.files and not look.unread:
-        raise SourceError(f"{label}: no file at {', '.join(source.path)}")
+    local = [path for path in source.path if _is_local(path, spec)]
+    unread = [path for path in source.path if path not in local]
+    look = Look(label=label, domain=spec.domain, source=source, unread=unread)
+    look.files = _files(look, local, spec, own)
     _read_first(look, spec)
     return look
 
@@ -108,39 +108,49 @@ def look_at(label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles) -
 # --- files
 
 
-def _list(look: Look, path: str, spec: SourceSpec, own: OwnFiles) -> None:
-    local = None if is_table_name(path) and look.source.format == "delta" else local_path(path)
-    if local is None:
-        look.unread.append(path)
-        return
-    try:
-        files = list(_files(local, spec))
-    except FileNotFoundError:
-        files = []
-    asked = [file for file in files if wanted_by(look.source, file.uri, file.name)]
+def _is_local(path: str, spec: SourceSpec) -> bool:
+    table = spec.format == "delta" and is_table_name(path)
+    return not table and local_path(path) is not None
+
+
+def _files(look: Look, paths: list[str], spec: SourceSpec, own: OwnFiles) -> list[File]:
+    """The files that ingest will read, each once. Raises SourceError where it has none to read."""
     before = own.left_out.copy()
-    wanted = [file for file in asked if not own.has(file.uri)]
-    if not files:
-        raise SourceError(f"{look.label}: no such file or folder: {path}")
-    if not asked:
-        raise SourceError(f"{look.label}: include and exclude leave no file of {path}")
-    if not wanted:
-        left = "; ".join(own.lines(before))
-        raise SourceError(f"{look.label}: no file of {path} is a source: {left}")
-    refuse_tables((file.uri for file in wanted), spec)
-    look.files += sorted(wanted, key=lambda file: file.path)
+    listed = {file.uri: file for file in _listed(look, paths, spec) if not own.has(file.uri)}
+    refuse_tables(listed, spec)
+    files = [_file(listed[uri], spec) for uri in sorted(listed) if not listed[uri].refusal]
+    if not files and not look.unread:
+        why = _why_none(look.source, list(listed.values()), own.lines(before))
+        raise SourceError(f"{look.label}: {why}")
+    return files
 
 
-def _files(path: str, spec: SourceSpec) -> Iterator[File]:
-    """Files at a path, in a folder, of a glob or of a table, less those that ingest will refuse."""
+def _listed(look: Look, paths: list[str], spec: SourceSpec) -> list[Listed]:
+    wanted = partial(wanted_by, look.source)
     if spec.format == "delta":
-        files = delta_files(path, spec)
-    else:
-        files = iter(list_local([path], lambda _uri, _name: True))
-    for file in files:
-        if file.refusal is None:
-            constants = file.constants or partition_values(file.name, spec)
-            yield File(file.uri, file.name, file.n_bytes, constants)
+        files = (file for path in paths for file in delta_files(path, spec))
+        return [file for file in files if wanted(file.uri, file.name)]
+    try:
+        return list_local(paths, wanted)
+    except FileNotFoundError as error:
+        raise SourceError(f"{look.label}: no such file or folder: {error}") from None
+
+
+def _file(listed: Listed, spec: SourceSpec) -> File:
+    constants = listed.constants or partition_values(listed.name, spec)
+    return File(listed.uri, listed.name, listed.n_bytes, constants)
+
+
+def _why_none(source: SourceConfig, refused: list[Listed], left_out: list[str]) -> str:
+    """Why nothing of a source can be read, in one line."""
+    paths = ", ".join(source.path)
+    if reasons := [f"{file.name}: {file.refusal[1]}" for file in refused if file.refusal]:
+        return f"no file of {paths} can be read: {reasons[0]}"
+    if left_out:
+        return f"no file of {paths} is a source: {'; '.join(left_out)}"
+    if source.include or source.exclude:
+        return f"include and exclude leave no file of {paths}"
+    return f"no file in {paths}"
 
 
 # --- records

@@ -844,8 +844,15 @@ class Config(Section):
         packed = set(self.score.domains) & set(self.pack.domains)
         if packed:
             raise ValueError(f"score.domains: {min(packed)}: packed domains are not scored")
-        if self.mix.weights and not any(self.mix.weights.values()):
-            raise ValueError("mix.weights: all are 0, so that nothing would be in the mix")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_weights_of_nothing(self) -> "Config":
+        """Weights that are all 0 would leave nothing to rank by, or nothing in the mix."""
+        select = {"select.by": self.select.by, "select.distance": self.select.distance}
+        for key, weights in {"mix.weights": self.mix.weights, **select}.items():
+            if isinstance(weights, dict) and weights and not any(weights.values()):
+                raise ValueError(f"{key}: all are 0: give one of them a weight")
         return self
 
     def _domains_named(self) -> list[tuple[str, Iterable[str]]]:

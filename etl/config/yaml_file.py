@@ -1,7 +1,8 @@
 """YAML as people write settings in it: what looks like a number is one, and no key is lost.
 
-PyYAML reads YAML 1.1, where `no` is false, 2.5e6 is a string and the second of two equal keys wins.
-Here keys are strings, numbers are those of YAML 1.2, and a key given twice is refused.
+PyYAML reads YAML 1.1, where `no` is false, 2.5e6 is a string, 010 is eight, 1:30 is ninety and the
+second of two equal keys wins. Here keys are strings, numbers are those of YAML 1.2, and a key given
+twice is refused.
 """
 
 import codecs
@@ -14,6 +15,12 @@ import yaml
 from longattn.udfs.errors import ConfigError, first_line, whole_message
 
 BOOLS = re.compile("(true|True|TRUE|false|False|FALSE)$")
+INTEGERS = re.compile("([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
+FLOATS = re.compile(
+    r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+)
+REPLACED = ("bool", "int", "float")  # resolvers of YAML 1.1
 # In what PyYAML says, more than a letter: not its own '<block end>', nor '\\t'.
 QUOTED = re.compile(r""" ('(?!<|\\.')[^']{2,}'|"[^"]{2,}")""")
 WORDS = {"yes": True, "on": True, "no": False, "off": False}  # where a key takes true or false
@@ -78,7 +85,7 @@ class _Loader(yaml.SafeLoader):
     """Keys as strings, each once; numbers and booleans of YAML 1.2."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        letter: [(tag, regexp) for tag, regexp in rules if tag.rpartition(":")[2] != "bool"]
+        letter: [rule for rule in rules if rule[0].rpartition(":")[2] not in REPLACED]
         for letter, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -107,6 +114,11 @@ class _Loader(yaml.SafeLoader):
         raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
 
 
+def _integer(_loader: _Loader, node: Any) -> int:
+    """010 is ten."""
+    return int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
+
+
 def _number(loader: _Loader, node: Any) -> float | int:
     """5e9 is a whole number, as 5000000000 is."""
     value = loader.construct_yaml_float(node)
@@ -115,9 +127,7 @@ def _number(loader: _Loader, node: Any) -> float | int:
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOLS, list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGERS, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOATS, list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _number)

@@ -22,13 +22,19 @@ from longattn.udfs import storage, stores
 from longattn.udfs.errors import ExportError
 
 MANIFEST = own.MANIFEST  # Spark skips names with _
-FILE = {"bytes": int, "sha256": str}  # what it says of each file beside its name
+SUMS = ("samples", "tokens", "bytes")  # of each file, and of all of them
+# What a manifest says, by type; those of older versions do not say all of it.
+SAID = {**dict.fromkeys(SUMS, int), "format": str, "files": list, "extras": list}
+SAID |= {"sequence_length": int, "dtype": str}
+OF_FILE = {"name": str, "first_sample": int, **dict.fromkeys(SUMS, int), "sha256": str}
 STAGING, BEFORE = own.STAGING, own.BEFORE
 LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run's
 BLOCK = 8 << 20  # bytes read at once
 # Indices that Megatron keeps beside a data set, and what uploading to a hub leaves: neither is a
 # person's, and indices of an older export must not outlive it.
-LEFT_BY_READERS = re.compile(r"[^/]+/cache/\w+_indices/|\.cache/huggingface/|\.DS_Store$")
+LEFT_BY_READERS = re.compile(
+    r"([^/]+/){1,2}cache/\w+_indices/|\.cache/huggingface/|\.DS_Store$"  # two: of one domain
+)
 SWAPS = 10  # tries to be the one that moves the old export aside
 
 
@@ -120,6 +126,8 @@ class Folder:
                     f"{self.path}/{MANIFEST}: not JSON ({error}); delete {self.path}, and export"
                     " writes it again"
                 ) from None
+            except RecursionError:  # lists within lists without end
+                manifest = {}
         if not _is_manifest(manifest):
             raise ExportError(
                 f"{self.path}/{MANIFEST}: no manifest of an export, or a damaged one: move"
@@ -216,8 +224,14 @@ class Folder:
                 system.create_dir(f"{root}/ready/{folder}")
 
     def left_behind(self) -> list[str]:
-        """Staging and old exports beside this place that no live run is using."""
-        return [path for path in self._beside(BEFORE, STAGING) if self._is_dead(path)]
+        """Staging and old exports beside this place that no live run is using.
+
+        While nothing is at this place, an old export is what `begin` puts back there.
+        """
+        system, root = self._open(self.path)
+        empty = system.get_file_info(root).type == fs.FileType.NotFound
+        beside = self._beside(*([STAGING] if empty else [BEFORE, STAGING]))
+        return [path for path in beside if self._is_dead(path)]
 
     def _is_dead(self, path: str) -> bool:
         mine = path.startswith((f"{self.path}{STAGING}-{self.owner}-", f"{self.path}{BEFORE}"))
@@ -228,8 +242,8 @@ class Folder:
     def _beside(self, *suffixes: str) -> Iterator[str]:
         """Folders beside this place that are called like it, with one of the suffixes."""
         system, root = self._open(self.path)
-        parent, _, name = root.rpartition("/")
-        for info in system.get_file_info(fs.FileSelector(parent, allow_not_found=True)):
+        parent, slash, name = root.rpartition("/")
+        for info in system.get_file_info(fs.FileSelector(parent or slash, allow_not_found=True)):
             if info.base_name.startswith(tuple(name + suffix for suffix in suffixes)):
                 yield self.path + info.base_name[len(name) :]
 
@@ -309,16 +323,16 @@ def folder_of(domain: str | None) -> str:
 
 def _is_manifest(value: Any) -> bool:
     """Whether JSON is ours, and names files as a manifest does."""
-    if not own.is_ours(value):
-        return False
-    lists = [value.get(kind, []) for kind in ("files", "extras")]
-    return all(isinstance(files, list) and all(map(_is_file, files)) for files in lists)
+    return own.is_ours(value) and _is_typed(value, SAID) and all(map(_is_file, files_of(value)))
 
 
 def _is_file(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        return False
-    return all(isinstance(entry.get(key, kind()), kind) for key, kind in FILE.items())
+    return isinstance(entry, dict) and "name" in entry and _is_typed(entry, OF_FILE)
+
+
+def _is_typed(values: Mapping[str, Any], types: Mapping[str, type]) -> bool:
+    """Whether those of the fields that are there are of their types."""
+    return all(isinstance(values[key], types[key]) for key in values.keys() & types.keys())
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

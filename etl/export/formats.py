@@ -46,6 +46,7 @@ class Part:
 
 Decode = Callable[[Sequence[int]], str]  # token ids to text
 Texts = Iterator[tuple[int, str]]  # a sample's place in its file, and its text
+Row = Mapping[str, Any]
 
 
 class Writer(Protocol):
@@ -83,6 +84,9 @@ class Format:
     texts: Callable[[Any, Mapping[str, Any], int, Decode], Texts]
     # prefix, suffix, number, count -> name
     file_name: Callable[[str, str, int, int], str] = numbered
+    # a file beside one with samples, its name, their rows as READ, how many tokens each of them is
+    # filled up to, how one is stored -> whether the file is what these give
+    fits: Callable[[Any, str, Sequence[Row], Sequence[int], np.dtype[Any]], bool] | None = None
     # path, files, options -> small files beside the data
     extras: Callable[[str, Sequence[dict[str, Any]], Options], dict[str, str]] = no_extras
     # largest id -> how a token is stored in files of tokens alone, whose separators matter too
@@ -93,8 +97,12 @@ class Format:
 
 
 # What every file with samples gives back: where a sample is and what it is made of. `n_ids` is
-# how many tokens are there; `segments` is null where the format keeps `seq_lens` alone.
-READ = ("sample", "window_id", "domain", "n_tokens", "n_ids", "seq_lens", "segments")
+# how many tokens are there; `segments` is null where the format keeps `seq_lens` alone;
+# `seq_start_id` is what the format keeps beside them.
+READ = (
+    *("sample", "window_id", "domain", "n_tokens", "n_ids"),
+    *("seq_lens", "segments", "seq_start_id"),
+)
 
 
 def part(staged: str, file: HashedFile, suffix: str, samples: int, tokens: int) -> Part:

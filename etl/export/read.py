@@ -1,29 +1,54 @@
 """An export read back by its manifest: whether it is whole, what a sample is. Needs no Spark."""
 
 import re
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Collection, Iterator
+from itertools import accumulate, groupby
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from longattn.etl.export import FORMATS
-from longattn.etl.export.files import Folder, files_of
-from longattn.udfs.errors import LongAttnError, UserError, first_line
+from longattn.etl.export.files import MANIFEST, OF_FILE, SUMS, Folder, files_of
+from longattn.udfs.errors import ExportError, UserError, first_line
 
 SUFFIX = re.compile(r"\.((samples|idx)\.parquet|csv\.gz|jsonl(\.\w+)?|[a-z]+)$")
-
-SUMS = ("samples", "tokens", "bytes")
 
 Row = dict[str, Any]
 
 
+class Shard(NamedTuple):
+    """A file with samples: what the manifest says of them, their rows (see READ), files beside."""
+
+    name: str
+    first: int
+    samples: int
+    tokens: int
+    rows: Iterator[Row]
+    beside: list[str]
+
+
 def opened(path: str | PathLike[str]) -> tuple[Folder, dict[str, Any]]:
-    """The folder of an export and its manifest; UserError where there is none."""
+    """The folder of an export and its manifest; UserError where there is none.
+
+    Raises ExportError for a manifest that lacks what those of all versions have.
+    """
     folder = Folder.at(fspath(path))
     manifest = folder.manifest()
     if manifest is None:
-        raise UserError(f"{path}: no export: it has no _manifest.json")
+        raise UserError(f"{path}: no export: it has no {MANIFEST}")
+    _refuse_lacking(manifest, {"format", "files", *SUMS}, path)
     return folder, manifest
+
+
+def _refuse_lacking(manifest: dict[str, Any], needed: set[str], path: str | PathLike[str]) -> None:
+    """Raise ExportError for a manifest, or an entry of a file in it, that lacks a field."""
+    of_files = {key for file in manifest.get("files", []) for key in OF_FILE.keys() - file.keys()}
+    if lacking := sorted((needed - manifest.keys()) | of_files):
+        raise ExportError(
+            f"{path}/{MANIFEST}: it lacks {', '.join(lacking)}: damaged, or of another version"
+            f" ({manifest['longattn']}): move {path} away, and export writes it again"
+        )
 
 
 def faults(path: str) -> Iterator[str]:
@@ -31,77 +56,114 @@ def faults(path: str) -> Iterator[str]:
     samples whose documents are not as many tokens as they have.
     """
     folder, manifest = opened(path)
-    if manifest.get("format") not in FORMATS or "extras" not in manifest:
-        yield f"{path} was made by version {manifest.get('longattn')}; export it again"
+    if manifest["format"] not in FORMATS:
+        yield f"{path} was made by version {manifest['longattn']}; export it again"
         return
+    bare = {"dtype", "sequence_length"} if FORMATS[manifest["format"]].dtype else set[str]()
+    _refuse_lacking(manifest, {"extras"} | bare, path)
     damaged = folder.faults(files_of(manifest), hashes=True)
     yield from damaged
     yield from (f"{name} is not in the manifest" for name in folder.strangers())
-    for key in SUMS:
-        total = sum(file.get(key, 0) for file in manifest.get("files", []))
-        if total != (said := manifest.get(key, 0)):
-            yield f"the manifest says {said:,} {key}, and names files of {total:,}"
+    yield from _of_sums(manifest)
     if not damaged:
         yield from _of_samples(folder, manifest)
 
 
+def _of_sums(manifest: dict[str, Any]) -> Iterator[str]:
+    for key in SUMS:
+        total = sum(file[key] for file in manifest["files"])
+        if total != (said := manifest[key]):
+            yield f"the manifest says {said:,} {key}, and names files of {total:,}"
+
+
 def _of_samples(folder: Folder, manifest: dict[str, Any]) -> Iterator[str]:
-    """One line for each file whose samples are not what the manifest or they themselves say."""
-    for name, first, n_samples, n_tokens, rows in _shards(folder, manifest):
-        wrong: list[str] = []
-        count = tokens = 0
-        try:
-            for row in rows:
-                wrong += _of_sample(row, first + count)
-                count, tokens = count + 1, tokens + row["n_tokens"]
-        except (LongAttnError, KeyError, ValueError, OSError) as error:
-            yield f"{name}: cannot be read: {type(error).__name__}: {first_line(error)}"
-            continue
-        if (count, tokens) != (n_samples, n_tokens):
-            wrong.append(
-                f"{count:,} samples of {tokens:,} tokens; the manifest says {n_samples:,} of"
-                f" {n_tokens:,}"
-            )
-        if wrong:
+    """One line for each file that is not what the manifest, its samples or they themselves say."""
+    for shard in _shards(folder, manifest):
+        if wrong := _of_shard(shard):
             more = f", and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
-            yield f"{name}: {wrong[0]}{more}"
+            yield f"{shard.name}: {wrong[0]}{more}"
+        elif shard.beside:
+            yield from _of_beside(folder, manifest, shard)
 
 
-def _shards(
-    folder: Folder, manifest: dict[str, Any]
-) -> Iterator[tuple[str, int, int, int, Iterator[Row]]]:
-    """Each file with samples: its name, first sample, samples, tokens and rows (see READ).
+def _of_shard(shard: Shard) -> list[str]:
+    """What is wrong with the samples of a file."""
+    wrong, count, tokens = list[str](), 0, 0
+    fields: Collection[str] = ()
+    try:
+        for row in shard.rows:
+            fields = fields or row.keys()
+            wrong += _of_sample(row, shard.first + count, fields)
+            count, tokens = count + 1, tokens + row["n_tokens"]
+    except Exception as error:  # of any kind: each library that reads files has its own
+        return [f"{_unreadable(error)}, at sample {shard.first + count}"]
+    if (count, tokens) != (shard.samples, shard.tokens):
+        wrong.append(
+            f"{count:,} samples of {tokens:,} tokens; the manifest says {shard.samples:,} of"
+            f" {shard.tokens:,}"
+        )
+    return wrong
 
-    Files of one shard have one name up to their suffix.
-    """
+
+def _of_beside(folder: Folder, manifest: dict[str, Any], shard: Shard) -> Iterator[str]:
+    """One line for each file beside samples that is not of as many tokens, cut where they are."""
+    read, fits = FORMATS[manifest["format"]].read, FORMATS[manifest["format"]].fits
+    rows = list(read(folder.open(shard.name), shard.name) or ())
+    lengths = [max(row["n_tokens"], manifest["sequence_length"]) for row in rows]
+    for name in shard.beside:
+        try:
+            stream = folder.open(name)
+            if not (fits and fits(stream, name, rows, lengths, np.dtype(manifest["dtype"]))):
+                yield f"{name}: its lengths or boundaries are not those of {shard.name}"
+        except Exception as error:
+            yield f"{name}: {_unreadable(error)}"
+
+
+def _unreadable(error: Exception) -> str:
+    return f"cannot be read: {type(error).__name__}: {first_line(error)}"
+
+
+def _shards(folder: Folder, manifest: dict[str, Any]) -> Iterator[Shard]:
+    """The files of samples, with what lies beside each: those of one name up to their suffix."""
     read = FORMATS[manifest["format"]].read
     for _, of_shard in groupby(sorted(manifest["files"], key=_stem), key=_stem):
         files = list(of_shard)
         first = min((file["first_sample"] for file in files if file["samples"]), default=0)
         n_samples, n_tokens = (sum(f[key] for f in files) for key in ("samples", "tokens"))
-        for file in files:
-            rows = read(folder.open(file["name"]), file["name"])
-            if rows is not None:
-                yield file["name"], first, n_samples, n_tokens, rows
+        rows = {file["name"]: read(folder.open(file["name"]), file["name"]) for file in files}
+        name = next((name for name in rows if rows[name] is not None), files[0]["name"])
+        yield Shard(name, first, n_samples, n_tokens, rows.pop(name) or iter(()), [*rows])
 
 
 def _stem(file: Row) -> str:
     return SUFFIX.sub("", file["name"])
 
 
-def _of_sample(row: Row, number: int) -> list[str]:
-    """What is wrong with one sample."""
-    n_tokens, wrong = row["n_tokens"], list[str]()
+def _of_sample(row: Row, number: int, fields: Collection[str]) -> Iterator[str]:
+    """What is wrong with one sample, of a file whose first has these fields."""
+    n_tokens = row["n_tokens"]
     if row["sample"] != number:
-        wrong.append(f"sample {row['sample']} where {number} should be")
+        yield f"sample {row['sample']} where {number} should be"
+    if other := sorted(row.keys() ^ fields):
+        names = ", ".join(other).replace("n_ids", "input_ids")  # of which READ has the number
+        yield f"sample {number}: not all samples of the file have {names}"
     if row.get("n_ids", n_tokens) != n_tokens:
-        wrong.append(f"sample {number} has {row['n_ids']:,} token ids, not {n_tokens:,}")
-    if sum(row["seq_lens"]) != n_tokens:
-        total = sum(row["seq_lens"])
-        wrong.append(f"sample {number}: seq_lens sum to {total:,}, and it has {n_tokens:,} tokens")
+        yield f"sample {number} has {row['n_ids']:,} token ids, not {n_tokens:,}"
+    yield from (f"sample {number}: {wrong}" for wrong in _of_boundaries(row, n_tokens))
+
+
+def _of_boundaries(row: Row, n_tokens: int) -> Iterator[str]:
+    """What is wrong with the stretches and the documents of a sample."""
+    lengths = row["seq_lens"]
+    starts = [*accumulate(lengths, initial=0)][:-1]
+    if (total := sum(lengths)) != n_tokens:
+        yield f"seq_lens sum to {total:,}, and it has {n_tokens:,} tokens"
+    if min(lengths, default=1) < 1:
+        yield f"seq_lens has a stretch of {min(lengths):,} tokens"
+    if row.get("seq_start_id", starts) != starts:
+        yield "its seq_start_id is not where the stretches of seq_lens start"
     if "segments" in row and not _joined(row["segments"], n_tokens):
-        wrong.append(f"sample {number}: its segments do not join up to its {n_tokens:,} tokens")
-    return wrong
+        yield f"its segments do not join up to its {n_tokens:,} tokens"
 
 
 def _joined(segments: list[Row], n_tokens: int) -> bool:
@@ -119,9 +181,11 @@ def sample_at(path: str, number: int) -> Row:
     folder, manifest = opened(path)
     if not 0 <= number < manifest["samples"]:
         raise UserError(f"{path}: no sample {number}; they go from 0 to {manifest['samples'] - 1}")
-    for _, first, n_samples, _, rows in _shards(folder, manifest):
-        if first <= number < first + n_samples:
-            return next(row for row in rows if row["sample"] == number)
+    for shard in _shards(folder, manifest):
+        if shard.first <= number < shard.first + shard.samples:
+            for row in shard.rows:
+                if row["sample"] == number:
+                    return row
     raise UserError(f"{path}: sample {number} is in none of its files; run `longattn verify`")
 
 

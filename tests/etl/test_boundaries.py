@@ -6,8 +6,10 @@ No Spark: writers take Arrow batches. What is expected is worked out here from t
 
 import gzip
 import hashlib
+import io
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +32,7 @@ from longattn.etl.export.files import MANIFEST, Folder, described
 from longattn.etl.export.formats import Options
 from longattn.etl.export.job import for_readers
 from longattn.etl.export.write import Context, _named, as_samples, context_of
+from longattn.etl.export.writers.jsonl import JsonlWriter, lines
 from longattn.udfs.errors import ExportError
 from longattn.udfs.windows import segments as seg
 
@@ -142,6 +146,8 @@ def write(name: str, packings: list[Packing], path: Path, **changes: Any) -> Pat
     manifest = {
         "longattn": "0",
         "format": name,
+        "sequence_length": LONGEST,
+        **for_readers(FORMATS[name], options),
         **sums,
         "files": files,
         "extras": described(extras),
@@ -680,6 +686,50 @@ class TestContext:
             assert np.mean(np.array(seen) < half) >= 0.5 > np.mean(np.array(seen) < half // 2)
 
 
+Change = Callable[[bytes], bytes]
+
+
+def faults_of(path: Path, suffix: str, change: Change) -> list[str]:
+    """What is wrong once a file is changed, and the manifest has its new size and hash."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    entry = next(file for file in manifest["files"] if file["name"].endswith(suffix))
+    data = change((path / entry["name"]).read_bytes())
+    (path / entry["name"]).write_bytes(data)
+    manifest["bytes"] += len(data) - entry["bytes"]
+    entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    return list(read.faults(str(path)))
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Give a field another value; an ellipsis takes it away."""
+    values[key] = value
+    if value is ...:
+        del values[key]
+
+
+def in_second_row(data: bytes, **changes: Any) -> bytes:
+    """A Parquet file whose second row is another."""
+    table, file = pq.read_table(pa.BufferReader(data)), io.BytesIO()
+    rows = table.to_pylist()
+    rows[1] |= changes
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
+    return file.getvalue()
+
+
+def cut(data: bytes) -> bytes:
+    return data[:-2]
+
+
+def empty(data: bytes) -> bytes:
+    return b""
+
+
+def spoilt(data: bytes) -> bytes:
+    """Junk from the middle on, and more of it."""
+    return data[: len(data) // 2] + b"\x07" * len(data)
+
+
 class TestVerify:
     """`longattn verify`: each way to spoil an export is a line, in a process without Spark."""
 
@@ -724,19 +774,115 @@ class TestVerify:
         self, packings: list[Packing], tmp_path: Path
     ) -> None:
         path = write("parquet", packings[:4], tmp_path / "out")
-        manifest = json.loads((path / MANIFEST).read_text())
-        file = path / manifest["files"][0]["name"]
-        table = pq.read_table(file)
-        rows = table.to_pylist()
-        rows[1]["segments"][0]["length"] += 1
-        rows[1]["seq_lens"] = rows[1]["seq_lens"][:-1]
-        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
-        data = file.read_bytes()
-        manifest["bytes"] += len(data) - manifest["files"][0]["bytes"]
-        manifest["files"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        (path / MANIFEST).write_text(json.dumps(manifest))
-        (line,) = read.faults(str(path))
+        lengths = packings[1].lengths[:-1]
+        (line,) = faults_of(
+            path, ".parquet", lambda d: in_second_row(d, seq_lens=lengths, segments=[])
+        )
         assert "sample 1: seq_lens sum to" in line and "and 1 more" in line
+
+    def test_other_starts_than_those_of_the_lengths_are_named(
+        self, packings: list[Packing], tmp_path: Path
+    ) -> None:
+        path = write("megatron_bridge", packings[:4], tmp_path / "out")
+        (line,) = faults_of(path, ".parquet", lambda data: in_second_row(data, seq_start_id=[1]))
+        assert "sample 1: its seq_start_id is not where" in line
+
+    @pytest.mark.parametrize("value", [None, ["a"], ...])
+    @pytest.mark.parametrize(
+        ("of_file", "key"),
+        [
+            *((False, key) for key in ("format", "files", *read.SUMS)),
+            *((True, key) for key in ("first_sample", *read.SUMS)),
+        ],
+    )
+    def test_a_damaged_manifest_is_refused(
+        self, export: Path, of_file: bool, key: str, value: Any
+    ) -> None:
+        manifest = json.loads((export / MANIFEST).read_text())
+        put(manifest["files"][0] if of_file else manifest, key, value)
+        (export / MANIFEST).write_text(json.dumps(manifest))
+        said = f"it lacks {key}: damaged" if value is ... else "no manifest of an export, or a"
+        with pytest.raises(ExportError, match=f"{MANIFEST}: {said}"):
+            list(read.faults(str(export)))
+
+    @pytest.mark.parametrize("key", ["extras", "dtype", "sequence_length"])
+    def test_what_older_manifests_lack_is_named(
+        self, packings: list[Packing], tmp_path: Path, key: str
+    ) -> None:
+        path = write("megatron", packings[:4], tmp_path / "out")
+        manifest = json.loads((path / MANIFEST).read_text())
+        del manifest[key]
+        (path / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(ExportError, match=rf"it lacks {key}: .* version \(0\): move"):
+            list(read.faults(str(path)))
+
+    def test_a_manifest_of_endless_lists_is_refused(self, export: Path) -> None:
+        (export / MANIFEST).write_text("[" * 100_000)
+        with pytest.raises(ExportError, match="no manifest of an export, or a damaged one"):
+            list(read.faults(str(export)))
+
+    @pytest.fixture
+    def jsonl(
+        self, packings: list[Packing], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Path:
+        monkeypatch.setattr(JsonlWriter, "_decoded", lambda self, ids: "text")
+        return write("jsonl", packings[:40], tmp_path / "out", compression="zstd")
+
+    @pytest.mark.parametrize(
+        ("key", "value", "fault"),
+        [
+            *(("segments", value, "TypeError") for value in (None, ["x"], 5)),
+            *(("seq_lens", value, "TypeError") for value in (None, "x", 5)),
+            *(("input_ids", value, "TypeError") for value in (None, 5)),
+            ("n_tokens", None, "TypeError"),
+            ("seq_lens", [-1, LONGEST + 1], "seq_lens has a stretch of -1 tokens"),
+            ("seq_lens", [0, LONGEST], "seq_lens has a stretch of 0 tokens"),
+            *(
+                (key, ..., f"not all samples of the file have {key}")
+                for key in ("input_ids", "segments")
+            ),
+        ],
+    )
+    def test_a_row_that_cannot_be_is_named(
+        self, jsonl: Path, key: str, value: Any, fault: str
+    ) -> None:
+        def change(data: bytes) -> bytes:
+            rows = [json.loads(line) for line in lines(io.BytesIO(data), ".zst")]
+            put(rows[1], key, value)
+            return zstandard.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+        (line,) = faults_of(jsonl, ".zst", change)
+        assert "sample 1" in line and fault in line
+        assert ("cannot be read: " in line) == (fault == "TypeError")
+
+    def test_a_damaged_frame_is_named(self, jsonl: Path) -> None:
+        (line,) = faults_of(jsonl, ".zst", spoilt)
+        assert "jsonl.zst: cannot be read: ZstdError" in line
+
+    @pytest.mark.parametrize("change", [cut, empty, spoilt])
+    @pytest.mark.parametrize(
+        ("name", "suffix"),
+        [
+            *(("megatron", suffix) for suffix in (".bin", ".idx")),
+            *(("numpy", suffix) for suffix in (".npy", ".mask", ".csv.gz")),
+        ],
+    )
+    def test_files_beside_samples_are_as_these_say(
+        self, packings: list[Packing], tmp_path: Path, name: str, suffix: str, change: Change
+    ) -> None:
+        path = write(name, packings[:40], tmp_path / "out")
+        (line,) = faults_of(path, suffix, change)
+        assert re.search(rf"{suffix}: (cannot be read|its lengths or boundaries are not)", line)
+
+    @pytest.mark.parametrize("change", [{"sequence_length": LONGEST + 1}, {"dtype": "int8"}])
+    @pytest.mark.parametrize("name", ["megatron", "numpy"])
+    def test_files_are_of_the_length_and_type_that_the_manifest_says(
+        self, packings: list[Packing], tmp_path: Path, name: str, change: dict[str, Any]
+    ) -> None:
+        path = write(name, packings[:40], tmp_path / "out")
+        manifest = json.loads((path / MANIFEST).read_text())
+        (path / MANIFEST).write_text(json.dumps(manifest | change))
+        assert len(list(read.faults(str(path)))) >= 2  # a line for each shard
 
     def test_the_command_needs_neither_spark_nor_torch(self, export: Path) -> None:
         code = (

@@ -256,6 +256,39 @@ def test_columns_that_divide_a_delta_table_are_columns(
     assert "fields: id, text, lang" in said
 
 
+def test_paths_beside_a_good_file_may_have_none(sound: dict[str, Any], tmp_path: Path) -> None:
+    """Ingest reads such a source: an empty folder, a file of 0 bytes, names that include leaves."""
+    more = tmp_path / "more"
+    more.mkdir()
+    source = {"path": [str(tmp_path / "books"), str(more)], "id": "id", "include": ["*a.jsonl"]}
+    for name in ("", "x.jsonl", "a.jsonl"):
+        (more / name).touch()
+        assert check(sound | {"sources": {"book": [source]}}, tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("", "no file in {more}"), ("a.jsonl", "no file of {more} can be read: a.jsonl: 0 bytes")],
+)
+def test_a_folder_that_is_there_is_not_said_to_be_missing(
+    name: str, said: str, sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / name).touch()
+    assert check(sound | {"sources": {"book": [{"path": str(more)}]}}, tmp_path) == 2
+    assert capsys.readouterr().err == f"longattn: sources.book: {said.format(more=more)}\n"
+
+
+def test_a_file_that_two_paths_name_is_looked_at_once(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book = tmp_path / "books"
+    sound["sources"]["book"][0]["path"] = [str(book / "a.jsonl"), str(book / "[a]*.jsonl")]
+    assert check(sound, tmp_path) == 0
+    assert "sources.book: 1 files" in capsys.readouterr().out
+
+
 def test_a_name_that_is_not_utf_8_is_looked_at(sound: dict[str, Any], tmp_path: Path) -> None:
     """The file was looked for under the name that tables have for it."""
     books = os.fsencode(tmp_path / "books")

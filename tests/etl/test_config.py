@@ -319,6 +319,19 @@ def test_numbers_may_have_exponents(text: str) -> None:
     assert loaded.hash == config.load(None, ["score.rope_theta=2500000.0"]).hash
 
 
+@pytest.mark.parametrize(("text", "seed"), [("010", 10), ("-08", -8), ("0o17", 15), ("0x1F", 31)])
+def test_integers_are_those_of_yaml_1_2(text: str, seed: int) -> None:
+    """010 was read as eight."""
+    assert config.load(None, [f"seed={text}"]).seed == seed
+
+
+@pytest.mark.parametrize("text", ["1:30", "1:30.5", "0b11", "1_000"])
+def test_what_only_yaml_1_1_calls_a_number_is_refused(text: str) -> None:
+    """1:30 was read as ninety."""
+    assert f"got '{text}'" in refusal(f"seed={text}")
+    assert f"got '{text}'" in refusal(f"score.rope_theta={text}")
+
+
 def test_whole_numbers_may_have_exponents() -> None:
     loaded = config.load(None, ["select.tokens=1.5e9", "mix.tokens=5e9", "select.alpha=5e-1"])
     assert (loaded.select.tokens, loaded.mix.tokens) == (1_500_000_000, 5_000_000_000)
@@ -409,6 +422,8 @@ def test_a_selection_that_names_nothing_is_refused() -> None:
 def test_weights_of_nothing_are_refused() -> None:
     assert "all are 0" in refusal(*TWO, "mix.weights={book: 0, wiki: 0}")
     assert config.load(None, [*TWO, "mix.weights={book: 0, wiki: 1}"])
+    assert "select.by: all are 0" in refusal("select.by={recall: 0}")
+    assert "select.distance: all are 0" in refusal("select={by: recall, distance: {1024: 0}}")
 
 
 def test_cross_gain_is_asked_for_by_pack_score_alone() -> None:

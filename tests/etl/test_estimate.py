@@ -204,6 +204,28 @@ def test_packed_windows_that_are_scored_take_hours_and_are_cut(
     assert scored.bytes["export.jsonl"].value < plain.bytes["export.jsonl"].value
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"score": {"scorer": "recurrence", "domains": ["a"]}},
+        {"pack": {"domains": ["a"], "separator": "a"}},
+        {"pack": {"domains": ["a", "b"], "separator": "a"}},
+    ],
+)
+def test_windows_that_are_not_scored_take_bytes(
+    tmp_path: Path, tokenizer: str, given: dict[str, Any]
+) -> None:
+    """Those packed, and those of domains that are not scored, were left out."""
+    for domain in ("a", "b"):
+        corpus(tmp_path / domain, [10 * LENGTH] * 8, per_file=4)
+    sources = {domain: [{"path": str(tmp_path / domain)}] for domain in ("a", "b")}
+    of_all = {"sources": sources, "dedup": {"enabled": False}}
+    of_all["window"] = {"length": LENGTH, "strategy": "tile"}
+    plain, found = (estimate(config_of(tmp_path, tokenizer, **of_all, **x)) for x in ({}, given))
+    assert found.windows.value < plain.windows.value
+    assert found.bytes["windows"].value == pytest.approx(plain.bytes["windows"].value)
+
+
 # What a token takes at least, and at most: ids of two bytes, a mask of one; or ids and text, which
 # here is of two words, compressed. Lists of samples, their heads and ends come on top.
 TOKEN_BYTES = {

@@ -17,8 +17,8 @@ import pytest
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
 from longattn.etl.export.blend import blend
-from longattn.etl.export.card import CARD, card_license, dataset_card
-from longattn.etl.export.files import MANIFEST, Folder
+from longattn.etl.export.card import CARD, _configs, card_license, dataset_card
+from longattn.etl.export.files import MANIFEST, SUMS, Folder
 from longattn.etl.export.formats import Options
 from longattn.etl.export.job import extras_of
 from longattn.etl.export.write import Written, write_shards
@@ -104,9 +104,13 @@ def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> lis
     folder = Folder(path=str(path))
     written = stage_export(corpus, name, folder, **changes)
     extras = FORMATS[name].extras(str(path), written.files, options_at(folder))
-    manifest = {"longattn": "0", "files": written.files}
+    manifest = {"longattn": "0", "format": name, "files": written.files, **sums(written)}
     folder.publish(written.names, extras | {MANIFEST: json.dumps(manifest)})
     return written.files
+
+
+def sums(written: Written) -> dict[str, int]:
+    return {key: sum(file[key] for file in written.files) for key in SUMS}
 
 
 def export_by_domain(corpus: dict[str, Any], name: str, path: Path) -> Written:
@@ -123,6 +127,7 @@ def export_by_domain(corpus: dict[str, Any], name: str, path: Path) -> Written:
         "format": name,
         "by_domain": True,
         "domains": counts,
+        **sums(written),
         "files": written.files,
     }
     folder.publish(written.names, texts | {MANIFEST: json.dumps(manifest)})
@@ -301,6 +306,14 @@ class TestCardHead:
         sources = [{"name": "s", "license": found, "path": ["p"]} for found in licenses]
         manifest = {"domains": {"book": {"samples": 1, "tokens": 2, "sources": sources}}}
         assert card_license(manifest) == {"license": said}
+
+
+def test_a_domain_called_default_does_not_stand_for_all_samples() -> None:
+    places = {c["config_name"]: c["data_files"][0]["path"] for c in _configs(["default"], "jsonl")}
+    assert places == {
+        "default": "*/train-*.jsonl",
+        "default alone": "default/train-*.jsonl",
+    }
 
 
 def word_tokenizer(path: Path) -> Path:
@@ -572,6 +585,19 @@ class TestAtomic:
         Folder(path=str(tmp_path / "out")).begin()
         assert (tmp_path / "out" / MANIFEST).exists()
 
+    def test_the_only_copy_is_no_garbage(self, tmp_path: Path) -> None:
+        """Of a run that was killed between its two renames; vacuum asks what is left behind."""
+        folder = Folder(path=str(tmp_path / "out"))
+        Path(folder.before).mkdir()
+        (Path(folder.before) / MANIFEST).write_text('{"longattn": "0"}')
+        Path(folder.staging).mkdir()
+        assert folder.left_behind() == [folder.staging]
+        folder.begin()
+        assert (tmp_path / "out" / MANIFEST).exists()
+
+    def test_a_place_may_stand_at_the_top_of_a_disk(self) -> None:
+        assert "/tmp" in Folder(path="/tmp")._beside("")
+
     def test_a_folder_of_other_files_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("years of work")
         with pytest.raises(ExportError, match=r"other files, as thesis\.tex, which"):
@@ -585,8 +611,10 @@ class TestAtomic:
         folder = Folder(path=str(tmp_path / "out"))
         written = stage_export(corpus, "parquet", folder)
         (tmp_path / "out" / "notes.txt").write_text("mine")
-        (tmp_path / "out" / "a" / "cache" / "GPTDataset_indices").mkdir(parents=True)
-        (tmp_path / "out" / "a" / "cache" / "GPTDataset_indices" / "x.npy").write_text("theirs")
+        for data in ("a", "book/a"):  # of all samples, and of those of a domain
+            indices = tmp_path / "out" / data / "cache" / "GPTDataset_indices"
+            indices.mkdir(parents=True)
+            (indices / "x.npy").write_text("theirs")
         with pytest.raises(ExportError, match=r"other files, as notes\.txt, which"):
             folder.publish(written.names, {MANIFEST: "{}"})
         assert (tmp_path / "out" / "notes.txt").read_text() == "mine"

@@ -148,6 +148,26 @@ def test_names_without_an_ending_stand_for_no_other_file(
     }
 
 
+def test_hidden_files_are_those_that_ingest_reads(
+    files_of: Callable[[], dict[str, set[str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were left out in silence, and read all the same."""
+    for name in ("v/x.jsonl", "v/.dot.jsonl", "v/.in/_y.jsonl", ".hid/x.jsonl", "_w/x.jsonl"):
+        Path("corpus", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("corpus", name).write_text(json.dumps({"text": LONG}) + "\n")
+    for name in ("v/.env", "v/README", ".gitignore", "v/_SUCCESS", "v/notes.txt"):
+        Path("corpus", name).write_text(LONG)
+    Path("corpus/v/nothing.txt").touch()
+    assert files_of() == {
+        "v/jsonl": {"x.jsonl", ".dot.jsonl", "_y.jsonl"},
+        "v/text": {"README", "notes.txt"},
+        "w/jsonl": {"x.jsonl"},
+    }
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left aside")]
+    hidden = {f"left aside: corpus/{name}: hidden" for name in (".hid", ".gitignore", "v/.env")}
+    assert {*said} == {*hidden, "left aside: corpus/v/nothing.txt: empty"}
+
+
 def test_columns_that_python_cannot_hold_and_names_that_are_no_text(
     files_of: Callable[[], dict[str, set[str]]],
 ) -> None:
@@ -274,12 +294,35 @@ def test_text_of_long_letters_is_text_wherever_a_look_ends(tmp_path: Path, befor
     (tmp_path / "zh.txt").write_text(before + "\u6f6e" * 9000, encoding="utf-8")
     (tmp_path / "nothing.txt").write_text("")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 2000)
+    (tmp_path / "wide.txt").write_text(before + "\u6f6e\U0001d11e" * 9000, encoding="utf-16")
     corpus = guess(str(tmp_path), OwnFiles(config_module.validate({})))
-    assert [len(source.files) for source in corpus.sources] == [1]
+    assert [len(source.files) for source in corpus.sources] == [2]
     assert {Path(name).name: why for name, why in corpus.ignored.items()} == {
         "nothing.txt": "empty",
         "latin.txt": "neither JSON lines nor Parquet nor text",
     }
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "code"),
+    [("./missing", 2), ("../a/b", 2), ("corpus", 2), ("words", 0), ("no-such-owner/model", 0)],
+)
+def test_a_tokenizer_is_a_path_with_one_or_may_be_on_the_hub(
+    tokenizer: str,
+    code: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    Path("corpus/a.txt").write_text(LONG)
+    assert main(["init", "corpus", "--tokenizer", tokenizer]) == code
+    err = capsys.readouterr().err
+    assert Path("longattn.yaml").exists() == (not code)
+    assert (
+        err.startswith(f"longattn: tokenizer {tokenizer}: ") == (err.count("\n") == 1) == bool(code)
+    )
 
 
 def test_a_draft_needs_neither_spark_nor_a_model(tmp_path: Path) -> None:

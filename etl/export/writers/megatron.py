@@ -18,6 +18,7 @@ from longattn.etl.export.formats import (
     Format,
     Options,
     Part,
+    Row,
     SampleIndex,
     part,
     read_index,
@@ -101,6 +102,15 @@ class MegatronWriter:
         ]
 
 
+def _fits(
+    stream: Any, name: str, rows: Sequence[Row], lengths: Sequence[int], dtype: np.dtype[Any]
+) -> bool:
+    """Whether a .bin is as large as sequences of these lengths, and an .idx is theirs."""
+    if name.endswith(".bin"):
+        return bool(stream.size() == sum(lengths) * dtype.itemsize)
+    return bool(stream.read() == index_bytes(lengths, dtype))
+
+
 def _blend(path: str, files: Sequence[dict[str, Any]], options: Options) -> dict[str, str]:
     """`blend.txt`, for Megatron's --data-args-path: the shards, weighted by their tokens."""
     bins = [file for file in files if file["name"].endswith(".bin")]
@@ -114,6 +124,7 @@ MEGATRON = Format(
     extras=_blend,
     read=read_index,
     texts=texts_of_tokens,
+    fits=_fits,
     dtype=token_dtype,
     names_place=True,
 )

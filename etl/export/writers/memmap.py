@@ -7,7 +7,8 @@ itself, by the `.csv.gz` beside the array.
 
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from longattn.etl.export.formats import (
     Format,
     Options,
     Part,
+    Row,
     SampleIndex,
     part,
     read_index,
@@ -56,9 +58,7 @@ class MemmapWriter:
             self._add(name, lengths, len(ids))
 
     def _add(self, name: str, lengths: Any, length: int) -> None:
-        ends = self.place + np.cumsum(lengths)
-        for number, (start, end) in enumerate(zip(ends - lengths, ends, strict=True)):
-            self.ends.write(f"{start},{end},,{name},{number}\n")
+        self.ends.writelines(stretches(name, lengths, self.place))
         self.place += length
         self.samples += 1
         self.tokens += int(sum(lengths))
@@ -77,6 +77,13 @@ class MemmapWriter:
         ]
 
 
+def stretches(name: str, lengths: Any, place: int) -> Iterator[str]:
+    """Lines of the `.csv.gz` for a sample that begins at this place of the array."""
+    ends = place + np.cumsum(lengths)
+    for number, (start, end) in enumerate(zip(ends - lengths, ends, strict=True)):
+        yield f"{start},{end},,{name},{number}\n"
+
+
 def targets(lengths: Sequence[int], length: int) -> Any:
     """Which of a sample's tokens something foretells, bool [length]."""
     mask = np.zeros(length, bool)
@@ -86,10 +93,25 @@ def targets(lengths: Sequence[int], length: int) -> Any:
     return mask
 
 
+def _fits(
+    stream: Any, name: str, rows: Sequence[Row], lengths: Sequence[int], dtype: np.dtype[Any]
+) -> bool:
+    """Whether an array has as many tokens as these samples, and the ends and targets are theirs."""
+    if name.endswith(".npy"):
+        return bool(stream.size() == sum(lengths) * dtype.itemsize)
+    samples = [*zip(rows, lengths, np.cumsum(lengths) - lengths, strict=True)]
+    if name.endswith(".mask"):
+        masks = (targets(row["seq_lens"], length).tobytes() for row, length, _ in samples)
+        return all(stream.read(len(mask)) == mask for mask in masks) and not stream.read(1)
+    lines = (stretches(row["window_id"], row["seq_lens"], place) for row, _, place in samples)
+    return gzip.decompress(stream.read()).decode() == "".join(chain(*lines))
+
+
 NUMPY = Format(
     columns=("token_ids",),
     writer=MemmapWriter,
     read=read_index,
     texts=texts_of_tokens,
+    fits=_fits,
     dtype=token_dtype,
 )
