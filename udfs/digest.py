@@ -3,9 +3,16 @@
 Names of two versions of this package must agree, or work that was done is done again.
 """
 
+import functools
 import hashlib
 import json
-from typing import Any
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 def hex_digest(*parts: str | bytes) -> str:
@@ -43,3 +50,40 @@ def fields_digest(**fields: Any) -> str:
 def is_set(value: Any) -> bool:
     """Whether a value counts in an identity: not None, False or empty; a number does, 0 too."""
     return bool(value) or (isinstance(value, int | float) and value is not False)
+
+
+def while_unchanged(
+    path_of: Callable[Given, str | None],
+) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """Decorate a function so that it is asked again only when the files that it reads change.
+
+    `path_of` gives their path, or their folder's, from the function's arguments. A notebook, a kept
+    session and a worker that Spark uses again outlive the files that they have read.
+    """
+
+    def decorate(function: Callable[Given, Result]) -> Callable[Given, Result]:
+        kept: dict[Any, tuple[Any, Result]] = {}
+
+        @functools.wraps(function)
+        def cached(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+            key, now = (args, *kwargs.items()), _state(path_of(*args, **kwargs))
+            if key not in kept or kept[key][0] != now:
+                kept[key] = now, function(*args, **kwargs)
+            return kept[key][1]
+
+        return cached
+
+    return decorate
+
+
+def _state(path: str | None) -> list[tuple[str, int, int, int]]:
+    """Name, size, time and inode of a file, or of each file of a folder; none elsewhere."""
+    found = [path] if path and os.path.isfile(path) else []
+    if path and os.path.isdir(path):
+        found = [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    states = []
+    for file in found:
+        with suppress(FileNotFoundError):  # a folder is being replaced
+            of = os.stat(file)
+            states.append((file, of.st_size, of.st_mtime_ns, of.st_ino))
+    return states

@@ -1,8 +1,13 @@
 """Names by content are SHA-256: the vectors are those of FIPS 180-2."""
 
-import pytest
+from pathlib import Path
 
-from longattn.udfs.digest import hex_digest, json_digest
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from longattn.udfs.digest import hex_digest, json_digest, while_unchanged
+from longattn.udfs.text.tokens import load_tokenizer, tokenizer_name
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -16,3 +21,29 @@ def test_plain_values_are_digested_as_sorted_json() -> None:
     assert json_digest({"b": [1, None], "a": "\u4e2d"}) == hex_digest(
         '{"a": "\\u4e2d", "b": [1, null]}'
     )
+
+
+def test_a_result_is_kept_while_its_files_stay_as_they_are(tmp_path: Path) -> None:
+    asked = []
+
+    @while_unchanged(lambda path, times: path)
+    def size(path: str, times: int) -> int:
+        asked.append(path)
+        return times * sum(file.stat().st_size for file in Path(path).iterdir())
+
+    (tmp_path / "a").write_text("one")
+    assert [size(str(tmp_path), times) for times in (1, 2, 1, 2)] == [3, 6, 3, 6]
+    (tmp_path / "b").write_text("three")
+    assert [size(str(tmp_path), 1), size(str(tmp_path), 1), len(asked)] == [8, 8, 3]
+
+
+def test_a_tokenizer_that_is_replaced_is_read_again(tmp_path: Path) -> None:
+    """In one process, as in a notebook between two runs: or windows would keep the old ids."""
+    path, known = tmp_path / "tokenizer.json", []
+    for vocabulary in ({"?": 0, "one": 1}, {"?": 0, "one": 2}):
+        Tokenizer(WordLevel(vocabulary, unk_token="?")).save(str(path))
+        loaded = load_tokenizer(str(path))
+        assert load_tokenizer(str(path)) is loaded
+        known.append((tokenizer_name(str(path)), loaded.encode("one").ids))
+    assert [ids for _, ids in known] == [[1], [2]]
+    assert len({name for name, _ in known}) == 2

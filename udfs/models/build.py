@@ -3,7 +3,6 @@
 `python -m longattn.udfs.models.build MODEL OUT` makes one.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longattn.udfs.digest import while_unchanged
 from longattn.udfs.errors import ModelError, UserError
 from longattn.udfs.models.artefact import FORMAT, ScorerManifest, checksum
 from longattn.udfs.models.checkpoint import Checkpoint, open_checkpoint
@@ -42,7 +42,7 @@ def build_scorer(model: str, out: str, layers: Sequence[int] = (0,)) -> ScorerMa
     return manifest
 
 
-@functools.cache
+@while_unchanged(lambda model, layers: model)
 def scorer_folder(model: str, layers: tuple[int, ...]) -> Path:
     """The folder of a scorer; of a checkpoint, one made for as long as this process lives."""
     folder = Path(model)

@@ -1,7 +1,6 @@
 """Where a window's far attention comes from and goes to: a coarse map and a curve, to look at."""
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longattn.udfs.attention.dependency import score_scale
+from longattn.udfs.digest import while_unchanged
 from longattn.udfs.models.prefix import AttentionCall
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
 from longattn.udfs.scorers.kinds.longattn import LongAttn, load_longattn
@@ -38,7 +38,7 @@ def attention_map(token_ids: TokenIds, spec: ScorerSpec, cells: int = CELLS) -> 
     return far_map(_loaded(spec), token_ids, cells, ROWS_PER_CELL)
 
 
-@cache
+@while_unchanged(lambda spec: spec.model)
 def _loaded(spec: ScorerSpec) -> LongAttn:
     torch.set_num_threads(spec.threads or 1)
     return load_longattn(spec)

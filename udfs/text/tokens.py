@@ -8,7 +8,6 @@ tokenizer depends on text more than MARGIN characters behind its end.
 Strings such as <|endoftext|> in a document are text; no BOS, EOS or padding is added.
 """
 
-import functools
 import json
 import os
 import unicodedata
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longattn.udfs.digest import hex_digest
+from longattn.udfs.digest import hex_digest, while_unchanged
 from longattn.udfs.errors import ConfigError, first_line
 from longattn.udfs.text import words
 from longattn.udfs.text.conversion import PROBE, converted
@@ -169,9 +168,9 @@ def _encoded_pieces(
     yield piece.ids, piece.starts, False
 
 
-@functools.cache
+@while_unchanged(lambda path: path)
 def load_tokenizer(path: str) -> TextTokenizer:
-    """Load a fast tokenizer once per process, with one thread: the task slot's own.
+    """Load a fast tokenizer once, with one thread: the task slot's own.
 
     `path` is a folder, a tokenizer.json or a hub id, or `words` for the split that needs no files.
     Raises ConfigError when it is none of them.
@@ -192,7 +191,7 @@ def load_tokenizer(path: str) -> TextTokenizer:
     return loaded
 
 
-@functools.cache
+@while_unchanged(lambda path: path)
 def tokenizer_name(path: str) -> str:
     """Name a tokenizer by its content, for example `SmolLM2@ab12cd34`; equal files hash equal."""
     if path == words.NAME:
@@ -317,7 +316,7 @@ def _inner_pairs(vocabulary: dict[str, int]) -> set[str]:
     return {a + b for token in vocabulary for a, b in pairwise(token)}
 
 
-@functools.cache
+@while_unchanged(lambda path: path)
 def _tokenizer_json(path: str) -> str:
     """The text of tokenizer.json; for a folder without one, what its files are converted to."""
     folder = Path(path)
