@@ -630,6 +630,8 @@ def _window_spec(arguments: argparse.Namespace) -> "ScorerSpec":
     scorer = arguments.scorer or ("longattn" if arguments.model else ScorerSpec.scorer)
     if reads_model(scorer) and not arguments.model:
         raise UserError(f"--model DIR is missing: the scorer {scorer} reads a model")
+    if arguments.model and not reads_model(scorer):
+        raise UserError(f"--model: none is read by {scorer}: name a scorer that does")
     if arguments.model and not (Path(arguments.model).exists() or may_be_hub_id(arguments.model)):
         raise UserError(f"--model {arguments.model}: no such folder or file")
     return ScorerSpec(

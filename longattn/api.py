@@ -5,6 +5,7 @@ A text becomes windows of one length, as the job `windows` cuts them, and every 
 
 import multiprocessing
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,19 +13,27 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import partial
 from io import IOBase
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from longattn.udfs.digest import while_unchanged
 from longattn.udfs.errors import ConfigError, UserError, did_you_mean
 from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Option, Score, Scorer, ScorerSpec
-from longattn.udfs.scorers.needs import own_tokenizer, remedy, unfit, with_background, with_folder
+from longattn.udfs.scorers.needs import (
+    invalid,
+    own_tokenizer,
+    remedy,
+    unfit,
+    with_background,
+    with_folder,
+)
 from longattn.udfs.scorers.registry import (
     PACKED,
     SHARED,
@@ -223,32 +232,32 @@ class Loaded:
         """Rows for each (label, text) of a chunk that fits into memory."""
         tokens = [self._tokens(label, text) for label, text in chunk]
         spans = [self._spans(t) for t in tokens]
-        cut = [(t, span) for t, s in zip(tokens, spans, strict=True) if t for span in s]
-        windows = [t.ids[a:b].astype(np.int64) for t, (a, b) in cut]
+        cut = [(t, span) for t, s in zip(tokens, spans, strict=True) for span in s]
+        windows = [t.ids[a:b].astype(np.int64) for t, (a, b) in cut if isinstance(t, Tokens)]
         results = iter(score_windows(windows, self.scorer, self.task.spec.batch_tokens, Meter()))
         return [
             [_row(t, i, span, next(results)) for i, span in enumerate(s)] or [self._unscored(t)]
             for t, s in zip(tokens, spans, strict=True)
         ]
 
-    def _tokens(self, label: Any, text: Any) -> Tokens | None:
+    def _tokens(self, label: Any, text: Any) -> Tokens | Refusal:
         if not isinstance(text, str):
             if pd.api.types.is_scalar(text) and pd.isna(text):  # None, NaN, NA and NaT
-                return None
+                return "null_text", "no text"
             raise UserError(f"text {label!r}: expected a string, got {type(text).__name__}")
         if what := _on_disk(text):
             raise UserError(f"text {label!r}: {text} is {what}")
-        return encode_long(self.tokenizer, text)
+        return invalid(text) or encode_long(self.tokenizer, text)
 
-    def _spans(self, tokens: Tokens | None) -> list[Span]:
+    def _spans(self, tokens: Tokens | Refusal) -> list[Span]:
         cut = STRATEGIES[self.task.strategy]
-        return [] if tokens is None else cut(len(tokens), self.task.length)
+        return cut(len(tokens), self.task.length) if isinstance(tokens, Tokens) else []
 
-    def _unscored(self, tokens: Tokens | None) -> Row:
+    def _unscored(self, tokens: Tokens | Refusal) -> Row:
         """The one row of a text without a window."""
         row: Row = dict.fromkeys(STRUCT)
-        if tokens is None:
-            return row | {"reason": "null_text", "detail": "no text"}
+        if isinstance(tokens, tuple):
+            return row | {"reason": tokens[0], "detail": tokens[1]}
         length, count = self.task.length, len(tokens)
         detail = f"{count:,} tokens; a window has {length:,}"
         return row | {"n_tokens": count, "reason": "too_short", "detail": detail}
@@ -291,8 +300,9 @@ def _in_processes(
 ) -> Iterator[Chunk]:
     """As _by_each; a few chunks wait at a time, so that a stream is not read at once."""
     waiting: deque[tuple[list[Any], Future[list[list[list[Row]]]]]] = deque()
-    with _pool(tasks, workers) as pool:
-        for chunk in chunks:
+    first = list(islice(chunks, workers))  # a process without a chunk would have nothing to do
+    with _pool(tasks, max(len(first), 1)) as pool:
+        for chunk in chain(first, chunks):
             labels = [label for label, _ in chunk]
             waiting.append((labels, pool.submit(_scored_elsewhere, tuple(tasks), chunk)))
             if len(waiting) > 2 * workers:
@@ -322,9 +332,9 @@ def _scored_elsewhere(tasks: tuple[Windowed, ...], chunk: list[Text]) -> list[li
     return [_loaded(task).scored(chunk) for task in tasks]
 
 
-@cache
+@while_unchanged(lambda task: [task.spec.model, task.tokenizer])
 def _loaded(task: Windowed) -> Loaded:
-    """A task's scorer and tokenizer, loaded once per process."""
+    """A task's scorer and tokenizer, loaded once by each process."""
     return Loaded(task)
 
 
@@ -396,7 +406,7 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
             raise ConfigError(f"unknown setting {name}{did_you_mean(name, known)}")
     if reads_model(scorer) and model is None:
         raise ConfigError(f"scorer {scorer} needs model=: a folder, a .gguf file or a hub id")
-    given = {"scorer": scorer, **({"model": _path("model", model)} if model else {}), **settings}
+    given = {"scorer": scorer, **({} if model is None else {"model": model}), **settings}
     given |= {name: READ[name](name, given[name]) for name in READ.keys() & given.keys()}
     if given.get("dtype") == "auto":
         given["dtype"] = dtype_of("auto", given.get("device", ScorerSpec.device))
@@ -407,8 +417,10 @@ def _spec(scorer: str, model: str | None, settings: dict[str, Any]) -> ScorerSpe
 
 def _path(name: str, value: Any, what: str = "a path or a hub id") -> str | None:
     """A path or hub id as text; raises ConfigError for what is none."""
-    if value is None or isinstance(value, str | os.PathLike):
-        return None if value is None else str(os.fspath(value))
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike) and os.fspath(value):
+        return str(os.fspath(value))
     raise ConfigError(f"{name}: expected {what}, got {value!r}")
 
 
@@ -423,6 +435,27 @@ def whole(name: str, value: Any, least: int | None = None) -> int:
 
 def _count(name: str, value: Any) -> int | None:
     return None if value is None else whole(name, value, 1)
+
+
+def _base(name: str, value: Any) -> float | None:
+    """The base of rotary positions, a finite number above 0; raises ConfigError."""
+    if value is None:
+        return None
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if number and 0 < value <= sys.float_info.max:
+        return float(value)
+    raise ConfigError(f"{name}: a finite number above 0, got {value!r}")
+
+
+def _word(pattern: str, said: str) -> Callable[[str, Any], str]:
+    """A function that reads words of a pattern; its ConfigError says that they are those `said`."""
+
+    def read(name: str, value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise ConfigError(f"{name}: {said}, got {value!r}")
+
+    return read
 
 
 def _switch(name: str, value: Any) -> bool:
@@ -454,8 +487,14 @@ def _options(name: str, value: Any) -> tuple[tuple[str, Option], ...]:
 
 # How settings become those of a ScorerSpec; each raises ConfigError for what cannot be one.
 READ: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("k", "stride", "pairs", "sample_rows", "batch_tokens", "threads"), _count),
+    **dict.fromkeys(("k", "stride", "sample_rows", "threads"), _count),
+    **dict.fromkeys(("pairs", "batch_tokens"), partial(whole, least=1)),
+    "sample_keys": partial(whole, least=0),
     "seed": whole,
+    "rope_theta": _base,
+    "device": _word(r"auto|cpu|cuda(:\d+)?", "auto, cpu or cuda"),
+    "variant": _word("paper|code", "paper or code"),
+    "model": _path,
     "bos": _switch,
     "layers": _layers,
     "background": _background,
@@ -475,8 +514,8 @@ def _on_disk(text: str) -> str | None:
     return "a folder, and not its text: give what its files hold" if is_folder else None
 
 
-def _row(tokens: Tokens | None, index: int, span: Span, result: Score | Refusal) -> Row:
-    assert tokens is not None  # a text that is none has no span
+def _row(tokens: Tokens | Refusal, index: int, span: Span, result: Score | Refusal) -> Row:
+    assert isinstance(tokens, Tokens)  # a text that is refused has no span
     row: Row = dict.fromkeys(STRUCT)
     row |= {"window": index, "n_tokens": span.end - span.start}
     row |= {"start_char": tokens.char_at(span.start), "end_char": tokens.char_at(span.end)}

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +55,13 @@ def fresh(code: str) -> str:
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
+
+
+def at_once(function: Any, *arguments: Any) -> Future[Any]:
+    """What stands in for a pool's `submit`: nothing is started."""
+    future: Future[Any] = Future()
+    future.set_result(function(*arguments))
+    return future
 
 
 def ends(*_: Any) -> None:
@@ -118,6 +127,16 @@ class TestScore:
         assert table["reason"].tolist() == ["too_short", None, *["null_text"] * 5]
         assert table["detail"][0] == "2 tokens; a window has 64"
         assert table["ds"].notna().tolist() == [False, True, *[False] * 5]
+
+    def test_a_lone_surrogate_is_no_text_to_any_tokenizer(self, tmp_path: Path) -> None:
+        """As `ingest` refuses it: tokenizers raised a TypeError, and `words` gave it a score."""
+        words_in(tmp_path / "mine.json")
+        texts = [text_of(64), text_of(64) + " \ud800"]
+        for tokenizer in ("words", str(tmp_path / "mine.json")):
+            table = longattn.score(texts, "recurrence", window=64, tokenizer=tokenizer)
+            assert table["reason"].tolist() == [None, "invalid_text"]
+            assert table["detail"][1] == f"lone surrogate at character {len(texts[1]) - 1}"
+            assert table["ds"].notna().tolist() == [True, False]
 
     def test_what_the_scorer_refuses_keeps_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuses_words(_: Recurrence, ids: Any) -> tuple[str, str] | None:
@@ -244,6 +263,21 @@ class TestScore:
             ({"options": "x"}, "options: expected a dict of names and plain values, got 'x'"),
             ({"options": {"a": [1]}}, "options: expected a dict of names and plain values"),
             ({"bos": "yes"}, "bos: True or False, got 'yes'"),
+            ({"model": "", "scorer": "longattn"}, "model: expected a path or a hub id, got ''"),
+            ({"tokenizer": ""}, "tokenizer: expected a path or a hub id, got ''"),
+            ({"device": None}, "device: auto, cpu or cuda, got None"),
+            ({"device": 3}, "device: auto, cpu or cuda, got 3"),
+            ({"device": "gpu"}, "device: auto, cpu or cuda, got 'gpu'"),
+            ({"variant": "papers"}, "variant: paper or code, got 'papers'"),
+            ({"rope_theta": "x"}, "rope_theta: a finite number above 0, got 'x'"),
+            ({"rope_theta": True}, "rope_theta: a finite number above 0, got True"),
+            ({"rope_theta": -1}, "rope_theta: a finite number above 0, got -1"),
+            ({"rope_theta": float("nan")}, "rope_theta: a finite number above 0, got nan"),
+            ({"rope_theta": float("inf")}, "rope_theta: a finite number above 0, got inf"),
+            ({"sample_keys": "x"}, "sample_keys: a whole number of at least 0, got 'x'"),
+            ({"sample_keys": -1}, "sample_keys: a whole number of at least 0, got -1"),
+            ({"pairs": None}, "pairs: a whole number of at least 1, got None"),
+            ({"batch_tokens": None}, "batch_tokens: a whole number of at least 1, got None"),
             ({"seed": "1"}, "seed: a whole number, got '1'"),
             ({"scorer": "cross_gain"}, "scorer: cross_gain is of packed windows"),
             ({"scorer": "seams", "window": 64}, SEAMS),
@@ -368,6 +402,19 @@ class TestSeveral:
         many = longattn.score(iter(texts), "recurrence", window=64, workers=workers, progress=True)
         assert "150 texts" in capsys.readouterr().err
         pd.testing.assert_frame_equal(many, longattn.score(texts, "recurrence", window=64))
+
+    @pytest.mark.parametrize(("texts", "started"), [(0, 1), (2, 1), (130, 3), (700, 5)])
+    def test_no_more_processes_start_than_there_are_chunks(
+        self, texts: int, started: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A million were asked for, and thousands started for two texts."""
+        pool = SimpleNamespace(submit=at_once)
+        asked: list[int] = []
+        monkeypatch.setattr(
+            "longattn.api._pool", lambda _, workers: asked.append(workers) or nullcontext(pool)
+        )
+        table = longattn.score(["a b"] * texts, "recurrence", window=64, workers=5)
+        assert (asked, len(table)) == ([started], texts)
 
     def test_a_script_needs_no_guard_though_it_has_torch(self, tmp_path: Any) -> None:
         """Only where a scorer runs a model are processes started anew, which runs a script anew."""

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -53,12 +53,12 @@ def is_set(value: Any) -> bool:
 
 
 def while_unchanged(
-    path_of: Callable[Given, str | None],
+    paths_of: Callable[Given, Iterable[str]],
 ) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """Decorate a function so that it is asked again only when the files that it reads change.
 
-    `path_of` gives their path, or their folder's, from the function's arguments. A notebook, a kept
-    session and a worker that Spark uses again outlive the files that they have read.
+    `paths_of` gives their paths, or their folders', from the function's arguments. A notebook, a
+    kept session and a worker that Spark uses again outlive the files that they have read.
     """
 
     def decorate(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -66,7 +66,8 @@ def while_unchanged(
 
         @functools.wraps(function)
         def cached(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-            key, now = (args, *kwargs.items()), _state(path_of(*args, **kwargs))
+            key = (args, *kwargs.items())
+            now = [_state(path) for path in paths_of(*args, **kwargs)]
             if key not in kept or kept[key][0] != now:
                 kept[key] = now, function(*args, **kwargs)
             return kept[key][1]
@@ -76,10 +77,10 @@ def while_unchanged(
     return decorate
 
 
-def _state(path: str | None) -> list[tuple[str, int, int, int]]:
+def _state(path: str) -> list[tuple[str, int, int, int]]:
     """Name, size, time and inode of a file, or of each file of a folder; none elsewhere."""
-    found = [path] if path and os.path.isfile(path) else []
-    if path and os.path.isdir(path):
+    found = [path] if os.path.isfile(path) else []
+    if os.path.isdir(path):
         found = [os.path.join(path, name) for name in sorted(os.listdir(path))]
     states = []
     for file in found:

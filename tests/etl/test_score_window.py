@@ -131,6 +131,7 @@ def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
         (["--scorer", "recal"], "did you mean 'recall'?"),
         (["--scorer", "longattn"], "--model DIR is missing: the scorer longattn reads a model"),
         (["--model", "/no/such"], "/no/such: no such folder or file"),
+        (["--scorer", "recurrence", "--model", "."], "--model: none is read by recurrence"),
         (["--scorer", "recall", "--k", "0"], "0 is no positive whole number"),
     ],
 )

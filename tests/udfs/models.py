@@ -68,7 +68,21 @@ def make_checkpoint(folder: Path, name: str, dtype: torch.dtype = torch.float32)
     """A random model of a family; weights are large, so that attention is far from uniform."""
     family = dict(FAMILIES[name])
     settings = family if family["model_type"] == "gpt2" else {**SMALL, **family}
-    config = AutoConfig.for_model(**settings)
+    return _save_random(folder, AutoConfig.for_model(**settings), dtype)
+
+
+def make_multimodal(folder: Path) -> Path:
+    """A random Gemma 3 that sees images: its config has the language model's inside."""
+    text = {**SMALL, "head_dim": 16, "sliding_window": 48}
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    images = {"image_token_index": 100, "mm_tokens_per_image": 4}
+    config = AutoConfig.for_model("gemma3", text_config=text, vision_config=vision, **images)
+    assert not hasattr(config, "vocab_size")
+    return _save_random(folder, config, torch.float32)
+
+
+def _save_random(folder: Path, config: Any, dtype: torch.dtype) -> Path:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.no_grad():

@@ -26,7 +26,7 @@ def test_plain_values_are_digested_as_sorted_json() -> None:
 def test_a_result_is_kept_while_its_files_stay_as_they_are(tmp_path: Path) -> None:
     asked = []
 
-    @while_unchanged(lambda path, times: path)
+    @while_unchanged(lambda path, times: [path])
     def size(path: str, times: int) -> int:
         asked.append(path)
         return times * sum(file.stat().st_size for file in Path(path).iterdir())

@@ -14,7 +14,7 @@ from longattn.udfs.errors import ModelError
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.fargain import FarGain, chunks, longfilter, measures
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
-from longattn.udfs.scorers.worker import score_batches
+from longattn.udfs.scorers.worker import Meter, score_batches, score_windows
 from tests.udfs.models import make_checkpoint, windows
 
 LENGTH, K, STRIDE = 90, 16, 8
@@ -155,6 +155,15 @@ def test_windows_in_one_batch_and_alone_score_alike(checkpoints: Any) -> None:
         assert one["measures"] == pytest.approx(other["measures"], abs=1e-4)
 
 
+def test_windows_with_and_without_a_bos_go_together(checkpoints: Any) -> None:
+    """Their chunks are of one length, but for the BOS."""
+    scorer = load_scorer(spec_of(checkpoints("llama3")))
+    given = windows(2, 60)
+    given[1][0] = 1
+    alone = [scorer.score([ids])[0]["ds"] for ids in given]
+    assert [score["ds"] for score in scorer.score(given)] == pytest.approx(alone, abs=1e-5)
+
+
 class TestLikeLongPPL:
     """The published evaluator on the same tokens; one letter is one token."""
 
@@ -219,6 +228,32 @@ def test_windows_it_cannot_score_have_a_reason(checkpoints: Any) -> None:
     assert scored["reason"].tolist()[:4] == ["empty", "too_short", "bad_token_id", "too_long"]
     assert pd.isna(scored["reason"][4])
     assert scored["measures"][4]["loss"] > 0 and scored["measures"][0] is None
+
+
+@pytest.mark.parametrize(("bos", "place"), [(False, 0), (False, -1), (True, 0)])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_refuses_the_window(
+    checkpoints: Any, monkeypatch: pytest.MonkeyPatch, bos: bool, place: int, odd: float
+) -> None:
+    """It counted 0, as a first token does that nothing stands before."""
+    scorer = load_scorer(spec_of(checkpoints("llama3"), bos=bos))
+    assert isinstance(scorer, FarGain)
+    known = scorer.lm.losses
+
+    def losses(ids_BL: Any, last: int) -> Any:
+        losses_BJ = known(ids_BL, last)
+        losses_BJ[0, place] = odd
+        return losses_BJ
+
+    monkeypatch.setattr(scorer.lm, "losses", losses)
+    assert score_windows(windows(1, LENGTH), scorer, 1000, Meter()) == [
+        ("not_finite", "ds nan: try a wider dtype")
+    ]
+
+
+def test_a_window_that_is_bos_alone_is_empty(checkpoints: Any) -> None:
+    scorer = load_scorer(spec_of(checkpoints("llama3"), k=None, stride=None))
+    assert scorer.refusal(np.array([1])) == ("empty", "no tokens")
 
 
 def test_the_name_says_which_model_and_what_settings(checkpoints: Any) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from longattn.udfs.errors import ModelError
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.kinds.ladm import Ladm, Spans, accumulated, span_mass
+from longattn.udfs.scorers.kinds.ladm import Ladm, Spans, accumulated, received, span_mass
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from longattn.udfs.scorers.worker import score_batches
-from tests.udfs.models import make_checkpoint, smollm2, windows
+from tests.udfs.models import make_checkpoint, make_multimodal, smollm2, windows
 
 LENGTH = 77
 SMALL = Spans(size=4, sink=1, near=2, stride=2, first=4)
@@ -100,12 +101,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("family", "variant"), [("llama3", "paper"), ("llama3", "code"), ("gemma2", "paper")]
+    ("family", "variant"),
+    [("llama3", "paper"), ("llama3", "code"), ("gemma2", "paper"), ("images too", "paper")],
 )
 def test_scores_are_those_of_eager_attention(folder: Path, family: str, variant: str) -> None:
     model = str(folder / family)
     if not Path(model).exists():
-        make_checkpoint(Path(model), family)
+        made = make_multimodal if family == "images too" else make_checkpoint
+        made(Path(model), *([family] if made is make_checkpoint else []))
     (ids,) = windows(1, LENGTH)
     spec = ScorerSpec(scorer="ladm", model=model, variant=variant, dtype="float64", device="cpu")
     scorer = load_scorer(spec)
@@ -114,6 +117,32 @@ def test_scores_are_those_of_eager_attention(folder: Path, family: str, variant:
     (score,) = scorer.score([ids])
     expected = {"paper": paper, "code": code}[variant](eager(model, ids), LENGTH)
     assert expected > 0 and score["ds"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_queries_that_see_no_key_count_nothing() -> None:
+    """Of 4 queries with 2 keys each, the first alone sees one of those before the span."""
+    torch = pytest.importorskip("torch")
+    from longattn.udfs.models.prefix import AttentionCall
+
+    q_BHLD = torch.randn(1, 1, 12, 4)
+    settings = {"layer": 0, "scale": None, "softcap": None, "eager": None, "mask": None}
+    call: Any = AttentionCall(q_BHLD=q_BHLD, k_BGLD=q_BHLD, sliding_window=2, **settings)
+    assert received(call, 8, 4, "code").tolist() == [[0.0] * 7 + [1.0]]
+    q_BHLD[0, 0, 8] = torch.nan
+    assert received(call, 8, 4, "code").isnan().all()
+
+
+def test_a_dtype_too_narrow_for_the_model_is_named(folder: Path) -> None:
+    """The architecture was blamed: no two ways to attend agree on what is no number."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(make_checkpoint(folder / "small", "llama3"))
+    model.model.layers[0].mlp.down_proj.weight.data.mul_(1e6)
+    model.save_pretrained(folder / "wide")
+    spec = {"scorer": "ladm", "model": str(folder / "wide"), "device": "cpu"}
+    assert load_scorer(ScorerSpec(**spec, dtype="float32"))
+    with pytest.raises(ModelError, match=r"score\.dtype: what llama computes in float16 is not"):
+        load_scorer(ScorerSpec(**spec, dtype="float16"))
 
 
 @pytest.mark.demo

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longattn.udfs.attention.blocked import products_in
+from longattn.udfs.errors import ConfigError
 from longattn.udfs.models import precision
 
 
@@ -27,6 +28,18 @@ def test_auto_is_bfloat16_where_that_is_known_to_be_faster(
     monkeypatch.setattr(precision, "_cpu_info", lambda: f"vendor_id\t: {maker}\n")
     assert precision.dtype_of("auto", "cpu") == dtype
     assert precision.dtype_of("bfloat16", "cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", 0), ("cuda:3", 3)])
+def test_a_gpu_that_is_not_there_is_named(
+    device: str, there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that asks which dtype is faster need not be the one that scores."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    with pytest.raises(ConfigError, match=f"device: this machine has no {device}: say cpu or"):
+        precision.device_of(device)
+    assert precision.dtype_of("auto", device) == "bfloat16"
 
 
 def test_a_setting_is_put_back_and_none_is_needed() -> None:

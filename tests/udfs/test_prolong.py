@@ -24,6 +24,7 @@ from longattn.udfs.scorers.kinds.prolong import (
 )
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from longattn.udfs.scorers.worker import score_batches
+from tests.udfs.models import make_multimodal
 
 
 @given(st.integers(2, 60), st.integers(1, 400), st.integers(0, 5))
@@ -64,6 +65,13 @@ def test_nothing_above_the_threshold_scores_zero() -> None:
     assert long_dependency_score([4.0, 4.0], {(1, 0): 4.0}, 0.1) == 0.0
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_a_perplexity_that_is_no_number_gives_none(odd: float) -> None:
+    """It passed for a dependency below the threshold, and the score was 0."""
+    assert math.isnan(long_dependency_score([4.0, odd], {(1, 0): 4.0}, 0.1))
+    assert math.isnan(long_dependency_score([4.0, 4.0], {(1, 0): odd}, 0.1))
+
+
 class CopyModel:
     """Predicts surely what stood one segment earlier in its input, else uniformly over V tokens."""
 
@@ -89,7 +97,8 @@ def test_a_planted_copy_is_found_and_noise_is_not() -> None:
     noise = rng.integers(0, vocab, 8 * size)
     planted = noise.copy()
     planted[-size:] = planted[:size]
-    scorer = ProLong(CopyModel(size, vocab), ProLongSettings(segment_tokens=size), "prolong")
+    lm: Any = SimpleNamespace(model=CopyModel(size, vocab))
+    scorer = ProLong(lm, ProLongSettings(segment_tokens=size), "prolong")
     of_noise, of_planted = (score["ds"] for score in scorer.score([noise, planted]))
     assert of_noise == 0.0
     # the copied pair: P(c_i) = V, P(c_i | c_j) = 1 and distance N - 1
@@ -154,6 +163,14 @@ class TestAsScorer:
         (scored,) = score_batches(iter([frame]), self.spec(model))
         assert scored["reason"].tolist()[:3] == ["empty", "too_short", "bad_token_id"]
         assert pd.isna(scored["reason"][3]) and scored["ds"].notna()[3]
+
+    def test_a_model_of_images_too_is_a_language_model(self, tmp_path: Path) -> None:
+        """Its config has no vocabulary of its own."""
+        model = str(make_multimodal(tmp_path / "gemma3"))
+        frame = pd.DataFrame({"window_id": list("ab"), "domain": "book"})
+        frame["token_ids"] = [[3, 4] * 128, [3] * 255 + [101]]
+        (scored,) = score_batches(iter([frame]), self.spec(model, device="cpu"))
+        assert scored["ds"].notna()[0] and scored["reason"][1] == "bad_token_id"
 
     def test_first_layers_alone_are_not_a_language_model(self, tmp_path: Path) -> None:
         (tmp_path / "scorer.json").write_text("{}")

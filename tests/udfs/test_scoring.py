@@ -127,6 +127,15 @@ def test_a_result_that_is_no_number_is_refused() -> None:
     assert results[0][0] == "not_finite" and results[1]["ds"] == 3.0  # type: ignore[index,call-overload]
 
 
+def test_a_measure_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    (score,) = recorder.score([np.array([1, 2])])
+    odd: Score = {**score, "measures": {"gain": 1.0, "loss": float("nan")}}
+    monkeypatch.setattr(recorder, "score", lambda windows: [odd for _ in windows])
+    results = score_windows([np.array([1, 2])], recorder, 100, Meter())
+    assert results == [("not_finite", "loss nan: try a wider dtype")]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 40), st.integers(3, 30))
 def test_batches_hold_one_length_and_their_tokens(
@@ -256,6 +265,11 @@ def test_lines_give_statistics_per_head(scorer: Path) -> None:
         ('{"input_ids": [1.5, 2, 3, 4]}', "input_ids must be"),
         ('{"input_ids": [1, "a"]}', "input_ids must be"),
         ('{"input_ids": [[1, 2]]}', "input_ids must be"),
+        ('{"input_ids": [[1, 2], [3]]}', "input_ids must be"),
+        ('{"input_ids": [true, 2, 3, 4]}', "input_ids must be"),
+        ('{"input_ids": "1234"}', "input_ids must be"),
+        ('{"input_ids": [9223372036854775808, 2, 3, 4]}', "input_ids must be"),
+        ('{"text": "a lone \\ud800"}', "invalid_text: lone surrogate at character 7"),
         ('{"input_ids": [1, 1e99]}', "input_ids must be"),
         ('{"input_ids": [100000000000000000000000]}', "input_ids must be"),
         ('{"input_ids": []}', "empty: no tokens"),

@@ -73,7 +73,7 @@ def _document(item: Item, own_id: str | None, name: str, spec: SourceSpec) -> Ro
         raise Refused(item.reason or "unreadable", item.detail or "")
     _check_where(item.record, spec)
     text = _text(item.record, spec)
-    data = _utf8(text)
+    data = utf8(text)
     _check_size(text, data, spec)
     _check_tokens(text, spec)
     source_id = own_id or f"{name}#{item.row or hex_digest(data)[:16]}"
@@ -235,7 +235,7 @@ def _decode(value: bytes) -> str:
         raise Refused("invalid_utf8", str(error)) from None
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
     """Raises Refused for a lone surrogate, which JSON can write and UTF-8 cannot."""
     try:
         return text.encode()

@@ -42,7 +42,7 @@ def build_scorer(model: str, out: str, layers: Sequence[int] = (0,)) -> ScorerMa
     return manifest
 
 
-@while_unchanged(lambda model, layers: model)
+@while_unchanged(lambda model, layers: [model])
 def scorer_folder(model: str, layers: tuple[int, ...]) -> Path:
     """The folder of a scorer; of a checkpoint, one made for as long as this process lives."""
     folder = Path(model)

@@ -37,19 +37,23 @@ class CausalLM:
         self._head = _head_of(model)
 
     @property
+    def text_config(self) -> Any:
+        """The language model's part of the config; models of images have others beside it."""
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
     def vocab_size(self) -> int:
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def bos_token_id(self) -> int | None:
-        bos = self.model.config.get_text_config(decoder=True).bos_token_id
+        bos = self.text_config.bos_token_id
         return None if bos is None else int(bos)
 
     @property
     def max_tokens(self) -> int | None:
         """The longest sequence that the model was made for, where its config says so."""
-        config = self.model.config.get_text_config(decoder=True)
-        longest = getattr(config, "max_position_embeddings", None)
+        longest = getattr(self.text_config, "max_position_embeddings", None)
         return None if longest is None else int(longest)
 
     def losses(self, ids_BL: "Tensor", last: int) -> "Tensor":
@@ -109,7 +113,8 @@ def prefer_own_attention(model: Any) -> None:
     """Let the model attend through ours, which needs no L x L mask, where it gives the same.
 
     The same is what differs by 2 % at most, or by twice as much as the family's own two ways
-    differ: of 18 layers in bfloat16, Gemma 3's do by 3 %.
+    differ: of 18 layers in bfloat16, Gemma 3's do by 3 %. Raises ModelError where there is nothing
+    to compare with: what the model gives is not finite.
     """
     import torch
 
@@ -117,6 +122,11 @@ def prefer_own_attention(model: Any) -> None:
 
     stock = model.config._attn_implementation
     expected = _hidden_by(model, stock)
+    if not expected.isfinite().all():
+        kind, dtype = model.config.model_type, str(model.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"score.dtype: what {kind} computes in {dtype} is not finite: try a wider dtype"
+        )
 
     def off(attention: str) -> float:
         return float(torch.linalg.norm(_hidden_by(model, attention) - expected))

@@ -10,7 +10,17 @@ if TYPE_CHECKING:
 
 
 def device_of(name: str) -> "torch.device":
-    """The device a spec names; `auto` is the GPU where there is one."""
+    """The device a spec names; raises ConfigError where this machine does not have it."""
+    import torch
+
+    device = _named(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device: this machine has no {name}: say cpu or auto")
+    return device
+
+
+def _named(name: str) -> "torch.device":
+    """A device by its name, wherever it may be; `auto` is the GPU where there is one."""
     import torch
 
     if name == "auto":
@@ -25,7 +35,7 @@ def dtype_of(name: str, device: str) -> str:
     """The dtype a spec names; `auto` is bfloat16 where that is known to be faster, else float32."""
     if name != "auto":
         return name
-    return "bfloat16" if prefers_bfloat16(device_of(device)) else "float32"
+    return "bfloat16" if prefers_bfloat16(_named(device)) else "float32"
 
 
 def prefers_bfloat16(device: "torch.device") -> bool:

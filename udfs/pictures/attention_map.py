@@ -38,7 +38,7 @@ def attention_map(token_ids: TokenIds, spec: ScorerSpec, cells: int = CELLS) -> 
     return far_map(_loaded(spec), token_ids, cells, ROWS_PER_CELL)
 
 
-@while_unchanged(lambda spec: spec.model)
+@while_unchanged(lambda spec: [spec.model])
 def _loaded(spec: ScorerSpec) -> LongAttn:
     torch.set_num_threads(spec.threads or 1)
     return load_longattn(spec)

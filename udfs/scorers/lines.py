@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from longattn.udfs.attention.formula import strength, variance
 from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds
-from longattn.udfs.scorers.needs import own_tokenizer, with_background
+from longattn.udfs.scorers.needs import invalid, own_tokenizer, with_background
 from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.scorers.worker import Meter, score_windows
 from longattn.udfs.text.tokens import load_tokenizer, tokenizer_name
@@ -80,15 +81,23 @@ def _parse_window(
     if "input_ids" not in fields:
         named = tokenizer or own_tokenizer(spec)
         return _tokenised(fields["text"], named), with_background(spec, named)
-    token_ids = np.asarray(fields["input_ids"])
-    if token_ids.ndim != 1 or not (token_ids.size == 0 or token_ids.dtype.kind in "iu"):
-        raise ValueError("input_ids must be a list of whole numbers")
-    return token_ids.astype(np.int64), with_background(spec, tokenizer) if tokenizer else spec
+    token_ids = _whole_numbers(fields["input_ids"])
+    return token_ids, with_background(spec, tokenizer) if tokenizer else spec
+
+
+def _whole_numbers(values: Any) -> TokenIds:
+    """Token ids of a list; raises ValueError for what is none, and for what is no id in one."""
+    with suppress(OverflowError):
+        if isinstance(values, list) and all(type(value) is int for value in values):
+            return np.array(values, np.int64)
+    raise ValueError("input_ids must be a list of whole numbers")
 
 
 def _tokenised(text: str, tokenizer: str) -> TokenIds:
     if not isinstance(text, str):
         raise ValueError("text must be a string")
+    if refused := invalid(text):
+        raise ValueError(": ".join(refused))
     return np.array(load_tokenizer(tokenizer).encode(text).ids, np.int64)
 
 

@@ -1,10 +1,11 @@
-"""What a scorer needs of windows, asked before any is read: its tokenizer, and something far."""
+"""What a scorer needs of texts and windows: its tokenizer, text that is valid, something far."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from longattn.udfs.documents.records import Refused, utf8
 from longattn.udfs.errors import extras_named
 from longattn.udfs.scorers.background import SHIPPED
 from longattn.udfs.scorers.base import ScorerSpec
@@ -28,6 +29,15 @@ def own_tokenizer(spec: ScorerSpec) -> str:
 
         return Calibration.read(spec.model).tokenizer
     return spec.model
+
+
+def invalid(text: str) -> tuple[str, str] | None:
+    """Reason and detail for a text that UTF-8 cannot write; the job `ingest` refuses it alike."""
+    try:
+        utf8(text)
+    except Refused as refused:
+        return refused.reason, refused.detail
+    return None
 
 
 def with_folder(spec: ScorerSpec) -> ScorerSpec:

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from longattn.udfs.digest import while_unchanged
 from longattn.udfs.errors import first_line
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds, with_segments
 from longattn.udfs.scorers.registry import load_scorer, reads_model
@@ -113,7 +113,7 @@ def prefetched(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def loaded(spec: ScorerSpec, gpu_address: str | None) -> Scorer:
-    """The scorer on the GPU that this task was given, loaded once per worker process."""
+    """The scorer on the GPU that this task was given, loaded once by each worker process."""
     return _loaded(_on_device(spec, gpu_address))
 
 
@@ -124,9 +124,9 @@ def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
     return replace(spec, device=f"cuda:{gpu_address}")
 
 
-@cache
+@while_unchanged(lambda spec: [spec.model])
 def _loaded(spec: ScorerSpec) -> Scorer:
-    """Load a scorer once per process, with the threads of one task slot."""
+    """Load a scorer once, with the threads of one task slot."""
     if reads_model(spec.scorer):
         import torch
 
@@ -172,9 +172,10 @@ def _out_of_memory() -> tuple[type[Exception], ...]:
 
 
 def _finite(score: Score) -> Score | Refusal:
-    if math.isfinite(score["ds"]) and math.isfinite(score["du"]):
-        return score
-    return "not_finite", f"ds {score['ds']}, du {score['du']}: try a wider dtype"
+    """The score, or a refusal that names the first of its statistics that is no number."""
+    values = {"ds": score["ds"], "du": score["du"], **score.get("measures", {})}
+    odd = next((name for name, value in values.items() if not math.isfinite(value)), None)
+    return ("not_finite", f"{odd} {values[odd]}: try a wider dtype") if odd else score
 
 
 def _as_frame(

@@ -168,7 +168,7 @@ def _encoded_pieces(
     yield piece.ids, piece.starts, False
 
 
-@while_unchanged(lambda path: path)
+@while_unchanged(lambda path: [path])
 def load_tokenizer(path: str) -> TextTokenizer:
     """Load a fast tokenizer once, with one thread: the task slot's own.
 
@@ -191,7 +191,7 @@ def load_tokenizer(path: str) -> TextTokenizer:
     return loaded
 
 
-@while_unchanged(lambda path: path)
+@while_unchanged(lambda path: [path])
 def tokenizer_name(path: str) -> str:
     """Name a tokenizer by its content, for example `SmolLM2@ab12cd34`; equal files hash equal."""
     if path == words.NAME:
@@ -316,7 +316,7 @@ def _inner_pairs(vocabulary: dict[str, int]) -> set[str]:
     return {a + b for token in vocabulary for a, b in pairwise(token)}
 
 
-@while_unchanged(lambda path: path)
+@while_unchanged(lambda path: [path])
 def _tokenizer_json(path: str) -> str:
     """The text of tokenizer.json; for a folder without one, what its files are converted to."""
     folder = Path(path)

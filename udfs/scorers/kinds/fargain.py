@@ -16,6 +16,7 @@ What deviates from the papers: docs/adr/0009-fargain.md.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,9 +82,9 @@ class FarGain:
 
     def refusal(self, token_ids: TokenIds) -> tuple[str, str] | None:
         """Reason and detail for a window with no far context, or that the model cannot read."""
-        if len(token_ids) == 0:
-            return "empty", "no tokens"
         text = self._text(token_ids)
+        if len(text) == 0:
+            return "empty", "no tokens"
         k, stride = self._chunking(len(text))
         if not chunks(len(text), k, stride):
             return "too_short", f"{len(text)} tokens; short context is {k}, in steps of {stride}"
@@ -114,7 +115,8 @@ class FarGain:
 
     def _fill(self, losses: list[Losses], token_ids: list[TokenIds], work: list[Work]) -> None:
         """Put the losses of pieces, run in batches of one shape, where they belong."""
-        for batch in _batches(work, self.spec.batch_tokens):
+        bos_W = [self._bos(ids) is not None for ids in token_ids]
+        for batch in _batches(work, bos_W, self.spec.batch_tokens):
             sequences = [self._sequence(token_ids[w], piece) for w, piece in batch]
             losses_BJ = self._losses(np.stack(sequences), batch[0][1].judged)
             for (w, piece), losses_J in zip(batch, losses_BJ, strict=True):
@@ -139,7 +141,8 @@ class FarGain:
 
     def _text(self, token_ids: TokenIds) -> TokenIds:
         """The window without the BOS that it brings along."""
-        return token_ids[1:] if token_ids[0] == self.lm.bos_token_id else token_ids
+        brings_bos = token_ids[:1].tolist() == [self.lm.bos_token_id]
+        return token_ids[1:] if brings_bos else token_ids
 
     def _chunking(self, length: int) -> tuple[int, int]:
         """K and d: LongAttn's minimum distance and K, where the settings name none."""
@@ -148,7 +151,10 @@ class FarGain:
 
     def _score_one(self, token_ids: TokenIds, long_N: Losses, short_N: Losses) -> Score:
         k, stride = self._chunking(len(long_N))
-        read = len(long_N) + (self._bos(token_ids) is not None)
+        unread = int(self._bos(token_ids) is None)  # the first token has no loss then
+        read = len(long_N) + 1 - unread
+        if not np.isfinite([long_N[unread:], short_N[unread:]]).all():
+            return one_head(read, k, ds=math.nan, du=0.0)
         score = one_head(read, k, ds=longfilter(long_N, short_N), du=0.0)
         return {**score, "measures": measures(long_N, short_N, judged_from=k + stride)}
 
@@ -201,12 +207,15 @@ def _by_position(gain_N: Losses, judged_from: int) -> dict[str, float]:
     return values
 
 
-def _batches(work: list[Work], batch_tokens: int) -> Iterator[list[Work]]:
-    """Pieces of one shape, at most `batch_tokens` together, at least one piece."""
+def _batches(work: list[Work], bos_W: list[bool], batch_tokens: int) -> Iterator[list[Work]]:
+    """Pieces of one shape, at most `batch_tokens` together, at least one piece.
 
-    def shape(item: Work) -> tuple[int, int]:
-        return item[1].stop - item[1].start, item[1].judged
+    `bos_W` says of which windows the pieces are read after a BOS.
+    """
 
-    for (length, _), group in itertools.groupby(sorted(work, key=shape), key=shape):
+    def shape(item: Work) -> tuple[int, int, bool]:
+        return item[1].stop - item[1].start, item[1].judged, bos_W[item[0]]
+
+    for (length, *_), group in itertools.groupby(sorted(work, key=shape), key=shape):
         alike, size = list(group), max(1, batch_tokens // length)
         yield from (alike[start : start + size] for start in range(0, len(alike), size))

@@ -98,7 +98,7 @@ class Ladm:
         from longattn.udfs.models.prefix import visit_attention
 
         scores: list[float] = []
-        layers = tuple(range(self.lm.body.config.num_hidden_layers))
+        layers = tuple(range(self.lm.text_config.num_hidden_layers))
         with torch.inference_mode():
             ids_1L = torch.from_numpy(np.asarray(token_ids))[None].to(self.lm.model.device)
             embedded_1LE = self.lm.model.get_input_embeddings()(ids_1L)
@@ -131,13 +131,15 @@ def received(call: "AttentionCall", query: int, size: int, variant: str) -> "Ten
     k_GJD = call.k_BGLD[0, :, :keys].float()
     heads = len(q_HCD) // len(k_GJD)
     hidden_CJ = call.causal_mask(query, call.q_BHLD[:, :, query:stop])[0, 0, :, :keys] < 0
+    blind_C1 = hidden_CJ.all(-1, keepdim=True)  # queries that see none of these keys
     scale = q_HCD.shape[-1] ** -0.5 if call.scale is None else call.scale
     sums = []
     for head, q_CD in enumerate(q_HCD):
         logits_CJ = q_CD @ k_GJD[head // heads].T * scale
         if call.softcap is not None:
             logits_CJ = call.softcap * torch.tanh(logits_CJ / call.softcap)
-        sums.append(logits_CJ.masked_fill(hidden_CJ, -torch.inf).softmax(-1).nan_to_num().sum(0))
+        weights_CJ = logits_CJ.masked_fill(hidden_CJ, -torch.inf).softmax(-1)
+        sums.append(weights_CJ.masked_fill(blind_C1, 0).sum(0))
     return torch.stack(sums)
 
 

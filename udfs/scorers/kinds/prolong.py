@@ -15,11 +15,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longattn.udfs.models.causal import causal_name, load_causal_lm
+from longattn.udfs.models.causal import CausalLM, causal_name, load_causal_lm
 from longattn.udfs.scorers.base import DTYPES, Score, ScorerSpec, TokenIds, one_head, unknown_ids
 
 if TYPE_CHECKING:
@@ -71,7 +71,12 @@ def specificity(gains: Sequence[float]) -> float:
 def long_dependency_score(
     single: Sequence[float], paired: Mapping[Pair, float], threshold: float
 ) -> float:
-    """Eq. 6 over the sampled pairs: `single[i]` is P(c_i), `paired[i, j]` is P(c_i | c_j)."""
+    """Eq. 6 over the sampled pairs: `single[i]` is P(c_i), `paired[i, j]` is P(c_i | c_j).
+
+    nan where one of them is not finite: it would pass for a weak dependency.
+    """
+    if not all(map(math.isfinite, (*single, *paired.values()))):
+        return math.nan
     gains: dict[int, dict[int, float]] = {}
     for (i, j), perplexity in paired.items():
         gains.setdefault(i, {})[j] = single[i] - perplexity
@@ -85,8 +90,8 @@ def long_dependency_score(
 class ProLong:
     """Scores windows with any Hugging Face causal language model; DU is 0, there are no heads."""
 
-    def __init__(self, model: Any, settings: ProLongSettings, version: str) -> None:
-        self.model = model  # transformers causal LM in eval mode
+    def __init__(self, lm: CausalLM, settings: ProLongSettings, version: str) -> None:
+        self.lm = lm
         self.settings = settings
         self.version = version
 
@@ -97,7 +102,7 @@ class ProLong:
             return "empty", "no tokens"
         if len(token_ids) < 2 * size:
             return "too_short", f"{len(token_ids)} tokens; two segments are {2 * size}"
-        return unknown_ids(token_ids, self.model.config.vocab_size)
+        return unknown_ids(token_ids, self.lm.vocab_size)
 
     def score(self, token_ids: list[TokenIds]) -> list[Score]:
         size = self.settings.segment_tokens
@@ -124,11 +129,11 @@ class ProLong:
         perplexities: list[float] = []
         with torch.inference_mode():
             for batch_BT in torch.split(tokens_BT, self.settings.batch_pairs):
-                ids_BT = batch_BT.to(self.model.device)
-                logits_BTV = self.model(ids_BT, logits_to_keep=predicted + 1).logits[:, :-1].float()
+                ids_BT = batch_BT.to(self.lm.model.device)
+                logits_BTV = self.lm.model(ids_BT, logits_to_keep=predicted + 1).logits
                 targets_BT = ids_BT[:, -predicted:]
                 loss = torch.nn.functional.cross_entropy(
-                    logits_BTV.transpose(1, 2), targets_BT, reduction="none"
+                    logits_BTV[:, :-1].float().transpose(1, 2), targets_BT, reduction="none"
                 )
                 perplexities += loss.mean(dim=1).exp().tolist()
         return perplexities
@@ -140,7 +145,7 @@ def load_prolong(spec: ScorerSpec) -> ProLong:
     Its vocabulary must be that of the windows. Raises ModelError where there is no such model.
     """
     lm = load_causal_lm(spec.model, spec.dtype, spec.device, scorer="prolong")
-    return ProLong(lm.model, _settings(spec), prolong_version(spec))
+    return ProLong(lm, _settings(spec), prolong_version(spec))
 
 
 def prolong_version(spec: ScorerSpec) -> str:
