@@ -52,11 +52,15 @@ def form(overrides: list[str]) -> dict[str, Param]:
 
 
 def domains_of(config: str) -> list[str]:
-    """The domains of a config that this machine can read, else those that the settings list."""
+    """The domains that a config has scored, where this machine can read it, else those that the
+    settings list. Windows of packed domains are not scored one domain at a time.
+    """
     path = HOME / config
     if not path.exists():
         return list(SETTINGS["domains"])
-    return list((yaml.safe_load(path.read_text()) or {}).get("sources", {}))
+    found = yaml.load(path.read_text(), yaml.BaseLoader) or {}  # where a domain `no` is a text
+    asked, packed = (found.get(name, {}).get("domains", []) for name in ("score", "pack"))
+    return list(asked or [name for name in found.get("sources", {}) if name not in packed])
 
 
 def tell_failure(context: Mapping[str, Any]) -> None:
@@ -178,7 +182,7 @@ def _argv(name: str, inputs: Inputs) -> list[str]:
     local = HOME / config
     sets = list(inputs["overrides"])
     if "domain" in inputs:
-        sets.append(f"score.domains=[{inputs['domain']}]")
+        sets.append(f"score.domains={json.dumps([inputs['domain']], ensure_ascii=False)}")
     return [
         name,
         "--config",

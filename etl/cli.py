@@ -522,8 +522,8 @@ def _forget(arguments: argparse.Namespace) -> int:
 def _session(arguments: argparse.Namespace) -> None:
     from longattn.etl.console import started
 
-    with started(_load(arguments)) as sound:
-        serve(main, sound, arguments.minutes)
+    with started(_load(arguments)) as (apart, sound):
+        serve(apart(main), sound, arguments.minutes)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from longattn.etl.run.ledger import Run
     from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 
+Command = Callable[[Sequence[str]], int]  # of a command line's words, the exit code
 COUNTED = (">windows", ">samples", ">tokens", ">score from", ">to")
 
 
@@ -49,8 +50,12 @@ def open_context(
 
 
 @contextmanager
-def started(config: Config) -> Iterator[Callable[[], bool]]:
-    """Keep a session while the block runs; yields what says whether it still answers."""
+def started(config: Config) -> Iterator[tuple[Callable[[Command], Command], Callable[[], bool]]]:
+    """Keep a session while the block runs; yields what makes a command leave its settings as they
+    were, and what says whether it still answers.
+    """
+    from longattn.etl.session import restored
+
     context = open_context(config)
 
     def sound() -> bool:
@@ -59,10 +64,17 @@ def started(config: Config) -> Iterator[Callable[[], bool]]:
         except Exception:
             return False
 
+    def apart(command: Command) -> Command:
+        def run(argv: Sequence[str]) -> int:
+            with restored(context.spark):
+                return command(argv)
+
+        return run
+
     sound()  # the first query loads most of Spark
     context.progress.say("session: commands started in this folder run here; Ctrl-C ends it")
     try:
-        yield sound
+        yield apart, sound
     finally:
         context.spark.stop()
 

@@ -13,11 +13,13 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from longattn.etl.run.interrupts import interrupt
 from longattn.udfs import __version__
 from longattn.udfs.errors import UserError
 
@@ -35,7 +37,7 @@ Run = Callable[[Sequence[str]], int]
 
 def ask(argv: Sequence[str]) -> int | None:
     """Have the folder's session run a command: its exit code; None where none runs it."""
-    if not os.path.exists(SOCKET) or COMMAND in argv[:1]:
+    if COMMAND in argv[:1] or not _is_mine():
         return None
     with socket.socket(socket.AF_UNIX) as talk:
         try:
@@ -43,6 +45,14 @@ def ask(argv: Sequence[str]) -> int | None:
         except (OSError, ValueError):  # nobody is there, or one who talks otherwise
             return None
         return None if pid is None else _answered(talk, pid)
+
+
+def _is_mine() -> bool:
+    """Whether there is a socket, of this user: it will get the environment, with its secrets."""
+    try:
+        return os.lstat(SOCKET).st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def _handed_over(talk: socket.socket, argv: Sequence[str]) -> int | None:
@@ -88,7 +98,7 @@ def serve(run: Run, sound: Callable[[], bool], minutes: float) -> None:
 
     Raises UserError where the folder has a session.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's script may have it ignored
+    signal.signal(signal.SIGINT, interrupt)  # a shell's script may have it ignored
     with _listening() as server:
         server.settimeout(60 * minutes)
         with suppress(TimeoutError, KeyboardInterrupt):
@@ -145,6 +155,9 @@ def _exit_code(run: Run, argv: Sequence[str]) -> int:
         return run(argv)
     except SystemExit as end:  # argparse's own way out
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:  # what LONGATTN_TRACEBACK lets through is for the command's terminal
+        traceback.print_exc()
+        return 1
 
 
 @contextmanager
@@ -167,6 +180,8 @@ def _take(terminal: Sequence[int], env: dict[str, str]) -> None:
             stream.flush()
     for fd, place in zip(terminal, TERMINAL, strict=True):
         os.dup2(fd, place)
+    # Another reader: the one before may hold lines that its command has left unread.
+    sys.stdin = os.fdopen(0, closefd=False)
     with contextlib.suppress(AttributeError, io.UnsupportedOperation):
         sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.environ.clear()

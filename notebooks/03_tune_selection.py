@@ -45,7 +45,9 @@ dbutils.widgets.text("name", "", "Name of the selection")
 weights = ", ".join(w.replace("=", ": ") for w in dbutils.widgets.get("weights").split(","))
 overrides = [part.strip() for part in dbutils.widgets.get("overrides").split(";") if part.strip()]
 overrides += [f"mix.weights={{{weights}}}"] if weights.strip() else []
+others = {"tokens": None, "percentile": None, "threshold": None}  # ways to cut that would win
 overrides += [f"select.fraction={dbutils.widgets.get('fraction')}"]
+overrides += [f"select.{way}=null" for way in others]
 if tables := dbutils.widgets.get("tables"):
     overrides.append(f"tables.root={tables}")
 if name := dbutils.widgets.get("name"):
@@ -63,7 +65,7 @@ candidates = longattn.Candidates(dbutils.widgets.get("config"), overrides)
 # COMMAND ----------
 
 fractions = [float(part) for part in dbutils.widgets.get("fractions").split(",")]
-choices = {f: candidates.choose(fraction=f, tokens=None).totals for f in fractions}
+choices = {f: candidates.choose(fraction=f, **others).totals for f in fractions}
 table = pd.concat(choices, names=["fraction", None]).reset_index("fraction")
 display(table.set_index(["domain", "fraction"]).sort_index())
 

@@ -53,7 +53,7 @@ def runs() -> pd.DataFrame:
 
 def document_fates() -> pd.DataFrame:
     rows = [
-        ("book", "kept", 900, 40_000_000, 10_000_000),
+        ("book", "kept", 921, 40_000_000, 10_000_000),
         ("code", "exact", 52, 400_000, None),
         ("code", "near", 100, 800_000, None),
         ("code", "too_short", 187, 1_200_000, 300_000),
@@ -97,6 +97,7 @@ def facts() -> Facts:
         documents=document_fates(),
         windows=window_fates(),
         lengths=lengths(),
+        long_enough={"book": 300, "code": 200},
         contamination=pd.DataFrame(hits, columns=["evaluation", "domain", "windows"]),
         runs=runs(),
         last_runs={row["job"]: [row, row] for row in runs().to_dict("records")},

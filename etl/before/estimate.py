@@ -218,7 +218,8 @@ def _selected_tokens(config: Config, read: Sequence[Sample]) -> dict[str, Range]
     """Tokens that the selection keeps of each domain, in windows of the config's lengths."""
     tokens = dict.fromkeys((sample.domain for sample in read), NOTHING)
     for sample in read:
-        tokens[sample.domain] += sample.total("n_tokens" if sample.packed else "window_tokens")
+        if sample.packed or _is_scored(sample, config):
+            tokens[sample.domain] += sample.total("n_tokens" if sample.packed else "window_tokens")
     whole = [] if config.pack.score else config.pack.domains
     return {
         domain: of_all if domain in whole else _inside_cut(of_all, domain, config.select)
@@ -308,8 +309,8 @@ def hours_table(estimate: Estimate) -> Table:
 def notes(estimate: Estimate) -> list[str]:
     """Where the figures come from."""
     lines = ["scoring: timed on one core of this machine with documents of the sample"]
-    if estimate.device:
-        lines = [
+    if estimate.gpu_hours:
+        lines += [
             f"scoring on {estimate.device}: not measured; from the bound of its arithmetic for our"
             " kernel to the rate that the paper reports for its own code (docs/performance.md)"
         ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from longattn.etl.before.probe import Look, look_at, parts_of
 from longattn.etl.before.scoring import SAMPLE_CHARS
-from longattn.etl.config import Config, DedupConfig
+from longattn.etl.config import Config, DedupConfig, of_domain
 from longattn.etl.dedup.recipe import Recipe
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.sources import limited, spec_of
@@ -119,7 +119,7 @@ def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:
         read_bytes += part.n_bytes
         rows = (to_row(item, part.file.path, part.file.name, spec) for item in part.items)
         texts = (row["text"].decode() for row in rows if row.get("text") is not None)
-        documents += (_document(text, config) for text in texts)
+        documents += (_document(text, look.domain, config) for text in texts)
     return Sample(
         domain=look.domain,
         packed=look.domain in config.pack.domains,
@@ -129,11 +129,12 @@ def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:
     )
 
 
-def _document(text: str, config: Config) -> Document:
+def _document(text: str, domain: str, config: Config) -> Document:
     beginning = text[:SAMPLE_CHARS]
     tokens = len(load_tokenizer(config.tokenizer_path).encode(beginning))
     n_tokens = tokens * len(text) // max(len(beginning), 1)
-    n_windows, window_tokens = windows_of(n_tokens, config)
+    is_cut = within_limits(n_tokens, domain, config)
+    n_windows, window_tokens = windows_of(n_tokens, config) if is_cut else (0.0, 0.0)
     return Document(
         key=hash(" ".join(text.lower().split())),
         text=beginning,
@@ -141,6 +142,15 @@ def _document(text: str, config: Config) -> Document:
         n_tokens=n_tokens,
         n_windows=n_windows,
         window_tokens=window_tokens,
+    )
+
+
+def within_limits(n_tokens: int, domain: str, config: Config) -> bool:
+    """Whether a document that is not packed may be cut, by its tokens."""
+    return all(
+        (of_domain(domain, limits.min_tokens) or 0) <= n_tokens
+        and n_tokens <= (of_domain(domain, limits.max_tokens) or n_tokens)
+        for limits in (config.ingest, config.window)
     )
 
 

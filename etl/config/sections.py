@@ -337,7 +337,7 @@ class WindowConfig(Section):
 
     min_tokens: Positive | dict[str, Positive] | None = None
     """documents of fewer tokens are refused; one number for all domains that are not packed, or one
-    for each domain; a number below the window's length changes nothing"""
+    for each domain; documents that are cut need window.length anyway"""
 
     max_tokens: Positive | dict[str, Positive] | None = None
     """documents of more tokens are refused; numbers as for min_tokens"""
@@ -609,7 +609,7 @@ class SelectConfig(Section):
 
 class MixConfig(Section):
     tokens: Positive | None = None
-    """tokens of the whole mix; None means all that was selected"""
+    """tokens of the whole mix; None means as many as the weights allow"""
 
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """the weight of each domain's tokens; empty means as selected"""

@@ -11,7 +11,7 @@ import pandas as pd
 from longattn.etl.config import Config
 from longattn.etl.export.places import TITLE
 from longattn.etl.report import figures, scorers
-from longattn.etl.report.flow import MILESTONES, by_domain, steps
+from longattn.etl.report.flow import DUPLICATES, MILESTONES, by_domain, steps
 from longattn.etl.report.intervals import firmness, firmness_finding
 from longattn.etl.report.page import Page
 from longattn.etl.report.refused import Pair, Refused
@@ -46,6 +46,7 @@ class Facts:
     total: int  # windows there were to select from; points may be a sample of them
     samples: int  # in the mix, copies counted
     documents: pd.DataFrame  # domain, fate, documents, chars, tokens
+    long_enough: Mapping[str, int]  # documents by domain that hold a window
     windows: pd.DataFrame  # domain, fate, windows, tokens, overlap
     lengths: pd.DataFrame  # domain, n_tokens, documents
     contamination: pd.DataFrame  # evaluation, domain, windows
@@ -116,18 +117,10 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
 
 def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
     """The numbers at the top of the page: value, what it counts, a word beside it."""
-    by_job = {row["job"]: row for row in records(facts.runs)}
-    scored = facts.total
     domains = facts.counted.domains.values()
+    scored = int(sum(of.scored or 0 for of in domains)) or facts.total
     planned, made = sum(of.planned or 0 for of in domains), sum(of.made or 0 for of in domains)
-    shown = []
-    if "ingest" in by_job:
-        run = by_job["ingest"]
-        shown.append((short(run["rows_out"]), "documents", f"of {run['rows_in']:,} records"))
-    if "dedup" in by_job:
-        run = by_job["dedup"]
-        removed = run["rows_in"] - run["rows_out"]
-        shown.append((short(run["rows_out"]), "after dedup", f"{removed:,} removed"))
+    shown = _documents(facts)
     shown.append((short(scored), "windows scored", _lengths(facts.config)))
     chosen = sum(of.selected or 0 for of in domains if of.scored)
     share = f"{100 * chosen / scored:.1f} % of them; " if scored else ""
@@ -139,6 +132,19 @@ def key_figures(facts: Facts) -> list[tuple[str, str, str]]:
         shown.append((f"{of_all:.0%}", "of the far gain", beside))
     shown.append((_duration(facts.runs["seconds"].sum()), "of work", f"{len(facts.runs)} jobs"))
     return shown
+
+
+def _documents(facts: Facts) -> list[tuple[str, str, str]]:
+    """Documents that are current, and those of them that dedup keeps.
+
+    The ledger's rows are no such counts: a run that finds nothing new has none.
+    """
+    by_fate = facts.documents.groupby("fate")["documents"].sum()
+    every, removed = int(by_fate.sum()), int(by_fate.reindex(DUPLICATES).sum())
+    read = sum(facts.runs.loc[facts.runs["job"] == "ingest", "rows_in"])
+    of_records = f"of {read:,} records" if read >= every else ""
+    kept = (short(every - removed), "after dedup", f"{removed:,} removed")
+    return [(short(every), "documents", of_records), *([kept] if removed else [])]
 
 
 def _signed(tokens: pd.Series) -> list[str]:
@@ -173,7 +179,7 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     if len(facts.own):
         drawn |= _score_figures(facts, palette)
     if len(facts.lengths):
-        drawn["lengths"] = figures.lengths(facts.lengths, *_marked(facts.config), palette)
+        drawn["lengths"] = _lengths_figure(facts, palette)
     if len(shares := _overlaps(facts)):
         selected = {domain: of.selected or 0 for domain, of in domains.items()}
         drawn["overlap"] = figures.overlap(shares, selected)
@@ -183,6 +189,12 @@ def _figures(facts: Facts, palette: Palette) -> dict[str, Any]:
         mixed = pd.DataFrame(rows, columns=["domain", "planned", "made"])
         drawn["mix"] = figures.mix(mixed, palette)
     return drawn
+
+
+def _lengths_figure(facts: Facts, palette: Palette) -> Any:
+    window, others = _marked(facts.config)
+    whole = facts.config.window.strategy == "whole"
+    return figures.lengths(facts.lengths, facts.long_enough, window, others, palette, whole)
 
 
 def _marked(config: Config) -> tuple[int, Sequence[int]]:

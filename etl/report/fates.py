@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 KEPT, UNMEASURED = "kept", "not measured yet"
 IN_MIX, NO_ROOM, BELOW_CUT = "in the mix", "no room in the mix", "below the cut"
-CONTAMINATED, NOT_SCORED = "contaminated", "not scored"
+CONTAMINATED, NOT_SCORED, NOT_RANKED = "contaminated", "not scored", "not ranked"
 
 
 def documents_by_fate(documents: DataFrame, duplicates: DataFrame, lengths: DataFrame) -> DataFrame:
@@ -32,11 +32,12 @@ def windows_by_fate(
 ) -> DataFrame:
     """Rows (domain, fate, windows, tokens, overlap): what became of the windows of one windowing.
 
-    `overlap` counts the tokens that stand in the document's window before, too.
+    `overlap` counts the tokens that stand in the document's window before, too. `seen`, where
+    `considered` has it, is 0 of windows that select refuses before it ranks.
     """
     marks = {
         "bad": contaminated.select("window_id").distinct(),
-        "seen": considered.select("window_id"),
+        "seen": considered,
         "copies": selection.select("window_id", "copies"),
     }
     rows = windows.select("window_id", "domain", "n_tokens", "overlap_tokens")
@@ -47,7 +48,8 @@ def windows_by_fate(
         F.when(F.col("bad").isNotNull(), CONTAMINATED)
         .when(F.col("copies") > 0, IN_MIX)
         .when(F.col("copies") == 0, NO_ROOM)
-        .when(F.col("seen").isNotNull(), BELOW_CUT)
+        .when(F.col("seen") == 0, NOT_RANKED)
+        .when(F.col("seen") == 1, BELOW_CUT)
         .otherwise(NOT_SCORED)
     )
     return rows.groupBy("domain", fate.alias("fate")).agg(

@@ -76,14 +76,16 @@ def flow(steps: pd.DataFrame) -> go.Figure:
 
 def lengths(
     documents: pd.DataFrame,
+    long_enough: Mapping[str, int],
     window: int,
     others: Sequence[int] = (),
     palette: Palette | None = None,
+    whole: bool = False,
 ) -> go.Figure:
     """Document lengths per domain on a log scale, a row each, with the window length marked.
 
-    `documents`: domain, n_tokens (lower edge of a bin) and documents (how many). `others`: further
-    lengths that are marked.
+    `documents`: domain, n_tokens (lower edge of a bin) and documents (how many). `long_enough`: by
+    domain, how many hold a window; `whole` where each is one. `others`: further lengths to mark.
     """
     palette, domains = palette or colours(documents["domain"]), sorted(set(documents["domain"]))
     figure = _small_multiples(len(domains))
@@ -103,8 +105,8 @@ def lengths(
         figure.add_trace(bars, row, 1)
         for place in (window, *others):
             figure.add_vline(x=place, line=MARK, row=row, col=1)
-        long = int(mine.loc[mine["n_tokens"] >= window, "documents"].sum())
-        label = f"<b>{name}</b>: {long:,} of {int(mine['documents'].sum()):,} long enough"
+        enough, every = long_enough.get(domain, 0), mine["documents"].sum()
+        label = f"<b>{name}</b>: {enough:,} of {every:,.0f} long enough"
         _row_label(figure, row, label, palette[domain])
         _count_axis(figure, row, mine["documents"].max(), "documents")
     # plotly places annotations on a log axis by the logarithm, lines by the value
@@ -121,9 +123,9 @@ def lengths(
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[*map(tick, ticks)])
     figure.update_xaxes(title="tokens of the document", row=len(domains), col=1)
     figure.update_layout(showlegend=False)
-    every, enough = documents["documents"].sum(), documents["n_tokens"] >= window
-    share = documents.loc[enough, "documents"].sum()
-    finding = f"{share:,.0f} of {every:,.0f} documents hold a window of {window:,} tokens"
+    enough, every = sum(long_enough.values()), documents["documents"].sum()
+    size = f"{'up to ' if whole else ''}{window:,} tokens"
+    finding = f"{enough:,} of {every:,.0f} documents hold a window of {size}"
     return styled(figure, 70 + ROW * len(domains), finding, top=26)
 
 

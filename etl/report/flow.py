@@ -79,8 +79,8 @@ def _of_windows(windows: pd.DataFrame, whole: float, formats: list[str]) -> Iter
         yield _step("in tails that fill no window", "", whole, left - overlap)
     twice = f"; {short(overlap)} of the tokens stand in two" if overlap else ""
     yield _step("windows", plural(sums["windows"].sum(), "window") + twice, left, left)
-    refusals = (fates.CONTAMINATED, fates.NOT_SCORED, fates.BELOW_CUT, fates.NO_ROOM)
-    for fate in refusals:
+    refusals = (fates.CONTAMINATED, fates.NOT_SCORED, fates.NOT_RANKED, fates.BELOW_CUT)
+    for fate in (*refusals, fates.NO_ROOM):
         if fate in sums.index:
             lost, count = float(sums["tokens"][fate]), int(sums["windows"][fate])
             yield _step(_PHRASES.get(fate, fate), plural(count, "window"), left, left - lost)
@@ -93,6 +93,7 @@ def _of_windows(windows: pd.DataFrame, whole: float, formats: list[str]) -> Iter
 _PHRASES = {
     fates.CONTAMINATED: "as contaminated",
     fates.NOT_SCORED: "as not scored",
+    fates.NOT_RANKED: "by select.where, or without a score to rank by",
     fates.NO_ROOM: "for want of room in the mix",
 }
 

@@ -82,6 +82,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
         windows=flow.windows_by_fate(windows, hits, _ranked(context, rows), selection).toPandas(),
         lengths=document_lengths(cut),
+        long_enough=long_enough(cut, config),
         contamination=contamination(hits.join(windows, "window_id", "left_semi")),
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
@@ -98,11 +99,14 @@ def gather(context: Context, rows: DataFrame) -> Facts:
 
 
 def _ranked(context: Context, rows: DataFrame) -> DataFrame:
-    """The ids of the windows that select chooses from, packed ones too where they have scores."""
-    ids = rows.select("window_id")
+    """window_id of the windows that select chooses from, packed ones too where they have scores,
+    and `seen`, 0 of those that it refuses before it ranks.
+    """
+    ranked = F.col("refused").isNull() if "refused" in rows.columns else F.lit(True)
+    ids = rows.select("window_id", ranked.cast("int").alias("seen"))
     if context.recipe.cross_gain is None:
         return ids
-    return ids.union(packed_candidates(context).select("window_id"))
+    return ids.union(packed_candidates(context).select("window_id", F.lit(1)))
 
 
 def selected_by(recipe: Recipe, rows: DataFrame) -> str:
@@ -260,6 +264,13 @@ def document_lengths(lengths: DataFrame) -> pd.DataFrame:
     binned = mine.groupBy("domain", F.pow(F.lit(2.0), octave).alias("n_tokens"))
     counts: pd.DataFrame = binned.agg(F.count("*").alias("documents")).toPandas()
     return counts if counts.empty else _with_empty_bins(counts)
+
+
+def long_enough(lengths: DataFrame, config: Config) -> dict[str, int]:
+    """Documents by domain that hold a window of the shortest length; all that are windows."""
+    least = 1 if config.window.strategy == "whole" else config.lengths[0] - config.window.bos
+    counts = lengths.where(F.col("n_tokens") >= least).groupBy("domain").count().collect()
+    return {row["domain"]: row["count"] for row in counts}
 
 
 def _with_empty_bins(counts: pd.DataFrame) -> pd.DataFrame:

@@ -63,12 +63,11 @@ def to_show(points: pd.DataFrame, each: int) -> list[str]:
     """Windows of every scorer and domain worth a look: best, worst, and both sides of the cut.
 
     `points`: window_id, domain, scorer, value, selected. Of each kind `each`, and of all no more
-    than MOST: the most telling ones of every scorer first.
+    than MOST: the most telling ones of every scorer first. A window without a value is of none.
     """
     kinds = []
-    for _, rows in points.sort_values(["value", "window_id"], ascending=False).groupby(
-        ["scorer", "domain"]
-    ):
+    best_first = points.dropna(subset="value").sort_values(["value", "window_id"], ascending=False)
+    for _, rows in best_first.groupby(["scorer", "domain"]):
         inside = rows.loc[rows["selected"], "window_id"].tolist()
         outside = rows.loc[~rows["selected"], "window_id"].tolist()
         kinds.append([inside[:each], outside[::-1][:each], inside[::-1][:each], outside[:each]])
@@ -94,7 +93,10 @@ def with_room(windows: Sequence[Sample], room: int = TEXT_CHARS) -> list[Sample]
 
 
 def standings(points: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[Standing]]:
-    """How the windows wanted stand by every scorer; percentile 100 is the best of its domain."""
+    """How the windows wanted stand by every scorer that has a value of them; percentile 100 is the
+    best of its domain.
+    """
+    points = points.dropna(subset="value")
     groups = points.groupby(["scorer", "domain"])["value"]
     places = 100 * groups.rank(method="first") / groups.transform("size")
     by_window: dict[str, list[Standing]] = {}

@@ -21,6 +21,8 @@ from longattn.etl.tables.lost import refuse_lost
 from longattn.etl.tables.schema import REJECTS
 from longattn.udfs.errors import LedgerError
 
+NOT_ENTERED = -1  # no version of the ledger: whoever holds the root next finds another, and looks
+
 Result = TypeVar("Result")
 
 
@@ -175,6 +177,7 @@ class TableSet(Mapping[str, Table]):
 
     def put_run(self, row: Mapping[str, Any]) -> None:
         """Enter a run in the ledger, or replace its row."""
+        self.ledger_version = NOT_ENTERED
         self.ledger_version = self["runs"].put(row).version
 
     @property

@@ -129,6 +129,12 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated(TERMINATED)
 
 
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A handler of Ctrl-C for a process that has replaced Spark's own."""
+    _cancel_jobs()
+    raise KeyboardInterrupt
+
+
 def _cancel_jobs() -> None:
     """As Spark's own handler of Ctrl-C does: threads that wait for a job's end go on."""
     pyspark = sys.modules.get("pyspark")

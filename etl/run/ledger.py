@@ -15,7 +15,7 @@ from typing import Any
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
-from longattn.etl.run.context import Context, Outcome
+from longattn.etl.run.context import NOT_ENTERED, Context, Outcome
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.holding import Predecessor, hold
 from longattn.etl.run.reasons import one_line
@@ -81,7 +81,7 @@ def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_
         with context.tables.steady():
             outcome = job(context)
     except BaseException as error:
-        reason = one_line(error)
+        reason, context.tables.ledger_version = one_line(error), NOT_ENTERED
         with suppress(Exception):  # Java may be what has failed, or the root be another's by now
             context.tables.note_unseen()
         _enter_failure(lambda: entry("failed", error=reason), context, name)

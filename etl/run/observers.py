@@ -69,7 +69,8 @@ def observed(name: str, context: "Context") -> Iterator[Callable[["Run"], None]]
 
 def _job(name: str, context: "Context") -> Job:
     config, tables = context.config, context.tables
-    listed = [source for sources in config.sources.values() for source in sources]
+    documents = [source for sources in config.sources.values() for source in sources]
+    listed = {"ingest": documents, "windows": config.decontaminate.sources}.get(name, [])
     exports = {format_: target.path for format_, target in config.export.targets.items()}
     return Job(
         name=name,
@@ -78,7 +79,7 @@ def _job(name: str, context: "Context") -> Job:
         config=config.hash,
         read=tables.versions_read,
         written=tables.versions_written,
-        sources=tuple(p for s in listed for p in s.path) if name == "ingest" else (),
+        sources=tuple(path for source in listed for path in source.path),
         exports=exports if name == "export" else {},
     )
 
@@ -137,7 +138,8 @@ def to_mlflow(job: Job, state: str, run: "Run | None") -> None:
         return
     mlflow: Any = importlib.import_module("mlflow")
     outcome = run.outcome if run else None
-    with mlflow.start_run(run_name=f"longattn {job.name}"):
+    given = os.environ.get("MLFLOW_RUN_ID")  # mlflow would take it from the jobs after this one
+    with mlflow.start_run(run_id=given, run_name=f"longattn {job.name}"):
         mlflow.set_tags({"longattn.job": job.name, "longattn.state": state})
         mlflow.log_params({f"{job.name}.config": job.config, f"{job.name}.root": job.root})
         if run and outcome:

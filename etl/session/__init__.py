@@ -6,7 +6,8 @@ Settings that jobs rely on live here and nowhere else: Arrow batch sizes, Parque
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from longattn.etl.config import SparkConfig
+from longattn.etl.session.few_rows import set_all
 from longattn.etl.session.installation import refuse_other_installations
 from longattn.etl.session.java import ensure_java, refuse_few_files, shared_classes
 from longattn.udfs import stores
@@ -118,6 +120,19 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     settings = {**SESSION_CONF, **S3_CONF, **defaults, **delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
     return builder.config(map=dict(settings)).getOrCreate()
+
+
+@contextmanager
+def restored(session: SparkSession) -> Iterator[None]:
+    """Take back, after the block, what it has changed of a session's settings."""
+    before = session.conf.getAll
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # of a session that has ended there is nothing to take back
+            now = session.conf.getAll
+            changed = {key for key in now | before if now.get(key) != before.get(key)}
+            set_all(session, {key: before.get(key) for key in changed})
 
 
 def launched() -> bool:

@@ -30,11 +30,11 @@ def fitted(session: SparkSession, config: Config, job: str) -> Iterator[None]:
     small = job in JOBS and is_small(config.tables.root)
     wanted = {k: v for k, v in CONF.items() if small and k not in config.spark.conf}
     before = {key: session.conf.get(key, None) for key in wanted}
-    _set(session, wanted)
+    set_all(session, wanted)
     try:
         yield
     finally:
-        _set(session, before)
+        set_all(session, before)
 
 
 def is_small(root: str, most: int = SMALL_ROOT) -> bool:
@@ -51,7 +51,8 @@ def is_small(root: str, most: int = SMALL_ROOT) -> bool:
     return True
 
 
-def _set(session: SparkSession, conf: Mapping[str, str | None]) -> None:
+def set_all(session: SparkSession, conf: Mapping[str, str | None]) -> None:
+    """Give a session these settings; None takes one out."""
     for key, value in conf.items():
         if value is None:
             session.conf.unset(key)

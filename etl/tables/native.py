@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,10 @@ class NativeTable(Table):
         if not self.by_path:
             return self._replace_in_catalog(df, predicate)
         return self._save(self._writer(df).mode("overwrite").option("replaceWhere", predicate))
+
+    def put(self, row: Mapping[str, Any]) -> Commit:
+        """Delta refuses it where another's row has come meanwhile; then it is put again."""
+        return self._until_not_overtaken(lambda: super(NativeTable, self).put(row))
 
     def merge(self, df: DataFrame, since: int | None = None) -> Commit:
         """All keys are looked at, whatever `since` says: Delta merges with a whole table.

@@ -329,6 +329,16 @@ def test_the_demos_windows_are_estimated_within_a_tenth() -> None:
     assert sample.total("n_windows").value == pytest.approx(windows, rel=0.1)
 
 
+def test_documents_beyond_the_limits_are_not_cut(tmp_path: Path, tokenizer: str) -> None:
+    corpus(tmp_path / "books", [10, 64, 200, 500, 77], per_file=2)
+    limits = {"window": {"length": LENGTH, "min_tokens": 70, "max_tokens": 300}}
+    (sample,) = samples(config_of(tmp_path, tokenizer, **limits))
+    windows = sum(len(longattn_windows(size, LENGTH)) for size in (200, 77))
+    assert sample.total("n_windows") == Range(windows, windows, windows)
+    (sample,) = samples(config_of(tmp_path, tokenizer, ingest={"min_tokens": {"book": 10**6}}))
+    assert sample.total("n_windows").value == 0
+
+
 def test_windows_of_several_lengths_are_those_of_each_by_its_share() -> None:
     window = {"length": 64, "strategy": "tile"}
     several = validate({"window": window, "mix": {"buckets": {16: 0.25, 64: 0.75}}})

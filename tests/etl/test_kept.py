@@ -28,6 +28,10 @@ def run(argv):
         return 1
     if what == "usage":
         sys.exit(2)
+    if what == "raise":
+        raise ValueError("as LONGATTN_TRACEBACK lets through")
+    if what == "line":
+        return len(sys.stdin.readline())
     if what == "sleep":
         print("asleep", flush=True)
         try:
@@ -64,11 +68,13 @@ def wait_for(so: object, seconds: float = 60) -> None:
     assert so()  # type: ignore[operator]
 
 
-def command(folder: Path, *argv: str, told: str = "") -> subprocess.CompletedProcess[str]:
+def command(
+    folder: Path, *argv: str, told: str = "", given: str = "from stdin"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", COMMAND, *argv],
         cwd=folder,
-        input="from stdin",
+        input=given,
         capture_output=True,
         text=True,
         env=os.environ | {"TOLD": told},
@@ -94,6 +100,24 @@ def test_a_command_has_its_own_terminal_environment_and_code(
     assert command(tmp_path, "fail").returncode == 1
     mode = (tmp_path / kept.SOCKET).stat().st_mode
     assert mode & 0o077 == 0
+
+
+def test_what_a_command_leaves_unread_or_raises_is_not_the_next_ones(
+    session: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    assert command(tmp_path, "line", given="one\ntwo\nthree\n").returncode == len("one\n")
+    failed = command(tmp_path, "raise")
+    assert failed.returncode == 1 and "ValueError: as LONGATTN_TRACEBACK lets" in failed.stderr
+    assert command(tmp_path, "look").stdout == "look []  from stdin\n"
+
+
+def test_anothers_socket_gets_nothing(
+    session: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that others may write to; what is handed over holds the secrets of the shell."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert kept.ask(["look"]) is None
 
 
 def test_ctrl_c_reaches_the_command_and_not_the_session(

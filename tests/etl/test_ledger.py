@@ -150,6 +150,9 @@ def test_a_ledger_that_cannot_be_written_hides_no_error(
 
     with pytest.raises(ValueError, match="the first"):
         record("score", context, job)
+    monkeypatch.undo()
+    record("dedup", context.fresh(), lambda _: Outcome(rows_in=0, rows_out=0))
+    assert [row["status"] for row in runs(context)] == ["killed", "done"]
 
 
 def test_a_second_run_waits_and_then_says_who_holds_the_root(make_context: MakeContext) -> None:

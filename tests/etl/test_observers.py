@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +29,7 @@ def context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         {
             "tables": {"root": "/lake"},
             "sources": {"book": [{"path": ["/data/*.jsonl", "s3a://lake/books"]}]},
+            "decontaminate": {"sources": [{"path": "/eval/questions.jsonl"}]},
             "export": {"parquet": {"path": str(tmp_path / "out")}},
         }
     )
@@ -66,6 +69,7 @@ def test_openlineage_hears_of_start_and_end_with_versions(context: Any, events: 
     ("job", "side", "names"),
     [
         ("ingest", "inputs", [("file", "/data/*.jsonl"), ("s3://lake", "books")]),
+        ("windows", "inputs", [("file", "/eval/questions.jsonl")]),
         ("export", "outputs", [("file", "{tmp}/out")]),
         ("select", "inputs", []),
     ],
@@ -95,6 +99,26 @@ def test_a_failed_job_is_told_as_failed_and_still_raises(context: Any, events: A
     with pytest.raises(ZeroDivisionError), observed("score", context):
         raise ZeroDivisionError
     assert [event["eventType"] for event in events()] == ["START", "FAIL"]
+
+
+def test_every_job_of_a_command_joins_the_run_that_is_given(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mlflow itself takes MLFLOW_RUN_ID out of the environment when it is left to read it."""
+    joined: list[str | None] = []
+
+    def start_run(run_id: str | None = None, run_name: str = "") -> Any:
+        joined.append(run_id or os.environ.pop("MLFLOW_RUN_ID", None))
+        return nullcontext()
+
+    nothing = dict.fromkeys(("set_tags", "log_params", "log_metrics"), lambda values: None)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(start_run=start_run, **nothing))
+    monkeypatch.setattr("longattn.etl.run.observers._datasets", lambda job: [])
+    monkeypatch.setenv("MLFLOW_RUN_ID", "mine")
+    for job in ("ingest", "dedup"):
+        with observed(job, context) as finish:
+            finish(RUN)
+    assert joined == ["mine", "mine"] and context.progress.said == []
 
 
 def test_mlflow_gets_the_counts_and_what_was_exported(

@@ -255,6 +255,15 @@ class TestSamples:
         assert samples.to_show(points, 1) == ["a", "f", "c", "d"]
         assert set(samples.to_show(points, 5)) == set("abcdef")
 
+    def test_a_window_without_a_value_is_not_shown_for_it(self) -> None:
+        """As of a measure that its score has not: NaN is no number that JSON knows."""
+        points = pd.DataFrame({"window_id": list("abc"), "domain": "x", "scorer": "r:1"})
+        points = points.assign(value=[2.0, float("nan"), 1.0], selected=[True, False, False])
+        assert samples.to_show(points, 1) == ["a", "c"]
+        (standing,) = samples.standings(points, ["a", "b"])["a"]
+        assert standing.percentile == 100.0
+        assert "b" not in samples.standings(points, ["a", "b"])
+
     def test_whole_windows_are_bounded_too(self) -> None:
         each = report_pages.shown()
         room = len(each[0].rest) + len(each[1].rest)
@@ -396,7 +405,13 @@ class TestPage:
         assert "<th>with far gain</th>" in render(replace(page, scorers=[judged]))
 
     def test_selected_and_mixed_are_told_apart(self, page: Page) -> None:
-        """150 windows are selected of 1,200; the mix has 150 samples of them."""
+        """150 windows are selected of 1,200; the mix has 150 samples of them. Documents are those
+        of now: a run that found nothing new counted none.
+        """
+        assert page.key_figures[:2] == [
+            ("1,260", "documents", "of 1,294 records"),
+            ("1,108", "after dedup", "152 removed"),
+        ]
         assert ("150", "windows selected", "12.5 % of them; 150 samples mixed") in page.key_figures
 
     def test_hits_stand_by_evaluation_set(self, page: Page) -> None:

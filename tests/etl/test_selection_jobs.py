@@ -525,6 +525,17 @@ class TestReport:
         assert bins["documents"].sum() == N_DOCS - 1  # one is a duplicate
         assert bins.groupby("domain")["n_tokens"].agg(tuple).nunique() == 1
 
+    def test_documents_are_counted_by_the_windows_length_itself(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        """Bins begin elsewhere: of half an octave some may be long enough, and some not."""
+        cut = judged_lengths(context, packed=False)
+        sizes = [row["n_tokens"] for row in cut.collect()]
+        for length in {*sizes, max(sizes) + 1, min(sizes) - 1}:
+            config = changed(context, settings, window={"length": length}).config
+            found = sum(report_job.long_enough(cut, config).values())
+            assert found == sum(size >= length for size in sizes)
+
     def test_a_domain_that_no_window_was_scored_of_is_drawn_too(self, context: Context) -> None:
         short = {"doc_id": "short", "domain": "poem", "n_tokens": 9, "reason": "too_short"}
         short["windowing"] = context.recipe.windowing

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from pyspark.sql import SparkSession
 
 import longattn.etl.session.java
 from longattn.etl.config import SparkConfig
-from longattn.etl.session import LOG_CONF, SESSION_CONF, get_spark
+from longattn.etl.session import LOG_CONF, SESSION_CONF, get_spark, restored
 from longattn.udfs.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -49,6 +50,18 @@ def test_the_running_session_is_used_and_the_config_wins(spark: Any, batch_size:
     conf = {batch_size: "7", "spark.driver.memory": "99g"}  # the latter came too late: ignored
     assert get_spark(SparkConfig(conf=conf)) is SparkSession.getActiveSession()
     assert spark.conf.get(batch_size) == "7"
+
+
+@pytest.mark.spark
+def test_what_a_command_sets_ends_with_it(spark: Any, batch_size: str) -> None:
+    """As keys of a store, which the next command may have others of."""
+    before = dict(spark.conf.getAll)
+    secret = "spark.hadoop.fs.s3a.secret.key"
+    with suppress(ZeroDivisionError), restored(spark):
+        get_spark(SparkConfig(conf={batch_size: "7", secret: "mine"}))
+        assert spark.conf.get(secret) == "mine"
+        raise ZeroDivisionError
+    assert spark.conf.getAll == before
 
 
 @pytest.mark.spark

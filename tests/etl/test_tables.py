@@ -30,7 +30,7 @@ from longattn.etl.tables.open import (
     location,
     open_tables,
 )
-from longattn.etl.tables.schema import TABLES, TableSpec
+from longattn.etl.tables.schema import RUNS, TABLES, TableSpec
 from longattn.udfs.errors import (
     ConcurrentWriteError,
     ConfigError,
@@ -176,6 +176,16 @@ def test_concurrent_appends_lose_nothing_and_know_their_versions(table: Table, f
     assert keys(table) == list(range(8))
     for key, commit in enumerate(commits):
         assert key in keys(table, commit.version) and key not in keys(table, commit.version - 1)
+
+
+def test_rows_put_at_once_are_all_there(table: Table, frame: Any, spark: Any) -> None:
+    """As two jobs enter theirs in the ledger, which has no partitions that keep them apart."""
+    runs = type(table)(spark, RUNS, f"{table.location}-runs")
+    rows = [dict.fromkeys(RUNS.columns) | {"run_id": f"r{n}", "job": "score"} for n in range(6)]
+    runs.put(rows[0])
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(runs.put, rows[1:]))
+    assert sorted(r["run_id"] for r in runs.read().collect()) == [f"r{n}" for n in range(6)]
 
 
 def texts(table: Table) -> dict[int, str]:

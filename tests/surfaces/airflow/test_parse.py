@@ -144,3 +144,26 @@ def test_an_unknown_operator_is_refused_by_name(
 ) -> None:
     (error,) = parsed_by("yarn")["errors"].values()
     assert "'yarn' is none of spark-submit, databricks, databricks-job" in error
+
+
+@pytest.mark.parametrize(
+    ("config", "domains"),
+    [
+        ("sources: {book: [], wiki: []}", ["book", "wiki"]),
+        ("sources: {book: [], wiki: []}\npack: {domains: [wiki]}", ["book"]),
+        ("sources: {book: [], no: [], 2024: []}\nscore: {domains: [no, 2024]}", ["no", "2024"]),
+    ],
+)
+def test_domains_are_those_that_are_scored(
+    config: str, domains: list[str], env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(config)
+    code = "import sys, json, longattn_tasks as t; print(json.dumps(t.domains_of(sys.argv[1])))"
+    made = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "config.yaml")],
+        env={**env, "PYTHONPATH": str(REPO / "airflow_dags")},
+        text=True,
+        capture_output=True,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert json.loads(made.stdout.splitlines()[-1]) == domains
