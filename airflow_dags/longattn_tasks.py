@@ -95,13 +95,15 @@ def job_per_domain(name: str, requests: Any) -> Any:
         **_common(name),
         **engine.fixed(name),
         max_active_tis_per_dagrun=SETTINGS["parallel_scores"],
-        map_index_template=f"{{{{ {INPUTS}['domains'][ti.map_index] }}}}",
+        map_index_template=f"{{{{ ({INPUTS}['domains'] or ['packed'])[ti.map_index] }}}}",
     )
     return partial.expand(**{engine.field: requests})
 
 
 def requests_per_domain(name: str, inputs: Inputs) -> list[Any]:
-    """What each mapped task is asked: the same job, one domain each."""
+    """What each mapped task is asked: the same job, one domain each; all that is packed at once."""
+    if not inputs["domains"] and (HOME / inputs["config"]).exists():
+        return [request(name, inputs)]
     if not inputs["domains"]:
         raise ValueError(
             f"{inputs['config']} is not on this machine: list `domains` in longattn.yaml"

@@ -152,13 +152,18 @@ def test_an_unknown_operator_is_refused_by_name(
         ("sources: {book: [], wiki: []}", ["book", "wiki"]),
         ("sources: {book: [], wiki: []}\npack: {domains: [wiki]}", ["book"]),
         ("sources: {book: [], no: [], 2024: []}\nscore: {domains: [no, 2024]}", ["no", "2024"]),
+        ("sources: {wiki: []}\npack: {domains: [wiki]}", []),
     ],
 )
 def test_domains_are_those_that_are_scored(
     config: str, domains: list[str], env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(config)
-    code = "import sys, json, longattn_tasks as t; print(json.dumps(t.domains_of(sys.argv[1])))"
+    code = (
+        "import sys, json, longattn_tasks as t; config = sys.argv[1]; found = t.domains_of(config);"
+        "inputs = {'config': config, 'domains': found, 'overrides': [], 'profile': 'cpu'};"
+        "print(json.dumps([found, len(t.requests_per_domain('score', inputs))]))"
+    )
     made = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "config.yaml")],
         env={**env, "PYTHONPATH": str(REPO / "airflow_dags")},
@@ -166,4 +171,4 @@ def test_domains_are_those_that_are_scored(
         capture_output=True,
     )
     assert made.returncode == 0, made.stderr[-2000:]
-    assert json.loads(made.stdout.splitlines()[-1]) == domains
+    assert json.loads(made.stdout.splitlines()[-1]) == [domains, max(len(domains), 1)]
