@@ -59,8 +59,8 @@ def domains_of(config: str) -> list[str]:
     if not path.exists():
         return list(SETTINGS["domains"])
     found = yaml.load(path.read_text(), yaml.BaseLoader) or {}  # where a domain `no` is a text
-    asked, packed = (found.get(name, {}).get("domains", []) for name in ("score", "pack"))
-    return list(asked or [name for name in found.get("sources", {}) if name not in packed])
+    asked, packed = ((found.get(name) or {}).get("domains") or [] for name in ("score", "pack"))
+    return list(asked or [name for name in found.get("sources") or {} if name not in packed])
 
 
 def tell_failure(context: Mapping[str, Any]) -> None:
@@ -102,13 +102,12 @@ def job_per_domain(name: str, requests: Any) -> Any:
 
 def requests_per_domain(name: str, inputs: Inputs) -> list[Any]:
     """What each mapped task is asked: the same job, one domain each; all that is packed at once."""
-    if not inputs["domains"] and (HOME / inputs["config"]).exists():
-        return [request(name, inputs)]
-    if not inputs["domains"]:
+    if not inputs["domains"] and not (HOME / inputs["config"]).exists():
         raise ValueError(
             f"{inputs['config']} is not on this machine: list `domains` in longattn.yaml"
         )
-    return [request(name, {**inputs, "domain": domain}) for domain in inputs["domains"]]
+    each = [request(name, {**inputs, "domain": domain}) for domain in inputs["domains"]]
+    return each or [request(name, inputs)]
 
 
 def request(name: str, inputs: Inputs) -> Any:

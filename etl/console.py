@@ -6,7 +6,7 @@ Spark is imported where a session is opened: most views need none.
 import json
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from longattn.etl.run.ledger import Run
     from longattn.udfs.scorers.kinds.calibrated import Calibration, Cost
 
-Command = Callable[[Sequence[str]], int]  # of a command line's words, the exit code
 COUNTED = (">windows", ">samples", ">tokens", ">score from", ">to")
 
 
@@ -50,9 +49,9 @@ def open_context(
 
 
 @contextmanager
-def started(config: Config) -> Iterator[tuple[Callable[[Command], Command], Callable[[], bool]]]:
-    """Keep a session while the block runs; yields what makes a command leave its settings as they
-    were, and what says whether it still answers.
+def started(config: Config) -> Iterator[tuple[ContextDecorator, Callable[[], bool]]]:
+    """Keep a session while the block runs; yields a decorator of commands that leave its settings
+    as they were, and what says whether it still answers.
     """
     from longattn.etl.session import restored
 
@@ -64,17 +63,10 @@ def started(config: Config) -> Iterator[tuple[Callable[[Command], Command], Call
         except Exception:
             return False
 
-    def apart(command: Command) -> Command:
-        def run(argv: Sequence[str]) -> int:
-            with restored(context.spark):
-                return command(argv)
-
-        return run
-
     sound()  # the first query loads most of Spark
     context.progress.say("session: commands started in this folder run here; Ctrl-C ends it")
     try:
-        yield apart, sound
+        yield restored(context.spark), sound
     finally:
         context.spark.stop()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from longattn.etl.after.reading import Reader, Row
 from longattn.etl.after.status import views_of
 from longattn.etl.config import Config
 from longattn.etl.export.files import Folder
-from longattn.etl.export.read import sample_at
+from longattn.etl.export.read import holds, sample_in
 from longattn.etl.export.writers.jsonl import data_id
 from longattn.etl.run.views import among, with_views
 from longattn.udfs.ddl import literal
@@ -94,21 +93,23 @@ def documents_of(reader: Reader, config: Config, ids: list[str], begin: int) -> 
 def _samples(reader: Reader, config: Config, window_id: str) -> Iterator[str]:
     """Where each export holds the window: its number there follows from its place in the mix."""
     for name, target in config.export.targets.items():
-        manifest = Folder.at(target.path).manifest()
+        folder = Folder.at(target.path)
+        manifest = folder.manifest()
         if manifest is None:
             continue
         for number in _numbers(reader, manifest, window_id):
-            if not _is_at(target.path, number, window_id):
+            if not _is_at(folder, manifest, number, window_id):
                 continue
-            file = _file_of(manifest["files"], number)
+            file = next(file for file in manifest["files"] if holds(file, number))
             label = f" ({data_id(target.prefix, number)})" if name == "jsonl" else ""
             yield f"{name} {target.path}/{file['name']} sample {number}{label}"
 
 
-def _is_at(path: str, number: int, window_id: str) -> bool:
+def _is_at(folder: Folder, manifest: Row, number: int, window_id: str) -> bool:
     """Whether the export's own files have the window there; False where they cannot be read."""
     try:
-        return bool(sample_at(path, number)["window_id"] == window_id)
+        row = sample_in(folder, manifest, number)
+        return row is not None and row["window_id"] == window_id
     except (LongAttnError, KeyError, ValueError, OSError):  # `longattn verify` says what is wrong
         return False
 
@@ -176,10 +177,6 @@ def _finished(value: Words) -> Words:
     value = (value ^ (value >> np.uint64(33))) * P2
     value = (value ^ (value >> np.uint64(29))) * P3
     return value ^ (value >> np.uint64(32))
-
-
-def _file_of(files: list[dict[str, Any]], number: int) -> dict[str, Any]:
-    return next(f for f in files if f["first_sample"] <= number < f["first_sample"] + f["samples"])
 
 
 def _lines(trace: Trace) -> Iterator[str]:

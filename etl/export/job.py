@@ -88,14 +88,13 @@ def chosen_by(context: Context) -> Chosen:
     """The selection that the config and the scores of now give."""
     config, (name, rows) = context.config, current_selection(context)
     sections = {"select": config.select, "mix": config.mix}
-    scorer = _ranker(context.recipe, rows)
-    by_recall = ScorerId.of(scorer).name == "recall"
+    own = _scored_by(context.recipe, rows)
     return Chosen(
         name=name,
         rows=rows,
-        scorer=scorer,
+        scorer=own or context.recipe.ranker,
         packed_scorer=context.recipe.packed_ranker,
-        recall=scorer.partition("+")[0] if by_recall else context.recipe.recall,
+        recall=own if own and ScorerId.of(own).name == "recall" else context.recipe.recall,
         scores=context.tables.read("scores"),
         windowing=context.recipe.windowing,
         settings={
@@ -111,14 +110,14 @@ def chosen_by(context: Context) -> Chosen:
     )
 
 
-def _ranker(recipe: Recipe, rows: DataFrame) -> str:
-    """What gave the scores of windows that are not packed: a scorer that select.by names may have
-    another version than the config gives it, which the rows say where they are new enough.
+def _scored_by(recipe: Recipe, rows: DataFrame) -> str | None:
+    """The version of the scorer that select.by names, which may be another than the config gives
+    it; None where the config says it all, and of rows that are too old to say it.
     """
-    if not recipe.config.select.by_scorer:
-        return recipe.ranker
+    if not recipe.ranked_as_scored:
+        return None
     own = rows.where(~F.col("domain").isin(*recipe.config.pack.domains)).select("scorer").first()
-    return (own and own["scorer"]) or recipe.ranker
+    return own["scorer"] if own else None
 
 
 def folders_of(config: Config) -> list[Folder]:

@@ -181,14 +181,23 @@ def sample_at(path: str, number: int) -> Row:
     folder, manifest = opened(path)
     if not 0 <= number < manifest["samples"]:
         raise UserError(f"{path}: no sample {number}; they go from 0 to {manifest['samples'] - 1}")
-    files = manifest["files"]  # of a large export most need not be opened
-    own = {_stem(file) for file in files if 0 <= number - file["first_sample"] < file["samples"]}
-    of_sample = [file for file in files if _stem(file) in own]
-    for shard in _shards(folder, manifest | {"files": of_sample}):
-        for row in shard.rows:
-            if row["sample"] == number:
-                return row
+    if row := sample_in(folder, manifest, number):
+        return row
     raise UserError(f"{path}: sample {number} is in none of its files; run `longattn verify`")
+
+
+def sample_in(folder: Folder, manifest: Row, number: int) -> Row | None:
+    """The row of a sample, from the files that may hold it; None where they do not."""
+    files = manifest["files"]
+    stems = {_stem(file) for file in files if holds(file, number)}
+    shards = _shards(folder, manifest | {"files": [f for f in files if _stem(f) in stems]})
+    rows = (row for shard in shards for row in shard.rows)
+    return next((row for row in rows if row["sample"] == number), None)
+
+
+def holds(file: Row, number: int) -> bool:
+    """Whether a file of a manifest has a sample."""
+    return 0 <= number - int(file["first_sample"]) < int(file["samples"])
 
 
 def lines_of(path: str, number: int) -> Iterator[str]:

@@ -209,6 +209,11 @@ class Recipe:
         return self.scoring if select.by in (None, "lds", "ds", "du") else self.ranking
 
     @property
+    def ranked_as_scored(self) -> bool:
+        """Whether windows are ranked by one scorer's scores as they are: their rows name it."""
+        return bool(self.config.select.by_scorer and not self.config.select.distance)
+
+    @property
     def packed_ranker(self) -> str | None:
         """What the score of packed windows is of; None where they have none."""
         if self.cross_gain is None:

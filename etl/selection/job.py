@@ -168,9 +168,7 @@ def _as_table(mixed: DataFrame, name: str, recipe: Recipe) -> DataFrame:
 
 def _ranker(recipe: Recipe) -> Column:
     """What gave the scores of windows that are not packed: of one scorer the rows say it."""
-    select = recipe.config.select
-    by_rows = select.by_scorer and not select.distance
-    return F.col("scorer") if by_rows else F.lit(recipe.ranker)
+    return F.col("scorer") if recipe.ranked_as_scored else F.lit(recipe.ranker)
 
 
 def _overlaps(

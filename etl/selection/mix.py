@@ -62,7 +62,8 @@ def plan(
     domains in strata `supply` is by stratum, and so are the shares; see `strata_of`. Raises
     ConfigError when one is short and mix.short is `error`.
     """
-    weights = _weights(supply, config, within or {d: {d: Fraction(1)} for d in supply})
+    alone = {d: {d: Fraction(1)} for d in (*supply, *config.weights)}
+    weights = _weights(supply, config, within or alone)
     empty = Supply(windows=0, tokens=0)
     copies = config.max_copies if config.short == "repeat" else 1
     total = config.tokens or _largest_total(weights, supply, copies)
@@ -138,11 +139,10 @@ def _weights(
     # as they are written, so that a domain that limits the mix is planned to its last token
     given = {d: Fraction(repr(w)) for d, w in config.weights.items()}
     weights = given or {d: _largest_total(w, supply, 1) for d, w in within.items()}
-    alone = {d: {d: Fraction(1)} for d in weights}
     return {
         part: weight * share
         for domain, weight in weights.items()
-        for part, share in {**alone, **within}[domain].items()
+        for part, share in within[domain].items()
     }
 
 

@@ -103,3 +103,22 @@ def test_jobs_without_a_scorer_need_no_model() -> None:
     assert asked.windowings == ("longattn-32768:words@1", "best_fit-32768:words@1")
     assert asked.version_of("longattn") is None
     assert str(asked.version_of("recall")).startswith("recall:")
+
+
+@pytest.mark.parametrize(
+    ("select", "as_scored"),
+    [
+        ({"by": "recall"}, True),
+        ({"by": "recall", "distance": 1024}, False),
+        ({"by": {"recall": 1.0}}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_rows_name_what_they_are_ranked_by_where_that_is_a_score(
+    select: dict[str, Any], as_scored: bool
+) -> None:
+    """A gain from a distance is no score: exports look for recall's by the config's version."""
+    asked = recipe(window={"length": 8192}, select=select)
+    assert asked.ranked_as_scored == as_scored
+    assert (asked.ranker == asked.recall) == (as_scored or not select)

@@ -153,6 +153,7 @@ def test_an_unknown_operator_is_refused_by_name(
         ("sources: {book: [], wiki: []}\npack: {domains: [wiki]}", ["book"]),
         ("sources: {book: [], no: [], 2024: []}\nscore: {domains: [no, 2024]}", ["no", "2024"]),
         ("sources: {wiki: []}\npack: {domains: [wiki]}", []),
+        ("sources: {book: []}\nscore:\npack: {domains: }", ["book"]),
     ],
 )
 def test_domains_are_those_that_are_scored(
