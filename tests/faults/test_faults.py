@@ -32,7 +32,14 @@ COMMITS = {
 }
 BESIDE = {"export": ["between renames@1", "after renames@1"]}
 # All that is left is Python's.
-NEED_NO_JAVA = {f"{where}=jvm" for where in (*BESIDE["export"], "after commit listings@1")}
+NEED_NO_JAVA = {
+    f"{where}=jvm"
+    for where in (
+        *BESIDE["export"],
+        "after commit listings@1",
+        *(f"{when} commit scores@5" for when in ("before", "after")),
+    )
+}
 POINTS = {
     job: [
         f"{when} commit {table}@{turn}"
