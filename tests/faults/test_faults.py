@@ -31,15 +31,11 @@ COMMITS = {
     "export": {},
 }
 BESIDE = {"export": ["between renames@1", "after renames@1"]}
-# All that is left is Python's.
-NEED_NO_JAVA = {
-    f"{where}=jvm"
-    for where in (
-        *BESIDE["export"],
-        "after commit listings@1",
-        *(f"{when} commit scores@5" for when in ("before", "after")),
-    )
-}
+# From here on all is Python's: what delta-rs commits lies on disk by then.
+LAST_COMMITS = [
+    f"{when} commit {last}" for last in ("listings@1", "scores@5") for when in ("before", "after")
+]
+NEED_NO_JAVA = {f"{where}=jvm" for where in (*BESIDE["export"], *LAST_COMMITS)}
 POINTS = {
     job: [
         f"{when} commit {table}@{turn}"
