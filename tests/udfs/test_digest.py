@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
 
 from longattn.udfs.digest import hex_digest, json_digest, while_unchanged
 from longattn.udfs.text.tokens import load_tokenizer, tokenizer_name
@@ -35,6 +35,17 @@ def test_a_result_is_kept_while_its_files_stay_as_they_are(tmp_path: Path) -> No
     assert [size(str(tmp_path), times) for times in (1, 2, 1, 2)] == [3, 6, 3, 6]
     (tmp_path / "b").write_text("three")
     assert [size(str(tmp_path), 1), size(str(tmp_path), 1), len(asked)] == [8, 8, 3]
+
+
+def test_dropout_for_training_does_not_draw_ids(tmp_path: Path) -> None:
+    """Its ids are those of the same merges without it, whichever is asked how often."""
+    told = []
+    for dropout in (0.5, None):
+        path = str(tmp_path / f"{dropout}.json")
+        merges, vocabulary = [("a", "b"), ("ab", "ab")], {"a": 0, "b": 1, "ab": 2, "abab": 3}
+        Tokenizer(BPE(vocabulary, merges, dropout=dropout)).save(path)
+        told.append([load_tokenizer(path).encode("abab" * 9).ids for _ in range(9)])
+    assert told[0] == told[1] == [[3] * 9] * 9
 
 
 def test_a_tokenizer_that_is_replaced_is_read_again(tmp_path: Path) -> None:

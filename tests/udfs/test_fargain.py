@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longattn.udfs.errors import ModelError
+from longattn.udfs.models.causal import load_causal_lm
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.kinds.fargain import FarGain, chunks, longfilter, measures
 from longattn.udfs.scorers.registry import load_scorer, scorer_version
 from longattn.udfs.scorers.worker import Meter, score_batches, score_windows
-from tests.udfs.models import make_checkpoint, windows
+from tests.udfs.models import IN_MASK, SMALL, make_checkpoint, windows
 
 LENGTH, K, STRIDE = 90, 16, 8
 FAMILIES = ["llama3.1", "mistral-window", "gemma2", "gpt_neox", "gpt2"]
@@ -218,6 +219,36 @@ def test_logits_of_a_half_precision_body_are_not_rounded(checkpoints: Any) -> No
     np.testing.assert_allclose(long[1:], expected, atol=0.05 if logits.abs().max() > 8 else 0.02)
     exact = losses_one_by_one(folder, ids, None)[0]
     assert 0 < np.nanmean(np.abs(long - exact)) < 0.2
+
+
+@pytest.mark.parametrize("family", IN_MASK)
+def test_a_window_that_is_in_the_mask_alone_is_kept_to(checkpoints: Any, family: str) -> None:
+    import torch
+
+    folder, ids = checkpoints(family), torch.as_tensor(windows(1, LENGTH)[0])[None]
+    found = load_causal_lm(folder, "float32", "cpu", "fargain").losses(ids, LENGTH - 1)
+    with torch.no_grad():
+        logits = whole_model(folder, "float32")(ids).logits[0, :-1]
+    expected = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+    torch.testing.assert_close(found[0], expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path, dtype: str) -> None:
+    """BERT's weights also load as a decoder's: then it is one, and far from itself."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("bert", **SMALL, is_decoder=True)
+    decoder = AutoModelForCausalLM.from_config(config)
+    for parameter in decoder.parameters():
+        parameter.data.mul_(5 if parameter.ndim > 1 else 1)
+    decoder.save_pretrained(tmp_path / "decoder")
+    decoder.config.is_decoder = False
+    decoder.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(ModelError, match=r"^score\.model: bert is not causal: "):
+        load_scorer(spec_of(str(tmp_path / "encoder"), dtype=dtype))
+    scorer = load_scorer(spec_of(str(tmp_path / "decoder"), dtype=dtype))
+    assert scorer.score(windows(1, LENGTH))[0]["measures"]["loss"] > 0
 
 
 def test_windows_it_cannot_score_have_a_reason(checkpoints: Any) -> None:

@@ -1,9 +1,12 @@
 """Import lines and the order of a repository's files, worked out by hand."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longattn.udfs.windows import imports as module
 from longattn.udfs.windows.imports import imported, imports_first
 
 PYTHON = '''
@@ -46,6 +49,26 @@ FOUND = {
 @pytest.mark.parametrize("text", FOUND, ids=["python", "script", "java", "go", "c"])
 def test_lines_that_import(text: str) -> None:
     assert imported(text) == FOUND[text]
+
+
+PIECES = ["import", "from", "a", "b.c", " as ", *" \t.,;#'\"()\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.booleans())
+def test_patterns_that_do_not_go_back_find_what_others_do(text: str, leading: bool) -> None:
+    text = f"import {text}" if leading else text
+    for pattern in (module._PYTHON, module._GO):
+        plain = pattern.pattern.replace("*+", "*").replace("++", "+")
+        assert plain != pattern.pattern
+        each = (pattern.finditer(text), re.finditer(plain, text, pattern.flags))
+        found, expected = ([(m.span(), m.groupdict()) for m in matches] for matches in each)
+        assert found == expected
+
+
+@pytest.mark.parametrize("letter", ["a", " "])
+def test_a_long_line_that_imports_nothing_is_read_once(letter: str) -> None:
+    """Tried at every length, it would take hours."""
+    assert imported(f"import {letter * 1_000_000}'") == []
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from longattn.udfs.models.build import build_scorer
 from longattn.udfs.models.prefix import check_supported, needed_parameters
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import load_scorer
+from tests.udfs.families import make_tiny
 from tests.udfs.models import (
     FAMILIES,
+    IN_MASK,
     LENGTH,
     SMALL,
     K,
@@ -43,6 +45,31 @@ def test_statistics_are_those_of_eager_attention(
     got = our_statistics(tmp_path / "scorer", windows(2), layers=layers, dtype="float64")
     for ours, theirs in zip(got, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-6)  # eager's softmax is float32
+
+
+@pytest.mark.parametrize("name", IN_MASK)
+def test_a_window_that_is_in_the_mask_alone_is_kept_to(name: str, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", name)
+    build_scorer(str(checkpoint), str(tmp_path / "scorer"))
+    # experts are multiplied in float32 at most
+    expected = eager_statistics(checkpoint, windows(2), (0,), dtype=torch.float32)
+    got = our_statistics(tmp_path / "scorer", windows(2), dtype="float32")
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4)
+    with pytest.raises(ModelError, match="sees 48 tokens back"):
+        load_scorer(ScorerSpec(scorer="longattn", model=str(checkpoint), k=48)).score(windows(1))
+
+
+@pytest.mark.parametrize("kind", ["gptj", "codegen", "llama"])
+def test_a_table_of_sines_has_an_end(kind: str, tmp_path: Path) -> None:
+    make_tiny(tmp_path / "model", kind, seed=0)
+    scorer = load_scorer(ScorerSpec(scorer="longattn", model=str(tmp_path / "model"), k=K))
+    most, beyond = windows(1, 256)[0], windows(1, 257)[0]
+    assert scorer.refusal(most) is None and scorer.score([most])[0]["ds"] > 0
+    if kind == "llama":
+        assert scorer.refusal(beyond) is None and scorer.score([beyond])[0]["ds"] > 0
+    else:
+        assert scorer.refusal(beyond) == ("too_long", "257 tokens; the model has 256 positions")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

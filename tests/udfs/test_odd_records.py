@@ -182,7 +182,8 @@ IDS = [
     (7.5, None),
     (2.0**53, None),
     (float("nan"), None),
-    (b"\xff", None),
+    (b"\xff\x01", "ff01"),
+    (b"", None),
     (True, None),
     (None, None),
     ("", None),
@@ -193,6 +194,15 @@ IDS = [
 def test_ids_are_names_whatever_type_a_column_has(value: Any, name: str | None) -> None:
     row = to_row(Item(3, {"text": "t", "id": value}), "u", "a.parquet", spec_of(id="id"))
     assert row["source_id"] == name if name else row["source_id"] == "a.parquet#3"
+
+
+def test_uuids_in_a_column_that_does_not_call_them_so_are_ids(tmp_path: Path) -> None:
+    ids = [UUID(int=(0xFE << 120) + n) for n in range(3)]
+    binary = pa.array([one.bytes for one in ids], pa.binary(16))
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "id": binary}), tmp_path / "a.parquet")
+    spec = {"format": "parquet", "id": "id"}
+    found = [to_row(i, "u", "a", spec_of(**spec)) for i in items(tmp_path / "a.parquet", **spec)]
+    assert [row["source_id"] for row in found] == [str(one).replace("-", "") for one in ids]
 
 
 def test_bytes_that_are_text_are_filtered_kept_and_looked_into(tmp_path: Path) -> None:

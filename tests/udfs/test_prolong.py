@@ -3,7 +3,6 @@
 import math
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,19 +74,18 @@ def test_a_perplexity_that_is_no_number_gives_none(odd: float) -> None:
 class CopyModel:
     """Predicts surely what stood one segment earlier in its input, else uniformly over V tokens."""
 
-    device = "cpu"
-
     def __init__(self, segment: int, vocab: int) -> None:
         self.segment, self.vocab = segment, vocab
 
-    def __call__(self, ids_BT: Any, logits_to_keep: int) -> SimpleNamespace:
+    def losses(self, ids_BT: Any, last: int) -> Any:
         import torch
 
         logits = torch.zeros(*ids_BT.shape, self.vocab)
         if ids_BT.shape[1] > self.segment:
             ahead = ids_BT[:, 1 : 1 + ids_BT.shape[1] - self.segment]
             logits[:, self.segment :].scatter_(2, ahead[..., None], 50.0)
-        return SimpleNamespace(logits=logits[:, -logits_to_keep:])
+        told = logits[:, -last - 1 : -1].transpose(1, 2)
+        return torch.nn.functional.cross_entropy(told, ids_BT[:, -last:], reduction="none")
 
 
 def test_a_planted_copy_is_found_and_noise_is_not() -> None:
@@ -97,7 +95,7 @@ def test_a_planted_copy_is_found_and_noise_is_not() -> None:
     noise = rng.integers(0, vocab, 8 * size)
     planted = noise.copy()
     planted[-size:] = planted[:size]
-    lm: Any = SimpleNamespace(model=CopyModel(size, vocab))
+    lm: Any = CopyModel(size, vocab)
     scorer = ProLong(lm, ProLongSettings(segment_tokens=size), "prolong")
     of_noise, of_planted = (score["ds"] for score in scorer.score([noise, planted]))
     assert of_noise == 0.0
@@ -126,9 +124,13 @@ class TestAsScorer:
     """Registered under its name, with a small Llama of random weights."""
 
     def spec(self, model: str, **settings: Any) -> ScorerSpec:
-        return ScorerSpec(scorer="prolong", model=model, dtype="float64", pairs=9, **settings)
+        given = {"scorer": "prolong", "model": model, "dtype": "float64", "pairs": 9}
+        return ScorerSpec(**{**given, **settings})
 
-    def test_scores_are_those_of_one_pair_after_another(self, model: str) -> None:
+    @pytest.mark.parametrize(("dtype", "off"), [("float64", 1e-6), ("float32", 1e-4)])
+    def test_scores_are_those_of_one_pair_after_another(
+        self, model: str, dtype: str, off: float
+    ) -> None:
         """Perplexities by transformers' own loss, a pair at a time; then the equations."""
         import torch
         from transformers import AutoModelForCausalLM
@@ -143,13 +145,33 @@ class TestAsScorer:
                 return math.exp(whole(torch.as_tensor(tokens)[None], labels=labels).loss)
 
         segments = ids[: 5 * size].reshape(5, size)
-        (score,) = load_scorer(self.spec(model)).score([ids])
+        (score,) = load_scorer(self.spec(model, dtype=dtype)).score([ids])
         pairs = sample_pairs(5, 9, prolong._seed_of(ids, ProLongSettings(num_pairs=9)))
         paired = {(i, j): perplexity(np.concatenate([segments[j], segments[i]])) for i, j in pairs}
         single = [perplexity(segment) for segment in segments]
         expected = long_dependency_score(single, paired, 0.1)
         assert expected > 0
-        assert (score["ds"], score["du"], score["k"]) == (pytest.approx(expected), 0.0, size)
+        found = (score["ds"], score["du"], score["k"])
+        assert found == (pytest.approx(expected, rel=off), 0.0, size)
+
+    def test_logits_of_a_half_precision_body_are_not_rounded(self, model: str) -> None:
+        """Perplexities are those of its rounded hidden states, and of its head in float32."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        ids = torch.as_tensor(np.random.default_rng(1).integers(0, 97, (3, 256)))
+        whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+        with torch.no_grad():
+            hidden = whole.base_model(ids[:, :-1])[0][:, -127:].float()
+            logits = hidden @ whole.lm_head.weight.float().T
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), ids[:, -127:], reduction="none"
+        )
+        scorer = load_scorer(self.spec(model, dtype="bfloat16", device="cpu"))
+        assert isinstance(scorer, ProLong)
+        found = scorer._perplexities(ids)
+        assert found == pytest.approx(losses.mean(1).exp().tolist(), rel=1e-5)
+        assert scorer.version.endswith(":bf16:logits=f32")
 
     def test_the_name_says_which_model_and_what_settings(self, model: str) -> None:
         name = scorer_version(self.spec(model, seed=3))

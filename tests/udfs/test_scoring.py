@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from longattn.udfs.models.build import build_scorer
 from longattn.udfs.scorers import registry
 from longattn.udfs.scorers import worker as scoring
 from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, default_k
+from longattn.udfs.scorers.kinds.calibrated import Calibration
 from longattn.udfs.scorers.lines import score_window_lines
 from longattn.udfs.scorers.registry import Plugin, load_scorer, scorer_version
 from longattn.udfs.scorers.worker import (
@@ -155,6 +157,18 @@ def test_batches_hold_one_length_and_their_tokens(
         assert len(set(batch)) == 1 and (len(batch) == 1 or sum(batch) <= batch_tokens)
 
 
+def test_an_empty_window_that_a_plugin_scores_is_a_batch() -> None:
+    class Measure(Recorder):
+        def refusal(self, token_ids: TokenIds) -> None:
+            return None
+
+        def _score_one(self, ids: TokenIds) -> Score:
+            return super()._score_one(np.append(ids, 7))
+
+    found = score_windows([np.array([], int), np.array([1])], Measure(), 60, Meter())
+    assert [result["ds"] for result in found] == [7.0, 8.0]  # type: ignore[index,call-overload]
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     recorder, windows = Recorder(room=25), [np.full(10, i) for i in range(6)]
     results = score_windows(windows, recorder, 60, Meter())
@@ -170,6 +184,25 @@ def test_the_model_is_loaded_once_per_process(monkeypatch: pytest.MonkeyPatch) -
         list(score_batches(iter([frame([1, 2])]), spec))
     list(score_batches(iter([frame([1, 2])]), spec, gpu_address="3"))
     assert [spec.device for spec in loads] == ["auto", "cuda:3"]
+
+
+def test_a_scorer_whose_files_change_is_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a background and of a calibration's cheap scorers as of a model."""
+    loads: list[ScorerSpec] = []
+    monkeypatch.setattr(scoring, "load_scorer", lambda spec: loads.append(spec) or Recorder())
+    file = tmp_path / "background" / "background.json"
+    file.parent.mkdir()
+    spec = ScorerSpec(scorer="recall", background=str(file.parent))
+    cheap = SimpleNamespace(cheap=[spec])
+    monkeypatch.setattr(Calibration, "read", lambda folder: cheap)
+    for number in (1, 22):
+        file.write_text(str(number))
+        for asked in (spec, ScorerSpec(scorer="calibrated", model=str(tmp_path / "none"))):
+            for _ in range(2):
+                scoring.loaded(asked, None)
+    assert [spec.scorer for spec in loads] == ["recall", "calibrated"] * 2
 
 
 def test_the_next_frame_is_fetched_while_one_is_scored() -> None:

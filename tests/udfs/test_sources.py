@@ -367,6 +367,39 @@ def test_other_encodings_are_refused_with_the_place() -> None:
     assert (row["reason"], row["detail"]) == ("invalid_utf8", "UTF-16: convert the file to UTF-8")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("text", ["plain", "naïve", "слово за словом"])
+def test_every_line_of_utf_16_says_so(encoding: str, text: str) -> None:
+    lines = json.dumps({"text": text, "n": 1}, ensure_ascii=False) + "\n"
+    rows = read((lines * 3).encode(encoding))
+    assert len(rows) >= 3
+    assert {row["reason"] for row in rows} == {"invalid_utf8"}
+    assert all("UTF-16" in row["detail"] and "to UTF-8" in row["detail"] for row in rows)
+
+
+def test_a_line_with_a_zero_byte_is_broken_and_not_utf_16() -> None:
+    (row,) = read(b'{"text": "a\0b"}\n')
+    assert row["reason"] == "broken_json" and "control character" in row["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("text", ["plain", "слово", "слово за словом", "כל מילה", "مرحبا", "λόγος"])
+def test_utf_16_without_a_mark_is_no_text(encoding: str, text: str) -> None:
+    (row,) = read(text.encode(encoding), SourceSpec(domain="d", source="s", format="text"), "a.txt")
+    assert row["reason"] in ("binary_text", "invalid_utf8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    ["N\bNA\bAM\bME\bE", "\x1b[1mB\x1b[0m", "\f\f\f1", "\t\t\t1\r\n", f"\1\2\3{'a' * 9}"],
+)
+def test_what_terminals_and_printers_read_is_text(encoding: str, text: str) -> None:
+    spec = SourceSpec(domain="d", source="s", format="text")
+    (row,) = read(text.encode(encoding), spec, "a.txt")
+    assert row["text"].decode() == text
+
+
 def parquet_of(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)

@@ -28,6 +28,10 @@ from longattn.udfs.documents.bytes import (
 from longattn.udfs.errors import whole_message
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Characters that no text is a quarter of; UTF-16 read as UTF-8 is, in many scripts. Manual pages
+# have backspaces, printers' files form feeds, and those of terminals escapes.
+CONTROLS = bytes(n for n in range(32) if n not in b"\b\t\n\f\r\x1b")
+GARBLED = "a quarter is control characters"
 SHORT_DIGITS = 640  # of an integer that Python reads, however it is set
 LINE_LIMIT = 1 << 31  # bytes; no line longer than this is ever held
 
@@ -145,10 +149,23 @@ def line_item(row: int | None, line: Line, parse: Parser) -> Item | None:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        utf_16 = data.startswith(UTF_16)
-        detail = "UTF-16: convert the file to UTF-8" if utf_16 else _where(error)
-        return Item(row, None, _decoded(data), "invalid_utf8", detail)
-    return parse(row, text)
+        fault = _as_utf_16(data) or _where(error)
+        return Item(row, None, _decoded(data), "invalid_utf8", fault)
+    item = parse(row, text)
+    other = _as_utf_16(data) if item.reason == "broken_json" else None
+    return item._replace(reason="invalid_utf8", detail=other) if other else item
+
+
+def _as_utf_16(data: bytes) -> str | None:
+    """What to do about a line that looks like UTF-16, by its beginning; None where it does not."""
+    if data.startswith(UTF_16):
+        return "UTF-16: convert the file to UTF-8"
+    garbled = _is_garbled(data[: 4 * EXCERPT])
+    return f"{GARBLED}: UTF-16? convert the file to UTF-8" if garbled else None
+
+
+def _is_garbled(data: bytes) -> bool:
+    return 4 * (len(data) - len(data.translate(None, CONTROLS))) > len(data)
 
 
 def parse_json(row: int | None, text: str) -> Item:
@@ -215,15 +232,16 @@ def _whole_file(split: Split, spec: SourceSpec) -> Item:
 def text_item(data: bytes, spec: SourceSpec, name: str) -> Item:
     """A file's bytes as a record with one field: UTF-8, or UTF-16 with a byte-order mark.
 
-    A byte-order mark is no text. UTF-16 without one passes for UTF-8 full of zeros: refused.
+    A byte-order mark is no text. UTF-16 without one passes for UTF-8 full of control characters:
+    refused.
     """
     encoding = "utf-16" if data.startswith(UTF_16) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         return Item(1, None, _decoded(data[: 4 * EXCERPT]), "invalid_utf8", _where(error), name)
-    if 4 * text.count("\0") > len(text):
-        return Item(1, None, repr(text[:EXCERPT]), "binary_text", "a quarter is zero bytes", name)
+    if _is_garbled(text.encode() if encoding == "utf-16" else data):
+        return Item(1, None, repr(text[:EXCERPT]), "binary_text", GARBLED, name)
     return Item(1, {spec.text: text}, text[:EXCERPT], id=name)
 
 

@@ -266,8 +266,12 @@ def _check_tokens(text: str, spec: SourceSpec) -> None:
 
 
 def _own_id(item: Item, spec: SourceSpec) -> str | None:
-    """The record's own id: a string, a whole number or a UUID; None when it has none to go by."""
+    """The record's own id: a string, a whole number or a UUID; None when it has none to go by.
+
+    Bytes that are no text, as digests and UUIDs in columns that do not call them so, are in hex.
+    """
     value = _whole(lookup(item.record or {}, spec.id) if spec.id else item.id)
+    value = value.hex() if isinstance(value, bytes) else value
     is_name = isinstance(value, str | int | UUID) and not isinstance(value, bool)
     return (_printable(str(_plain(value))) or None) if is_name else None
 

@@ -32,9 +32,9 @@ def build_scorer(model: str, out: str, layers: Sequence[int] = (0,)) -> ScorerMa
     """
     checkpoint = open_checkpoint(model)
     config = checkpoint.config()
+    target = _free_target(Path(out))  # before tensors are fetched
     tensors = _needed_tensors(checkpoint, config, tuple(sorted(layers)))
     _check_exact(config, tensors, tuple(sorted(layers)))
-    target = _free_target(Path(out))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
         folder = Path(work) / target.name
         manifest = _write(folder, checkpoint, config, tensors, sorted(layers), model)

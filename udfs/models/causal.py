@@ -15,14 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longattn.udfs.digest import while_unchanged
 from longattn.udfs.errors import LongAttnError, ModelError, first_line
-from longattn.udfs.models.gguf import gguf_file
+from longattn.udfs.models.gguf import GgufCheckpoint, gguf_file
 from longattn.udfs.models.safetensors import refuse_damaged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HASHED_BYTES = 1 << 20  # of each file of weights: enough to tell two models apart
+HASHED_BYTES = 1 << 20  # of each file of weights, from its start: names, shapes, an embedding
+PLACES, PLACE_BYTES = 64, 1 << 16  # and behind that, where models with one embedding differ
 HEAD_ROWS = 512  # rows of logits at a time: 100 MB in float32 for a vocabulary of 49,152
 PROBE_TOKENS = 32
 LOG = logging.getLogger(__name__)
@@ -85,22 +87,9 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
 
     Raises ModelError where there is no such model; `scorer` is who asks.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
     from longattn.udfs.models.precision import device_of, prefers_bfloat16
 
-    disable_progress_bar()
-    folder, gguf = model_files(model, scorer)
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf, dtype=getattr(torch, dtype), local_files_only=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        refuse_damaged(Path(folder))  # transformers does not say which file it was
-        raise ModelError(f"score.model {model}: {first_line(error)}") from None
+    loaded = _from_files(model, *model_files(model, scorer), dtype)
     on = device_of(device)
     if dtype == "bfloat16" and not prefers_bfloat16(on):
         LOG.warning("%s: float32 is faster than bfloat16 on this machine", scorer)
@@ -109,12 +98,36 @@ def load_causal_lm(model: str, dtype: str, device: str, scorer: str) -> CausalLM
     return CausalLM(loaded)
 
 
+def _from_files(model: str, folder: str, gguf: str | None, dtype: str) -> Any:
+    """The model as transformers loads it; raises ModelError for files that lack a part of it."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    # ours refuses what transformers would leave out of the file
+    config = GgufCheckpoint(Path(folder) / gguf).config() if gguf else None
+    how = {"gguf_file": gguf, "dtype": getattr(torch, dtype), "local_files_only": True}
+    try:
+        loaded, found = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, **how, output_loading_info=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        if not gguf:
+            refuse_damaged(Path(folder))  # transformers does not say which file it was
+        raise ModelError(f"score.model {model}: {first_line(error)}") from None
+    if missing := sorted(found["missing_keys"]):  # transformers fills these at random
+        raise ModelError(f"score.model {model}: the checkpoint lacks {missing[0]}")
+    return loaded
+
+
 def prefer_own_attention(model: Any) -> None:
     """Let the model attend through ours, which needs no L x L mask, where it gives the same.
 
     The same is what differs by 2 % at most, or by twice as much as the family's own two ways
     differ: of 18 layers in bfloat16, Gemma 3's do by 3 %. Raises ModelError where there is nothing
-    to compare with: what the model gives is not finite.
+    to compare with, as what the model gives is not finite, and for a model that is not causal.
     """
     import torch
 
@@ -127,6 +140,7 @@ def prefer_own_attention(model: Any) -> None:
         raise ModelError(
             f"score.dtype: what {kind} computes in {dtype} is not finite: try a wider dtype"
         )
+    _refuse_not_causal(model, expected)
 
     def off(attention: str) -> float:
         return float(torch.linalg.norm(_hidden_by(model, attention) - expected))
@@ -140,13 +154,29 @@ def prefer_own_attention(model: Any) -> None:
     model.set_attn_implementation(ATTENTION if near else stock)
 
 
-def _hidden_by(model: Any, attention: str) -> "Tensor":
-    """Hidden states of PROBE_TOKENS tokens by one way to attend, float32."""
+def _refuse_not_causal(model: Any, hidden_1LE: "Tensor") -> None:
+    """Raise ModelError where the first half of the probe has other hidden states alone."""
+    import torch
+
+    half = PROBE_TOKENS // 2
+    expected = hidden_1LE[:, :half]
+    alone = _hidden_by(model, model.config._attn_implementation, half)
+    off_1L = torch.linalg.norm(alone - expected, dim=-1) / torch.linalg.norm(expected, dim=-1)
+    # half precision adds up over layers; some tokens, near a tie, may come to other experts
+    if off_1L.median() > (0.02 if model.dtype.itemsize >= 4 else 0.1):
+        raise ModelError(
+            f"score.model: {model.config.model_type} is not causal: what it makes of a token"
+            " depends on those after it"
+        )
+
+
+def _hidden_by(model: Any, attention: str, tokens: int = PROBE_TOKENS) -> "Tensor":
+    """Hidden states of the probe's first tokens by one way to attend, float32."""
     import torch
 
     model.set_attn_implementation(attention)
     known = model.get_input_embeddings().weight.shape[0]
-    ids_1L = (torch.arange(PROBE_TOKENS, device=model.device)[None] * 7919) % known
+    ids_1L = (torch.arange(tokens, device=model.device)[None] * 7919) % known
     with torch.inference_mode():
         hidden_1LE: Tensor = model.base_model(input_ids=ids_1L, use_cache=False)[0].float()
     return hidden_1LE
@@ -158,7 +188,6 @@ def causal_name(model: str, scorer: str) -> str:
     return f"{Path(gguf).stem if gguf else Path(folder).name}@{_hash(folder, gguf)}"
 
 
-@functools.cache
 def model_files(model: str, scorer: str) -> tuple[str, str | None]:
     """The folder of a model's files, and the name of its GGUF file where it is one."""
     path = Path(model)
@@ -174,6 +203,7 @@ def model_files(model: str, scorer: str) -> tuple[str, str | None]:
     return str(path.resolve()), None
 
 
+@functools.cache
 def _from_hub(model: str) -> str:
     from huggingface_hub import snapshot_download
 
@@ -185,13 +215,19 @@ def _from_hub(model: str) -> str:
         raise ModelError(f"score.model {model}: no such folder, file or hub id: {reason}") from None
 
 
+@while_unchanged(lambda folder, gguf: map(str, _weights(Path(folder), gguf)))
 def _hash(folder: str, gguf: str | None) -> str:
-    """8 hex digits of config.json and the first megabyte of each file of weights."""
+    """8 hex digits of config.json and, of each file of weights, the start and PLACES behind it."""
     digest = hashlib.sha256()
     for path in _weights(Path(folder), gguf):
+        size = path.stat().st_size
+        step = max((size - HASHED_BYTES) // PLACES, PLACE_BYTES)
         with path.open("rb") as file:
-            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+            digest.update(f"{path.name}:{size}:".encode())
             digest.update(file.read(HASHED_BYTES))
+            for place in range(HASHED_BYTES, size, step):
+                file.seek(place)
+                digest.update(file.read(PLACE_BYTES))
     return digest.hexdigest()[:8]
 
 

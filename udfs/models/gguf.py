@@ -2,17 +2,22 @@
 
 import copy
 import functools
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from longattn.udfs.errors import ModelError, first_line
+from longattn.udfs.models.safetensors import DAMAGED
 from longattn.udfs.models.tokenizer_files import convert_gguf_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# What positions are turned by beside their base; transformers reads none of them.
+FREQUENCIES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
 def gguf_file(path: Path) -> Path | None:
@@ -32,12 +37,9 @@ class GgufCheckpoint:
         self.name = path.stem
         self.licence = self._field("general.license")
         self.stored = {tensor.name: tensor for tensor in self.reader.tensors}
-        if "rope_freqs.weight" in self.stored:
-            raise ModelError(
-                f"{path.name}: its rope_freqs are not read; use the safetensors weights"
-            )
 
     def config(self) -> Any:
+        """Raises ModelError for a file whose attention transformers would run otherwise."""
         return copy.deepcopy(self._config)
 
     @functools.cached_property
@@ -45,9 +47,26 @@ class GgufCheckpoint:
         from transformers import AutoConfig
 
         try:
-            return AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
+            config = AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
         except ValueError as error:
             raise ModelError(f"{self.path.name}: {first_line(error)}") from None
+        except (LookupError, TypeError) as error:
+            raise _damaged(self.path, error) from None
+        if unread := next(self._unread(config), None):
+            raise ModelError(
+                f"{self.path.name}: its {unread} is not read; use the safetensors weights"
+            )
+        return config
+
+    def _unread(self, config: Any) -> Iterator[str]:
+        """What attention depends on, as the file calls it, and transformers leaves out."""
+        yield from (name for name in FREQUENCIES if name in self.stored)
+        if self._of_model("rope.scaling.type") != "none":
+            yield from (name for name in self.reader.fields if ".rope.scaling." in name)
+        for key, known in _attention_of(config).items():
+            stored = self._of_model(key)
+            if stored is not None and not math.isclose(stored, known, rel_tol=1e-6):
+                yield key
 
     def names(self) -> Iterable[str]:
         return self._gguf_name
@@ -88,9 +107,24 @@ class GgufCheckpoint:
     def write_tokenizer(self, folder: Path) -> str:
         return convert_gguf_tokenizer(self.path, self._field("tokenizer.ggml.pre"), folder)
 
+    def _of_model(self, key: str) -> Any:
+        """A field whose name begins with the architecture's."""
+        return self._field(f"{self._field('general.architecture')}.{key}")
+
     def _field(self, key: str) -> Any:
         field = self.reader.fields.get(key)
         return field.contents() if field else None
+
+
+def _attention_of(config: Any) -> dict[str, float]:
+    """The positions' base and the sliding window of a config, by GGUF's names; 0 for none."""
+    from longattn.udfs.models.prefix import rope_parameters
+
+    rope = rope_parameters(config) or {}
+    return {
+        "rope.freq_base": rope.get("full_attention", rope).get("rope_theta") or 0,
+        "attention.sliding_window": getattr(config, "sliding_window", None) or 0,
+    }
 
 
 def _gguf_reader(path: Path) -> Any:
@@ -100,4 +134,11 @@ def _gguf_reader(path: Path) -> Any:
         raise ModelError(
             "GGUF files need the package gguf: pip install longattn-spark[gguf]"
         ) from None
-    return GGUFReader(path)
+    try:
+        return GGUFReader(path)
+    except Exception as error:  # the library checks nothing: it raises whatever it stumbles on
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path}: {DAMAGED}: {first_line(error)}")

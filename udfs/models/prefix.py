@@ -32,6 +32,7 @@ from longattn.udfs.errors import ModelError, whole_message
 ATTENTION = "longattn"  # our name in transformers' registry; its layers get no mask
 WITH_MASK = "longattn_masked"  # the same with the family's own masks, to check against
 OWN_ATTENTION = ("gptj", "codegen")  # families whose layers attend in a method of their own
+IN_MASK = ("phimoe", "qwen2_moe")  # families whose sliding window is in the mask alone
 NOT_IN_REGISTRY = "{}: attention of {} does not pass through transformers' AttentionInterface"
 ROWS = 256  # query rows at a time where stock attention would need an L x L mask
 CHECK_TOKENS = 192
@@ -99,10 +100,11 @@ class Prefix:
 
     @property
     def max_tokens(self) -> int | None:
-        """Positions of a learned table; None for rotary positions, which have no end."""
+        """Positions of a table, learned or of sines; None for rotary positions without an end."""
         tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
         learned = len(tables) > 1 and rope_parameters(self.model.config) is None
-        return int(self.model.config.max_position_embeddings) if learned else None
+        sines = any(name.endswith("embed_positions") for name, _ in self.model.named_buffers())
+        return int(self.model.config.max_position_embeddings) if learned or sines else None
 
     def visit(self, ids_BL: Tensor, layers: tuple[int, ...], visit: Visitor) -> None:
         """Call `visit` with the attention of each layer asked for, in their order in the model.
@@ -378,10 +380,17 @@ def _described(
         k_BGLD=k_BGLD,
         scale=options.get("scaling"),
         softcap=options.get("softcap"),
-        sliding_window=options.get("sliding_window"),
+        sliding_window=options.get("sliding_window") or _window_in_mask(module),
         eager=eager,
         mask=mask,
     )
+
+
+def _window_in_mask(module: Any) -> int | None:
+    """The sliding window of a layer that is told of it by its mask alone."""
+    config, types = module.config, getattr(module.config, "layer_types", None)
+    slides = not types or types[module.layer_idx] == "sliding_attention"
+    return config.sliding_window if config.model_type in IN_MASK and slides else None
 
 
 def _refuse_unknown(module: Any, options: Mapping[str, Any]) -> None:

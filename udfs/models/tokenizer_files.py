@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from longattn.udfs.errors import ConfigError
+from longattn.udfs.errors import ConfigError, first_line
 from longattn.udfs.text.conversion import SENTENCEPIECE, converted
 
 TOKENIZER_FILES = (
@@ -26,11 +26,15 @@ def convert_tokenizer(folder: Path) -> str:
 
 
 def convert_gguf_tokenizer(path: Path, pre: str | None, folder: Path) -> str:
+    """Make the tokenizer's files of what a GGUF file says; the main file, or why there is none."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits
     from tokenizers.pre_tokenizers import Sequence as InOrder
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # each kind of vocabulary fails in a way of its own
+        return f"none: the GGUF's vocabulary cannot be read: {first_line(error)}"
     backend = tokenizer.backend_tokenizer
     if pre == "smollm":
         # transformers 5.23 splits unknown tags as GPT-2 does; SmolLM also splits every digit

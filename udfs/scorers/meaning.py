@@ -65,7 +65,7 @@ MEANINGS: Mapping[str, Meaning] = {
         unit="nats a token",
         measures="what counts of n-grams gain from the earlier documents of a packed window",
         known="Recall's counts over those of the own document. Two to three times as much where"
-        " documents follow their like as at random; no language model was asked.",
+        " documents follow their like as at random; a language model was asked of 22 windows.",
         strength="cross gain (nats a token)",
         uniformity="minus the variance over tokens",
     ),

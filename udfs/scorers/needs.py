@@ -1,4 +1,4 @@
-"""What a scorer needs of texts and windows: its tokenizer, text that is valid, something far."""
+"""What a scorer needs: its files, its tokenizer, text that is valid, something far."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,19 @@ def own_tokenizer(spec: ScorerSpec) -> str:
     return spec.model
 
 
+def files_of(spec: ScorerSpec) -> list[str]:
+    """Files and folders that a scorer reads; of a calibration, those of its cheap scorers too.
+
+    What is no path, as a hub id, may be among them.
+    """
+    own = [path for path in (spec.model, spec.background) if path]
+    if spec.scorer != "calibrated":
+        return own
+    from longattn.udfs.scorers.kinds.calibrated import Calibration
+
+    return own + [path for cheap in Calibration.read(spec.model).cheap for path in files_of(cheap)]
+
+
 def invalid(text: str) -> tuple[str, str] | None:
     """Reason and detail for a text that UTF-8 cannot write; the job `ingest` refuses it alike."""
     try:
@@ -59,13 +72,15 @@ def with_background(spec: ScorerSpec, tokenizer: str) -> ScorerSpec:
 def unfit(spec: ScorerSpec, length: int) -> str | None:
     """Why nothing in a window of `length` tokens is far for the scorer; None where something is.
 
-    A scorer that reads a model takes a share of the window for near, whatever its length, and is
-    not asked: loading it may cost minutes.
+    A scorer that reads a model is not asked, as loading it may cost minutes: it needs no more than
+    a k, where it is given one, that is smaller than the window.
     """
-    if reads_model(spec.scorer):
-        return None
-    refused = load_scorer(spec).refusal(np.zeros(length, np.int64))
-    return f"{spec.scorer} finds nothing far in such a window ({refused[1]})" if refused else None
+    if not reads_model(spec.scorer):
+        refused = load_scorer(spec).refusal(np.zeros(length, np.int64))
+        why = refused and refused[1]
+    else:
+        why = f"{length} tokens; k is {spec.k}" if length <= (spec.k or 0) else None
+    return f"{spec.scorer} finds nothing far in such a window ({why})" if why else None
 
 
 def has_k(spec: ScorerSpec) -> bool:

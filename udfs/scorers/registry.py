@@ -101,17 +101,20 @@ def scorer_version(spec: ScorerSpec) -> str:
     return version
 
 
-def checked(spec: ScorerSpec) -> Plugin:
-    """The scorer of a spec, once its settings are looked at; raises ConfigError as above."""
+def checked(spec: ScorerSpec, key: str = "score") -> Plugin:
+    """The scorer of a spec, once its settings are looked at; raises ConfigError as above.
+
+    `key` is where they stand in a config.
+    """
     entry = plugin(spec.scorer)
     changed = {f.name for f in fields(spec) if getattr(spec, f.name) != f.default} - {"options"}
     given = changed | {name for name, _ in spec.options}
     if foreign := sorted(given - SHARED - entry.settings):
         has = f"it has {', '.join(sorted(entry.settings))}" if entry.settings else "it has none"
-        raise ConfigError(f"score.{foreign[0]}: {spec.scorer} has no such setting; {has}")
+        raise ConfigError(f"{key}.{foreign[0]}: {spec.scorer} has no such setting; {has}")
     if spec.dtype not in DTYPES:
         raise ConfigError(
-            f"score.dtype: unknown {spec.dtype}{did_you_mean(str(spec.dtype), DTYPES)}"
+            f"{key}.dtype: unknown {spec.dtype}{did_you_mean(str(spec.dtype), DTYPES)}"
         )
     return entry
 
@@ -121,15 +124,15 @@ def reads_model(scorer: str) -> bool:
     return plugin(scorer).model
 
 
-def plugin(name: str) -> Plugin:
-    """The scorer of a name; raises ConfigError for one that is not known."""
+def plugin(name: str, key: str = "score.scorer") -> Plugin:
+    """The scorer of a name, which the setting `key` has; ConfigError for one that is not known."""
     for ours in (SCORERS, PACKED):
         if name in ours:
             return ours[name]
     if name in _outside():
         loaded: Plugin = _outside()[name].load()
         return loaded
-    raise ConfigError(f"score.scorer: unknown scorer {name}{did_you_mean(name, known_scorers())}")
+    raise ConfigError(f"{key}: unknown scorer {name}{did_you_mean(name, known_scorers())}")
 
 
 def known_scorers() -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from longattn.udfs.digest import while_unchanged
 from longattn.udfs.errors import first_line
 from longattn.udfs.scorers.base import Score, Scorer, ScorerSpec, TokenIds, with_segments
+from longattn.udfs.scorers.needs import files_of
 from longattn.udfs.scorers.registry import load_scorer, reads_model
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _on_device(spec: ScorerSpec, gpu_address: str | None) -> ScorerSpec:
     return replace(spec, device=f"cuda:{gpu_address}")
 
 
-@while_unchanged(lambda spec: [spec.model])
+@while_unchanged(files_of)
 def _loaded(spec: ScorerSpec) -> Scorer:
     """Load a scorer once, with the threads of one task slot."""
     if reads_model(spec.scorer):
@@ -140,7 +141,7 @@ def _batches(order: list[int], windows: list[TokenIds], batch_tokens: int) -> It
     for index in order:
         by_length.setdefault(len(windows[index]), []).append(index)
     for length, indices in by_length.items():
-        size = max(1, batch_tokens // length)
+        size = max(1, batch_tokens // max(length, 1))  # a plugin may score an empty window
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
 

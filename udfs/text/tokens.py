@@ -66,6 +66,8 @@ class TextTokenizer:
         tokenizer.post_processor = None  # it would trim the spaces off the offsets
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if hasattr(tokenizer.model, "dropout"):  # BPE's, for training: it makes ids random
+            tokenizer.model.dropout = None
         self._tokenizer = tokenizer
         self.splits_words = len(set(self.encode("one two, three\nfour").word_ids)) > 1
         self.pairs = set() if self.splits_words else _inner_pairs(tokenizer.get_vocab())

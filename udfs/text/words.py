@@ -34,7 +34,10 @@ def split_words(text: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     ([0, 3, 5, 8], True)
     """
     pattern = _ASCII if text.isascii() else _pattern()
-    words, starts = pattern.findall(text), [match.start() for match in pattern.finditer(text)]
+    words, starts = [], []
+    for match in pattern.finditer(text):
+        words.append(match[0])
+        starts.append(match.start())
     ids = {word: _id(word) for word in set(words)}
     return np.array([ids[word] for word in words], np.int32), np.array(starts, np.int32)
 

@@ -19,7 +19,7 @@ from longattn.udfs.windows.packing import STRATEGIES as PACKERS
 from longattn.udfs.windows.packing import tokens_of
 from longattn.udfs.windows.segments import SEGMENTS
 from longattn.udfs.windows.similar import Gain, similar_order, sketch
-from longattn.udfs.windows.spans import STRATEGIES, overlaps
+from longattn.udfs.windows.spans import STRATEGIES, Span, overlaps
 
 BATCH_BYTES = 16 << 20  # of token ids in one output batch; a window of 1M tokens has 4 MiB
 
@@ -118,7 +118,9 @@ def cut_document(
     tokens = encode_long(tokenizer, text, spec.chunk_chars)
     reason = spec.refusal(len(tokens))
     document: Row = {"doc_id": doc_id, "domain": domain}
-    windows = [] if reason or spec.strategy is None else _window_rows(doc_id, tokens, spec)
+    strategy = None if reason else spec.strategy
+    spans = STRATEGIES[strategy](len(tokens), spec.length) if strategy else []
+    windows = _window_rows(doc_id, tokens, spec.windowing, spans)
     yield from ({**document, **window} for window in windows)
     yield {
         **document,
@@ -179,11 +181,10 @@ def window_id(doc_id: str, windowing: str, index: int) -> str:
     return _digest(f"{doc_id}|{windowing}|{index}")
 
 
-def _window_rows(doc_id: str, tokens: Tokens, spec: WindowSpec) -> list[Row]:
-    spans = STRATEGIES[spec.strategy or "tile"](len(tokens), spec.length)
+def _window_rows(doc_id: str, tokens: Tokens, windowing: str, spans: list[Span]) -> list[Row]:
     return [
         {
-            "window_id": window_id(doc_id, spec.windowing, index),
+            "window_id": window_id(doc_id, windowing, index),
             "window_index": index,
             "start_token": start,
             "end_token": end,

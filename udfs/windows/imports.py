@@ -16,7 +16,7 @@ from posixpath import basename, dirname, join, normpath, splitext
 _PYTHON = re.compile(
     r"^[ \t]*from[ \t]+(?P<base>[\w.]+)[ \t]+import[ \t]+"
     r"(?P<names>\([^)#]*(?:#[^\n]*\n[^)#]*)*\)|[^\n#;]+)"  # a comment may hold the bracket
-    r"|^[ \t]*import[ \t]+(?P<modules>[\w.]+[^\n#;'\"]*)(?=#|$)",
+    r"|^[ \t]*import[ \t]+(?P<modules>[\w.]++[^\n#;'\"]*+)(?=#|$)",  # ++: none shorter is tried
     re.MULTILINE,
 )
 _SCRIPT = re.compile(
@@ -29,7 +29,7 @@ _JAVA = re.compile(
     re.MULTILINE,
 )
 _GO = re.compile(
-    r"^import[ \t]*(?:\((?P<block>[^)]*)\)|[\w. \t]*(?P<one>\"[^\"\n]+\"))", re.MULTILINE
+    r"^import[ \t]*+(?:\((?P<block>[^)]*)\)|[\w. \t]*(?P<one>\"[^\"\n]+\"))", re.MULTILINE
 )
 _C = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"](?P<path>[^>\"\n]+)[>\"]", re.MULTILINE)
 _OF_FOLDERS = ("__init__", "index")  # files that stand for their folder

@@ -105,6 +105,35 @@ def context_octaves(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     return counts
 
 
+def balanced_weights(
+    counts: NDArray[np.int64], longest: int, *, alpha: float = 0.15, gamma: float = 0.5
+) -> NDArray[np.float64]:
+    """How much a target counts in the loss, by octave of its context; float64 [OCTAVES].
+
+    `counts` are `context_octaves` of all samples. A target is far in octaves from longest / 4 on.
+    Far targets share alpha of their number as further weight, the rarer octaves more of it: 1 +
+    alpha r_b / sum(q r), with r_b = q_b^-gamma of an octave's share q_b of the far targets. All
+    others weigh 1 (EXACT, arXiv 2605.10544, with its alpha, gamma and quarter).
+
+    >>> balanced_weights(np.array([4, 4, 9, 1]), 16, alpha=1, gamma=1)  # shares 0.9 and 0.1
+    array([1.        , 1.        , 1.55555556, 6.        ])
+    """
+    far = ((1 << np.arange(len(counts), dtype=np.int64)) >= longest / 4) & (counts > 0)
+    shares = counts[far] / counts[far].sum()
+    rarity = shares**-gamma
+    weights = np.ones(len(counts))
+    weights[far] += alpha * rarity / (shares * rarity).sum()
+    return weights
+
+
+def by_context(sequences: pa.ListArray, weights: NDArray[np.float64]) -> pa.ListArray:
+    """The weight of every token's octave of context, float32; 0 of those that are no targets."""
+    positions = position_ids(sequences)
+    octaves = np.frexp(positions.values.to_numpy())[1] - 1  # -1 of a position of 0
+    values = np.append(weights, 0.0).astype(np.float32)[octaves]
+    return pa.ListArray.from_arrays(positions.offsets, pa.array(values))
+
+
 def _refuse_other_sums(
     rows: pa.RecordBatch, lengths: NDArray[np.int32], counts: NDArray[np.int64]
 ) -> None:

@@ -102,6 +102,7 @@ class Calibration:
     error: float  # of u, for documents left out
     domains: dict[str, Placing]  # "" is any other
     tokenizer: str
+    cheap_versions: tuple[str, ...] = ()  # of `cheap`; older files have none
     format: int = FORMAT
 
     @property
@@ -124,7 +125,10 @@ class Calibration:
         ]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        fields = asdict(self)
+        if not self.cheap_versions:
+            del fields["cheap_versions"]  # so that an older file keeps its hash
+        return json.dumps(fields, indent=1, sort_keys=True)
 
     @staticmethod
     def read(folder: str) -> "Calibration":
@@ -141,11 +145,18 @@ class Calibration:
             raise ModelError(f"score.model: {folder} is broken: {FILE}: {reason}") from None
 
     def write(self, folder: Path) -> None:
-        """Replace the calibration in a folder; raises UserError for a folder of something else."""
-        if folder.exists() and any(folder.iterdir()) and not (folder / FILE).is_file():
-            raise UserError(f"--out {folder}: exists and holds no {FILE}")
+        """Replace the calibration in a folder; raises UserError as `refuse_taken` does."""
+        refuse_taken(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_text(self.to_json() + "\n", encoding="utf-8")
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise UserError for a file, and for a folder of something else than a calibration."""
+    if folder.is_file():
+        raise UserError(f"--out {folder}: is a file: name a folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / FILE).is_file():
+        raise UserError(f"--out {folder}: exists and holds no {FILE}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +318,8 @@ def calibrate(
 
     Raises ConfigError for fewer documents than folds.
     """
+    from longattn.udfs.scorers.registry import scorer_version
+
     if len(np.unique(sample.document_N)) < 2 * FOLDS:
         raise ConfigError(
             f"scorer calibrate: {len(np.unique(sample.document_N))} documents with all scores;"
@@ -323,6 +336,7 @@ def calibrate(
         error=float(np.sqrt(_squared_error(sample, u_N))),
         domains=placings(sample, u_N),
         tokenizer=tokenizer,
+        cheap_versions=tuple(map(scorer_version, cheap)),
     )
     return made, u_N
 
@@ -339,7 +353,15 @@ def load_calibrated(spec: ScorerSpec) -> "Calibrated":
 
     calibration = Calibration.read(spec.model)
     scorers = {cheap.scorer: load_scorer(run_as(cheap, spec)) for cheap in calibration.cheap}
+    _refuse_changed(calibration, [scorer.version for scorer in scorers.values()])
     return Calibrated(calibration, scorers, calibrated_version(spec))
+
+
+def _refuse_changed(calibration: Calibration, versions: Sequence[str]) -> None:
+    """Raise ModelError where a cheap scorer is not the one that estimates were fitted to."""
+    for was, now in zip(calibration.cheap_versions, versions, strict=False):  # older: nothing
+        if was != now:
+            raise ModelError(f"score.model: calibrated with {was}, now {now}: calibrate again")
 
 
 class Calibrated:
@@ -477,8 +499,9 @@ def _read(fields: dict[str, Any], folder: str) -> Calibration:
         for c in fields["columns"]
     )
     domains = {name: _placing_read(kept) for name, kept in fields["domains"].items()}
-    read = {"truth": truth, "cheap": tuple(cheap), "columns": columns, "domains": domains}
-    return Calibration(**{**fields, **read})
+    versions = tuple(fields.get("cheap_versions", ()))
+    read = {"truth": truth, "cheap": tuple(cheap), "cheap_versions": versions}
+    return Calibration(**{**fields, **read, "columns": columns, "domains": domains})
 
 
 def _placing_read(fields: dict[str, Any]) -> Placing:

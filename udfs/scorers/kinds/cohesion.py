@@ -21,6 +21,8 @@ The idea is the lexical cohesion of Halliday and Hasan (1976), which TextTiling 
 texts by. What it tells apart and what it does not: docs/evidence.md.
 """
 
+from functools import lru_cache, partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,7 @@ from longattn.udfs.scorers.base import Score, ScorerSpec, TokenIds, one_head
 
 CELL = 64  # tokens; about a paragraph
 COPY = 0.5  # cosine; above, two cells have more than half of their weight in common
+TOGETHER = 1 << 26  # numbers in memory at a time, of cells by kinds of tokens: 0.5 GB
 
 Matrix = NDArray[np.float64]
 
@@ -82,16 +85,28 @@ def cohesion(token_ids: TokenIds, k: int) -> tuple[float, float]:
 def affinity(token_ids: TokenIds) -> Matrix:
     """Cosines of the cells' token sets, weighted by rarity: [N, N] in 0 to 1."""
     count = len(token_ids) // CELL
-    kinds, token = np.unique(token_ids[: count * CELL], return_inverse=True)
-    holds_NV = np.zeros((count, len(kinds)))
-    holds_NV[np.arange(count * CELL) // CELL, token] = 1
-    rarity_V = np.log(count / holds_NV.sum(0))
-    vector_NV = holds_NV * rarity_V
-    norm_N1 = np.linalg.norm(vector_NV, axis=1, keepdims=True)
+    _, token = np.unique(token_ids[: count * CELL], return_inverse=True)
+    weighted = lru_cache(1)(partial(_weighted, token, count))  # what fits at once is made once
+    square_N, similar_NN = np.zeros(count), np.zeros((count, count))
+    firsts = range(0, token.max() + 1, TOGETHER // count)
+    for first in firsts:
+        square_N += (weighted(first) * weighted(first)).sum(1)
     # A cell whose every token is in all cells has no words of its own: it is like none.
-    vector_NV /= np.where(norm_N1 > 0, norm_N1, 1)
-    similar_NN: Matrix = vector_NV @ vector_NV.T
+    norm_N1 = np.sqrt(np.where(square_N > 0, square_N, 1))[:, None]
+    for first in firsts:
+        vector_NV = weighted(first) / norm_N1
+        similar_NN += vector_NV @ vector_NV.T
     return similar_NN
+
+
+def _weighted(token: NDArray[np.int64], count: int, first: int) -> Matrix:
+    """The cells' token sets, weighted by rarity, of TOGETHER / N kinds of tokens from one on."""
+    size = min(TOGETHER // count, token.max() + 1 - first)
+    mine = np.flatnonzero((token >= first) & (token < first + size))
+    holds_NV = np.zeros((count, size))
+    holds_NV[mine // CELL, token[mine] - first] = 1
+    weighted_NV: Matrix = holds_NV * np.log(count / holds_NV.sum(0))
+    return weighted_NV
 
 
 def distance_weights(count: int, k: int) -> Matrix:

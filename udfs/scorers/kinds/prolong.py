@@ -129,13 +129,8 @@ class ProLong:
         perplexities: list[float] = []
         with torch.inference_mode():
             for batch_BT in torch.split(tokens_BT, self.settings.batch_pairs):
-                ids_BT = batch_BT.to(self.lm.model.device)
-                logits_BTV = self.lm.model(ids_BT, logits_to_keep=predicted + 1).logits
-                targets_BT = ids_BT[:, -predicted:]
-                loss = torch.nn.functional.cross_entropy(
-                    logits_BTV[:, :-1].float().transpose(1, 2), targets_BT, reduction="none"
-                )
-                perplexities += loss.mean(dim=1).exp().tolist()
+                loss_BJ = self.lm.losses(batch_BT, predicted)
+                perplexities += loss_BJ.mean(dim=1).exp().tolist()
         return perplexities
 
 
@@ -159,7 +154,8 @@ def prolong_version(spec: ScorerSpec) -> str:
         f"seed={settings.seed}",
         DTYPES[spec.dtype],
     ]
-    return ":".join(parts)
+    half = spec.dtype in ("bfloat16", "float16")  # without the mark logits were rounded too
+    return ":".join(parts + ["logits=f32"] * half)
 
 
 def _settings(spec: ScorerSpec) -> ProLongSettings:
