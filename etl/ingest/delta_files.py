@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path, PurePath
 from typing import Any
@@ -91,17 +91,20 @@ def _value(scalar: Any) -> Any:
         return scalar.cast(pa.string()).as_py()
 
 
-def refuse_tables(uris: Iterable[str], spec: SourceSpec) -> None:
+def refuse_tables(uris: Collection[str], spec: SourceSpec, tables: Collection[str] = ()) -> None:
     """Raise SourceError where Parquet files are of a Delta table: they hold rows that it has not.
 
-    Rows that were deleted, or updated, stay in its files.
+    Rows that were deleted, or updated, stay in its files. Tables of local files are looked for
+    here; `tables` are those that the listing of a store has met.
     """
     if spec.format != "parquet":
         return
     local = (path for uri in uris if (path := local_path(uri)) is not None)
     folders = {folder for path in local for folder in PurePath(path).parents}
-    if tables := sorted(str(folder) for folder in folders if Path(folder, LOG).is_dir()):
+    met = [str(folder) for folder in folders if Path(folder, LOG).is_dir()]
+    met += [table for table in tables if any(uri.startswith(f"{table}/") for uri in uris)]
+    if met:
         raise SourceError(
-            f"sources.{spec.domain}: {tables[0]} is a Delta table, whose files hold deleted rows"
+            f"sources.{spec.domain}: {min(met)} is a Delta table, whose files hold deleted rows"
             " too: say format: delta"
         )

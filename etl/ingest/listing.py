@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from longattn.etl.config import SourceConfig
 from longattn.etl.ingest.delta_files import delta_files, refuse_no_id, refuse_tables
 from longattn.etl.ingest.local_files import Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
-from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.remote_files import Folders, list_remote
 from longattn.etl.ingest.sources import partition_values, wanted_by
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.locations import as_pattern, is_table_name, sql_name
@@ -22,9 +23,11 @@ from longattn.udfs.documents.formats import SourceSpec
 from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import file_name, local_path
 
+LOOKUPS = 16  # threads; Spark reads the columns of a store's file in a job of its own
+
 
 def list_all(
-    spark: SparkSession, sources: Sequence[tuple[SourceSpec, SourceConfig]], own: OwnFiles
+    spark: SparkSession | None, sources: Sequence[tuple[SourceSpec, SourceConfig]], own: OwnFiles
 ) -> list[SourceFile]:
     """The files of all sources, in order, less those that jobs have written; see list_files."""
     return [
@@ -35,7 +38,7 @@ def list_all(
 
 
 def list_files(
-    spark: SparkSession,
+    spark: SparkSession | None,
     number: int,
     spec: SourceSpec,
     source: SourceConfig,
@@ -44,9 +47,10 @@ def list_files(
     """The files of one source, each once, sorted; `number` is the spec's place.
 
     A file that cannot be read is among them, with its refusal. Raises SourceError for a path that
-    is not there, and when no file is left of it.
+    is not there, or that only a session can list, and when no file is left of it.
     """
     before = own.left_out.copy() if own else None
+    met = Folders(manifests=own.manifests if own else set(), tables=set())
     files = {
         file.uri: SourceFile(
             uri=file.uri,
@@ -57,7 +61,7 @@ def list_files(
             constants=file.constants or partition_values(file.name, spec),
             refusal=file.refusal,
         )
-        for file in _listed(spark, spec, source, own.manifests if own else None)
+        for file in _listed(spark, spec, source, met)
         if own is None or not own.has(file.uri)
     }
     if not files:
@@ -65,12 +69,12 @@ def list_files(
         raise SourceError(
             f"sources.{spec.domain}: no file at {', '.join(source.path)}{_globs(source)}{left}"
         )
-    refuse_tables(files, spec)
+    refuse_tables(files, spec, met.tables)
     return [files[uri] for uri in sorted(files)]
 
 
 def _listed(
-    spark: SparkSession, spec: SourceSpec, source: SourceConfig, manifests: set[str] | None
+    spark: SparkSession | None, spec: SourceSpec, source: SourceConfig, met: Folders
 ) -> Iterator[Listed]:
     wanted = partial(wanted_by, source)
     if spec.format == "delta":
@@ -86,17 +90,25 @@ def _listed(
         ) from None
     for path in source.path:
         if path not in local:
-            remote = list_remote(spark, path, spec.domain, manifests)
+            remote = list_remote(_needed(spark, path), path, spec.domain, met)
             yield from (file for file in remote if wanted(file.uri, file.name))
 
 
-def _of_table(spark: SparkSession, path: str, spec: SourceSpec) -> Iterator[Listed]:
+def _needed(spark: SparkSession | None, path: str) -> SparkSession:
+    """The session. Raises SourceError where there is none to open a path with."""
+    if spark is None:
+        raise SourceError(f"{path}: only a Spark session can open it, and there is none")
+    return spark
+
+
+def _of_table(spark: SparkSession | None, path: str, spec: SourceSpec) -> Iterator[Listed]:
     """The files of a table at a path, or a catalog's table as if it were a file."""
     if not is_table_name(path):
         yield from delta_files(path, spec)
         return
     refuse_no_id(path, spec)
-    (latest,) = spark.sql(f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1").collect()
+    history = f"DESCRIBE HISTORY {sql_name(path)} LIMIT 1"
+    (latest,) = _needed(spark, path).sql(history).collect()
     yield Listed(path, 0, latest["version"], path)
 
 
@@ -120,28 +132,35 @@ def _fingerprint(spec: SourceSpec, file: Listed) -> str:
 
 
 def check_columns(
-    spark: SparkSession, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
+    spark: SparkSession | None, files: Sequence[SourceFile], specs: Sequence[SourceSpec]
 ) -> None:
     """Raise SourceError for a Parquet file, or a table, without a column that its source maps."""
-    for file in files:
-        spec = specs[file.spec]
-        if spec.format not in ("parquet", "delta") or file.refusal:
-            continue
-        there = _columns(spark, file)
-        where = f"in {file.uri} (columns: {', '.join(there)})"
-        if there and (missing := spec.missing_in(there)):
-            raise SourceError(f"sources.{spec.domain}: no column {missing[0]!r} {where}")
-        twice = [name for name, n in Counter(spec.columns_in(there)).items() if n > 1]
-        if twice:
-            raise SourceError(f"sources.{spec.domain}: column {twice[0]!r} twice {where}")
+    of_columns = ("parquet", "delta")
+    files = [f for f in files if specs[f.spec].format in of_columns and not f.refusal]
+    pool = ThreadPoolExecutor(LOOKUPS)
+    try:
+        columns = pool.map(partial(_columns, spark), files)
+        for file, there in zip(files, columns, strict=True):
+            _check_columns(there, file.uri, specs[file.spec])
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _columns(spark: SparkSession, file: SourceFile) -> list[str]:
+def _check_columns(there: list[str], uri: str, spec: SourceSpec) -> None:
+    where = f"in {uri} (columns: {', '.join(there)})"
+    if there and (missing := spec.missing_in(there)):
+        raise SourceError(f"sources.{spec.domain}: no column {missing[0]!r} {where}")
+    twice = [name for name, n in Counter(spec.columns_in(there)).items() if n > 1]
+    if twice:
+        raise SourceError(f"sources.{spec.domain}: column {twice[0]!r} twice {where}")
+
+
+def _columns(spark: SparkSession | None, file: SourceFile) -> list[str]:
     """A file's columns; none for a file whose columns cannot be read, as its reader will say."""
     if is_table_name(file.uri):
-        return list(spark.read.table(sql_name(file.uri)).columns)
+        return list(_needed(spark, file.uri).read.table(sql_name(file.uri)).columns)
     path = file_name(file.uri)
-    names = _by_spark(spark, file.uri) if path is None else _by_footer(path)
+    names = _by_footer(path) if path else _by_spark(_needed(spark, file.uri), file.uri)
     constants = json.loads(file.constants or "{}") if names else {}
     return [*names, *(name for name in constants if name not in names)]
 

@@ -66,16 +66,16 @@ class _Walk:
 
     def start(self, path: str) -> None:
         """Enter what a path matches as a glob, and what it names as it stands."""
-        pattern, literal = _absolute(path), file_name(path)
-        last = os.path.basename(pattern)
-        matched = list(_matches(pattern)) if _WILD.search(pattern) else []
+        pattern, literal = _absolute(path), file_name(path) or b""
+        last, is_there = os.path.basename(pattern), os.path.lexists(literal)
+        matched = _matched(pattern, is_there)
         for entry in matched:
             if last == "*":  # all of the folder is here: a link to it brings nothing
                 self._meet(os.path.dirname(entry))
-            if not (_WILD.search(last) and is_ignored(entry)):
+            if last == "**" or not (_WILD.search(last) and is_ignored(entry)):
                 self._enter(entry, _without_glob(pattern))
-        whole = os.path.abspath(literal or b"")
-        if literal and whole not in matched and os.path.lexists(literal):
+        whole = os.path.abspath(literal)
+        if is_there and whole not in matched:
             self._enter(whole, whole, follow=os.path.isdir(whole))
         elif not matched:
             raise FileNotFoundError(path)
@@ -125,7 +125,7 @@ class _Walk:
                 self._enter(path, base)
 
     def _add(self, path: bytes, base: bytes, status: os.stat_result) -> None:
-        uri, name = file_uri(path), _name(path, base)
+        uri, name = _uri(path), _name(path, base)
         if not self.wanted(uri, name):
             return
         key = (status.st_dev, status.st_ino)
@@ -145,7 +145,7 @@ class _Walk:
         self.entries.setdefault(path, listed._replace(refusal=refusal))
 
     def _refuse(self, path: bytes, base: bytes, reason: str, detail: str) -> None:
-        uri, name = file_uri(path), _name(path, base)
+        uri, name = _uri(path), _name(path, base)
         if self.wanted(uri, name) or reason in ("same_folder", "unreadable"):
             self.entries.setdefault(path, Listed(uri, 0, 0, name, refusal=(reason, detail)))
 
@@ -174,6 +174,12 @@ def _broken(path: bytes, error: OSError) -> tuple[str, str]:
     return "unreadable", error.strerror or str(error)
 
 
+def _uri(path: bytes) -> str:
+    """A file's uri; where that is another's, which is read, one by which none can be opened."""
+    uri = file_uri(path)
+    return uri if file_name(uri) == path else f"file:{path.decode(errors='backslashreplace')}"
+
+
 def _name(path: bytes, base: bytes) -> str:
     below = path.removeprefix(base.rstrip(b"/") + b"/")
     return file_uri(os.path.basename(path) if below == path else below).removeprefix("file:")
@@ -194,6 +200,16 @@ def _without_glob(pattern: str) -> bytes:
     wild = _WILD.search(pattern)
     plain = pattern[: wild.start()].rpartition("/")[0] if wild else pattern
     return plain.encode(errors="surrogateescape")
+
+
+def _matched(pattern: str, is_there: bool) -> list[bytes]:
+    """What a path matches as a glob. Raises SourceError for one that is none and is not there."""
+    try:
+        return list(_matches(pattern)) if _WILD.search(pattern) else []
+    except SourceError:
+        if is_there:
+            return []
+        raise
 
 
 def _matches(pattern: str) -> Iterator[bytes]:
@@ -233,7 +249,7 @@ def _outside_escapes(pattern: str, letter: str) -> int | None:
 
 
 def _below(folder: bytes, parts: Sequence[str]) -> Iterator[bytes]:
-    if not parts:
+    if set(parts) <= {"**"}:  # with a folder comes all that is below it
         yield folder
         return
     part, *rest = parts

@@ -83,7 +83,7 @@ class OwnFiles:
     def _is_export(self, folder: bytes) -> bool:
         try:
             return is_ours(json.loads(self._manifest_in(folder)))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
 
     def _manifest_in(self, folder: bytes) -> bytes:

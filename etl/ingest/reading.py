@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from longattn.etl.ingest import stage
 from longattn.etl.ingest.spark_readers import read_table, read_with_spark
 from longattn.etl.ingest.stage import SourceFile
+from longattn.etl.run.frames import slots
 from longattn.etl.tables.locations import is_table_name, sql_name
 from longattn.udfs.digest import hex_digest
 from longattn.udfs.documents.bytes import Split
@@ -80,8 +81,7 @@ def read_locally(
         (spec, split._replace(first_row=firsts.get((split.uri, split.start), 1)))
         for spec, split in splits
     ]
-    slots = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    share = sum(file.n_bytes for file in files) // slots
+    share = sum(file.n_bytes for file in files) // slots(spark)
     tasks = stage.pack(numbered, min(SPLIT_BYTES, max(share, 1 << 20)))
     return stage.read_splits(spark, tasks, specs)
 

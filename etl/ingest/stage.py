@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -147,10 +147,7 @@ def refused_files(
 
 def union(frames: Sequence[DataFrame]) -> DataFrame:
     """All rows of frames with the same columns."""
-    first, *rest = frames
-    for frame in rest:
-        first = first.unionByName(frame)
-    return first
+    return reduce(DataFrame.unionByName, frames)
 
 
 # --- staged rows, which carry a staged_id, into the tables' rows

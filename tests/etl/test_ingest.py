@@ -20,7 +20,7 @@ from longattn.etl.ingest import job as ingest
 from longattn.etl.ingest import reading, stage
 from longattn.etl.ingest.current import current_documents, with_text
 from longattn.etl.ingest.listing import list_files
-from longattn.etl.ingest.remote_files import list_remote
+from longattn.etl.ingest.remote_files import Folders, list_remote
 from longattn.etl.ingest.sources import specs_of
 from longattn.etl.ingest.spark_readers import read_with_spark
 from longattn.etl.run.context import Context, Outcome, TableSet
@@ -438,6 +438,23 @@ def test_a_remote_listing_says_what_spark_hides(spark: Any, tmp_path: Path) -> N
     assert reasons("/*.jsonl") == plain
     with pytest.raises(SourceError, match="no such file or folder"):
         reasons("/gone/*")
+
+
+@pytest.mark.parametrize("path", ["", "/t", "/t/*.parquet", "/t/day=*", "/t/day=*/*.parquet", "/*"])
+def test_a_remote_listing_meets_the_tables_that_its_files_are_of(
+    spark: Any, tmp_path: Path, path: str
+) -> None:
+    """`file:` stands in for an object store."""
+    table = pa.table({"id": [1], "day": ["1"], "text": ["a"]})
+    write_deltalake(tmp_path / "t", table, partition_by=["day"])
+    stack(tmp_path / "t/a.parquet", [{"text": "a"}])
+    stack(tmp_path / "plain/b.parquet", [{"text": "b"}])
+    met = Folders(set(), set())
+    found = list_remote(spark, f"file:{tmp_path}{path}", "book", met)
+    assert met.tables == {f"file:{tmp_path}/t"}
+    assert found and not any("_delta_log" in file.uri for file in found)
+    list_remote(spark, f"file:{tmp_path}/plain/*.parquet", "book", plain := Folders(set(), set()))
+    assert plain.tables == set()
 
 
 def test_a_column_added_later_to_a_table_is_null_before(make_context: Make, tmp_path: Path) -> None:

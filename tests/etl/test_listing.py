@@ -9,16 +9,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longattn.etl.before.probe import look_at
 from longattn.etl.config import SourceConfig, validate
+from longattn.etl.ingest import listing
 from longattn.etl.ingest.listing import list_all, list_files
 from longattn.etl.ingest.local_files import IGNORED_FILES, Listed, list_local
 from longattn.etl.ingest.own import OwnFiles
 from longattn.etl.ingest.reading import Plan, by_reader
+from longattn.etl.ingest.remote_files import Folders
 from longattn.etl.ingest.sources import partition_values, specs_of, wanted_by
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.tables.locations import is_catalog_name, is_table_name
@@ -28,6 +32,7 @@ from longattn.udfs.errors import SourceError
 from longattn.udfs.storage import file_name
 
 NO_SPARK: Any = None  # local files are listed without
+A_SESSION: Any = object()  # that nobody asks
 
 
 def anything(_uri: str, _name: str) -> bool:
@@ -171,6 +176,24 @@ def test_an_escaped_name_that_another_file_has_is_refused(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_the_file_that_another_one_is_called_as_is_read(is_link: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    put(folder / "b%FC")
+    other = Path(os.fsdecode(os.fsencode(folder) + b"/b\xfc"))
+    if is_link:
+        other.symlink_to("gone")
+    else:
+        put(other, b"latin")
+    ((spec, source),) = specs_of(validate({"sources": {"d": [{"path": str(folder)}]}}))
+    files = list_files(NO_SPARK, 0, spec, source)
+    why = "dangling_link" if is_link else "ambiguous_name"
+    expected = {f"file:{folder}/b%FC": None, f"file:{folder}/b\\xfc": why}
+    assert {file.uri: file.refusal and file.refusal[0] for file in files} == expected
+    look = look_at("sources.d", source, spec, OwnFiles(validate({})))
+    assert [file.uri for file in look.files] == [f"file:{folder}/b%FC"]
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1"])
 def test_the_locale_changes_nothing(locale: str, tmp_path: Path) -> None:
     for name in ("ü.txt", "日本/a.txt"):
@@ -199,6 +222,7 @@ def test_the_locale_changes_nothing(locale: str, tmp_path: Path) -> None:
         ("*/c.txt", ["x/c.txt"]),
         ("{x,y/z}/*.txt", ["x/c.txt", "y/z/d.txt"]),
         ("**/*.txt", ["a.txt", "b.txt", "x/c.txt", "y/z/d.txt"]),
+        ("y/**", ["z/d.txt"]),
         ("y", ["z/d.txt"]),
         ("y/", ["z/d.txt"]),
         ("?", ["x/c.txt", "y/z/d.txt"]),
@@ -210,6 +234,40 @@ def test_globs(pattern: str, names: list[str], tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt", "x/c.txt", "y/z/d.txt", "e [1].csv"):
         put(tmp_path / name)
     assert sorted(listed(f"{tmp_path}/{pattern}")) == names
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/**", "{**,a/**}"])
+def test_a_glob_of_all_folders_walks_each_once(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1", "a/2", "a/b/3", "a/b/c/4", "d/5"):
+        put(tmp_path / name)
+    walked: Counter[bytes] = Counter()
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: walked.update([path]) or listdir(path))
+    found = list_local([f"{tmp_path}/{pattern}"], anything)
+    monkeypatch.undo()
+    files = [path for path in tmp_path.glob("**/*") if path.is_file()]
+    assert sorted(file.uri for file in found) == sorted(f"file:{path}" for path in files)
+    below = [path for path in walked if path.startswith(os.fsencode(tmp_path))]
+    assert len(below) == 5 and max(walked[path] for path in below) <= pattern.count("*")
+
+
+def test_a_folder_that_is_named_is_read_with_all_below_it(tmp_path: Path) -> None:
+    for name in (".git/HEAD", ".git/refs/a", "_delta_log/0.json"):
+        put(tmp_path / name)
+    files = {"HEAD": None, "refs/a": None}
+    assert listed(tmp_path / ".git/**") == listed(tmp_path / ".git") == files
+    assert listed(tmp_path / "**") == {}
+
+
+@pytest.mark.parametrize("name", ["a{1.txt", "x[z-a].txt", "b{,", "{[z-a]"])
+def test_a_file_whose_name_is_no_glob_is_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"brace at character|no pattern of names"):
+        listed(tmp_path / name)
+    put(tmp_path / name)
+    put(tmp_path / "other.txt")
+    assert listed(tmp_path / name) == {name: None}
 
 
 def test_a_path_or_a_glob_that_names_nothing_is_an_error(tmp_path: Path) -> None:
@@ -470,6 +528,28 @@ def test_an_export_of_others_on_a_store_is_known_by_its_manifest() -> None:
     assert asked == ["s3://lake/old/_manifest.json"]
 
 
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+def test_files_of_a_table_on_a_store_are_refused_as_parquet(
+    format_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_remote(_spark: Any, path: str, _domain: str, met: Folders) -> list[Listed]:
+        met.tables.update((f"{path}/table", f"{path}/other"))
+        return [Listed(f"{path}/{name}", 1, 1, name) for name in names]
+
+    monkeypatch.setattr(listing, "list_remote", list_remote)
+    source = {"path": "s3a://lake/in", "format": format_}
+    ((spec, found),) = specs_of(validate({"sources": {"d": [source]}}))
+    names = ["a.parquet", "tables/b.parquet"]
+    assert len(list_files(A_SESSION, 0, spec, found)) == 2
+    names.append("table/day=1/c.parquet")
+    if format_ != "parquet":
+        assert len(list_files(A_SESSION, 0, spec, found)) == 3
+        return
+    said = "sources.d: s3a://lake/in/table is a Delta table, whose files hold deleted rows too"
+    with pytest.raises(SourceError, match=said):
+        list_files(A_SESSION, 0, spec, found)
+
+
 def test_a_source_of_which_no_file_is_left_says_whose_they_are(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.jsonl").write_text("{}")
@@ -494,3 +574,14 @@ def test_what_is_left_out_of_evaluation_sets_is_said(tmp_path: Path) -> None:
     list_sets(None, validate({"decontaminate": sets, "export": export}), lines.append)
     said = f"left out 1 files of {tmp_path}/out, which a job has written"
     assert lines == [f"decontaminate: {said}"]
+
+
+def test_evaluation_sets_that_python_can_open_are_listed_without_a_session(tmp_path: Path) -> None:
+    write_deltalake(tmp_path / "quiz", pa.table({"id": ["1"], "text": ["what is it"]}))
+    quiz = {"path": str(tmp_path / "quiz"), "format": "delta", "id": "id"}
+    ((name, plan),) = list_sets(None, validate({"decontaminate": {"sources": [quiz]}})).items()
+    assert name.startswith("quiz:") and len(plan.pending) == 1
+    for path, format_ in (("s3a://lake/quiz", "jsonl"), ("main.eval.quiz", "delta")):
+        away = {"path": path, "format": format_, "id": "id"}
+        with pytest.raises(SourceError, match=f"{path}: only a Spark session can open it"):
+            list_sets(None, validate({"decontaminate": {"sources": [away]}}))

@@ -1,6 +1,7 @@
 """Inputs that are not wrong enough to stop for: what becomes of each."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,13 @@ from longattn.etl import console
 from longattn.etl.after import forget
 from longattn.etl.config import Config
 from longattn.etl.ingest.delta_files import delta_files
-from longattn.etl.ingest.listing import check_columns
+from longattn.etl.ingest.listing import LOOKUPS, check_columns
 from longattn.etl.ingest.spark_readers import _judged
 from longattn.etl.ingest.stage import SourceFile
 from longattn.etl.scoring.job import _commit
 from longattn.etl.tables.schema import SCORES
 from longattn.udfs.documents.formats import SourceSpec
-from longattn.udfs.errors import UserError
+from longattn.udfs.errors import SourceError, UserError
 
 
 def test_a_batch_without_scores_is_no_commit() -> None:
@@ -96,6 +97,26 @@ def test_a_remote_file_whose_columns_spark_cannot_say_is_left_to_its_reader(erro
     assert asked == [r"s3a://b/a \[1\].parquet"]
 
 
+def test_columns_of_remote_files_are_looked_up_at_once_and_told_in_order() -> None:
+    """A job for each, one after the other, would take hours of many files."""
+    all_asked = threading.Barrier(LOOKUPS, timeout=60)
+    last_is_answered = threading.Event()
+
+    def parquet(uri: str) -> Any:
+        all_asked.wait()
+        if uri.endswith("/0"):
+            last_is_answered.wait(60)
+        elif uri.endswith(f"/{LOOKUPS - 1}"):
+            last_is_answered.set()
+        return SimpleNamespace(columns=["id"])
+
+    spark: Any = SimpleNamespace(read=SimpleNamespace(parquet=parquet))
+    spec = SourceSpec(domain="d", source="s", format="parquet")
+    files = [source_file(f"s3a://b/{number}") for number in range(LOOKUPS)]
+    with pytest.raises(SourceError, match=r"no column 'text' in s3a://b/0 \(columns: id\)"):
+        check_columns(spark, files, [spec])
+
+
 @pytest.mark.parametrize(
     ("uri", "format_", "n_bytes", "refused"),
     [
@@ -122,4 +143,4 @@ def test_a_local_file_whose_columns_are_no_names_is_left_to_its_reader(tmp_path:
     pq.write_table(pa.table({"tëxt": ["a"]}), path, store_schema=False)
     path.write_bytes(path.read_bytes().replace("tëxt".encode(), b"t\xff\xffxt"))
     spec = SourceSpec(domain="d", source="s", format="parquet")
-    check_columns(None, [source_file(f"file:{path}")], [spec])  # type: ignore[arg-type]
+    check_columns(None, [source_file(f"file:{path}")], [spec])
