@@ -7,14 +7,16 @@ Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong, 1
 import argparse
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
+from math import inf
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from longattn.etl.kept import ask, serve
 from longattn.etl.run.interrupts import interruptible
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]
 
 
+MOST_HOURS = 1_000_000  # of vacuum: a century, which every connector can subtract
+
+
 def entry() -> None:
     """The console script `longattn`; success is no exit, which Databricks takes for a failure."""
     if isinstance(sys.stdout, TextIOWrapper):
@@ -46,17 +51,31 @@ def main(argv: Sequence[str]) -> int:
     try:
         with interruptible():
             arguments = _parser().parse_args(argv)
-            return int(arguments.run(arguments) or 0)
+            code = int(arguments.run(arguments) or 0)
+            print(end="", flush=True)  # at the exit Python would say that nobody reads it
+            return code
     except LongAttnError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt as interrupt:
         return _fail(one_line(interrupt), getattr(interrupt, "exit_code", 130))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            return 141
         if isinstance(error, ModuleNotFoundError):
             return _fail(missing_extra(error), 2)
         if os.environ.get("LONGATTN_TRACEBACK"):
             raise
         return _fail(f"{one_line(error)} (LONGATTN_TRACEBACK=1 shows the traceback)", 1)
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`; the rest goes nowhere."""
+    pipe = select.poll()
+    pipe.register(1)
+    unread = any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return unread
 
 
 def _fail(message: str, code: int) -> int:
@@ -67,9 +86,14 @@ def _fail(message: str, code: int) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose epilog may cost time, and is made when help is asked for."""
+    """A parser that repeats no secret; its epilog may cost time, and is made when help is asked
+    for.
+    """
 
     late_epilog: Callable[[], str] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redacted_text(message))
 
     def format_help(self) -> str:
         if self.late_epilog is not None:
@@ -160,7 +184,10 @@ def _add_init(commands: "Commands") -> None:
         "--out", default="longattn.yaml", metavar="FILE", help="config to write (longattn.yaml)"
     )
     parser.add_argument(
-        "--tokenizer", metavar="PATH", help="folder, tokenizer.json or hub id (default: words)"
+        "--tokenizer",
+        type=_text,
+        metavar="PATH",
+        help="folder, tokenizer.json or hub id (default: words)",
     )
     parser.set_defaults(run=_init)
 
@@ -189,7 +216,9 @@ def _add_job(commands: "Commands", job: str, text: str) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.late_epilog = partial(_settings_of, job)
     if job == "select":
-        parser.add_argument("--name", help="name of the selection; overrides select.name")
+        parser.add_argument(
+            "--name", type=_text, help="name of the selection; overrides select.name"
+        )
     if job == "report":
         parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
@@ -216,7 +245,7 @@ def _add_session(commands: "Commands") -> None:
     parser = _configured(commands, "session", text)
     parser.add_argument(
         "--minutes",
-        type=_minutes,
+        type=_number(lambda n: 0 < 60 * n < TIMEOUT_MAX, "number of minutes above 0"),
         default=60.0,
         help="minutes without a command after which the session ends (default 60)",
     )
@@ -262,7 +291,7 @@ def _add_vacuum(commands: "Commands") -> None:
     parser.add_argument("--apply", action="store_true", help="delete; without it nothing changes")
     parser.add_argument(
         "--hours",
-        type=float,
+        type=_number(lambda n: 0 <= n < MOST_HOURS, f"number of hours from 0 to {MOST_HOURS:,}"),
         default=168.0,
         help="keep the files of versions this young, for their readers (default 168)",
     )
@@ -330,7 +359,7 @@ def _add_scorer(commands: "Commands") -> None:
     )
     calibrate.add_argument(
         "--windows",
-        type=int,
+        type=_positive,
         default=200,
         metavar="N",
         help="how many windows to sample from each domain (%(default)s)",
@@ -347,7 +376,7 @@ def _add_scorer(commands: "Commands") -> None:
     )
     background.add_argument(
         "--tokens",
-        type=int,
+        type=_positive,
         default=200_000_000,
         metavar="N",
         help="about how many tokens to count at most (%(default)s)",
@@ -372,6 +401,7 @@ def _add_score_window(commands: "Commands") -> None:
     )
     parser.add_argument(
         "--tokenizer",
+        type=_text,
         metavar="PATH",
         help="of text and ids: folder, tokenizer.json, hub id or words (default: the model's; of"
         " text without a model words)",
@@ -381,7 +411,11 @@ def _add_score_window(commands: "Commands") -> None:
     )
     parser.add_argument("--layers", type=int, nargs="+", default=[0])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--rope-theta", type=float, help="override the model's rope base (ABF)")
+    parser.add_argument(
+        "--rope-theta",
+        type=_number(lambda n: 0 < n < inf, "number above 0"),
+        help="override the model's rope base (ABF)",
+    )
     parser.add_argument("--bos", action="store_true", help="put BOS before each window")
     parser.add_argument(
         "--stride", type=_positive, metavar="N", help="fargain: tokens that share a short context"
@@ -402,9 +436,12 @@ def _add_score_window(commands: "Commands") -> None:
 def _load(arguments: argparse.Namespace) -> "Config":
     from longattn.etl import config as config_module
 
-    name = getattr(arguments, "name", None)
-    named = [f"select.name={json.dumps(name)}"] if name else []
-    return config_module.load(arguments.config, [*arguments.set, *named])
+    if (name := getattr(arguments, "name", None)) is None:
+        return config_module.load(arguments.config, arguments.set)
+    import yaml
+
+    quoted = yaml.safe_dump(name, default_style='"')  # JSON has halves of pairs, which are no text
+    return config_module.load(arguments.config, [*arguments.set, f"select.name={quoted}"])
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -655,12 +692,22 @@ def _drawing(path: str) -> "Draw":
     return partial(draw_window, path=Path(path))
 
 
-def _minutes(text: str) -> float:
-    """A time that a socket can wait for."""
-    with suppress(ValueError):
-        if 0 < 60 * float(text) < TIMEOUT_MAX:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text} is no number of minutes above 0")
+def _number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
+    """What reads a number that fits, and says of any other text that it is none."""
+
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            if fits(float(text)):
+                return float(text)
+        raise argparse.ArgumentTypeError(f"{text} is no {what}")
+
+    return read
+
+
+def _text(text: str) -> str:
+    if not text:  # of a variable that is not set
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _positive(text: str) -> int:

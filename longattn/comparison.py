@@ -72,13 +72,14 @@ def compare(
     loaded, tables = [Loaded(task) for task in tasks], [Table(task) for task in tasks]
     seconds, scored = [0.0] * len(tasks), 0
     for chunk in batched(drawn, 4):
+        before = len(tables[0].rows)
         for number, one in enumerate(loaded):
             started = time.process_time()
             rows = one.scored([text for _, text in chunk])
             seconds[number] += time.process_time() - started
             for (place, _), text_rows in zip(chunk, rows, strict=True):
                 tables[number].add(place, text_rows)
-        scored = sum(row["window"] is not None for row in tables[0].rows)
+        scored += sum(row["window"] is not None for row in tables[0].rows[before:])
         if scored >= windows:
             break
     if not scored:

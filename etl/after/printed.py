@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from longattn.etl.after.status import Status
 from longattn.etl.run.figures import Figures
@@ -11,7 +12,7 @@ from longattn.etl.run.progress import in_words
 from longattn.etl.run.show import contamination_words, human_bytes, new_table
 from longattn.udfs.scorers.meaning import meaning_of
 
-MARKS = {"done": "[green]done[/]", "running": "[yellow]running[/]"}
+COLOURS = {"done": "green", "running": "yellow"}  # of a run; all others are red
 
 
 def tables_table(status: Status) -> Table:
@@ -46,28 +47,30 @@ def jobs_table(status: Status) -> Table:
         hits = Figures.decode(run["metrics"]).contaminated
         refused += contamination_words(hits).replace(", ", "  ")
         balance = ledger_words(run)
-        mark = MARKS.get(run["status"], f"[red]{run['status']}[/] {run['error']}")
-        mark += so_far_words(run)
+        mark = Text.assemble((run["status"], COLOURS.get(run["status"], "red")), so_far_words(run))
+        if run["status"] not in COLOURS:
+            mark.append(f" {run['error']}")
         counts = (f"{run['rows_in']:,}", f"{run['rows_out']:,}", refused, balance, waiting)
         table.add_row(name, mark, run["started"], f"{run['seconds']:.1f}", *counts)
     return table
 
 
-def ledger_words(run: dict[str, Any]) -> str:
+def ledger_words(run: dict[str, Any]) -> Text:
     """Whether a run's counts agree; of one that was stopped or killed, what it had added before."""
     if run["status"] not in ("failed", "killed") or run["rows_in"]:
-        return "[green]balances[/]" if run["balances"] else "[red]does not balance[/]"
+        balances = run["balances"]
+        return Text("balances", "green") if balances else Text("does not balance", "red")
     counts = Figures.decode(run["metrics"]).added.items()
     added = ", ".join(f"{n:,.0f} {name}" for name, n in counts)
     if run["status"] == "killed":  # of all but the last one it is not known what it had added
-        return f"[yellow]killed[/], {added} added" if added else "[yellow]killed[/]"
-    return f"[yellow]stopped[/], {added or 'nothing'} added"
+        return Text.assemble(("killed", "yellow"), f", {added} added" if added else "")
+    return Text.assemble(("stopped", "yellow"), f", {added or 'nothing'} added")
 
 
-def so_far_words(run: dict[str, Any]) -> str:
+def so_far_words(run: dict[str, Any]) -> Text:
     """For example ` 1,024 of 4,096 windows, 17.1 a second, 3 min left` of a running job."""
-    gone = " [red]its process is gone[/]" if run.get("gone") else ""
-    return f" {in_words(run['progress'])}{gone}" if run.get("progress") else gone
+    words = Text(f" {in_words(run['progress'])}" if run.get("progress") else "")
+    return words.append(" its process is gone", "red") if run.get("gone") else words
 
 
 def pending_words(pending: dict[str, Any]) -> str:

@@ -48,6 +48,7 @@ def domain_findings(config: Config, jobs: Sequence[str]) -> Findings:
         yield note("mix.weights", f"leaves out {', '.join(sorted(unmixed))}")
     if "select" in jobs:
         yield from _cuts(config)
+        yield from _never_selected(config)
     if set(config.sources) <= set(config.pack.domains):
         scored = "scored by cross gain alone" if config.pack.score else "none is scored"
         yield note("pack.domains", f"every domain is packed: {scored}")
@@ -69,6 +70,15 @@ def _cuts(config: Config) -> Findings:
         for key, n_tokens in budgets.items():
             if n_tokens and n_tokens < least:
                 yield fault(key, f"{n_tokens:,} hold no window of {least:,} tokens")
+
+
+def _never_selected(config: Config) -> Findings:
+    """Domains with a weight in the mix that nothing is selected of."""
+    weighted = {domain for domain, weight in config.mix.weights.items() if weight}
+    taken = {*Recipe(config).scored_domains, *config.pack.domains}
+    for domain in sorted(weighted - taken):
+        kind = fault if config.mix.short == "error" else note
+        yield kind("mix.weights", f"{domain} is neither scored nor packed: the mix has none of it")
 
 
 def source_findings(config: Config, jobs: Sequence[str], looks: list[Look]) -> Findings:

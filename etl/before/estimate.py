@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from longattn.etl.before.sampling import (
     copies_in,
     product,
     samples,
+    unread,
 )
 from longattn.etl.before.timing import BOUND, hours_of, variants
 from longattn.etl.config import Config, MixConfig, SelectConfig, of_domain
@@ -30,6 +31,7 @@ from longattn.etl.selection.mix import Supply, plan
 from longattn.udfs.errors import ConfigError, SourceError, did_you_mean
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.needs import unfit
 from longattn.udfs.text.tokens import load_tokenizer
 
 # CPU seconds per MB of text of the jobs around scoring: docs/performance.md, 2.0 GB.
@@ -38,6 +40,10 @@ START_SECONDS = 60.0  # CPU, of a session and its workers, whatever the size
 BYTES_PER_HEAD = 13.0  # of a row of `scores`, S1 and S2 compressed
 ROW_BYTES = 120.0  # of a row of `scores`, or of `windows` beside its tokens
 TIMED_WINDOW = 4  # documents whose tokens make the window that is timed
+# The share of windows that score.cascade scores exactly too: of sampled scores
+# (docs/performance.md), and by its width of those of the scorer calibrated (docs/evidence.md).
+NEAR_CUT = Range(0.14, 0.05, 0.3)
+NEAR_CUT_OF_CALIBRATED = Range(0.4, 0.1, 0.6)
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,15 @@ class Estimate:
     device: str | None
     variants: dict[str, Range]  # hours of scoring otherwise
     sampled: float  # share of the sources' bytes that was read
+    unread: list[str]  # paths of sources that only Spark can read: no figure has them
     config: Config
 
     def money(self, cpu: Range = NOTHING, gpu: Range = NOTHING) -> Range | None:
-        """At the config's rates; None where it gives none for what is asked."""
+        """At the config's rates; None where it gives none for a part of what is asked."""
         rates = self.config.estimate
         asked = [(h, r) for h, r in ((cpu, rates.cpu_hour), (gpu, rates.gpu_hour)) if h.value]
         priced = [hours * rate for hours, rate in asked if rate is not None]
-        return sum(priced, NOTHING) if priced else None
+        return sum(priced, NOTHING) if asked and len(priced) == len(asked) else None
 
     @property
     def total_cpu(self) -> Range:
@@ -73,10 +80,9 @@ class Estimate:
         return sum(self.gpu_hours.values(), NOTHING)
 
     def as_dict(self) -> dict[str, Any]:
-        values = asdict(replace(self, config=None))  # type: ignore[arg-type]
         money = self.money(self.total_cpu, self.total_gpu)
         rates = self.config.estimate.model_dump()
-        return {**values, "money": money and asdict(money), "rates": rates, "config": None}
+        return {**asdict(self), "config": None, "money": money and asdict(money), "rates": rates}
 
 
 def estimate(config: Config, device: str | None = None) -> Estimate:
@@ -94,11 +100,13 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
     copies = copies_in(read, config.dedup)
     scored = [sample for sample in read if _is_scored(sample, config)]
     windows = _kept(scored, copies, "n_windows")
-    recipe, length = Recipe(config), _mean_length(config, scored)
-    specs = recipe.specs
-    ids = _ids(config, read)
+    recipe = Recipe(config)
+    specs, ids = recipe.specs, _ids(config, read)
+    length = _timed_length(config, specs, scored)
     cpu, gpu = hours_of(specs, length, ids, windows, device)
     own = {**cpu, **gpu}[config.score.scorer]
+    exact_cpu, exact_gpu = _near_cut(recipe, length, ids, windows, device)
+    cpu, gpu = cpu | exact_cpu, gpu | exact_gpu
     packed_tokens = _kept([s for s in read if s.packed], copies, "n_tokens")
     packed = packed_tokens * (1 / config.window.length)
     if recipe.cross_gain:
@@ -115,12 +123,25 @@ def estimate(config: Config, device: str | None = None) -> Estimate:
         device=device,
         variants=variants(specs[0], length, ids, windows, own),
         sampled=copies.seen,
+        unread=unread(config),
         config=config,
     )
 
 
 def _named(by_scorer: Mapping[str, Range]) -> dict[str, Range]:
     return {f"scoring, {scorer}": hours for scorer, hours in by_scorer.items()}
+
+
+def _near_cut(
+    recipe: Recipe, length: int, ids: Any, windows: Range, device: str | None
+) -> tuple[dict[str, Range], dict[str, Range]]:
+    """As hours_of, of the exact scores that score.cascade asks for; none without one."""
+    if not recipe.config.score.cascade:
+        return {}, {}
+    near = product(windows, NEAR_CUT_OF_CALIBRATED if recipe.calibration else NEAR_CUT)
+    cpu, gpu = hours_of([recipe.exact], length, ids, near, device)
+    where = " near the cut"
+    return {n + where: h for n, h in cpu.items()}, {n + where: h for n, h in gpu.items()}
 
 
 def _around(read: Sequence[Sample]) -> Range:
@@ -141,6 +162,18 @@ def _mean_length(config: Config, cut: Sequence[Sample]) -> int:
     """Tokens of a window; where they are of several lengths, on average."""
     windows, tokens = (_sum(cut, name).value for name in ("n_windows", "window_tokens"))
     return round(tokens / windows) if windows else config.window.length
+
+
+def _timed_length(config: Config, specs: Sequence[ScorerSpec], scored: Sequence[Sample]) -> int:
+    """Tokens of the windows that are timed: the mean; of documents as they are, which a scorer may
+    refuse where they are short, so many that none does.
+    """
+    length, longest = _mean_length(config, scored), config.window.length
+    while config.window.strategy == "whole" and any(unfit(spec, length) for spec in specs):
+        if length >= longest:
+            break
+        length = min(2 * length, longest)
+    return length
 
 
 def _is_scored(sample: Sample, config: Config) -> bool:
@@ -314,6 +347,13 @@ def notes(estimate: Estimate) -> list[str]:
             f"scoring on {estimate.device}: not measured; from the bound of its arithmetic for our"
             " kernel to the rate that the paper reports for its own code (docs/performance.md)"
         ]
+    if estimate.unread:
+        lines.append(f"left out, as only Spark can read them: {', '.join(estimate.unread)}")
+    if estimate.config.score.cascade:
+        lines.append(
+            "score.cascade: how many windows are near the cut is not known before they are scored;"
+            " shares that were measured are taken (docs/performance.md, docs/evidence.md)"
+        )
     if estimate.sampled < 1:
         lines.append("copies: a sample shows few of them, and knows near ones by their beginning")
     if estimate.config.select.threshold is not None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from longattn.etl.export.formats import Format
 from longattn.etl.export.job import options_of
 from longattn.etl.export.write import as_samples
 from longattn.udfs.text.tokens import encode_long, load_tokenizer
-from longattn.udfs.windows.segments import SEGMENTS
+from longattn.udfs.windows.segments import OCTAVES, SEGMENTS
 
 DOCUMENTS = 64  # whose beginnings are written in each format
 # Columns of `samples` whose values say nothing of a sample's size, and what stands for them.
@@ -86,6 +86,8 @@ def _written(
         size = load_tokenizer(config.tokenizer_path).vocabulary_size
         place, largest_id = Folder.at(f"{folder}/export"), (size or 1 << 31) - 1
         options = options_of(config, target, place, largest_id)
+        if target.target_weights:  # any that differ take the same room
+            options = replace(options, target_weights=tuple(map(float, range(OCTAVES))))
         options.folder.begin()
         writer = format_.writer(options)
         writer.write(as_samples(rows, 0, options))

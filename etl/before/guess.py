@@ -260,9 +260,11 @@ def _left_aside(file: Path, own: OwnFiles) -> tuple[Path, str] | None:
         return file, "tables of text are read as Parquet or JSON lines"
     if not file.stat().st_size:
         return file, "empty"
-    if not compression(file.name) and not _is_text(file):
-        return file, "neither JSON lines nor Parquet nor text"
-    return None
+    try:
+        known = bool(compression(file.name)) or _is_text(file)
+    except OSError as error:
+        return file, first_line(error)
+    return None if known else (file, "neither JSON lines nor Parquet nor text")
 
 
 def _is_text(file: Path) -> bool:

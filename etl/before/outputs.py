@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from longattn.etl.before.findings import Findings, as_findings, fact, fault, note
@@ -58,8 +59,9 @@ def _writable(where: str, folder: str) -> Findings:
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the nearest of the folders above it that exists."""
-    return next(one for one in (path, *path.parents) if one.exists())
+    """The path, or the nearest of the folders above it that exists, as far as we may look."""
+    # Path.exists raises for what lies in a folder of others, before Python 3.13.
+    return next(one for one in (path, *path.parents) if os.path.exists(one))
 
 
 def connector_findings(config: Config) -> Findings:
@@ -91,11 +93,30 @@ def _foreseen(config: Config) -> Connector | None:
 
 
 def disk_findings(config: Config, looks: Sequence[Look]) -> Findings:
-    """Free space where the tables go, against what the sources will need at most."""
+    """Free space where the tables go, against what the sources will need beside what is there.
+
+    Too little for the files as they lie is a fault; how far packed ones unfold is not known.
+    """
     local = local_path(config.tables.root)
     if local is None or not any(look.files for look in looks):
         return
-    needed = TABLES_PER_TEXT * sum(look.text_bytes for look in looks)
+    held = _bytes_in(local)
+    least, most = (
+        max(0.0, TABLES_PER_TEXT * sum(each) - held)
+        for each in ((look.n_bytes for look in looks), (look.text_bytes for look in looks))
+    )
     free = shutil.disk_usage(_nearest(Path(local).absolute())).free
-    text = f"tables and staging need up to {human_bytes(needed)}; {human_bytes(free)} are free"
-    yield fault("tables.root", text) if needed > free else fact("tables.root", text)
+    more = f"{human_bytes(most)}{f' beside the {human_bytes(held)} there' if held else ''}"
+    text = f"tables and staging need up to {more}; {human_bytes(free)} are free"
+    kind = fact if most <= free else note if least <= free else fault
+    yield kind("tables.root", text)
+
+
+def _bytes_in(folder: str) -> int:
+    """Bytes of all files below a folder; none of one that is not made yet."""
+    n_bytes = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # others may be vacuuming
+                n_bytes += os.lstat(f"{path}/{name}").st_size
+    return n_bytes

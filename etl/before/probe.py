@@ -70,6 +70,7 @@ class Look:
     fields: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  # of the first records that have one
     n_records: int = 0
+    n_parsed: int = 0  # of these
     whole: bool = False  # whether all records were looked at
     refused: Counter[str] = field(default_factory=Counter)
     details: dict[str, str] = field(default_factory=dict)  # of the first record of each reason
@@ -81,8 +82,8 @@ class Look:
         return bool(self.texts) and not any(map(self.lacks, self.missing))
 
     def lacks(self, path: str) -> bool:
-        """Whether none of the records looked at has a field."""
-        return self.missing[path] == self.n_records
+        """Whether none of the records looked at has a field; broken ones tell nothing."""
+        return 0 < self.n_parsed == self.missing[path]
 
     @property
     def text_bytes(self) -> int:
@@ -97,7 +98,7 @@ class Look:
 
 def look_at(label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles) -> Look:
     """List a source's files and read its first records. Raises SourceError where it has no file."""
-    local = [path for path in source.path if _is_local(path, spec)]
+    local = [path for path in source.path if is_local(path, spec)]
     unread = [path for path in source.path if path not in local]
     look = Look(label=label, domain=spec.domain, source=source, unread=unread)
     look.files = _files(look, local, spec, own)
@@ -108,7 +109,8 @@ def look_at(label: str, source: SourceConfig, spec: SourceSpec, own: OwnFiles) -
 # --- files
 
 
-def _is_local(path: str, spec: SourceSpec) -> bool:
+def is_local(path: str, spec: SourceSpec) -> bool:
+    """Whether Python can list and read what a source names; else only Spark can."""
     table = spec.format == "delta" and is_table_name(path)
     return not table and local_path(path) is not None
 
@@ -176,6 +178,7 @@ def _take(look: Look, item: Item, file: File, spec: SourceSpec) -> int:
     row = to_row(item, file.uri, file.name, spec)
     look.n_records += 1
     if item.record is not None:
+        look.n_parsed += 1
         look.fields = look.fields or list(item.record)
         asked = [*spec.meta, *spec.where, *([spec.id] if spec.id else [])]
         look.missing.update(path for path in asked if lookup(item.record, path) is MISSING)

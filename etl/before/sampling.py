@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from longattn.etl.before.probe import Look, look_at, parts_of
+from longattn.etl.before.probe import Look, is_local, look_at, parts_of
 from longattn.etl.before.scoring import SAMPLE_CHARS
 from longattn.etl.config import Config, DedupConfig, of_domain
 from longattn.etl.dedup.recipe import Recipe
@@ -110,6 +110,17 @@ def samples(config: Config) -> Iterator[Sample]:
             look = look_at(f"sources.{domain}", source, spec, own)
             if look.files:
                 yield _sample(look, spec, config)
+
+
+def unread(config: Config) -> list[str]:
+    """Paths of sources that only Spark can read, and no sample has."""
+    return [
+        path
+        for domain, sources in config.sources.items()
+        for source in sources
+        for path in source.path
+        if not is_local(path, spec_of(domain, source, config))
+    ]
 
 
 def _sample(look: Look, spec: SourceSpec, config: Config) -> Sample:

@@ -1,19 +1,25 @@
 """Whether tokenizer, scorer and device are there and fit together."""
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longattn.etl.before.findings import Finding, Findings, as_findings, fact, fault, note
 from longattn.etl.before.guess import TOKENS_KEPT, tokens_kept
 from longattn.etl.before.probe import Look
-from longattn.etl.config import Config, of_domain
+from longattn.etl.config import RANKINGS, Config, of_domain
 from longattn.etl.run.recipe import Recipe
 from longattn.etl.session import launched
+from longattn.etl.tables.locations import is_catalog_name, location
+from longattn.udfs.errors import ModelError, first_line
+from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.scorers.needs import has_k, remedy, unfit
-from longattn.udfs.scorers.registry import plugin, reads_model, scorer_version
+from longattn.udfs.scorers.registry import known_scorers, plugin, reads_model, scorer_version
+from longattn.udfs.storage import local_path
 from longattn.udfs.text.tokens import TextTokenizer, load_tokenizer, separator_id, tokenizer_name
 
 SAMPLE_CHARS = 1 << 14  # of a document that are tokenised
@@ -61,14 +67,15 @@ def _count(counts: list[int], length: int) -> int:
 
 def scorer_findings(config: Config) -> Findings:
     recipe = Recipe(config)
-    spec, specs = recipe.spec(), recipe.specs
-    for version in dict.fromkeys(map(scorer_version, (*specs, *recipe.asked))):
+    for version in dict.fromkeys(map(scorer_version, (*recipe.specs, *recipe.asked))):
         yield fact("score", version)
     yield from _distances(recipe)
     yield from _ranking(recipe)
-    folder = Path(spec.model)
-    if reads_model(config.score.scorer) and (folder / "config.json").is_file():
-        yield from as_findings("score.model", _model(config, folder))
+    yield from _compared(recipe)
+    for spec in recipe.specs:
+        if reads_model(spec.scorer) and (Path(spec.model) / "config.json").is_file():
+            key = recipe.key_of(spec.scorer) if recipe.settings_of(spec.scorer).model else "score"
+            yield from as_findings(f"{key}.model", _model(spec, config, f"{key}.model"))
 
 
 def _distances(recipe: Recipe) -> Findings:
@@ -84,9 +91,7 @@ def _distances(recipe: Recipe) -> Findings:
     length = config.lengths[0]
     for spec in specs:
         if problem := unfit(spec, length):
-            own = spec.scorer == config.score.scorer
-            key = "score" if own else f"score.also.{spec.scorer}"
-            text = f"{problem}: every window would be refused"
+            key, text = recipe.key_of(spec.scorer), f"{problem}: every window would be refused"
             where = f"{key}.k" if has_k(spec) else key
             yield fault(where, f"{text}; {remedy(spec, length, f'{key}.k: ')}")
 
@@ -113,10 +118,43 @@ def _ranking(recipe: Recipe) -> Findings:
         yield fact("select.by", f"{said}: {recipe.meaning.measures}")
 
 
-def _model(config: Config, folder: Path) -> Findings:
+def _compared(recipe: Recipe) -> Findings:
+    """Scorers of select.compare that nothing scores; without their scores select ends."""
+    config = recipe.config
+    scored = [ScorerId.of(scorer_version(spec)) for spec in recipe.asked]
+    for name in config.select.compare:
+        scorer = ScorerId.of(name).name
+        if name in RANKINGS or scorer not in known_scorers():
+            continue
+        if not any(one.is_meant_by(name) for one in scored):
+            kind = note if _may_have_scores(config.tables.root) else fault
+            said = f"nothing scores {name} here, and select ends where it has no scores"
+            yield kind("select.compare", f"{said}: add {scorer} to score.also, or leave it out")
+
+
+def _may_have_scores(root: str) -> bool:
+    """Whether scores of before may be there; only a session can look into some roots."""
+    local = None if is_catalog_name(root) else local_path(location(root, "scores"))
+    return local is None or os.path.exists(local)
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """What a model's config.json says; ModelError where it cannot be read."""
+    file = folder / "config.json"
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {file}: it cannot be read: {first_line(error)}") from None
+    if not isinstance(read, dict):
+        raise ModelError(f"model {file}: it holds no mapping of settings")
+    return read
+
+
+def _model(spec: ScorerSpec, config: Config, key: str) -> Findings:
     """Whether the model's files open, and its vocabulary and positions are enough."""
-    model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    yield from _weights(folder)
+    folder = Path(spec.model)
+    yield from _weights(folder, key)
+    model = model_config(folder)
     known = model.get("vocab_size")
     tokenizer = load_tokenizer(config.tokenizer_path).tokenizer
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values())
@@ -126,10 +164,11 @@ def _model(config: Config, folder: Path) -> Findings:
             f"{config.tokenizer_path} gives ids up to {highest:,}; the model {folder} knows"
             f" {known:,}: they do not belong together",
         )
-    yield from _positions(config, folder, model)
+    if spec.scorer != "prolong":  # which reads pairs of segments, not windows
+        yield from _positions(spec, config, model)
 
 
-def _weights(folder: Path) -> Findings:
+def _weights(folder: Path, key: str) -> Findings:
     from safetensors import SafetensorError, safe_open
 
     for file in sorted(folder.glob("*.safetensors")):
@@ -137,28 +176,32 @@ def _weights(folder: Path) -> Findings:
             with safe_open(file, framework="np") as weights:
                 weights.keys()
         except (SafetensorError, OSError) as error:
-            yield fault("score.model", f"{file} does not open: {error}; build the scorer again")
+            yield fault(key, f"{file} does not open: {error}; build the scorer again")
 
 
-def _positions(config: Config, folder: Path, model: dict[str, Any]) -> Findings:
+def _positions(spec: ScorerSpec, config: Config, model: dict[str, Any]) -> Findings:
     """Learned positions end; rotary ones do not, but mean little past those that were trained."""
     positions = model.get("max_position_embeddings")
     length = config.window.length
     if not positions or length <= positions:
         return
-    text = f"{length:,} tokens; the model {folder} was trained for {positions:,} positions"
+    text = f"{length:,} tokens; the model {spec.model} was trained for {positions:,} positions"
     rotary = model.get("rope_parameters") or model.get("rope_theta") or model.get("rope_scaling")
     if not rotary:
         yield fault("window.length", text)
-    elif not config.score.rope_theta:
-        yield note("window.length", f"{text}; score.rope_theta stretches them (ABF)")
+    elif not spec.rope_theta:
+        stretched = "; rope_theta stretches them (ABF)" if spec.scorer == "longattn" else ""
+        yield note("window.length", text + stretched)
 
 
 def device_findings(config: Config) -> Findings:
     """The GPU of this machine; executors elsewhere may have others."""
-    score = config.score
-    if not reads_model(score.scorer):
+    score, recipe = config.score, Recipe(config)
+    readers = [name for name in recipe.scorers if name in known_scorers() and reads_model(name)]
+    if not readers:
         return
+    dtypes = {recipe.key_of(name): recipe.settings_of(name).dtype for name in readers}
+    named = ", ".join(dict.fromkeys(dtypes.values()))
     here = config.spark.master is None or config.spark.master.startswith("local")
     if not has_nvidia():
         if score.device == "cuda" and here and not launched():
@@ -166,9 +209,9 @@ def device_findings(config: Config) -> Findings:
                 "score.device", "cuda, and this machine has no NVIDIA GPU; auto takes a CPU"
             )
         elif score.device != "cpu":
-            yield fact("score.device", f"no GPU on this machine: {score.dtype} on the CPU here")
+            yield fact("score.device", f"no GPU on this machine: {named} on the CPU here")
         return
-    yield from _gpu(config)
+    yield from _gpu(score.device, dtypes, named)
 
 
 def has_nvidia() -> bool:
@@ -176,16 +219,17 @@ def has_nvidia() -> bool:
     return bool(shutil.which("nvidia-smi")) or Path("/dev/nvidia0").exists()
 
 
-def _gpu(config: Config) -> Findings:
+def _gpu(device: str, dtypes: Mapping[str, str], named: str) -> Findings:
     import torch
 
     if not torch.cuda.is_available():
         made = f"torch {torch.__version__} finds none of this machine's GPUs"
-        kind = fault if config.score.device == "cuda" else note
+        kind = fault if device == "cuda" else note
         yield kind("score.device", f"{made}: a CPU build, or a driver too old?")
         return
     name, major = torch.cuda.get_device_name(), torch.cuda.get_device_capability()[0]
-    if config.score.dtype == "bfloat16" and major < 8:
-        yield fault("score.dtype", f"bfloat16, which {name} lacks; float16 or float32")
-    else:
-        yield fact("score.device", f"{torch.cuda.device_count()} x {name}, {config.score.dtype}")
+    lacking = [key for key, dtype in dtypes.items() if dtype == "bfloat16" and major < 8]
+    for key in lacking:
+        yield fault(f"{key}.dtype", f"bfloat16, which {name} lacks; float16 or float32")
+    if not lacking:
+        yield fact("score.device", f"{torch.cuda.device_count()} x {name}, {named}")

@@ -1,23 +1,25 @@
 """Hours of scoring: timed on this machine, or computed for a GPU that is elsewhere."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from longattn.etl.before.sampling import Range, product
+from longattn.etl.before.scoring import model_config
 from longattn.udfs.errors import ConfigError
-from longattn.udfs.scorers.base import ScorerSpec, TokenIds, with_segments
+from longattn.udfs.scorers.base import Scorer, ScorerSpec, TokenIds, with_segments
 from longattn.udfs.scorers.needs import unfit
 from longattn.udfs.scorers.registry import PACKED, load_scorer, reads_model
 from longattn.udfs.scorers.worker import Meter, score_windows
 
-TIMED = 4096  # tokens up to which a window is timed as it is; a longer one by two shorter ones
-CASCADE = {8192: 0.57, 32_768: 0.40}  # of exact scoring: docs/performance.md
+TIMED = 4096  # tokens up to which a model is timed on whole windows; a longer one by two shorter
+# Tokens of a window: what sampled rows (an eighth) cost of exact scoring, and the cascade on top:
+# docs/performance.md.
+SAMPLED = {8192: (0.47, 0.61), 32_768: (0.27, 0.40)}
 OWN_ERROR = 0.25  # of a timing: machines differ in load, and worlds in caches
 # Windows a second of 32,768 tokens with LLaMA-3.1-8B's first layer: what LongAttn reports for its
 # own code (Table 5 of the paper: 36 billion tokens in 50 H800-hours), and the bound that an H100's
@@ -30,23 +32,44 @@ REFERENCE = 32_768**2 * 32 * 128  # L^2 x heads x head size of that window
 def timed(spec: ScorerSpec, length: int, ids: TokenIds) -> Range:
     """CPU seconds for one window of so many tokens on one core of this machine.
 
-    Time is a L + b L^2, so two shorter windows tell that of a long one.
+    A model takes a L + b L^2, so two shorter windows tell what a long one takes, unless it refuses
+    them. Raises ConfigError for a scorer that refuses the long one.
     """
     if reads_model(spec.scorer):
         import torch
 
         torch.set_num_threads(1)
-    lengths = [length] if length <= TIMED else [length // 4, length // 2]
-    scorer = load_scorer(replace(spec, device="cpu"))
+    load = lru_cache(1)(load_scorer)  # two of a large model would not fit
+
+    def scorer_for(one: int) -> Scorer:
+        return load(_shortened(spec, one, length))
+
     window_of = partial(_packed, ids) if spec.scorer in PACKED else partial(np.resize, ids)
-    score_windows([window_of(256)], scorer, spec.batch_tokens, Meter())  # warm up
-    seconds = []
-    for one in lengths:
-        started = time.process_time()
-        score_windows([window_of(one)], scorer, spec.batch_tokens, Meter())
-        seconds.append(time.process_time() - started)
-    spent = seconds[0] if len(lengths) == 1 else _extrapolated(length, *seconds)
+    quarter, half = length // 4, length // 2
+    whole = length <= TIMED or not reads_model(spec.scorer)
+    whole = whole or bool(scorer_for(quarter).refusal(window_of(quarter)))
+    lengths = [length] if whole else [quarter, half]
+    _warm, *seconds = (_seconds(scorer_for(n), window_of(n)) for n in (lengths[0], *lengths))
+    spent = seconds[0] if whole else _extrapolated(length, *seconds)
     return Range(spent, spent, spent).widened(OWN_ERROR)
+
+
+def _shortened(spec: ScorerSpec, one: int, length: int) -> ScorerSpec:
+    """The scorer on a CPU, for windows of `one` in place of `length` tokens: what is near shrinks
+    with them.
+    """
+    k, stride = (n and max(1, n * one // length) for n in (spec.k, spec.stride))
+    return replace(spec, k=k, stride=stride, device="cpu")
+
+
+def _seconds(scorer: Scorer, window: TokenIds) -> float:
+    """CPU seconds for one window; ConfigError for one that is refused, which costs nothing."""
+    started = time.process_time()
+    (scored,) = score_windows([window], scorer, len(window), Meter())
+    if isinstance(scored, tuple):
+        said = f"{scorer.version.partition(':')[0]} refuses windows of {len(window):,} tokens"
+        raise ConfigError(f"estimate: {said}, {scored[1]}: `longattn check` says what to change")
+    return time.process_time() - started
 
 
 def _packed(ids: TokenIds, length: int) -> TokenIds:
@@ -71,7 +94,7 @@ def gpu_seconds(device: str, spec: ScorerSpec, length: int) -> Range:
 
 def _width(model: str) -> int:
     """Heads times head size of a model."""
-    config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    config = model_config(Path(model))
     heads = int(config["num_attention_heads"])
     return heads * int(config.get("head_dim") or config["hidden_size"] // heads)
 
@@ -102,9 +125,9 @@ def variants(
     """Hours of scoring otherwise: sampled rows, the cascade, scorers without a model."""
     otherwise: dict[str, Range] = {}
     if spec.scorer == "longattn" and spec.sample_rows is None:
-        nearest = min(CASCADE, key=lambda known: abs(known - length))
-        otherwise["sampled rows (an eighth)"] = (own * 0.2).widened(0.3)
-        otherwise["the cascade"] = (own * CASCADE[nearest]).widened(0.3)
+        rows, cascade = SAMPLED[min(SAMPLED, key=lambda known: abs(known - length))]
+        otherwise["sampled rows (an eighth)"] = (own * rows).widened(0.3)
+        otherwise["the cascade"] = (own * cascade).widened(0.3)
     for scorer in ("recurrence", "cohesion"):
         other = ScorerSpec(scorer=scorer, device="cpu")
         if scorer != spec.scorer and not unfit(other, length):

@@ -72,6 +72,7 @@ DECIDES: Mapping[str, tuple[str, ...]] = {
         "by_domain",
         "prefix",
         "position_ids",
+        "target_weights",
         "token_column",
         "text_key",
     ),

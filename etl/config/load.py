@@ -29,7 +29,9 @@ def load(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
 
 
 def _settings(path: str | Path | None, overrides: Iterable[str]) -> dict[str, Any]:
-    settings = read_settings(path) if path else {}
+    if path == "":  # of a variable that is not set: defaults would be another root
+        raise ConfigError("--config is empty: name a file")
+    settings = {} if path is None else read_settings(path)
     for override in overrides:
         _apply_override(settings, override)
     return settings
@@ -90,10 +92,21 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{shown}: expected key=value, for example window.length=8192")
     *parents, last = key.strip().split(".")
     node = settings
-    for parent in parents:
-        child = node.get(parent)
-        node[parent] = node = dict(child) if isinstance(child, Mapping) else {}
+    for number, parent in enumerate(parents, 1):
+        where = ".".join(parents[:number])
+        node[parent] = node = _as_mapping(node.get(parent), f"{shown}: {where}")
     node[last] = parse(text, shown)
+
+
+def _as_mapping(value: Any, where: str) -> dict[str, Any]:
+    """What a setting may be set below: a mapping, none yet, or names, as of score.also."""
+    if value is None:
+        return {}
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {name: {} for name in value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is no mapping; set it as a whole")
+    return dict(value)
 
 
 def _explain_all(error: ValidationError) -> list[str]:

@@ -156,6 +156,7 @@ def _on_machines(place: str) -> str:
 Folder = Annotated[Place, AfterValidator(_on_machines)]
 OWN: Any = None  # of select.by, until Config, which knows the scorer, fills it in
 WHOLE = 1e-6  # how far from 1 shares may sum, as thirds do
+LONG_NAMES = {"text_field": "text", "id_field": "id"}  # other names of a source's settings
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # the folder of rows that have no domain
 FOLDER_BYTES = 240  # of a name as that of a folder, which file systems end at 255
 PREFIX_BYTES = 200  # of a name that numbers and endings follow
@@ -277,7 +278,10 @@ class SourceConfig(Section):
         """Read `text_field` and `id_field` as `text` and `id`."""
         if not isinstance(value, Mapping):
             return value
-        return {{"text_field": "text", "id_field": "id"}.get(k, k): v for k, v in value.items()}
+        for long, short in LONG_NAMES.items():
+            if long in value and short in value:
+                raise PydanticCustomError("twice", f"{short} and {long} are one setting: say one")
+        return {LONG_NAMES.get(k, k): v for k, v in value.items()}
 
 
 class IngestConfig(Section):
@@ -291,7 +295,7 @@ class IngestConfig(Section):
     max_tokens: Positive | dict[str, Positive] | None = None
     """documents of more tokens are refused before dedup; one number, or one for each domain"""
 
-    max_bytes: Positive = 256 << 20
+    max_bytes: Annotated[int, Field(gt=0, le=1 << 30)] = 256 << 20  # a column of Arrow has 2 GiB
     """documents of more bytes in UTF-8 are refused"""
 
     @property
@@ -497,6 +501,14 @@ class ScoreConfig(ScorerSettings):
             raise ValueError(f"score: {min(named)} is of packed windows: say pack.score: true")
         return self
 
+    @model_validator(mode="after")
+    def _refuse_settings_that_nothing_reads(self) -> "ScoreConfig":
+        if self.also.get(self.scorer, ScorerSettings()) != ScorerSettings():
+            raise ValueError(
+                f"score.also.{self.scorer}: it is score.scorer, whose settings stand in score"
+            )
+        return self
+
 
 class WhereConfig(Section):
     """A filter: windows whose score by another scorer is within percentiles of their domain."""
@@ -574,15 +586,30 @@ class SelectConfig(Section):
     """with by: lds, the overlap with these alphas is reported too"""
 
     @model_validator(mode="after")
-    def _refuse_unknown_scorers(self) -> "SelectConfig":
-        """A name must be a ranking or a scorer; of a version the name stands first."""
+    def _refuse_unknown_columns(self) -> "SelectConfig":
         if self.by == "column" and not self.column:
             raise ValueError("select.column: say which, as measures.key: select.by is column")
+        if self.column and self.by != "column":
+            raise ValueError("select.column: it is said with by: column, and with no other")
+        known, column = {*COLUMNS, "ds", "du"}, self.column or "ds"
+        if column not in known and column.removeprefix("measures.") in ("", column):
+            hint = did_you_mean(column, {*known, "measures.NAME"})
+            raise ValueError(f"select.column: no column of scores to rank by: {column}{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_unknown_scorers(self) -> "SelectConfig":
+        """A name must be a ranking or a scorer; of a version the name stands first."""
         known, ranking = known_scorers(), self.by_scorers if self.by else []
-        for name in (ScorerId.of(v).name for v in (*ranking, *self.where_scorers)):
-            if name not in known:
-                hint = did_you_mean(name, {*RANKINGS, *known})
-                raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
+        for named in (*ranking, *self.where_scorers):
+            if (name := ScorerId.of(named).name) in known:
+                continue
+            if name in RANKINGS:  # in weights or a filter: alone it names no scorer
+                raise ValueError(
+                    f"select: {name} is a ranking, which has no scores of its own: name a scorer"
+                )
+            hint = did_you_mean(name, {*known, *(RANKINGS if named == self.by else ())})
+            raise ValueError(f"select: neither a ranking nor a scorer is called {name}{hint}")
         return self
 
     @property
@@ -667,7 +694,11 @@ class ExportTarget(Section):
     """jsonl only: the key of the text; the published data set has `content`"""
 
     position_ids: bool = False
-    """parquet only: adds a column of positions that restart with each document"""
+    """parquet and jsonl: adds a column of positions that restart with each document"""
+
+    target_weights: bool = False
+    """parquet and jsonl: adds a column of weights for the loss, by which rare far context counts
+    more (arXiv 2605.10544)"""
 
     token_column: Literal["tokens", "input_ids"] = "tokens"
     """mds only: the name of the tokens' column; LLM Foundry reads tokens, ProLong input_ids"""
@@ -721,11 +752,11 @@ class SparkConfig(Section):
 READ_BY: dict[str, tuple[str, ...]] = {
     "ingest": ("sources", "ingest"),
     "dedup": ("dedup",),
-    "windows": ("window", "pack", "tokenizer", "decontaminate"),
-    "score": ("score",),
+    "windows": ("window", "pack", "tokenizer", "decontaminate", "mix"),
+    "score": ("score", "window", "pack"),
     "select": ("select", "mix"),
-    "export": ("export",),
-    "report": ("report",),
+    "export": ("export", "pack"),
+    "report": ("report", "estimate"),
 }
 
 

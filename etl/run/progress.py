@@ -124,7 +124,7 @@ class Progress:
         if self.log_format == "json":
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             line = json.dumps({"time": now, **fields})
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def _in_terminal(self) -> bool:
         return self.log_format == "text" and self.console.is_terminal and sys.stderr.isatty()

@@ -36,8 +36,11 @@ def new_table(title: str, *columns: str) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """Print to stdout: as wide as the terminal, or uncut where there is none."""
-    console = Console()
+    """Print to stdout: as wide as the terminal, or uncut where there is none.
+
+    Texts are as they stand, since names and errors may hold [marks] and :words:.
+    """
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=140)  # a log has no width to fit, and cut cells help nobody
+        console.width = 140  # a log has no width to fit, and cut cells help nobody
     console.print(table)

@@ -1,9 +1,12 @@
 """`longattn check`: a sound config passes, and each way to break one is told in its own line."""
 
+import gzip
 import json
 import os
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -212,6 +215,36 @@ BROKEN = {
         ["score={scorer: random, also: {seams: {}}}", "window.length=512"],
         ["score.also.seams: seams finds nothing far in such a window (512 tokens; 256 at either"],
     ),
+    "k of a model": (
+        ["score.k=16"],
+        [
+            "score.k: longattn finds nothing far in such a window (16 tokens; k is 16): every"
+            " window would be refused; say score.k: 2, or take longer windows"
+        ],
+    ),
+    "k of a further model": (
+        [
+            "score={scorer: random, also: {longattn: {k: 20, model: '{tmp}/scorer'}}}",
+            *("window={length: 64, strategy: tile}", "mix.buckets={16: 0.5, 64: 0.5}"),
+        ],
+        ["score.also.longattn.k: longattn finds nothing far in such a window (16 tokens; k is 20)"],
+    ),
+    "setting of a further scorer": (
+        ["score.also={seams: {k: 4}}"],
+        ["score.also.seams.k: seams has no such setting; it has background"],
+    ),
+    "further scorer's name": (
+        ["score.also=[recal]"],
+        ["score.also: unknown scorer recal (did you mean 'recall'?)"],
+    ),
+    "comparison with what nothing scores": (
+        ["select.compare=[random, length, 'recurrence:k=8']", "score.also=[random]"],
+        ["select.compare: nothing scores recurrence:k=8 here, and select ends where it has no sc"],
+    ),
+    "weight of what is not scored": (
+        ["score.domains=[book]", "mix={weights: {book: 1, code: 1}, short: error}"],
+        ["mix.weights: code is neither scored nor packed: the mix has none of it"],
+    ),
     "tokenizer": (["tokenizer={tmp}/books"], ["tokenizer"]),
     "separator": (["pack={domains: [code], separator: '<eos>'}"], ["pack.separator: '<eos>'"]),
     "root is a file": (["tables.root={tmp}/report.txt/x"], ["tables.root"]),
@@ -358,15 +391,152 @@ def test_too_little_disk_is_told(
     assert "tables.root: tables and staging need up to" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("held", "free", "kind"), [(0, 299, "fault"), (100, 200, ""), (100, 199, "fault"), (500, 0, "")]
+)
+def test_what_the_tables_hold_is_not_needed_once_more(
+    sound: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held: int,
+    free: int,
+    kind: str,
+) -> None:
+    """A second look at a root asked for the room of the first; 120 bytes take 2.5 times as many."""
+    texts = tmp_path / "books" / "a.jsonl"
+    texts.write_text(json.dumps({"id": "a", "text": "far near " * 10}).ljust(119) + "\n")
+    (tmp_path / "tables" / "documents").mkdir(parents=True)
+    (tmp_path / "tables" / "documents" / "part").write_bytes(b"x" * held)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    given = sound | {"sources": {"book": [{"path": str(texts)}]}}
+    assert check(given, tmp_path) == (2 if kind else 0)
+
+
+def test_packed_texts_may_need_more_room_than_there_is(
+    sound: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """How much a file unfolds to is not known: what the least of it needs is there."""
+    lines = b"".join(json.dumps({"text": f"far near {n} " * 9}).encode() + b"\n" for n in range(9))
+    (tmp_path / "books" / "a.jsonl").unlink()
+    (tmp_path / "books" / "b.jsonl.gz").write_bytes(packed := gzip.compress(lines))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=3 * len(packed)))
+    given = sound | {"sources": {"book": [{"path": str(tmp_path / "books")}]}}
+    assert check(given, tmp_path) == 0
+    assert "tables.root: note: tables and staging need up to" in capsys.readouterr().out
+
+
+def test_folders_of_others_are_told_in_one_line(
+    sound: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Python asks the system for what lies in them, which it tells nobody else."""
+    closed, stat = str(tmp_path / "closed"), os.stat
+
+    def refused(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", dir)
+
+    def guarded(path: Any, *given: Any, **named: Any) -> os.stat_result:
+        if str(path).startswith(f"{closed}/"):
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *given, **named)
+
+    os.mkdir(closed)
+    monkeypatch.setattr(os, "stat", guarded)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    assert check(sound | {"tables": {"root": f"{closed}/a/tables"}}, tmp_path) == 2
+    said = f"tables.root: {closed}/a/tables: cannot write in {closed}: Permission denied"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("also", [False, True])
 def test_no_gpu_where_one_is_asked_for(
+    also: bool,
     sound: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("longattn.etl.before.scoring.has_nvidia", lambda: False)
-    assert check(sound, tmp_path, "score.device=cuda") == 2
+    asked = ["score.scorer=random", "score.also=[longattn]"] if also else []
+    assert check(sound, tmp_path, "score.device=cuda", *asked) == 2
     assert "score.device: cuda, and this machine has no NVIDIA GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_files_of_every_scorers_model_are_looked_at(
+    own: bool, sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of score.also were read first after hours of the scorers before."""
+    make_scorer(tmp_path / "other", vocabulary=len(WORDS), positions=64)
+    folder = tmp_path / ("other" if own else "scorer")
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(b"[]")
+    model = f"{{model: {folder}}}" if own else "{}"
+    scorers = ["score.scorer=random", f"score.also={{longattn: {model}}}"]
+    assert check(sound, tmp_path, *scorers) == 2
+    key = "score.also.longattn.model" if own else "score.model"
+    weights, config_ = capsys.readouterr().err.splitlines()
+    assert weights.startswith(f"longattn: {key}: {folder}/model.safetensors does not open")
+    said = f"longattn: {key}: model {folder}/config.json: it holds no mapping of settings"
+    assert config_ == said
+    (folder / "config.json").write_text("{")
+    assert check(sound, tmp_path, *scorers) == 2
+    assert f"{folder}/config.json: it cannot be read: Expecting" in capsys.readouterr().err
+
+
+def test_pairs_of_segments_may_be_read_by_a_model_of_fewer_positions(
+    sound: dict[str, Any], tmp_path: Path
+) -> None:
+    """ProLong's own OPT-350M has 2,048, and reads no more than two segments at once."""
+    make_scorer(tmp_path / "opt", vocabulary=len(WORDS), positions=8, rope=False)
+    (tmp_path / "opt" / "scorer.json").unlink()  # of a whole model
+    model = f"score.model={tmp_path / 'opt'}"
+    assert check(sound, tmp_path, model, "score.scorer=prolong") == 0
+    assert check(sound, tmp_path, model, "score.scorer=ladm") == 2
+
+
+def test_what_is_never_selected_is_told(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["score.domains=[book]", "mix={book: 1, code: 1}"]
+    assert check(sound, tmp_path, *given) == 0
+    assert "mix.weights: note: code is neither scored nor packed" in capsys.readouterr().out
+    assert check(sound, tmp_path, "score.domains=[book]", "mix={book: 1, code: 0}") == 0
+    assert "neither scored" not in capsys.readouterr().out
+
+
+def test_a_comparison_may_be_with_scores_of_before(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare = "select.compare=[recurrence, random, longattn]"
+    assert check(sound, tmp_path, compare) == 2
+    assert capsys.readouterr().err.count("select.compare") == 1
+    (tmp_path / "tables" / "scores").mkdir(parents=True)
+    assert check(sound, tmp_path, compare) == 0
+    said = "select.compare: note: nothing scores recurrence here, and select ends where it has no"
+    assert f"{said} scores: add recurrence to score.also" in capsys.readouterr().out
+
+
+def test_a_broken_record_hides_no_misspelt_field(
+    sound: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "books" / "a.jsonl"
+    path.write_text("{broken\n" + path.read_text())
+    sound["sources"]["book"][0] |= {"id": "uid", "meta": ["url"]}
+    assert check(sound, tmp_path) == 2
+    wrong = [line.partition(" (")[0] for line in capsys.readouterr().err.splitlines()]
+    assert wrong == [
+        "longattn: sources.book.id: no field uid",
+        "longattn: sources.book.meta: no field url",
+    ]
+    path.write_text("{broken\n")
+    assert check(sound, tmp_path) == 2
+    assert "no field" not in capsys.readouterr().err
 
 
 def test_run_checks_before_the_first_job(

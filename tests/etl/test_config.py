@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
+import longattn
 from longattn.etl import config
 from longattn.etl.config import identity, sections
 from longattn.etl.run.recipe import Recipe
@@ -520,6 +521,10 @@ HOPELESS = {
     "priority": ("sources={web: [{path: a, priority: 2147483648}]}", "an integer of 32 bits"),
     "window": ("window={min_tokens: 9, max_tokens: 8}", "window.min_tokens: 9 is above window.max"),
     "ingest": ("ingest={min_tokens: {web: 9}, max_tokens: 8}", "no document of web would be left"),
+    "bytes": (
+        f"ingest.max_bytes={(1 << 30) + 1}",
+        "ingest.max_bytes: input should be less than or equal to 1073741824",
+    ),
     "no path": ("sources={web: [{path: ''}]}", "a path must not be empty"),
     "no paths": (
         "decontaminate.sources=[{path: []}]",
@@ -579,3 +584,61 @@ def test_what_python_has_and_yaml_has_not_is_read() -> None:
         "score": {"scorer": "longattn", "model": "m", "layers": [0, 3]},
     }
     assert config.validate(given) == config.validate(plain)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("select={by: column, column: doc_token}", "to rank by: doc_token (did you mean 'doc_tok"),
+        ("select={by: column, column: measures.}", "select.column: no column of scores to rank by"),
+        ("select={by: column, column: window_id}", "select.column: no column of scores to rank by"),
+        ("select={by: length, column: n_tokens}", "select.column: it is said with by: column, and"),
+        ("select.column=n_tokens", "select.column: it is said with by: column, and with no other"),
+        ("select.by={lds: 1, recall: 1}", "lds is a ranking, which has no scores of its own"),
+        ("select.where=[{scorer: length, percentile: [0, 9]}]", "length is a ranking, which has"),
+        ("select.by={lengths: 1}", "is called lengths (there are: calibrated, cohesion"),
+        ("select.by=lengths", "is called lengths (did you mean 'length'?)"),
+        (
+            "score={scorer: recall, also: {recall: {k: 64}}}",
+            "score.also.recall: it is score.scorer, whose settings stand in score",
+        ),
+        (
+            "sources.book=[{path: a, text: b, text_field: c}]",
+            "config: sources.book.0: text and text_field are one setting: say one",
+        ),
+        ("sources.book=[{path: a, id: b, id_field: b}]", "id and id_field are one setting"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(given: str, said: str) -> None:
+    assert said in refusal(given)
+
+
+def test_all_numbers_of_scores_can_be_ranked_by() -> None:
+    numbers = [name for name, (type_, _) in SCORES.columns.items() if type_ in ("int", "double")]
+    for column in (*numbers, "doc_tokens", "window_tokens", "measures.ratio", "measures.gain_D"):
+        loaded = config.load(None, [f"select={{by: column, column: {column}}}"])
+        assert loaded.select.column == column
+
+
+def test_a_setting_below_no_mapping_drops_nothing(tmp_path: Path) -> None:
+    """The rest of the list, or the number for all, was gone without a word."""
+    path = written(tmp_path, "score: {also: [cohesion, compress]}\ningest: {min_tokens: 100}\n")
+    loaded = config.load(path, ["score.also.compress.k=64"])
+    assert {name: one.k for name, one in loaded.score.also.items()} == {
+        "cohesion": None,
+        "compress": 64,
+    }
+    with pytest.raises(ConfigError) as error:
+        config.load(path, ["ingest.min_tokens.book=200"])
+    said = "--set ingest.min_tokens.book=200: ingest.min_tokens is no mapping; set it as a whole"
+    assert str(error.value) == said
+    empty = written(tmp_path, "ingest:\n")
+    assert config.load(empty, ["ingest.min_tokens.book=200"]).ingest.min_tokens == {"book": 200}
+
+
+def test_a_config_without_a_name_is_not_the_defaults() -> None:
+    """As `--config "$CONFIG"` is where nobody has set it: `vacuum` would take another root."""
+    for load in (config.load, lambda path: longattn.run(path)):
+        with pytest.raises(ConfigError, match="--config is empty: name a file"):
+            load("")
+    assert config.load(None) == config.Config()

@@ -3,6 +3,9 @@
 import gzip
 import json
 import random
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,19 @@ import pytest
 import yaml
 
 from longattn.etl import cli
-from longattn.etl.before import sampling
-from longattn.etl.before.estimate import _selected_tokens, estimate, notes
+from longattn.etl.before import sampling, timing
+from longattn.etl.before.estimate import Estimate, _selected_tokens, estimate, hours_table, notes
 from longattn.etl.before.sampling import Range, copies_in, samples
 from longattn.etl.before.timing import _extrapolated, gpu_seconds
 from longattn.etl.config import Config, validate
 from longattn.etl.config.sections import ExportConfig
 from longattn.etl.export import FORMATS
-from longattn.udfs.errors import ConfigError, SourceError
-from longattn.udfs.scorers.base import ScorerSpec
+from longattn.udfs.errors import ConfigError, ModelError, SourceError
+from longattn.udfs.scorers.base import Score, ScorerSpec, one_head
 from longattn.udfs.windows.spans import longattn_windows
+from tests.conftest import REPO
+from tests.etl.test_check import make_scorer
+from tests.udfs.test_calibration import made, sample
 
 LENGTH = 64
 
@@ -166,10 +172,10 @@ def test_a_selection_is_sized_by_the_cut_that_select_makes(
 
 def test_scorers_that_are_asked_too_take_hours_and_money(tmp_path: Path, tokenizer: str) -> None:
     corpus(tmp_path / "books", [10 * LENGTH], per_file=1)
-    score = {"scorer": "recurrence", "also": {"cohesion": {"k": 8}, "random": {}}}
+    score = {"scorer": "recurrence", "also": {"recall": {"k": 8}, "random": {}}}
     rates = {"cpu_hour": 36.0}
     found = estimate(config_of(tmp_path, tokenizer, score=score, estimate=rates))
-    scorers = ["scoring, recurrence", "scoring, cohesion", "scoring, random"]
+    scorers = ["scoring, recurrence", "scoring, recall", "scoring, random"]
     assert [*found.cpu_hours] == ["all but scoring", *scorers]
     money = found.as_dict()["money"]["value"]
     assert money == pytest.approx(36 * sum(hours.value for hours in found.cpu_hours.values()))
@@ -306,6 +312,9 @@ def test_a_gpu_lies_between_its_bound_and_the_published_rate(tmp_path: Path) -> 
     found = gpu_seconds("h100", spec, 32_768)
     assert (1 / found.low, 1 / found.high) == pytest.approx((125, 6.1))
     assert gpu_seconds("h100", spec, 16_384).high == pytest.approx(found.high / 4)
+    (tmp_path / "config.json").write_text("[32]")
+    with pytest.raises(ModelError, match=f"model {tmp_path}/config.json: it holds no mapping"):
+        gpu_seconds("h100", spec, 32_768)
 
 
 @pytest.mark.demo
@@ -313,7 +322,6 @@ def test_the_demos_windows_are_estimated_within_a_tenth() -> None:
     """From the beginnings of its documents, against every document tokenised to its end."""
     from longattn.etl import config as config_module
     from longattn.udfs.text.tokens import encode_long, load_tokenizer
-    from tests.conftest import REPO
 
     config = config_module.load(REPO / "conf" / "demo.yaml", [f"tokenizer={REPO}/data/scorer"])
     book = config.sources["book"][0].model_copy(update={"path": [f"{REPO}/data/demo/book"]})
@@ -347,3 +355,166 @@ def test_windows_of_several_lengths_are_those_of_each_by_its_share() -> None:
     assert sampling.windows_of(10, several) == (0, 0)
     whole = validate({"window": {"length": 64, "strategy": "whole", "bos": True}})
     assert [sampling.windows_of(n, whole) for n in (10, 63, 130)] == [(1, 11), (1, 64), (2, 128)]
+
+
+class Clock:
+    """A clock that scorers move on, each by what `cost` says of a window's length and its k.
+
+    They refuse windows of up to 2k tokens, and those of fewer than `least`.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int, int], float]) -> None:
+        self.now, self.cost, self.least = 0.0, cost, 0
+        monkeypatch.setattr(timing.time, "process_time", lambda: self.now)
+        monkeypatch.setattr(timing, "load_scorer", lambda spec: Clocked(self, spec))
+
+    def seconds(self, scorer: str, length: int, k: int) -> float:
+        """What is found for one window."""
+        spec = ScorerSpec(scorer=scorer, k=k)
+        return timing.timed(spec, length, np.arange(100)).value
+
+
+class Clocked:
+    def __init__(self, clock: Clock, spec: ScorerSpec) -> None:
+        self.clock, self.k, self.version = clock, spec.k or 0, f"{spec.scorer}:1"
+
+    def refusal(self, token_ids: Any) -> tuple[str, str] | None:
+        far = len(token_ids) > max(2 * self.k, self.clock.least - 1)
+        return None if far else ("too_short", f"{len(token_ids)} tokens")
+
+    def score(self, token_ids: list[Any]) -> list[Score]:
+        self.clock.now += sum(self.clock.cost(len(ids), self.k) for ids in token_ids)
+        return [one_head(len(ids), self.k, ds=0.0, du=0.0) for ids in token_ids]
+
+
+def test_what_is_near_is_as_much_shorter_as_the_windows_that_tell_a_long_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A quarter of 8,192 tokens was refused with k = 3,000, and counted as no time at all."""
+    clock = Clock(monkeypatch, lambda length, k: 1e-4 * length + 1e-8 * length * (length + 3 * k))
+    expected = 1e-4 * 8192 + 1e-8 * 8192 * (8192 + 9000)
+    assert clock.seconds("longattn", 8192, 3000) == pytest.approx(expected)
+    clock.least = 5000  # as of LADM, whose spans no shorter window holds
+    assert clock.seconds("ladm", 8192, 0) == pytest.approx(clock.cost(8192, 0))
+
+
+def test_scorers_without_a_model_are_timed_on_whole_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Recall refuses half of a window of 4k tokens, and takes what no line through two tells."""
+    clock = Clock(monkeypatch, lambda length, k: length**1.5)
+    assert clock.seconds("recall", 8192, 2048) == pytest.approx(8192**1.5)
+    with pytest.raises(ConfigError, match="estimate: recall refuses windows of 4,096 tokens, 4096"):
+        clock.seconds("recall", 4096, 2048)
+
+
+def test_what_sampling_costs_is_what_the_page_says() -> None:
+    page = (REPO / "docs" / "performance.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| ([\d,]+) \| 1/8 \| (\d+)% \|.*?\| \d+% \| (\d+)% \| \d+% \|", page)
+    said = {int(n.replace(",", "")): (int(one) / 100, int(both) / 100) for n, one, both in rows}
+    assert said == timing.SAMPLED
+
+
+@pytest.fixture
+def by_the_hour(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every window takes an hour of exact scores; returns the lengths of those timed."""
+    lengths = list[int]()
+
+    def timed(spec: ScorerSpec, length: int, ids: Any) -> Range:
+        lengths.append(length)
+        return Range(3600, 3600, 3600) * (0.25 if spec.sample_rows else 1)
+
+    monkeypatch.setattr(timing, "timed", timed)
+    return lengths
+
+
+def test_what_a_cascade_scores_exactly_takes_hours_and_money(
+    tmp_path: Path, by_the_hour: list[int]
+) -> None:
+    """The page of measurements has 13 and 14 % of windows near the cut of sampled scores."""
+    corpus(tmp_path / "books", [10 * LENGTH] * 10, per_file=1)
+    make_scorer(tmp_path / "scorer", vocabulary=5, positions=LENGTH)
+    model = str(tmp_path / "scorer")
+    score: Any = {"scorer": "longattn", "model": model, "sample_rows": 8}
+    given: Any = {"dedup": {"enabled": False}, "estimate": {"cpu_hour": 1.0}}
+    plain = estimate(config_of(tmp_path, model, score=score, **given))
+    found = estimate(config_of(tmp_path, model, score={**score, "cascade": 2.0}, **given))
+    windows = plain.windows.value
+    assert "scoring, longattn near the cut" not in plain.cpu_hours
+    assert found.cpu_hours["scoring, longattn"].value == windows / 4
+    near = found.cpu_hours["scoring, longattn near the cut"]
+    assert 0.13 * windows <= near.value <= 0.141 * windows and near.low < near.value < near.high
+    money = [one.as_dict()["money"]["value"] for one in (plain, found)]
+    assert money[1] - money[0] == pytest.approx(near.value)
+    told = [any("score.cascade" in line for line in notes(one)) for one in (plain, found)]
+    assert told == [False, True]
+
+
+def test_a_calibrated_cascade_may_score_most_of_it_by_the_truth(
+    tmp_path: Path, tokenizer: str, by_the_hour: list[int]
+) -> None:
+    """By its width, 20 to 54 % of windows were near the cut (docs/evidence.md)."""
+    corpus(tmp_path / "books", [10 * LENGTH] * 10, per_file=1)
+    made(sample(240, 1.0)).write(tmp_path / "calibrated")
+    score = {"scorer": "calibrated", "model": str(tmp_path / "calibrated"), "cascade": 0.5}
+    found = estimate(config_of(tmp_path, tokenizer, score=score, dedup={"enabled": False}))
+    near = found.cpu_hours["scoring, random near the cut"]
+    assert near.low <= 0.2 * found.windows.value < near.value < 0.54 * found.windows.value
+    assert near.high >= 0.54 * found.windows.value
+
+
+def test_documents_as_they_are_are_timed_where_the_scorer_takes_them(
+    tmp_path: Path, tokenizer: str, by_the_hour: list[int]
+) -> None:
+    """Of most documents recall finds nothing far; the few that it scores are what takes time."""
+    corpus(tmp_path / "books", [100] * 20 + [3000], per_file=7)
+    window = {"length": 4096, "strategy": "whole"}
+    estimate(config_of(tmp_path, tokenizer, window=window, score={"scorer": "recall"}))
+    assert by_the_hour[0] > 2048
+
+
+def test_a_part_without_a_price_leaves_no_total(tmp_path: Path, tokenizer: str) -> None:
+    """The GPU's hours were left out of it without a word."""
+    corpus(tmp_path / "books", [100], per_file=1)
+    hour = {"gpu": Range(1, 1, 1)}
+    prices: list[tuple[dict[str, float], int]] = [
+        ({"cpu_hour": 2.0}, 1),
+        ({"gpu_hour": 5.0}, 1),
+        ({}, 0),
+        ({"cpu_hour": 2.0, "gpu_hour": 5.0}, 3),
+    ]
+    for given, shown in prices:
+        found = estimate(config_of(tmp_path, tokenizer, estimate=given))
+        found = replace(found, cpu_hours=hour, gpu_hours=hour, variants={}, device="h100")
+        total = found.as_dict()["money"]
+        assert (total and total["value"]) == (7.0 if len(given) == 2 else None)
+        cells = [*hours_table(found).columns[-1].cells]
+        assert len([cell for cell in cells if cell]) == shown
+
+
+def test_sources_that_only_spark_reads_are_named(tmp_path: Path, tokenizer: str) -> None:
+    corpus(tmp_path / "books", [100], per_file=1)
+    sources = {"book": [{"path": [str(tmp_path / "books"), "s3a://lake/a"]}]}
+    sources["web"] = [{"path": "catalog.schema.table", "format": "delta"}]
+    found = estimate(config_of(tmp_path, tokenizer, sources=sources))
+    assert found.as_dict()["unread"] == ["s3a://lake/a", "catalog.schema.table"]
+    said = "left out, as only Spark can read them: s3a://lake/a, catalog.schema.table"
+    assert said in notes(found)
+    assert not estimate(config_of(tmp_path, tokenizer)).unread
+
+
+def test_weights_of_targets_take_room(tmp_path: Path, tokenizer: str) -> None:
+    """The writer is given what it writes: weights were asked for, and none were there."""
+    corpus(tmp_path / "books", [10 * LENGTH] * 8, per_file=1)
+    sizes = []
+    for asked in (False, True):
+        export = {"parquet": {"path": str(tmp_path / "out"), "target_weights": asked}}
+        sizes.append(estimate(config_of(tmp_path, tokenizer, export=export)).bytes)
+    assert sizes[1]["export.parquet"].value > sizes[0]["export.parquet"].value
+
+
+def test_as_json_an_estimate_has_all_its_figures(tmp_path: Path, tokenizer: str) -> None:
+    corpus(tmp_path / "books", [100], per_file=1)
+    found = json.loads(json.dumps(estimate(config_of(tmp_path, tokenizer)).as_dict()))
+    assert {*found} == {*(field.name for field in fields(Estimate)), "money", "rates"}
+    assert found["config"] is None and found["windows"].keys() == {"value", "low", "high"}

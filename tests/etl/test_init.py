@@ -335,3 +335,25 @@ def test_a_draft_needs_neither_spark_nor_a_model(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", code, "init", str(tmp_path), "--out", out]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_text_that_cannot_be_read_is_left_aside_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended `init`, where ingest refuses it and goes on."""
+    (tmp_path / "c").mkdir()
+    for name in ("a.txt", "b.md"):
+        (tmp_path / "c" / name).write_text(LONG)
+    opened = Path.open
+
+    def guarded(path: Path, *given: str, **named: str) -> object:
+        if path.name == "b.md":  # who runs tests as root may read everything
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    assert main(["init", str(tmp_path / "c"), "--out", str(tmp_path / "c.yaml")]) == 0
+    said = f"left aside: {tmp_path}/c/b.md: [Errno 13] Permission denied"
+    assert said in capsys.readouterr().out
+    (source,) = config_module.load(tmp_path / "c.yaml").sources["c"]
+    assert source.path == [f"{tmp_path}/c/*.txt"]
