@@ -123,19 +123,28 @@ def _hash_new(
 
 
 def _compare_new(tables: TableSet, recipe: Recipe, live: DataFrame) -> tuple[Ids, dict[str, float]]:
-    """Append the pairs of documents not compared yet, and for each a row that says it now is."""
+    """Append the pairs of documents not compared yet, and for each a row that says it now is.
+
+    And of current ones whose pairs were with documents that are no longer: see `lsh.candidates`.
+    """
     documents, pairs = tables.read("documents"), _pairs(tables, recipe)
     new = Ids.of(stage.undecided(live, pairs))
-    if not new.rows:
+    scopes = live.select("doc_id", "scope").join(new.frame, "doc_id", "left_semi")
+    every = cut_lineage(stage.ever(live, _compared(tables, recipe)))
+    if not new.rows and every.where("NOT live").isEmpty():
         return new, {"candidates": 0, "pairs": 0}
-    texts = stage.distinct_texts(stage.ever(live, _compared(tables, recipe)), new.frame)
-    likely = cut_lineage(lsh.candidates(texts))
+    texts = stage.distinct_texts(every, scopes)
+    known = pairs.where(F.col("method") == stage.NEAR).select("scope", "doc_a", "doc_b")
+    likely = lsh.candidates(texts).join(known, ["scope", "doc_a", "doc_b"], "left_anti")
+    likely = cut_lineage(likely)
     candidates = likely.count()
+    if not new.rows and not candidates:
+        return new, {"candidates": 0, "pairs": 0}
     near = _alike(likely, texts, documents, recipe) if candidates else _no_pairs(likely)
-    scopes = live.select("doc_id", F.concat(F.lit(recipe.name), "scope").alias("recipe"))
-    rows = stage.pair_rows(near, scopes.join(new.frame, "doc_id", "left_semi"))
+    itself = scopes.select("doc_id", F.concat(F.lit(recipe.name), "scope").alias("recipe"))
     version = tables.versions_read.get("pairs")
-    commit = tables.append("pairs", rows, new.txn("pairs", recipe.name, version))
+    txn = new.txn("pairs", recipe.name, version)
+    commit = tables.append("pairs", stage.pair_rows(near, itself), txn)
     return new, {"candidates": candidates, "pairs": commit.rows - new.rows}
 
 

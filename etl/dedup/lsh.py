@@ -1,7 +1,7 @@
 """Near-duplicate pairs: texts that share a band, then verified.
 
 Works on `texts`: one document for each distinct text, with columns doc_id, scope, first (its place
-in survivor order), is_new, bands and signature.
+in survivor order), is_new, live (whether a current document carries it), bands and signature.
 """
 
 from functools import partial
@@ -25,12 +25,14 @@ def candidates(texts: DataFrame, max_band_size: int = MAX_BAND_SIZE) -> DataFram
     boilerplate page) gives a star: each text with the first of them in survivor order. So a band
     shared by a million texts costs a million pairs, not half a billion million. What a star can
     miss: two texts that are alike, are both unlike the first, and share large bands only.
+
+    The live texts of a large band that others have left are looked at once more, as a band of their
+    own: they may have been compared with none but one that has left.
     """
-    rows = texts.select("scope", F.explode("bands").alias("band"), "doc_id", "is_new", "first")
-    # Few bands are shared, and both kinds of pairs start from those: they are worked out once.
-    shared = cut_lineage(rows.drop("first").join(_shared_bands(rows), ["scope", "band"]))
-    small = F.col("texts") <= max_band_size
-    return _all_pairs(shared.where(small)).union(_stars(shared.where(~small))).distinct()
+    bands = F.explode("bands").alias("band")
+    rows = texts.select("scope", bands, "doc_id", "is_new", "first", "live")
+    pairs = _within_bands(rows, max_band_size)
+    return pairs.union(_within_bands(_left(rows, max_band_size), max_band_size)).distinct()
 
 
 def estimated(pairs: DataFrame, texts: DataFrame, at_least: float) -> DataFrame:
@@ -59,6 +61,23 @@ def verified(pairs: DataFrame, documents: DataFrame, ngram: int, at_least: float
     sketches = cut_lineage(texts.mapInArrow(sketch, "doc_id string, sketch binary"))
     placed = cut_lineage(_placed(pairs, _blocks(pairs, sketches)))
     return _measured(placed, sketches).where(F.col("similarity") >= at_least)
+
+
+def _within_bands(rows: DataFrame, max_band_size: int) -> DataFrame:
+    # Few bands are shared, and both kinds of pairs start from those: they are worked out once.
+    shared = cut_lineage(rows.drop("first").join(_shared_bands(rows), ["scope", "band"]))
+    small = F.col("texts") <= max_band_size
+    return _all_pairs(shared.where(small)).union(_stars(shared.where(~small)))
+
+
+def _left(rows: DataFrame, max_band_size: int) -> DataFrame:
+    """The live texts, as new ones, of bands that had too many for all pairs and have lost some."""
+    sizes = rows.groupBy("scope", "band").agg(
+        F.count("*").alias("texts"), F.count_if("live").alias("live")
+    )
+    bands = sizes.where((F.col("texts") > max_band_size) & (F.col("live") < F.col("texts")))
+    left = rows.where("live").join(bands.select("scope", "band"), ["scope", "band"])
+    return left.withColumn("is_new", F.lit(True))
 
 
 def _shared_bands(rows: DataFrame) -> DataFrame:

@@ -43,9 +43,13 @@ def with_text_ids(signatures: DataFrame) -> DataFrame:
 
 
 def ever(live: DataFrame, compared: DataFrame) -> DataFrame:
-    """Rows of named_texts of all that is current, or was compared in some scope, each once."""
+    """Rows of named_texts of all that is current, or was compared in some scope, each once.
+
+    Adds `live`: whether it is current.
+    """
     gone = compared.join(live.select("doc_id", "scope"), ["doc_id", "scope"], "left_anti")
-    return live.unionByName(gone.select(*live.columns))
+    rows = live.withColumn("live", F.lit(True))
+    return rows.unionByName(gone.select(*live.columns, F.lit(False).alias("live")))
 
 
 def undecided(live: DataFrame, pairs: DataFrame) -> DataFrame:
@@ -74,15 +78,16 @@ def pair_rows(near: DataFrame, new: DataFrame) -> DataFrame:
 def distinct_texts(documents: DataFrame, new: DataFrame) -> DataFrame:
     """One document for each text: the first in survivor order; new when all its documents are.
 
-    `documents` are rows of named_texts, `new` the ids of those not compared yet. Returns doc_id,
-    scope, first, is_new, bands and signature; texts too short for shingles have no bands.
+    `documents` are rows of `ever`, `new` (doc_id, scope) those not compared yet. Returns doc_id,
+    scope, first, is_new, live, bands and signature; texts too short for shingles have no bands.
     """
-    marked = documents.join(new.withColumn("new", F.lit(True)), "doc_id", "left")
+    marked = documents.join(new.withColumn("new", F.lit(True)), ["doc_id", "scope"], "left")
     return (
         marked.groupBy("text_id", "scope")
         .agg(
             F.min(_survivor_order()).alias("first"),
             F.every(F.col("new").isNotNull()).alias("is_new"),
+            F.max("live").alias("live"),
             F.first("bands").alias("bands"),  # equal for equal texts
             F.first("signature").alias("signature"),
         )

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from longattn.etl.run.frames import in_columns_of
 from longattn.etl.run.ledger import record
 from longattn.etl.run.progress import Progress
 from longattn.etl.tables.base import Commit
-from longattn.etl.tables.schema import DOCUMENTS, TABLES
+from longattn.etl.tables.schema import DOCUMENTS, PAIRS, TABLES
 from longattn.udfs.errors import ConfigError
 
 pytestmark = pytest.mark.spark
@@ -43,6 +44,9 @@ class MemoryTable:
         return self.commits[version] if self.commits and version is not None else self.empty
 
     pinned = read
+
+    def same_rows(self, before, now):
+        return before == now
 
     def append(self, df, txn=None):
         if txn in self.txns:
@@ -293,6 +297,40 @@ def test_a_domain_that_is_renamed_is_compared_again_and_balances(spark):
     outcome = pipeline.run()
     assert outcome.faults == [] and outcome.rows_in == len(documents)
     assert pipeline.duplicates() == first
+    pairs = tables.read("pairs").select(*PAIRS.key).collect()
+    assert len(set(pairs)) == len(pairs), "of the domain's old name none is added again"
+
+
+def test_copies_of_a_text_that_has_left_are_found_among_each_other(spark, monkeypatch):
+    """Of a band too large for all pairs each text was compared with one that has left by now."""
+    monkeypatch.setattr(lsh, "candidates", partial(lsh.candidates, max_band_size=3))
+    rng = random.Random(8)
+    text = " ".join(words(rng, 400))
+    pages = [(f"p{i}", "book", 0, edited(rng, text, 1) + " end" * (20 - i)) for i in range(8)]
+    pipeline = Pipeline(spark)
+    pipeline.add(pages)
+    pipeline.run()
+    assert {d: v[0] for d, v in pipeline.duplicates().items()} == {
+        f"p{i}": "p0" for i in range(1, 8)
+    }
+    tables = pipeline.context.tables
+    for left, new in (("p0", []), ("p1", [("n", "book", 0, edited(rng, text, 1))])):
+        monkeypatch.setattr(dedup, "current_documents", without(left, dedup.current_documents))
+        pipeline.add(new)
+        pipeline.run()
+        alone = Pipeline(spark)
+        documents, current = tables.read("documents"), dedup.current_documents(pipeline.context)
+        rows = documents.join(current.select("doc_id"), "doc_id", "left_semi")
+        alone.context.tables.overwrite("documents", rows.select(*DOCUMENTS.columns))
+        alone.run()
+        assert alone.duplicates() and pipeline.duplicates() == alone.duplicates(), left
+        pairs = tables.read("pairs").select(*PAIRS.key).collect()
+        assert len(set(pairs)) == len(pairs)
+
+
+def without(doc_id, current):
+    """Current documents but one, whose file has left the sources."""
+    return lambda context: current(context).where(F.col("doc_id") != doc_id)
 
 
 def test_switched_off_removes_nothing(spark, domain_run):
@@ -311,7 +349,7 @@ def test_a_large_band_gives_a_star_and_a_small_one_all_pairs(spark):
         "doc_id string, scope string, first struct<priority int, minus_chars int, doc_id string>,"
         " is_new boolean, bands array<bigint>"
     )
-    texts = spark.createDataFrame(rows, schema)
+    texts = spark.createDataFrame(rows, schema).withColumn("live", F.lit(True))
     found = {(r["doc_a"], r["doc_b"]) for r in lsh.candidates(texts, max_band_size=9).collect()}
     star = {("d9", f"d{i}") if i > 9 else (f"d{i}", "d9") for i in range(9)}
     assert found == star | set(combinations(sorted(["d0", "d10", "d11"]), 2))
@@ -323,7 +361,7 @@ def test_pairs_of_known_texts_are_not_made_again(spark):
         "doc_id string, scope string, first struct<priority int, minus_chars int, doc_id string>,"
         " is_new boolean, bands array<bigint>"
     )
-    texts = spark.createDataFrame(rows, schema)
+    texts = spark.createDataFrame(rows, schema).withColumn("live", F.lit(True))
     for cap in (100, 2):
         found = {(r["doc_a"], r["doc_b"]) for r in lsh.candidates(texts, cap).collect()}
         assert found == ({("d0", "d3"), ("d1", "d3"), ("d2", "d3")} if cap > 4 else {("d0", "d3")})
