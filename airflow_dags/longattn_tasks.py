@@ -94,8 +94,9 @@ def job_per_domain(name: str, requests: Any) -> Any:
     partial = engine.operator.partial(
         **_common(name),
         **engine.fixed(name),
-        max_active_tis_per_dagrun=SETTINGS["parallel_scores"],
-        map_index_template=f"{{{{ ({INPUTS}['domains'] or ['packed'])[ti.map_index] }}}}",
+        max_active_tis_per_dagrun=1,  # a run holds the root until its end
+        # a text before it, or a domain `2024` would be rendered as a number, which is no name
+        map_index_template=f"domain {{{{ ({INPUTS}['domains'] or ['packed'])[ti.map_index] }}}}",
     )
     return partial.expand(**{engine.field: requests})
 
@@ -207,7 +208,7 @@ def _run(name: str, inputs: Inputs) -> dict[str, Any]:
         "libraries": [{"whl": settings["wheel"]}],
     }
     run_name = "-".join(["longattn", name, *([inputs["domain"]] if "domain" in inputs else [])])
-    return {"run_name": run_name, "tasks": [task]}
+    return {"run_name": run_name, "tasks": [task], "timeout_seconds": 60 * _minutes(name)}
 
 
 def _run_now(name: str, inputs: Inputs) -> dict[str, Any]:
@@ -229,9 +230,14 @@ def _databricks_common() -> dict[str, Any]:
 
 
 def _common(name: str) -> dict[str, Any]:
+    return {"task_id": name, "execution_timeout": timedelta(minutes=_minutes(name))}
+
+
+def _minutes(name: str) -> int:
+    """The most that a job may take; Airflow does not look at a task that waits deferred."""
     limits = SETTINGS["timeout_minutes"]
-    minutes = limits.get(name, limits["default"])
-    return {"task_id": name, "execution_timeout": timedelta(minutes=minutes)}
+    minutes: int = limits.get(name, limits["default"])
+    return minutes
 
 
 def _profile(kind: str, name: str, inputs: Inputs) -> dict[str, Any]:

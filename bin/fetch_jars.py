@@ -28,7 +28,7 @@ UNAVAILABLE = 69  # EX_UNAVAILABLE: no fault of this repository
 AWS = "2.35.4"  # the SDK that hadoop-aws 3.5.0 was built with
 COORDINATES = {
     "delta": ("io.delta:delta-spark_4.2_2.13:4.4.0",),
-    # The SDK's modules that S3A calls, 19 MB, in place of its bundle of every service, 686 MB.
+    # The SDK's modules that S3A calls, 14 MB, in place of its bundle of every service, 686 MB.
     "s3": (
         "org.apache.hadoop:hadoop-aws:3.5.0",
         f"software.amazon.awssdk:s3:{AWS}",

@@ -6,7 +6,6 @@ hands over its arguments, its environment and its terminal, and waits for the ex
 session, with a busy one or with one of another version, the command runs on its own.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -182,7 +181,7 @@ def _take(terminal: Sequence[int], env: dict[str, str]) -> None:
         os.dup2(fd, place)
     # Another reader: the one before may hold lines that its command has left unread.
     sys.stdin = os.fdopen(0, closefd=False)
-    with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+    with suppress(AttributeError, io.UnsupportedOperation):
         sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.environ.clear()
     os.environ.update(env)

@@ -27,6 +27,7 @@ from longattn.udfs.models.precision import dtype_of
 from longattn.udfs.scorers.background import refuse_other_ids
 from longattn.udfs.scorers.base import Option, Score, Scorer, ScorerSpec
 from longattn.udfs.scorers.needs import (
+    files_of,
     invalid,
     own_tokenizer,
     remedy,
@@ -332,7 +333,7 @@ def _scored_elsewhere(tasks: tuple[Windowed, ...], chunk: list[Text]) -> list[li
     return [_loaded(task).scored(chunk) for task in tasks]
 
 
-@while_unchanged(lambda task: [task.spec.model, task.tokenizer])
+@while_unchanged(lambda task: [*files_of(task.spec), task.tokenizer])
 def _loaded(task: Windowed) -> Loaded:
     """A task's scorer and tokenizer, loaded once by each process."""
     return Loaded(task)

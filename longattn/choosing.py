@@ -115,10 +115,13 @@ class Choice:
     @property
     def overlaps(self) -> pd.DataFrame:
         """How much of it other choices keep too: name, domain, windows, common, share."""
+        from longattn.etl.ranking.rank import sizes
         from longattn.etl.selection import compare
 
-        others = compare.variants(compare.comparable(self.select))
-        rankings = [compare.by_settings(self.rows, others, self.config.seed)] if others else []
+        scored = sizes(self.rows)
+        others = compare.variants(compare.comparable(self.select, sizes(self.kept), scored))
+        seed = self.config.seed
+        rankings = [compare.by_settings(self.rows, others, seed, scored)] if others else []
         shares: pd.DataFrame = compare.shares(self.kept, rankings).toPandas()
         return shares
 

@@ -12,7 +12,7 @@
 # MAGIC | windows | tokenises and cuts windows of equal length |
 # MAGIC | score | scores each window by one scorer or several; those that read a model want a GPU |
 # MAGIC | select | keeps the best windows of each domain and mixes them |
-# MAGIC | export | writes Parquet, JSONL, Megatron or MDS |
+# MAGIC | export | writes up to six formats for trainers |
 # MAGIC | report | draws one HTML page of it all |
 # MAGIC
 # MAGIC | widget | needed | meaning |

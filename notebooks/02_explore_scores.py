@@ -18,7 +18,7 @@
 # MAGIC   standardised within its domain, so that books compete with books and code with code. A
 # MAGIC   window of LDS 0 is an average one of its domain.
 # MAGIC
-# MAGIC The first layer is enough for a ranking, and it is cheap: its queries and keys need one
+# MAGIC The paper ranks by the first layer, which is cheap: its queries and keys need one
 # MAGIC embedding and two projections of each token, of however large a model. The table keeps the
 # MAGIC sums per head, so everything below is arithmetic on stored numbers: change a widget, run the
 # MAGIC cells under it again, and no model is asked anything.

@@ -320,6 +320,14 @@ def test_texts_compared_under_one_label_are_told_apart() -> None:
         longattn.compare(pd.Series([3], index=["x"]), ["recurrence"], window=100)
 
 
+def test_a_comparison_ends_with_the_text_that_fills_it() -> None:
+    """Texts are read four at a time, and each of these has two windows."""
+    texts = [text_of(200, seed) for seed in range(20)]
+    for windows, scored in ((1, 8), (8, 8), (9, 16), (24, 24), (99, 40)):
+        compared = longattn.compare(texts, ["random", "recurrence"], window=100, windows=windows)
+        assert len(compared.scores) == scored
+
+
 def test_several_scorers_have_the_same_windows(tmp_path: Any) -> None:
     """A BOS takes a token's place in every window, whichever scorer asks for it."""
     from tokenizers import Tokenizer, models

@@ -25,7 +25,6 @@ from longattn.etl.run.ledger import record
 from longattn.etl.tables.schema import DOCUMENTS, FORGOTTEN, ORIGINS
 from longattn.udfs.errors import UserError, first_line
 
-AT_ONCE = 5_000  # values that one commit deletes by
 SKETCH_DDL = "doc_id string, ngrams array<bigint>"
 
 
@@ -123,8 +122,9 @@ def take(context: Context, name: str, work: Callable[[], Iterable[Step]]) -> dic
         taken = list(work())
         there = rows_of(context, taken)
         for step in taken:
-            for values in _in_parts(sorted(step.values)):
-                deleted[step.table] += context.tables.delete(step.table, step.column, values)
+            if step.values:
+                rows = context.tables.delete(step.table, step.column, step.values)
+                deleted[step.table] += rows
         return Outcome(rows_in=sum(there.values()), rows_out=deleted.total())
 
     record(name, context, job)
@@ -194,11 +194,6 @@ def _to_compare_again(context: Context, ids: Collection[str]) -> list[str]:
     alike = signatures.join(texts, "text_hash", "left_semi").select("doc_id")
     rows = related.union(alike).union(gone).distinct().collect()
     return sorted(row["doc_id"] for row in rows)
-
-
-def _in_parts(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), AT_ONCE):
-        yield values[start : start + AT_ONCE]
 
 
 def _rows(context: Context, step: Step) -> DataFrame:

@@ -120,24 +120,30 @@ def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
     An export by domain has one domain after the other. One that was made before the selection was
     tells no place: it may have as many samples, in another order.
     """
-    taken = _rows(
-        reader,
-        "selections",
-        "SELECT window_id, domain, copies, mix_order FROM selections"
-        f" WHERE selection = {literal(manifest['selection'])} AND copies > 0",
-    )
-    domain = next((row["domain"] for row in taken if row["window_id"] == window_id), None)
-    if domain is None or sum(row["copies"] for row in taken) != manifest["samples"]:
+    taken = f"FROM selections WHERE selection = {literal(manifest['selection'])} AND copies > 0"
+    mine = f"SELECT domain, copies, mix_order {taken} AND window_id = {literal(window_id)}"
+    found = _rows(reader, "selections", mine)
+    (sums,) = _rows(reader, "selections", f"SELECT sum(copies) AS samples {taken}")
+    if not found or sums["samples"] != manifest["samples"]:
         return []
-    first = 0
+    domain, first = found[0]["domain"], 0
     if manifest.get("by_domain"):
         first = sum(n["samples"] for d, n in manifest["domains"].items() if d < domain)
-        taken = [row for row in taken if row["domain"] == domain]
-    ids = [row["window_id"] for row in taken]
-    orders = [orders_of(row["mix_order"], row["copies"]) for row in taken]
-    every = np.sort(np.concatenate(orders))
-    places = np.searchsorted(every, orders[ids.index(window_id)])
-    return sorted((first + places).tolist())
+        taken += f" AND domain = {literal(domain)}"
+    orders = orders_of(found[0]["mix_order"], found[0]["copies"])
+    return sorted(first + _before(reader, taken, int(order)) for order in orders)
+
+
+def _before(reader: Reader, taken: str, order: int) -> int:
+    """How many copies of the windows taken come before one of this shuffle key.
+
+    Those of windows that are taken once are counted where they lie: there may be millions.
+    """
+    single = f"SELECT count(*) AS n {taken} AND copies = 1 AND mix_order < {order}"
+    (counted,) = _rows(reader, "selections", single)
+    several = f"SELECT mix_order, copies {taken} AND copies > 1"
+    others = (orders_of(**row) for row in _rows(reader, "selections", several))
+    return int(counted["n"]) + sum(int((keys < order).sum()) for keys in others)
 
 
 # --- the order of copies as etl.selection.mix.copy_order has it: Spark's xxhash64

@@ -13,7 +13,7 @@ import pyarrow as pa
 from longattn.etl.after.reading import Reader
 from longattn.etl.export import FORMATS
 from longattn.etl.export.formats import Decode, Texts
-from longattn.etl.export.read import opened
+from longattn.etl.export.read import readable
 from longattn.udfs.text.ngrams import Hashes, distinct_ngrams, ngrams, normalised
 
 WORDS = 13  # in a row
@@ -82,7 +82,7 @@ def _sorted(known: Mapping[str, Hashes]) -> tuple[Hashes, list[str]]:
 
 def _texts(path: str, decode: Decode | None) -> Texts:
     """The text of every sample of an export, by its number."""
-    folder, manifest = opened(path)
+    folder, manifest = readable(path, {"sequence_length"})
     read, length = FORMATS[manifest["format"]].texts, manifest["sequence_length"]
     for file in (file for file in manifest["files"] if file["samples"]):
         for place, text in read(folder.open(file["name"]), file, length, decode or _nothing):

@@ -174,7 +174,8 @@ def _pending(
         if count := sum(row["n"] for sql in queries for row in reader.rows(sql)):
             pending[job] = {"rows": count}
     for job in ("dedup", *(["windows"] if config.pack.domains else []), "select", "export"):
-        changed = _changed(jobs.get(job), tables) + _settings_changed(jobs.get(job), reader, config)
+        changed = _changed(jobs.get(job), reader, tables)
+        changed += _settings_changed(jobs.get(job), reader, config)
         if job == "export" and "select" not in pending:
             changed += not_exported(jobs.get("select"), config)
         if changed and job not in pending:
@@ -212,8 +213,8 @@ def _holds_another(path: str, selection: str) -> bool:
     return False
 
 
-def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
-    """Tables that a run has read and that have a newer version by now; not those it wrote."""
+def _changed(run: Row | None, reader: Reader, tables: Mapping[str, Row]) -> list[str]:
+    """Tables that a run has read and that have other rows by now; not those it wrote."""
     if run is None:
         return []
     read = run["versions_read"].items()
@@ -225,6 +226,7 @@ def _changed(run: Row | None, tables: Mapping[str, Row]) -> list[str]:
         and name not in written
         and tables[name]["version"] > version
         and (run["job"], name) not in WRITTEN_LATER
+        and not reader.same_rows(name, version, tables[name]["version"])
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from deltalake.exceptions import DeltaError
+
 from longattn.etl.after.forget import Step, rows_of, take
 from longattn.etl.after.reading import SessionReader
 from longattn.etl.after.selections import named
@@ -42,7 +44,8 @@ def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbag
         for path in (path for garbage in kinds[1:] for path in garbage.paths):
             delete(path)
     if register := register_of(context.spark, context.config.tables):
-        register.tidy()
+        with suppress(DeltaError, OSError):  # a root may lie where no lease can be kept
+            register.tidy()
     return kinds
 
 

@@ -147,23 +147,29 @@ def _share(counted: Manifest, octave: str) -> str:
     return f"{counted['octaves'].get(octave, 0) / max(counted['targets'], 1):.1%}"
 
 
+def _cell(text: str) -> str:
+    """A text in a table of Markdown."""
+    return text.replace("|", "\\|")
+
+
 def _body(manifest: Manifest, settings: Mapping[str, Any], notes: Sequence[str]) -> str:
     domains = [
-        f"| {name} | {entry['samples']:,} | {entry['tokens']:,} |"
+        f"| {_cell(name)} | {entry['samples']:,} | {entry['tokens']:,} |"
         for name, entry in manifest["domains"].items()
     ]
     sources = [
-        f"| {domain} | {source['name']} | {source['license'] or 'not given'} |"
-        f" {', '.join(f'`{path}`' for path in source['path'])} |"
+        f"| {_cell(domain)} | {_cell(source['name'])} | {_cell(source['license'] or 'not given')} |"
+        f" {_cell(', '.join(f'`{path}`' for path in source['path']))} |"
         for domain, source in _sources(manifest)
     ]
-    chosen = [f"| `{name}` | `{value}` |" for name, value in settings.items()]
+    chosen = [f"| `{name}` | {_cell(f'`{value}`')} |" for name, value in settings.items()]
+    apart = ", one domain after the other" if manifest.get("by_domain") else ""
     tables = [f"{name} {version}" for name, version in sorted(manifest["tables"].items())]
     lines = [
         f"# {manifest['selection']}",
         "",
         f"{manifest['samples']:,} long windows of {manifest['tokens']:,} tokens, selected and mixed"
-        f" by LongAttn on Spark {manifest['longattn']}. Rows are in the order of the mix.",
+        f" by LongAttn on Spark {manifest['longattn']}. Rows are in the order of the mix{apart}.",
         "",
         "```python",
         "from datasets import load_dataset",

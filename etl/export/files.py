@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,9 +32,10 @@ LEFT_BEHIND = 24 * 3600  # seconds after which anybody's staging is a killed run
 BLOCK = 8 << 20  # bytes read at once
 # Indices that Megatron keeps beside a data set, and what uploading to a hub leaves: neither is a
 # person's, and indices of an older export must not outlive it.
-LEFT_BY_READERS = re.compile(
-    r"([^/]+/){1,2}cache/\w+_indices/|\.cache/huggingface/|\.DS_Store$"  # two: of one domain
+LEFT_BY_READERS = re.compile(  # in the folder of one domain, too
+    r"([^/]+/){1,2}cache/\w+_indices/|\.cache/huggingface/|([^/]+/)?\.DS_Store$"
 )
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # of a rename: another's export is there
 SWAPS = 10  # tries to be the one that moves the old export aside
 
 
@@ -203,7 +204,7 @@ class Folder:
 
         Only the files named go in: what failed or repeated attempts wrote is deleted. On a file
         system with a rename readers see the old export, for a moment none, then all of the new
-        one. Object stores have no rename: there the manifest goes first and comes back last.
+        one. Object stores have no rename: there the manifest names old and new files meanwhile.
         """
         self.refuse_strangers()
         system, root = self._open(self.staging)
@@ -270,25 +271,41 @@ class Folder:
                 with suppress(OSError):
                     before.rename(here)
                 raise self._overtaken() from None
-            except OSError:  # another's export is here
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    with suppress(OSError):
+                        before.rename(here)
+                    raise
                 continue
         else:
             raise ExportError(f"export to {self.path}: other exports to it won {SWAPS} times")
         storage.delete(self.before)
 
     def _copy(self) -> None:
+        """File by file. Until the end a manifest stands there that names old and new files: a run
+        that is killed between leaves an export that is not whole, and none of a person's files.
+        """
         system, root = self._open(self.path)
         _, ready = self._open(f"{self.staging}/ready")
         files = [info.path[len(ready) + 1 :] for info in _files(system, ready)]
         if MANIFEST not in files:
             raise self._overtaken()
-        storage.delete(f"{self.path}/{MANIFEST}")
+        storage.write_text(f"{self.path}/{MANIFEST}", json.dumps(self._between()))
         for info in _files(system, root):
-            system.delete_file(info.path)
+            if info.path != f"{root}/{MANIFEST}":
+                system.delete_file(info.path)
         for name in sorted(files, key=lambda name: name == MANIFEST):
             if isinstance(system, fs.LocalFileSystem):
                 system.create_dir(f"{root}/{name}".rpartition("/")[0])
             _move(system, f"{ready}/{name}", f"{root}/{name}")
+
+    def _between(self) -> dict[str, Any]:
+        """The new manifest, of no identity, with the files of the old one beside its own."""
+        new, old = replace(self, path=f"{self.staging}/ready").manifest(), self.manifest() or {}
+        if new is None:
+            raise self._overtaken()
+        both = {key: [*old.get(key, []), *new.get(key, [])] for key in ("files", "extras")}
+        return {**new, "identity": None, **both}
 
     def _overtaken(self) -> ExportError:
         return ExportError(

@@ -27,7 +27,8 @@ class Options:
     attend_across: bool = False  # whether documents of a packed window attend to those before
     separator: int | None = None  # the token between packed documents; None where none are packed
     longest: int = 0  # tokens of the longest sample; shorter ones are filled up by some formats
-    position_ids: bool = False  # of parquet
+    position_ids: bool = False  # of parquet and jsonl, as those below
+    target_weights: tuple[float, ...] = ()  # by octave of context; none where not asked
     token_column: str = "tokens"  # of mds
     text_key: str = "text"  # of jsonl
 

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -17,10 +17,10 @@ from longattn.etl.config.identity import decisive
 from longattn.etl.export import FORMATS
 from longattn.etl.export import samples as stage
 from longattn.etl.export.card import CARD, dataset_card
-from longattn.etl.export.files import MANIFEST, Folder, described, files_of
+from longattn.etl.export.files import MANIFEST, SUMS, Folder, described, files_of
 from longattn.etl.export.formats import Format, Options
 from longattn.etl.export.places import refuse
-from longattn.etl.export.write import Written, write_shards
+from longattn.etl.export.write import Written, targets_by_context, write_shards
 from longattn.etl.ranking.contenders import fingerprint
 from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
@@ -35,6 +35,7 @@ from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.storage import resolved
 from longattn.udfs.text.tokens import separator_id, vocabulary
 from longattn.udfs.text.words import NAME as WORDS
+from longattn.udfs.windows.segments import balanced_weights
 
 NO_IDS = f"tokenizer {WORDS}: its ids are hashes that no model knows"
 LAYOUT = 5  # of the files and their fields: an export of another is written again
@@ -75,7 +76,7 @@ def run(context: Context) -> Outcome:
     counts: dict[str, FormatFigures] = {}
     for format_name, target in targets.items():
         manifest = export(context, chosen, format_name, target)
-        sums = {key: manifest[key] for key in ("samples", "tokens", "bytes")}
+        sums = {key: manifest[key] for key in SUMS}
         counts[format_name] = FormatFigures(**sums)
     return Outcome(
         rows_in=n_samples * len(targets),
@@ -173,6 +174,8 @@ def _written(
     largest_id = max(vocabulary(config.tokenizer_path).values()) if bare else 0
     separator = _separator(config) if bare else None
     options = options_of(config, target, folder, largest_id, plan.longest, separator)
+    if target.target_weights:
+        options = replace(options, target_weights=_target_weights(tables, chosen, plan, options))
     written = _write(tables, chosen, plan, format_, options)
     if written.samples != plan.samples:
         raise LedgerError(
@@ -180,6 +183,14 @@ def _written(
             " are windows of the selection missing?"
         )
     return written, options
+
+
+def _target_weights(
+    tables: TableSet, chosen: Chosen, plan: stage.Plan, options: Options
+) -> tuple[float, ...]:
+    """What a target counts in the loss, by octave of its context."""
+    counts = targets_by_context(stage.bounds(chosen.rows, tables.read("windows")), options)
+    return tuple(balanced_weights(counts, plan.longest).tolist())
 
 
 def _manifest(
@@ -210,7 +221,13 @@ def _still_there(
     present = folder.manifest()
     if present is None or present.get("identity") != identity:
         return None
-    damage = folder.faults(files_of(present))
+    files = present.get("files", [])
+    damage = [
+        f"{MANIFEST}: {key} is not the sum over its files"
+        for key in SUMS
+        if present.get(key) != sum(file.get(key, 0) for file in files)
+    ]
+    damage += folder.faults(files_of(present))
     if not damage:
         return present
     more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
@@ -310,7 +327,7 @@ def identity_of(config: Config, chosen: Chosen, format_name: str, target: Export
         rows=list(fingerprint(chosen.rows).first() or ()),
         scorer=chosen.scorer,
         packed_scorer=chosen.packed_scorer,
-        far_gain=chosen.recall,
+        far_gain=chosen.far_gain,
         windowing=chosen.windowing,
         sources=chosen.sources,
         choices=chosen.settings if FORMATS[format_name].schema else None,  # only cards have them

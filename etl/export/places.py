@@ -29,6 +29,7 @@ def refusals(config: Config) -> Iterator[Refusal]:
     for (key, path), (other, there) in combinations(exports.items(), 2):
         if _inside(path, there) or _inside(there, path):
             yield key, f"{path} and {other}, {there}: {INSIDE}: give each its own folder"
+    yield from ((key, text) for key, text in _of_blend(config))
     for key, path in exports.items():
         others = list(_of_others(config, path))  # a folder that holds these is not listed
         yield from ((key, text) for text in others or _of_persons(path))
@@ -69,6 +70,16 @@ def _of_others(config: Config, path: str) -> Iterator[str]:
     for key, pattern in _sources(config):
         if any(_inside(_fixed(one), path) for one in alternatives(resolved(pattern))):
             yield f"{key}, {pattern}, is in {path}, which is replaced as a whole"
+
+
+def _of_blend(config: Config) -> Iterator[Refusal]:
+    """What Megatron would read as two, as it takes its files' names apart at spaces."""
+    target = config.export.megatron
+    if target is None:
+        return
+    names = [target.path, *(config.sources if target.by_domain else ())]
+    for name in (name for name in names if " " in name):
+        yield "export.megatron.path", f"{name!r} has a space, at which Megatron cuts names of files"
 
 
 def _sources(config: Config) -> Iterator[tuple[str, str]]:

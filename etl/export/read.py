@@ -51,6 +51,15 @@ def _refuse_lacking(manifest: dict[str, Any], needed: set[str], path: str | Path
         )
 
 
+def readable(path: str | PathLike[str], needed: set[str]) -> tuple[Folder, dict[str, Any]]:
+    """As `opened`, of an export of this version's formats whose manifest has what is needed."""
+    folder, manifest = opened(path)
+    if manifest["format"] not in FORMATS:
+        raise ExportError(f"{path} was made by version {manifest['longattn']}; export it again")
+    _refuse_lacking(manifest, needed, path)
+    return folder, manifest
+
+
 def faults(path: str) -> Iterator[str]:
     """What is wrong with an export, a line each: files missing, changed or too many, sums, and
     samples whose documents are not as many tokens as they have.
@@ -178,7 +187,7 @@ def _joined(segments: list[Row], n_tokens: int) -> bool:
 
 def sample_at(path: str, number: int) -> Row:
     """The row of a sample by its number; UserError where the export has no such sample."""
-    folder, manifest = opened(path)
+    folder, manifest = readable(path, set())
     if not 0 <= number < manifest["samples"]:
         raise UserError(f"{path}: no sample {number}; they go from 0 to {manifest['samples'] - 1}")
     if row := sample_in(folder, manifest, number):

@@ -101,7 +101,8 @@ def _sums(rows: "pd.DataFrame", key: str) -> dict[str, dict[str, int]]:
 def _shards(selection: DataFrame, shard_tokens: int, by_domain: bool) -> dict[str | None, range]:
     """The numbers of the shards of each domain, in the order of names; of None, of all domains."""
     sums = selection.where("copies > 0").groupBy("domain")
-    rows = sums.agg(F.sum(F.col("copies") * F.col("n_tokens")).alias("tokens")).collect()
+    of_windows = F.col("copies") * F.col("n_tokens").cast("bigint")
+    rows = sums.agg(F.sum(of_windows).alias("tokens")).collect()
     tokens: dict[str | None, int] = {row["domain"]: row["tokens"] for row in rows}
     if not by_domain or not tokens:
         tokens = {None: sum(tokens.values())}
@@ -147,6 +148,12 @@ def samples(
         .select("shard", "order", *dict.fromkeys((*NEEDED, *columns)))
     )
     return rows.repartition(plan.n_shards, "shard").sortWithinPartitions("shard", "order")
+
+
+def bounds(selection: DataFrame, windows: DataFrame) -> DataFrame:
+    """Every copy of every window, in any order: no more than says where documents lie in it."""
+    mix = copies(selection).join(windows.drop("domain", "n_tokens"), "window_id")
+    return mix.select("window_id", "doc_id", "start_token", "n_tokens", "segments")
 
 
 def shard_of(shards: Mapping[str | None, range]) -> Column:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from longattn.etl.export.files import folder_of
@@ -67,6 +68,21 @@ def write_shards(rows: DataFrame, plan: Plan, format_: Format, options: Options)
     return Written(names=names, files=files, context=context_of(rows_))
 
 
+def targets_by_context(rows: DataFrame, options: Options) -> NDArray[np.int64]:
+    """Target tokens of all rows of `bounds` by octave of their context, int64 [OCTAVES]."""
+
+    def count(batches: Batches) -> Batches:
+        context = Context()
+        for batch in batches:
+            context.add(as_samples(batch, 0, options))
+        yield pa.RecordBatch.from_pydict({"masked": [context.masked.tolist()]}, schema=counted)
+
+    counted = pa.schema([PART_SCHEMA.field("masked")])
+    parts = [row["masked"] for row in rows.mapInArrow(count, ddl(counted)).collect()]
+    total: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
+    return total
+
+
 def _task(
     first_sample: dict[int, int], format_: Format, options: Options
 ) -> Callable[[Batches], Batches]:
@@ -108,6 +124,9 @@ def as_samples(windows: pa.RecordBatch, first: int, options: Options) -> pa.Reco
     rows = rows.append_column("seq_lens", lengths)
     if options.position_ids:
         rows = rows.append_column("position_ids", segments.position_ids(lengths))
+    if options.target_weights:
+        weights = np.asarray(options.target_weights)
+        rows = rows.append_column("target_weights", segments.by_context(lengths, weights))
     return rows
 
 

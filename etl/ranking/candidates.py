@@ -86,13 +86,44 @@ def _ranking_scorers(context: Context, versions: list[str]) -> list[str]:
 
 def ranked_by(context: Context, version: str, exact: Collection[str] = ()) -> DataFrame:
     """A scorer's candidates (window_id, domain, lds, ...), lds being what it ranks by."""
+    return _ranked(context, version, _candidates(context, version, exact))
+
+
+@contextmanager
+def ranked_by_each(context: Context, versions: Mapping[str, str]) -> Iterator[dict[str, DataFrame]]:
+    """`ranked_by` of several scorers, by the keys of `versions`; windows are joined once for all.
+
+    The rows hold while the block runs.
+    """
+    scores, windows = context.tables.read("scores"), scored_windows(context)
+    select = context.config.select
+    if select.support == "matrix" and not select.heads:  # nothing is worked out from heads
+        scores = scores.drop("head_s1", "head_s2")
+    every = stage.candidates(scores, by_length(windows, context.config), *versions.values())
+    with cached(without_contaminated(context, every)) as rows:
+        yield {key: _one_of(context, rows, version) for key, version in versions.items()}
+
+
+def _one_of(context: Context, rows: DataFrame, version: str) -> DataFrame:
+    if _is_sampled(context, version):
+        return ranked_by(context, version)
+    mine = rows.where(F.col("scorer") == version)
+    return _ranked(context, version, _as_configured(context, version, mine))
+
+
+def _ranked(context: Context, version: str, rows: DataFrame) -> DataFrame:
     config = context.config.select.model_copy(update={"by": version})
-    return lds.score_by(_candidates(context, version, exact), config, context.config.seed)
+    return lds.score_by(rows, config, context.config.seed)
 
 
 def _candidates(context: Context, scorer: str, exact: Collection[str]) -> DataFrame:
-    config = context.config
     rows = without_contaminated(context, _scored_windows(context, scorer, exact))
+    return _as_configured(context, scorer, rows)
+
+
+def _as_configured(context: Context, scorer: str, rows: DataFrame) -> DataFrame:
+    """A scorer's rows with ds and du of the heads and the support that select names."""
+    config = context.config
     if ScorerId.of(scorer).name == config.score.scorer:
         own = scorer == context.recipe.scorer.version  # another version may have other heads
         select = config.select if own else config.select.model_copy(update={"heads": []})
@@ -104,13 +135,18 @@ def _scored_windows(context: Context, scorer: str, exact: Collection[str] = ()) 
     """Scores of kept documents' windows by a scorer, those of contaminated windows too."""
     recipe, windows = context.recipe, scored_windows(context)
     scores = context.tables.read("scores")
-    if context.config.score.cascade and scorer == recipe.scorer.version:
+    if _is_sampled(context, scorer):
         lines = recipe.calibration.lines if recipe.calibration else ()
         if lines:  # of the domains of now, by which scores are not written
             now = windows.select("window_id", "domain")
             scores = scores.drop("domain").join(now, "window_id")
         scores = best_known(scores, scorer, scorer_version(recipe.exact), exact, lines)
-    return stage.candidates(scores, by_length(windows, context.config), scorer=scorer)
+    return stage.candidates(scores, by_length(windows, context.config), scorer)
+
+
+def _is_sampled(context: Context, scorer: str) -> bool:
+    """Whether a scorer's scores are those that the cascade puts exact ones in the place of."""
+    return bool(context.config.score.cascade) and scorer == context.recipe.scorer.version
 
 
 def packed_candidates(context: Context) -> DataFrame:

@@ -17,8 +17,8 @@ from longattn.etl.ranking.rank import Cut, cuts_of, keep_best, sizes
 from longattn.etl.run.frames import multiset_hash
 
 
-def candidates(scores: DataFrame, windows: DataFrame, *, scorer: str) -> DataFrame:
-    """The scores to select from: this scorer's, of these windows, by the windows' domains.
+def candidates(scores: DataFrame, windows: DataFrame, *scorers: str) -> DataFrame:
+    """The scores to select from: these scorers', of these windows, by the windows' domains.
 
     Adds doc_id, window_tokens (the window's own tokens, BOS not counted) and doc_tokens (those of
     the whole document).
@@ -26,7 +26,7 @@ def candidates(scores: DataFrame, windows: DataFrame, *, scorer: str) -> DataFra
     cut = windows.select(
         *("window_id", "doc_id", "domain", "doc_tokens"), F.col("n_tokens").alias("window_tokens")
     )
-    mine = scores.where(F.col("scorer") == scorer)
+    mine = scores.where(F.col("scorer").isin(*scorers))
     return mine.drop("domain").join(cut, "window_id")
 
 

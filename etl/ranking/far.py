@@ -16,7 +16,7 @@ def far_gain(scores: DataFrame, recall: str | None, selection: DataFrame) -> dic
     if recall is None:
         return {}
     scores = scores.where(F.col("scorer") == recall)
-    tokens = (F.col("copies") * F.col("n_tokens")).alias("tokens")
+    tokens = (F.col("copies") * F.col("n_tokens").cast("bigint")).alias("tokens")
     taken = selection.where("copies > 0").select("window_id", tokens)
     measures = scores.select("window_id", F.explode("measures").alias("measure", "mean"))
     sums = measures.join(taken, "window_id").groupBy(octave(F.col("measure")).alias("octave"))

@@ -78,7 +78,8 @@ def build(facts: Facts, samples: Sequence[Sample]) -> Page:
     domains = facts.counted.domains
     palette = colours([*facts.own["domain"], *domains, *facts.lengths["domain"]])
     firm = firmness(facts.own, _cuts(facts)) if len(facts.own) else []
-    table = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
+    named = (facts.scorer, facts.score)
+    table = scorers.side_by_side(facts.points, *named, facts.selected, facts.seconds)
     ledger = [_ledger_row(row, facts) for row in records(facts.runs)]
     shown, left = len(facts.own), by_domain(facts.documents, facts.windows)
     sampled = f"{shown:,} of {facts.total:,} windows, sampled." if shown < facts.total else ""
@@ -206,9 +207,10 @@ def _marked(config: Config) -> tuple[int, Sequence[int]]:
 
 def _score_figures(facts: Facts, palette: Palette) -> dict[str, Any]:
     """How the scored windows lie; a corpus whose domains are all packed has none."""
-    meaning, own = meaning_of(facts.scorer), facts.own
+    own = facts.own
     drawn = {"lds": figures.distribution(own, "lds", _cuts(facts), palette, facts.score.axis)}
     if facts.scorer.startswith("longattn:"):
+        meaning = meaning_of(facts.scorer)
         ds, du = meaning.strength, meaning.uniformity
         drawn["ds"] = figures.distribution(own, "ds", palette=palette, axis=ds)
         drawn["du"] = figures.distribution(own, "du", palette=palette, axis=du)

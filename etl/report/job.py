@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from longattn.etl.config import Config
@@ -34,6 +34,8 @@ from longattn.etl.selection.current import current_selection, figures_of
 from longattn.etl.windows.current import current_windows, judged_lengths
 from longattn.etl.windows.evaluation import contaminated
 from longattn.udfs.errors import ConfigError, LongAttnError
+from longattn.udfs.scorers.identity import ScorerId
+from longattn.udfs.scorers.registry import scorer_version
 from longattn.udfs.storage import write_text
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
@@ -70,24 +72,27 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     windows, hits = current_windows(context, "overlap_tokens"), contaminated(context)
     cut, packed = (judged_lengths(context, packed=packed) for packed in (False, True))
     own, done = selected_by(context.recipe, rows), runs_done(tables)
+    recall = own if ScorerId.of(own).name == "recall" else context.recipe.recall
     return Facts(
         config=config,
         selection=name,
         scorer=own,
         windowing=context.recipe.windowing,
         score=context.recipe.meaning,
-        points=all_points(config, rows, selection, tables.read("scores"), total, own),
+        points=all_points(context.recipe, rows, selection, tables.read("scores"), total, own),
         total=total,
         samples=samples_mixed(selection),
         documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
         windows=flow.windows_by_fate(windows, hits, _ranked(context, rows), selection).toPandas(),
         lengths=document_lengths(cut),
         long_enough=long_enough(cut, config),
-        contamination=contamination(hits.join(windows, "window_id", "left_semi")),
+        contamination=contamination(
+            hits.drop("domain").join(windows.select("window_id", "domain"), "window_id")
+        ),
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
         counted=figures_of(context, name),
-        far_gain=far_gain(tables.read("scores"), context.recipe.recall, selection),
+        far_gain=far_gain(tables.read("scores"), recall, selection),
         formats=exported_formats(done, config.hash),
         contexts=exported_contexts(config, name),
         selections=all_selections(tables.read("selections"), selection, done),
@@ -110,12 +115,9 @@ def _ranked(context: Context, rows: DataFrame) -> DataFrame:
 
 
 def selected_by(recipe: Recipe, rows: DataFrame) -> str:
-    """The version of the scorer that the selection ranks by, or the names of several."""
-    select = recipe.config.select
-    if not select.by_scorers:
-        return recipe.scoring
-    first = rows.select("scorer").first() if select.by_scorer else None
-    return str(first["scorer"]) if first else recipe.ranking
+    """The version of the scorer that the selection ranks by, or what else it ranks by."""
+    first = rows.select("scorer").first() if recipe.ranked_as_scored else None
+    return str(first["scorer"]) if first else recipe.ranker
 
 
 def runs_done(tables: TableSet) -> list[Run]:
@@ -130,7 +132,8 @@ def job_runs(runs: list[Run], config: str) -> pd.DataFrame:
     """A row per job that has run: job, started, seconds, rows_in, rows_out, refused.
 
     Runs of this config count, or all where none had it. ingest to score take up only what is new,
-    so that their runs add up; select and export do all anew, so that the last one counts.
+    so that their runs add up, and those with nothing to do say nothing; select and export do all
+    anew, so that the last one counts.
     """
     rows = [_added_up(job, runs, config) for job in JOBS if job != "report"]
     columns = ["job", "started", "seconds", "rows_in", "rows_out", "refused"]
@@ -145,10 +148,11 @@ def last_runs(runs: list[Run]) -> dict[str, list[Run]]:
 
 def _added_up(job: str, runs: list[Run], config: str) -> dict[str, Any] | None:
     every = [run for run in runs if run["job"] == job]
-    mine = [run for run in every if run["config"] == config] or every
+    anew = job in ("select", "export")
+    mine = [run for run in every if run["config"] == config and (anew or run["rows_in"])] or every
     if not mine:
         return None
-    counted = mine[-1:] if job in ("select", "export") else mine
+    counted = mine[-1:] if anew else mine
     refused = Counter[str]()
     for run in counted:
         refused.update(run["refused"])
@@ -211,7 +215,7 @@ def samples_mixed(selection: DataFrame) -> int:
 
 
 def all_points(
-    config: Config,
+    recipe: Recipe,
     rows: DataFrame,
     selection: DataFrame,
     scores: DataFrame,
@@ -224,34 +228,47 @@ def all_points(
     Or of an even sample of too many. `value` is what a scorer ranks by, and other scorers select
     as many windows of each domain as the selection has.
     """
+    drawn = F.lit(True)
     if total > MAX_WINDOWS:
-        rows = rows.where(F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS)
-    own = own_points(config, rows, selection, scorer)
+        drawn = F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS
+    own = own_points(recipe.config, rows, selection, scorer, drawn)
+    left_out = {scorer.partition("+cascade=")[0]}
+    if recipe.config.score.cascade:  # its exact scores are of windows near the cut alone
+        left_out.add(scorer_version(recipe.exact))
     theirs = (
-        scores.where(F.col("scorer") != scorer.partition("+")[0])
+        scores.where(~F.col("scorer").isin(*left_out))
         .drop("domain")
-        .join(rows.select("window_id", "domain"), "window_id")
+        .join(rows.where(drawn).select("window_id", "domain"), "window_id")
         .select("window_id", "domain", "scorer", "ds", "du")
         .toPandas()
     )
-    others = scorers.ranked(theirs, config.select.alpha)
+    others = scorers.ranked(theirs, recipe.config.select.alpha)
     others["selected"] = scorers.chosen(others, own.groupby("domain")["selected"].sum())
     return pd.concat([own, others], ignore_index=True)
 
 
-def own_points(config: Config, rows: DataFrame, selection: DataFrame, scorer: str) -> pd.DataFrame:
-    """The points of the scorer selected by, in an order that is random and always the same."""
+def own_points(
+    config: Config, rows: DataFrame, selection: DataFrame, scorer: str, drawn: Column
+) -> pd.DataFrame:
+    """The points of the scorer selected by, in an order that is random and always the same.
+
+    Of those that are drawn; scores are standardised over all rows.
+    """
     scored = with_error(lds.score_by(rows, config.select, config.seed), config.select, rows)
     chosen = selection.select("window_id", F.lit(True).alias("selected"))
-    points = scored.join(chosen, "window_id", "left").select(
-        "window_id",
-        "domain",
-        F.lit(scorer).alias("scorer"),
-        "ds",
-        "du",
-        F.col("lds").alias("value"),
-        F.coalesce("lds_se", F.lit(0.0)).alias("error"),
-        F.coalesce("selected", F.lit(False)).alias("selected"),
+    points = (
+        scored.where(drawn)
+        .join(chosen, "window_id", "left")
+        .select(
+            "window_id",
+            "domain",
+            F.lit(scorer).alias("scorer"),
+            "ds",
+            "du",
+            F.col("lds").alias("value"),
+            F.coalesce("lds_se", F.lit(0.0)).alias("error"),
+            F.coalesce("selected", F.lit(False)).alias("selected"),
+        )
     )
     shuffled: pd.DataFrame = points.orderBy(F.xxhash64("ds", "du")).toPandas()
     return shuffled

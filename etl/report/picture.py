@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from longattn.etl.report.style import finding
+from longattn.etl.report.style import finding, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def show(figure: go.Figure) -> None:
 
     titled = go.Figure(figure)
     if said := finding(figure):
-        text = "<br>".join(textwrap.wrap(said, 80))
+        text = "<br>".join(map(plain, textwrap.wrap(said, 80)))
         titled.update_layout(title={"text": text, "font": {"size": 15}}, margin_t=70)
     bundle = {
         "application/vnd.plotly.v1+json": titled.to_plotly_json(),
@@ -65,7 +65,7 @@ def as_png(figure: go.Figure) -> bytes:
         _note(panels, note)
     for pair, axes in panels.items():
         _finish(axes, figure, *pair)
-    title = "\n".join(textwrap.wrap(finding(figure), 78))
+    title = "\n".join(textwrap.wrap(finding(figure), 78)).replace("$", r"\$")  # no formula
     drawn.suptitle(title, x=0.02, y=0.99, ha="left", va="top", fontsize=12, weight="bold")
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)

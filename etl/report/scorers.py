@@ -46,9 +46,13 @@ def chosen(points: pd.DataFrame, sizes: pd.Series) -> pd.Series:
 
 
 def side_by_side(
-    points: pd.DataFrame, own: str, selected: set[str], seconds: Mapping[str, float]
+    points: pd.DataFrame,
+    own: str,
+    meaning: Meaning,
+    selected: set[str],
+    seconds: Mapping[str, float],
 ) -> list[Scorer]:
-    """A row per scorer, the one selected by first.
+    """A row per scorer, the one selected by first, or what else was; that has this meaning.
 
     `points`: window_id, domain, scorer, value, selected; `selected`: the selection's windows;
     `seconds`: a window, by the scorer's name.
@@ -60,7 +64,7 @@ def side_by_side(
     return [
         Scorer(
             version=scorer,
-            meaning=meaning_of(scorer),
+            meaning=meaning if scorer == own else meaning_of(scorer),
             own=scorer == own,
             control=scorer.startswith("random:"),
             windows=int(wide[scorer].notna().sum()),

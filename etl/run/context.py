@@ -165,6 +165,11 @@ class TableSet(Mapping[str, Table]):
         """Delete the rows whose column is one of the values; returns how many."""
         return -self._added(name, self.intact(name).delete(column, values)).rows
 
+    def optimize(self, name: str) -> None:
+        """Merge a table's small files; the version that this makes is one of this run's."""
+        self.intact(name).optimize()
+        self._note(name, Commit(version=self[name].version() or 0, rows=0))
+
     def rewritten(self, name: str) -> bool:
         """Whether a table that this run holds is not as the last holder of the root left it."""
         return self._guard is not None and self[name].version() != self._expected.get(name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,13 +28,27 @@ def spark_sql(sql: str) -> str:
     return sql.replace("\\", "\\\\")
 
 
+def setting(spark: SparkSession, key: str) -> str | None:
+    """A setting of the session; None where it is not set, or where serverless does not tell it."""
+    try:
+        return spark.conf.get(key, None)
+    except PySparkException:
+        return None
+
+
+def slots(spark: SparkSession) -> int:
+    """How many tasks a stage has; Spark's own 200 where the platform decides (`auto`)."""
+    said = setting(spark, "spark.sql.shuffle.partitions") or ""
+    return int(said) if said.isdecimal() else 200
+
+
 def cut_lineage(frame: DataFrame) -> DataFrame:
     """Compute the rows now and keep them; later plans start from these.
 
     Kept under spark.checkpoint.dir where that is set, else on the executors. Rows that are lost
     with an executor are an error of the job that needs them, never recomputed or left out.
     """
-    reliable = frame.sparkSession.conf.get("spark.checkpoint.dir", None)
+    reliable = setting(frame.sparkSession, "spark.checkpoint.dir")
     return _without_estimates(frame.checkpoint() if reliable else frame.localCheckpoint())
 
 

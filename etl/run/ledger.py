@@ -77,11 +77,12 @@ def _record(name: str, context: Context, job: Callable[[Context], Outcome], run_
         return run
 
     entry("running")
+    context.tables.ledger_version = NOT_ENTERED  # until the end is entered
     try:
         with context.tables.steady():
             outcome = job(context)
     except BaseException as error:
-        reason, context.tables.ledger_version = one_line(error), NOT_ENTERED
+        reason = one_line(error)
         with suppress(Exception):  # Java may be what has failed, or the root be another's by now
             context.tables.note_unseen()
         _enter_failure(lambda: entry("failed", error=reason), context, name)
@@ -122,14 +123,15 @@ def unchanged(context: Context, job: str, settings: str, tables: Collection[str]
 
 
 def are_as_left(context: Context, run: Row | None, tables: Collection[str]) -> bool:
-    """Whether tables have the versions that a run left.
+    """Whether tables have the rows that a run left.
 
     They count as read, so that the ledger says which versions this run went by.
     """
     for table in tables:
         context.tables.read(table)
     left = {**run["versions_read"], **run["versions_written"]} if run else {}
-    return all(context.tables.version(table) == left.get(table) for table in tables)
+    versions = ((table, left.get(table), context.tables.version(table)) for table in tables)
+    return all(context.tables[table].same_rows(before, now) for table, before, now in versions)
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -150,6 +150,8 @@ def to_mlflow(job: Job, state: str, run: "Run | None") -> None:
             mlflow.log_metrics({REFUSED.sub("_", name): value for name, value in metrics.items()})
             for dataset in _datasets(job):
                 mlflow.log_input(dataset)
+        if state == "FAIL":
+            mlflow.end_run("FAILED")
 
 
 def _datasets(job: Job) -> Iterator[Any]:

@@ -22,7 +22,13 @@ from longattn.udfs.scorers.kinds.calibrated import Calibration, run_as
 from longattn.udfs.scorers.kinds.recall import K, octaves
 from longattn.udfs.scorers.meaning import Meaning, meaning_of
 from longattn.udfs.scorers.needs import own_tokenizer, with_background
-from longattn.udfs.scorers.registry import CROSS_GAIN, plugin, reads_model, scorer_version
+from longattn.udfs.scorers.registry import (
+    CROSS_GAIN,
+    checked,
+    plugin,
+    reads_model,
+    scorer_version,
+)
 from longattn.udfs.text.tokens import tokenizer_name, vocabulary
 
 SAME_TOKENS = 0.99  # of a vocabulary: an instructed model's has a few special tokens of its own
@@ -87,13 +93,12 @@ class Recipe:
         """The settings of the config's scorer, or of another one by name, as executors take them.
 
         Another scorer has the settings that score.also gives it, and else the defaults; its model
-        is score.model where it names none.
+        is score.model where it names none. Raises ConfigError for settings that it does not have.
         """
         score, scorer = self.config.score, name or self.config.score.scorer
-        settings: ScorerSettings = score
-        if scorer != score.scorer:
-            settings = score.also.get(scorer, ScorerSettings())
-        k = settings.k or (self.config.window.k if "k" in plugin(scorer).settings else None)
+        settings, key = self.settings_of(scorer), self.key_of(scorer)
+        own = plugin(scorer, "score.scorer" if key == "score" else "score.also").settings
+        k = settings.k or (self.config.window.k if "k" in own else None)
         spec = ScorerSpec(
             scorer=scorer,
             model=settings.model or score.model,
@@ -114,7 +119,24 @@ class Recipe:
             background=settings.background,
             options=tuple(sorted(settings.options.items())),
         )
+        checked(spec, key)
         return with_background(spec, self.config.tokenizer_path)
+
+    def settings_of(self, scorer: str) -> ScorerSettings:
+        """What the config sets of a scorer by name: score is its own scorer's."""
+        score = self.config.score
+        return score if scorer == score.scorer else score.also.get(scorer, ScorerSettings())
+
+    def key_of(self, scorer: str) -> str:
+        """Where the settings of a scorer stand in the config."""
+        return "score" if scorer == self.config.score.scorer else f"score.also.{scorer}"
+
+    @property
+    def scorers(self) -> list[str]:
+        """Names of all scorers of which the config has scores, its own first."""
+        select, score = self.config.select, self.config.score
+        named = [n for n in (*select.by_scorers, *select.where_scorers) if ":" not in n]
+        return [*dict.fromkeys([score.scorer, *score.also, *named])]
 
     @cached_property
     def specs(self) -> tuple[ScorerSpec, ...]:
@@ -122,10 +144,7 @@ class Recipe:
 
         Raises ConfigError for one whose model reads other ids than the windows have.
         """
-        select, score = self.config.select, self.config.score
-        named = [n for n in (*select.by_scorers, *select.where_scorers) if ":" not in n]
-        wanted = dict.fromkeys([score.scorer, *score.also, *named])
-        return tuple(self.readable(self.spec(name)) for name in wanted)
+        return tuple(self.readable(self.spec(name)) for name in self.scorers)
 
     @cached_property
     def cross_gain(self) -> ScorerSpec | None:
@@ -187,16 +206,24 @@ class Recipe:
         """What a selection ranks by, for people: `LDS`, `length`, `recall + 0.5 cohesion`."""
         by, scorer = self.config.select.by, self.config.score.scorer
         if isinstance(by, dict):
-            terms = (name if weight == 1 else f"{weight:g} {name}" for name, weight in by.items())
-            return " + ".join(terms)
+            factors = ("" if weight == 1 else f"{weight:g} " for weight in by.values())
+            names = map(self._from_afar, by)
+            return " + ".join(map(str.__add__, factors, names))
         if by == "column":
             return str(self.config.select.column)
-        if distance := self.config.select.distance:
-            far = f"{distance:,} tokens" if isinstance(distance, int) else "weighted distances"
-            return f"recall from {far}"
+        if self.config.select.distance:
+            return self._from_afar("recall")
         if scorer != "longattn" and by in ("lds", "ds", "du"):
             return scorer if by == own_ranking(scorer) else f"{by.upper()} of {scorer}"
         return by.upper() if by in ("lds", "ds", "du") else by
+
+    def _from_afar(self, scorer: str) -> str:
+        """The scorer as it ranks: recall may count from a distance on."""
+        distance = self.config.select.distance
+        if not distance or ScorerId.of(scorer).name != "recall":
+            return scorer
+        far = f"{distance:,} tokens" if isinstance(distance, int) else "weighted distances"
+        return f"recall from {far}"
 
     @property
     def ranker(self) -> str:
@@ -204,6 +231,8 @@ class Recipe:
         select = self.config.select
         if select.distance:
             return f"{scorer_version(self.spec('recall'))}: {self.ranking}"
+        if select.by_scorer == self.config.score.scorer:
+            return self.scoring
         if name := select.by_scorer:
             return name if ":" in name else scorer_version(self.spec(name))
         return self.scoring if select.by in (None, "lds", "ds", "du") else self.ranking
@@ -211,7 +240,9 @@ class Recipe:
     @property
     def ranked_as_scored(self) -> bool:
         """Whether windows are ranked by one scorer's scores as they are: their rows name it."""
-        return bool(self.config.select.by_scorer and not self.config.select.distance)
+        select, cascade = self.config.select, self.config.score.cascade
+        by_cascade = cascade and select.by_scorer == self.config.score.scorer
+        return bool(select.by_scorer and not select.distance and not by_cascade)
 
     @property
     def packed_ranker(self) -> str | None:
@@ -239,7 +270,7 @@ class Recipe:
         if isinstance(by, dict):
             words = {"unit": "standardised", "measures": "several scores", "known": ""}
             return replace(own, name=self.ranking, **words)
-        return meaning_of(self.config.select.column or by)
+        return meaning_of(str(self.config.select.column if by == "column" else by))
 
     def refuse_other_distances(self) -> None:
         """Raise ConfigError where select.distance is at no octave of recall's gain."""

@@ -50,6 +50,11 @@ def run(context: Context, out: Path, most_tokens: int, result: Result, most: int
         raise NothingLeft("background: there are no windows: run `longattn windows` first")
     drawn = windows.where(_is_drawn(most_tokens / n_tokens, context.config.seed))
     counted, counted_tokens = _documents(drawn)
+    if not counted:
+        raise NothingLeft(
+            f"background: {most_tokens:,} of {n_tokens:,} tokens are too few: none of"
+            f" {every:,} documents was drawn; raise --tokens"
+        )
     with staging(context, "background") as save:
         ngrams = save("ngrams", ngrams_of(drawn, math.ceil(counted_tokens / TASK_TOKENS)))
         kept = besides_one(ngrams, most)

@@ -20,13 +20,14 @@ from pyspark.sql import functions as F
 from longattn.etl.ranking.candidates import settled
 from longattn.etl.run.context import Context, Outcome
 from longattn.etl.run.figures import Figures, ScorerFigures, summed
+from longattn.etl.run.frames import slots
 from longattn.etl.run.staging import Save, staging
 from longattn.etl.run.views import to_score, windows_of
 from longattn.etl.scoring import stage
 from longattn.etl.scoring.batching import Batch, FileCount, Pace, batches, file_counts, numbered
 from longattn.etl.scoring.fresh import FreshCommits
 from longattn.etl.tables.schema import SCORES
-from longattn.etl.windows.current import query
+from longattn.etl.windows.current import limit, query
 from longattn.etl.windows.evaluation import contaminated, judged
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.base import ScorerSpec
@@ -130,16 +131,23 @@ def refuse_no_windows(context: Context, spec: ScorerSpec) -> None:
 
 
 def _refuse_too_long(context: Context, domains: list[str]) -> None:
-    """Raise NothingLeft where `windows` has run and no document was long enough."""
+    """Raise NothingLeft where `windows` has run and no document within limits is long enough."""
     lengths, cuttings = context.tables.read("lengths"), context.recipe.cuttings
     cut = F.col("windowing").isin(*cuttings.values())
     mine = lengths.where(cut & F.col("domain").isin(*domains))
-    row = mine.agg(F.max("n_tokens").alias("longest")).first()
-    if row and row["longest"] is not None:
+    within = F.when(limit(context.config).isNull(), F.col("n_tokens"))
+    longest, longest_within = mine.agg(F.max("n_tokens"), F.max(within)).collect()[0]
+    window, none = context.config.window, f"score: no document of {', '.join(domains)}"
+    least = 1 if window.strategy == "whole" else min(cuttings) - window.bos
+    if longest is not None and longest < least:
         raise NothingLeft(
-            f"score: no document of {', '.join(domains)} fills a window of"
-            f" {min(cuttings):,} tokens; the longest has {row['longest']:,}: take a"
-            " smaller window.length"
+            f"{none} fills a window of {min(cuttings):,} tokens; the longest has {longest:,}:"
+            " take a smaller window.length"
+        )
+    if longest is not None and (longest_within or 0) < least:
+        raise NothingLeft(
+            f"{none} that fills a window is within window.min_tokens and window.max_tokens; the"
+            f" longest has {longest:,} tokens: take other limits"
         )
 
 
@@ -230,7 +238,7 @@ def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outco
     started = time.monotonic()
     tally = _score_all(context, spec, windows)
     if tally.commits > COMPACT_AFTER:
-        context.tables["scores"].optimize()
+        context.tables.optimize("scores")
     seconds = time.monotonic() - started
     return Outcome(
         rows_in=windows.n_windows,
@@ -249,12 +257,8 @@ def score_pending(context: Context, spec: ScorerSpec, windows: Pending) -> Outco
 def pace_of(context: Context) -> Pace:
     """How large batches are: by the clock, and at most score.commit windows."""
     config = context.config.score
-    pace = Pace(max(_slots(context), FIRST_WINDOWS), config.commit_seconds)
+    pace = Pace(max(slots(context.spark), FIRST_WINDOWS), config.commit_seconds)
     return replace(pace, most=min(config.commit or pace.most, pace.most))
-
-
-def _slots(context: Context) -> int:
-    return int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
 
 
 def _score_all(context: Context, spec: ScorerSpec, windows: Pending) -> Tally:
@@ -286,8 +290,8 @@ def _in_flight(
     take: Callable[[Scored], None],
 ) -> None:
     """Work on some batches at a time; the next one is asked for when there is room for it."""
-    with ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool:
-        running: set[Future[Scored]] = set()
+    pool, running = ThreadPoolExecutor(BATCHES_IN_FLIGHT), set[Future[Scored]]()
+    try:
         for batch in coming:
             running.add(pool.submit(work, batch))
             if len(running) == BATCHES_IN_FLIGHT:
@@ -296,6 +300,17 @@ def _in_flight(
                     take(one.result())
         for one in running:
             take(one.result())
+    finally:
+        _end(pool)
+
+
+def _end(pool: ThreadPoolExecutor) -> None:
+    """Wait for the batches under way, however often one is interrupted: they may be committing."""
+    while True:
+        try:
+            return pool.shutdown()
+        except KeyboardInterrupt:  # Spark's jobs have been cancelled once more, so they end soon
+            continue
 
 
 def _score_batch(
@@ -322,7 +337,7 @@ def _rows_of(context: Context, windows: Pending, batch: Batch) -> DataFrame:
     rows = rows.join(mine, "window_id", "left_semi")
     if batch.n_tokens > SHUFFLED_TOKENS:
         return rows
-    return rows.repartition(min(_slots(context), batch.n_windows))
+    return rows.repartition(min(slots(context.spark), batch.n_windows))
 
 
 def _commit(context: Context, scored: pa.Table, commits: FreshCommits) -> tuple[int, int]:

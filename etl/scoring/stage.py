@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from longattn.etl.run.frames import setting
 from longattn.etl.tables.schema import REJECTED_BY, SCORES
 from longattn.udfs.scorers.base import ScorerSpec
 from longattn.udfs.scorers.registry import PACKED
@@ -45,8 +46,8 @@ def gpu_profile(spark: SparkSession) -> "ResourceProfile | None":
 
     Spark: "TaskResourceProfiles are only supported for Standalone, Yarn and Kubernetes".
     """
-    master = spark.conf.get("spark.master", "") or ""
-    amount = float(spark.conf.get("spark.executor.resource.gpu.amount", "0") or 0)
+    master = setting(spark, "spark.master") or ""
+    amount = float(setting(spark, "spark.executor.resource.gpu.amount") or 0)
     if amount == 0 or master.startswith("local"):
         return None
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests

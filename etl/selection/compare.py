@@ -45,9 +45,18 @@ def variants(config: SelectConfig) -> dict[str, SelectConfig]:
     return baselines | ablations
 
 
-def comparable(config: SelectConfig) -> SelectConfig:
-    """A threshold belongs to one score and means nothing for another."""
-    return config.model_copy(update={"threshold": None})
+def comparable(
+    config: SelectConfig, kept: Mapping[str, int], scored: Mapping[str, int]
+) -> SelectConfig:
+    """A threshold belongs to one score: by others as many windows count as it has kept.
+
+    `kept` and `scored` are windows by domain.
+    """
+    if config.threshold is None:
+        return config
+    fraction = {domain: kept.get(domain, 0) / n for domain, n in scored.items()}
+    cut = {"threshold": None, "percentile": None, "tokens": None, "fraction": fraction}
+    return config.model_copy(update=cut)
 
 
 def by_settings(

@@ -15,7 +15,7 @@ from longattn.etl.ranking.candidates import (
     considered,
     contending,
     near_cut,
-    ranked_by,
+    ranked_by_each,
     with_packed,
 )
 from longattn.etl.ranking.scorers import labelled, refuse_refused, scored_versions, version_of
@@ -63,7 +63,8 @@ def _select(context: Context, rows: DataFrame, scored: dict[str, int]) -> Outcom
     written = context.tables["selections"].read().where(F.col("selection") == name)
     selection = strata.of_selection(written, config)
     of_one = written.where(~F.col("domain").isin(*config.pack.domains))
-    overlaps = _overlaps(context, rows, scored, strata.of_selection(of_one, config))
+    n_kept = {domain: of.windows for domain, of in selected.items()}
+    overlaps = _overlaps(context, rows, scored, n_kept, strata.of_selection(of_one, config))
     nothing = mixing.Supply(windows=0, tokens=0)
     last_ranks = {domain: selected.get(domain, nothing).last_rank for domain in cuts}
     inside = sum(cut.inside(last_ranks[domain]) for domain, cut in cuts.items())
@@ -172,21 +173,31 @@ def _ranker(recipe: Recipe) -> Column:
 
 
 def _overlaps(
-    context: Context, rows: DataFrame, scored: dict[str, int], selection: DataFrame
+    context: Context,
+    rows: DataFrame,
+    scored: dict[str, int],
+    n_kept: dict[str, int],
+    selection: DataFrame,
 ) -> dict[tuple[str, str], float]:
     """By choice and domain, the share of the selection that the other choice has too."""
     config = context.config
-    comparable = compare.comparable(strata.settings(config))
-    scores = _of_other_scorers(context, rows)
-    others = {n: how for n, how in compare.variants(comparable).items() if n not in scores}
+    comparable = compare.comparable(strata.settings(config), n_kept, scored)
+    scorers = _other_scorers(context, rows)
+    others = {n: how for n, how in compare.variants(comparable).items() if n not in scorers}
     rankings = [compare.by_settings(rows, others, config.seed, scored)] if others else []
-    rankings += [compare.by_scores(scores, comparable)] if scores else []
+    if not scorers:
+        return _shares(selection, rankings)
+    with ranked_by_each(context, scorers) as scores:
+        return _shares(selection, [*rankings, compare.by_scores(scores, comparable)])
+
+
+def _shares(selection: DataFrame, rankings: list[compare.Rankings]) -> dict[tuple[str, str], float]:
     shares = compare.shares(selection, rankings).collect()
     return {(row["name"], row["domain"]): row["share"] for row in shares}
 
 
-def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]:
-    """What all other scorers of the root rank their windows by, without any filter."""
+def _other_scorers(context: Context, rows: DataFrame) -> dict[str, str]:
+    """Versions of all other scorers of the root by what to call them; no filter is theirs."""
     mine = {row["scorer"] for row in rows.select("scorer").distinct().collect()}
     if context.config.score.cascade:  # its exact scores are of windows near the cut alone
         mine.add(scorer_version(context.recipe.exact))
@@ -196,7 +207,7 @@ def _of_other_scorers(context: Context, rows: DataFrame) -> dict[str, DataFrame]
         for version in scored_versions(context)
         if version not in mine and ScorerId.of(version).name in known
     ]
-    return {label: ranked_by(context, version) for label, version in labelled(versions).items()}
+    return labelled(versions)
 
 
 def _by_domain(

@@ -71,6 +71,9 @@ DELTA_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
+# Of settings that Spark shows and logs; by itself it does not know Azure's account keys.
+REDACTION = "spark.redaction.regex"
+REDACTED = "(?i)secret|password|passphrase|credential|token|access[.]?key|account[.]key"
 LOG_LEVEL = "spark.log.level"  # taken up when a context starts: before most of the lines
 # Refusals of settings that only a start can change, or on serverless only the platform.
 FIXED = {"CANNOT_MODIFY_CONFIG", "CANNOT_MODIFY_STATIC_CONFIG", "CONFIG_NOT_AVAILABLE"}
@@ -87,8 +90,8 @@ def get_spark(config: SparkConfig, app_name: str = "longattn") -> SparkSession:
     for key, value in {**SESSION_CONF, **WRITER_CONF, **config.conf}.items():
         _set(session, key, value)
     _share_stores(session, config.conf)
-    gpu_settings = {key: session.conf.get(key, None) for key in GPU_CONF}
-    _refuse_local_gpu(session.conf.get("spark.master", ""), gpu_settings)
+    gpu_settings = {key: setting(session, key) for key in GPU_CONF}
+    _refuse_local_gpu(setting(session, "spark.master"), gpu_settings)
     return session
 
 
@@ -98,15 +101,16 @@ def _build(config: SparkConfig, app_name: str) -> SparkSession:
     builder = SparkSession.builder
     if config.master:
         builder = builder.master(config.master)
-    settings: dict[str, Any] = {**_quiet(), **SESSION_CONF, **config.conf}
+    settings: dict[str, Any] = {**_launch_defaults(), **SESSION_CONF, **config.conf}
     return builder.config(map=settings).getOrCreate()
 
 
-def _quiet() -> dict[str, str]:
-    """The log level under spark-submit, whose own INFO is some 9,000 lines a run; --conf wins."""
-    if os.environ.get("SPARK_REMOTE") or SparkConf().contains(LOG_LEVEL):
+def _launch_defaults() -> dict[str, str]:
+    """What spark-submit's --conf wins over: its own log level, INFO, is some 9,000 lines a run."""
+    if os.environ.get("SPARK_REMOTE"):
         return {}
-    return {LOG_LEVEL: "WARN"}
+    defaults, given = {LOG_LEVEL: "WARN", REDACTION: REDACTED}, SparkConf()
+    return {key: value for key, value in defaults.items() if not given.contains(key)}
 
 
 def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
@@ -117,6 +121,7 @@ def _build_own(config: SparkConfig, app_name: str) -> SparkSession:
     defaults = {**LOCAL_CONF, **LOCAL_DELTA_CONF} if local else {}
     if local:
         defaults[JAVA_OPTIONS] += f" {shared_classes()}"
+    defaults[REDACTION] = REDACTED
     settings = {**SESSION_CONF, **S3_CONF, **defaults, **delta_conf(config.conf), **config.conf}
     builder = SparkSession.builder.appName(app_name).master(master)
     return builder.config(map=dict(settings)).getOrCreate()
@@ -148,19 +153,33 @@ def _share_stores(session: SparkSession, conf: Mapping[str, str]) -> None:
     The config wins over the session, and the session over the environment.
     """
     keys = (f"{stores.S3.prefix}{key}" for key in stores.S3.names)
-    known = {key: value for key in keys if (value := session.conf.get(key, None))}
+    known = {key: value for key in keys if (value := setting(session, key))}
     settings = stores.known_settings({**known, **conf})
     os.environ.update(settings)
     for key, value in stores.hadoop_conf(settings).items():
         _set(session, key.removeprefix("spark.hadoop."), value)  # as a running session takes it
 
 
+def setting(session: SparkSession, key: str) -> str | None:
+    """A setting of the session; None where it is not set, or where serverless does not tell it."""
+    try:
+        return session.conf.get(key, None)
+    except PySparkException as error:
+        if not _is_fixed(error):
+            raise
+        return None
+
+
 def _set(session: SparkSession, key: str, value: str) -> None:
     try:
         session.conf.set(key, value)
     except PySparkException as error:
-        if error.getCondition() not in FIXED:
+        if not _is_fixed(error):
             raise
+
+
+def _is_fixed(error: PySparkException) -> bool:
+    return (error.getCondition() or "").partition(".")[0] in FIXED
 
 
 def delta_conf(conf: Mapping[str, str]) -> dict[str, str]:

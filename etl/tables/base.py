@@ -15,6 +15,8 @@ from pyspark.sql.types import StructType
 from longattn.etl.tables.schema import TableSpec
 from longattn.udfs.errors import ConcurrentWriteError, LeaseLostError, TableError, first_line
 
+AT_ONCE = 5_000  # values that one commit deletes by; of 50,000 delta-rs overflows its stack
+MANY = 40_000  # values from which on all rows of a table are written again instead
 ATTEMPTS = 20  # of a commit that must not be overtaken, before another writer has won
 HOLDER = "longattn-holder"  # the transaction that holders of a root number their commits by
 Result = TypeVar("Result")
@@ -143,6 +145,10 @@ class Table(ABC):
         """Latest version, or None when the table has not been made."""
 
     @abstractmethod
+    def same_rows(self, before: int | None, now: int | None) -> bool:
+        """Whether the table has the same rows at two versions; of None it is not made."""
+
+    @abstractmethod
     def read(
         self, version: int | None = None, file_names: Collection[str] | None = None
     ) -> DataFrame:
@@ -190,12 +196,29 @@ class Table(ABC):
         TableError naming a key that df itself has twice. docs/adr/0007 says why nothing is updated.
         """
 
-    @abstractmethod
     def delete(self, column: str, values: Collection[str]) -> Commit:
-        """Delete the rows whose column is one of the values; `rows` says how many are gone.
+        """Delete the rows whose column is one of the values, one at least; `rows` is less than 0.
 
-        Versions of before keep them until they are vacuumed.
+        Versions of before keep them until they are vacuumed. A commit writes the files anew that
+        hold any of its values. Many values are in all files, and then one commit writes them all.
         """
+        ordered = sorted(values)
+        if len(ordered) >= MANY and self.number:  # held, so that nobody adds rows meanwhile
+            return self._rewrite_without(column, ordered)
+        starts = range(0, len(ordered), AT_ONCE)
+        commits = [self.delete_few(column, ordered[at : at + AT_ONCE]) for at in starts]
+        return Commit(version=commits[-1].version, rows=sum(commit.rows for commit in commits))
+
+    def _rewrite_without(self, column: str, values: Sequence[str]) -> Commit:
+        rows = self.read()
+        named = self.spark.createDataFrame([(value,) for value in values], f"{column} string")
+        gone = rows.join(named, column, "left_semi").count()
+        kept = rows.join(named, column, "left_anti").select(*rows.columns)
+        return Commit(version=self.overwrite(kept).version, rows=-gone)
+
+    @abstractmethod
+    def delete_few(self, column: str, values: Collection[str]) -> Commit:
+        """As `delete`, in one commit, of AT_ONCE values at most."""
 
     @abstractmethod
     def optimize(self) -> dict[str, Any]:

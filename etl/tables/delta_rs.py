@@ -31,6 +31,7 @@ from longattn.etl.tables.files import (
     commit_info,
     naming,
     partitions,
+    same_rows,
     write_files,
 )
 from longattn.etl.tables.locations import as_pattern
@@ -77,6 +78,9 @@ class DeltaRsTable(Table):
         files = self._write(df)
         return self._retry(lambda: self._append(files, txn))
 
+    def same_rows(self, before: int | None, now: int | None) -> bool:
+        return same_rows(self.location, before, now)
+
     def fence(self) -> None:
         self._retry(self._fence)
 
@@ -110,7 +114,7 @@ class DeltaRsTable(Table):
         kept = takewhile(lambda info: info[1] is not None, infos)
         return [{**(info or {}), "version": version} for version, info in kept]
 
-    def delete(self, column: str, values: Collection[str]) -> Commit:
+    def delete_few(self, column: str, values: Collection[str]) -> Commit:
         return self._retry(lambda: self._delete(column, values))
 
     def optimize(self) -> dict[str, Any]:

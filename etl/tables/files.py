@@ -89,13 +89,38 @@ def commit_info(location: str, version: int) -> dict[str, Any] | None:
     DeltaTable.history() numbers commits from the version it was opened at, but reads up to the
     newest: under concurrent writers its numbers are wrong.
     """
+    actions = _commit(location, version)
+    if actions is None:
+        return None
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+
+
+def same_rows(location: str, before: int | None, now: int | None) -> bool:
+    """Whether a table has the same rows at two versions, as its log tells.
+
+    A vacuum, a fence and a merging of small files are versions too, and change none.
+    """
+    if before is None or now is None or before > now:
+        return before == now
+    return not any(_changes_rows(location, version) for version in range(before + 1, now + 1))
+
+
+def _changes_rows(location: str, version: int) -> bool:
+    """True, too, where that part of the log has been cleaned up."""
+    actions = _commit(location, version)
+    if actions is None:
+        return True
+    files = [action[kind] for action in actions for kind in ("add", "remove") if kind in action]
+    return any(file["dataChange"] for file in files)
+
+
+def _commit(location: str, version: int) -> list[dict[str, Any]] | None:
     filesystem, root = open_fs(location)
     try:
         with filesystem.open_input_stream(f"{root}/_delta_log/{version:020}.json") as log:
-            actions = [json.loads(line) for line in log.read().splitlines()]
+            return [json.loads(line) for line in log.read().splitlines()]
     except FileNotFoundError:
         return None
-    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
 def _partition_keys(actions: Any, columns: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -34,6 +34,8 @@ MARK = "userMetadata"  # an option of writers that Delta keeps in the commit
 TXN_APP = "spark.databricks.delta.write.txnAppId"
 TXN_VERSION = "spark.databricks.delta.write.txnVersion"
 ONE_AT_A_TIME = threading.RLock()  # commits of a holder, whose numbers must come in order
+MOVES_NO_ROW = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations that change none
+MEANWHILE = 100  # commits of others that may come while a catalog is asked for ours
 SAFE_HOURS = 168  # Delta refuses to vacuum younger files unless the check is switched off
 NOT_MADE = {
     "PATH_NOT_FOUND",
@@ -76,6 +78,14 @@ class NativeTable(Table):
             frame = frame.where(F.col("_metadata.file_name").isin(*file_names))
         return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
 
+    def same_rows(self, before: int | None, now: int | None) -> bool:
+        if before is None or now is None or before > now:
+            return before == now
+        return self._from_log(
+            lambda log: log.same_rows(before, now),
+            lambda: all(c["operation"] in MOVES_NO_ROW for c in self._since(before, now)),
+        )
+
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
         return self._save(self._writer(df).mode("append"), txn)
 
@@ -116,7 +126,7 @@ class NativeTable(Table):
         counted = self._until_not_overtaken(lambda: self._merge(rows))
         return self._committed(counted["num_inserted_rows"])
 
-    def delete(self, column: str, values: Collection[str]) -> Commit:
+    def delete_few(self, column: str, values: Collection[str]) -> Commit:
         self._prepare()
         listed = ", ".join(sql_text(value) for value in sorted(values))
         statement = f"DELETE FROM {self.sql_name} WHERE `{column}` IN ({listed})"
@@ -359,9 +369,12 @@ class NativeTable(Table):
     def _since(self, before: int, newest: int) -> list[dict[str, Any]]:
         if newest == before:
             return []
-        return self._from_log(
-            lambda log: log.commits(before + 1, newest), lambda: self._commits(newest - before)
-        )
+
+        def ask_spark() -> list[dict[str, Any]]:
+            commits = self._commits(newest - before + MEANWHILE)
+            return [commit for commit in commits if before < commit["version"] <= newest]
+
+        return self._from_log(lambda log: log.commits(before + 1, newest), ask_spark)
 
     def _vacuum(self, statement: str, dry_run: bool) -> list[str]:
         gone = [row["path"] for row in self.spark.sql(f"{statement} DRY RUN").collect()]

@@ -7,7 +7,6 @@ text and no new windows or scores, and each hit says whose it is.
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import PurePosixPath
-from typing import cast
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -23,7 +22,6 @@ from longattn.etl.tables.schema import CONTAMINATION
 from longattn.etl.windows import decontaminate as stage
 from longattn.etl.windows.current import current_windows
 from longattn.udfs.errors import NothingLeft, SourceError, TableError
-from longattn.udfs.storage import local_path
 
 NOTHING_LOST = ("empty_file", "same_file", "same_folder")
 
@@ -123,21 +121,13 @@ def _plan(
     spark: SparkSession | None, config: Config, sources: list[SourceConfig], own: OwnFiles
 ) -> Plan:
     specs = [item_spec(source, config) for source in sources]
-    if spark is None and not all(map(_is_local, sources)):
-        raise SourceError("decontaminate.sources: a session is needed to list them")
-    pairs = list(zip(specs, sources, strict=True))
-    files = list_all(cast(SparkSession, spark), pairs, own)
+    files = list_all(spark, list(zip(specs, sources, strict=True)), own)
     for file in files:
         if file.refusal and file.refusal[0] not in NOTHING_LOST:
             reason, detail = file.refusal
             raise SourceError(f"decontaminate.sources: {file.uri}: {reason}: {detail}")
-    check_columns(cast(SparkSession, spark), files, specs)
+    check_columns(spark, files, specs)
     return Plan(specs=specs, pending=files, n_finished=0)
-
-
-def _is_local(source: SourceConfig) -> bool:
-    """Whether its files can be listed without a session."""
-    return source.format != "delta" and all(local_path(path) is not None for path in source.path)
 
 
 def _waiting(context: Context, plans: Mapping[str, Plan]) -> DataFrame:

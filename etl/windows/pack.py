@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from longattn.udfs.ddl import ddl
@@ -36,8 +36,8 @@ def group_counts(tokens: Mapping[str, int], length: int) -> dict[str, int]:
 class Order:
     """Which documents are packed together, and one after the other.
 
-    Their columns are doc_id, source_uri, source_row and meta; at random the id alone, and where
-    they follow their like, the id and kin.
+    Their columns are doc_id, source_uri, source_row and meta, by source `files` too; at random the
+    id alone, and where they follow their like, the id and kin.
     """
 
     name: str | None  # source, repository, similar, or at random
@@ -58,11 +58,14 @@ class Order:
             return F.col("doc_id")
         if self.name == "similar":
             return F.coalesce(F.col("kin").cast("string"), "doc_id")
-        part = F.concat_ws("|", "source_uri", F.floor(F.col("source_row") / TOGETHER))
+        row = F.col("source_row")  # null where a file or a table does not number its records
+        numbered = F.concat_ws("|", "source_uri", F.floor(row / TOGETHER))
+        part = F.when(row.isNull(), F.col("doc_id")).otherwise(numbered)
         if self.name == "repository":
             return F.coalesce(_field(self.repository), part)
-        folder = F.regexp_replace("source_uri", "[^/]*$", "")
-        return F.when(F.col("source_row").isNull(), folder).otherwise(part)
+        share = F.pmod(F.xxhash64("source_uri"), F.ceil(F.col("files") / TOGETHER))
+        in_folder = F.concat(_folder(), F.lit("|"), share)  # null where files is
+        return F.coalesce(in_folder, part)
 
     def place(self) -> Column:
         """What documents of a group are sorted by, and after it by id."""
@@ -86,6 +89,8 @@ def grouped(
     """
     if order.name == "similar":
         documents = _with_kin(documents)
+    if order.name == "source":
+        documents = _with_files(documents)
     drawn = documents.withColumn("group", _group(groups, order))
     members = F.sort_array(F.collect_list(F.struct(order.place().alias("place"), "doc_id")))
     ids = F.transform(members, lambda member: member["doc_id"])
@@ -98,7 +103,7 @@ def grouped(
         documents = documents.withColumns({"repository": order.unit(), "path": order.file()})
     else:
         documents = documents.drop("imports")
-    rest = ("source_uri", "source_row", "meta", "sketch", "kin")
+    rest = ("source_uri", "source_row", "meta", "sketch", "kin", "files")
     return documents.drop(*rest).join(placed, "doc_id")
 
 
@@ -123,6 +128,19 @@ def _field(name: str | None) -> Column:
     if name is None:
         return F.lit(None).cast("string")
     return F.try_element_at(F.from_json("meta", "map<string, string>"), F.lit(name))
+
+
+def _folder() -> Column:
+    return F.regexp_replace("source_uri", "[^/]*$", "")
+
+
+def _with_files(documents: DataFrame) -> DataFrame:
+    """Adds files: how many files of one document each the folder of such a file has; else null."""
+    of_file = Window.partitionBy("domain", "source_uri")
+    single = documents.withColumn("single", F.count("*").over(of_file) == 1)
+    of_folder = Window.partitionBy("domain", "single", _folder())
+    files = F.when(F.col("single"), F.count("*").over(of_folder))
+    return single.withColumn("files", files).drop("single")
 
 
 def _with_kin(documents: DataFrame) -> DataFrame:

@@ -82,6 +82,15 @@ def test_a_part_is_drawn_and_the_rarest_are_left_out(context: Context, tmp_path:
     assert result.folder and Background(result.folder).manifest.kinds == KINDS
 
 
+def test_a_budget_that_draws_no_document_makes_no_background(
+    context: Context, tmp_path: Path
+) -> None:
+    fill(context)
+    with pytest.raises(NothingLeft, match="background: 1 of 3,840 tokens are too few: none of 30"):
+        background.run(context, tmp_path / "out", 1, background.Result())
+    assert not (tmp_path / "out").exists()
+
+
 def test_there_must_be_windows(context: Context, tmp_path: Path) -> None:
     with pytest.raises(NothingLeft, match="run `longattn windows` first"):
         background.run(context, tmp_path, 10, background.Result())

@@ -178,7 +178,37 @@ def parquet(packings: list[Packing], tmp_path_factory: pytest.TempPathFactory) -
     return write("parquet", packings, tmp_path_factory.mktemp("p") / "out", position_ids=True)
 
 
+@given(
+    st.lists(st.integers(0, 10**9), min_size=seg.OCTAVES, max_size=seg.OCTAVES),
+    st.integers(1, 1 << 20),
+    st.sampled_from([0.15, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_far_targets_share_further_weight_the_rarer_ones_more(
+    counts: list[int], longest: int, alpha: float, gamma: float
+) -> None:
+    """The properties that EXACT's paper names, of any histogram."""
+    weights = seg.balanced_weights(np.array(counts), longest, alpha=alpha, gamma=gamma).tolist()
+    far = [o for o, n in enumerate(counts) if n and 1 << o >= longest / 4]
+    assert all(weights[o] == 1 for o in range(seg.OCTAVES) if o not in far)
+    n_far = sum(counts[o] for o in far)
+    further = sum(counts[o] * (weights[o] - 1) for o in far)
+    assert further == pytest.approx(alpha * n_far)
+    by_rarity = sorted(far, key=lambda o: counts[o], reverse=True)
+    assert all(weights[a] <= weights[b] * (1 + 1e-12) for a, b in pairwise(by_rarity))
+
+
 class TestContract:
+    def test_a_target_weighs_what_its_octave_of_context_does(
+        self, packings: list[Packing], tmp_path: Path
+    ) -> None:
+        weights = tuple(0.5 + octave for octave in range(seg.OCTAVES))
+        path = write("parquet", packings[:2000], tmp_path / "out", target_weights=weights)
+        for row, packing in zip(parquet_rows(path), packings[:2000], strict=True):
+            assert row["target_weights"] == [
+                0.5 + math.floor(math.log2(place)) if place else 0.0 for place in packing.positions
+            ]
+
     def test_segments_join_up_and_name_their_documents(
         self, packings: list[Packing], parquet: Path
     ) -> None:

@@ -1,5 +1,6 @@
 """The command line without Spark: help, versions, exit codes and one-line errors."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,12 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["config", "--config", "{conf}", "--set", "windw.length=3"],
         ["run", "--config", "{conf}", "--from", "score", "--to", "ingest"],
         *(["session", "--config", "{conf}", "--minutes", n] for n in ("0", "-1", "nan", "inf")),
+        *(["vacuum", "--config", "{conf}", "--hours", n] for n in ("-1", "nan", "inf", "1e300")),
+        *(["scorer", "background", "--config", "{conf}", "--tokens", n] for n in ("0", "-5", "x")),
+        *(["scorer", "calibrate", "--config", "{conf}", "--windows", n] for n in ("0", "-5")),
+        *([command, "--config", ""] for command in ("run", "vacuum", "status", "check", "config")),
+        ["select", "--config", "{conf}", "--name", ""],
+        ["init", "{conf}", "--tokenizer", ""],
     ],
 )
 def test_wrong_arguments_exit_two_with_one_line(
@@ -54,6 +61,53 @@ def test_wrong_arguments_exit_two_with_one_line(
         code = error.code
     assert code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["😀", "a b", 'it\'s "x"', "日本", "010", "null", "c: [d]"])
+def test_a_selection_is_named_as_it_is_typed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of letters beyond 16 bits JSON has halves, which are no text; other words are YAML's."""
+    named: list[str | None] = []
+    run = "longattn.etl.console.run_jobs"
+    monkeypatch.setattr(run, lambda config, *_: named.append(config.select.name))
+    conf = tmp_path / "c.yaml"
+    conf.write_text("select: {name: other}\n")
+    assert cli.main(["select", "--config", str(conf), "--name", name]) == 0
+    assert cli.main(["select", "--config", str(conf)]) == 0
+    assert named == [name, "other"]
+
+
+def test_arguments_that_are_not_known_are_repeated_without_their_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argument = "spark.conf={spark.hadoop.fs.s3a.secret.key: hunter2}"
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--config", "c.yaml", argument])
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: spark.conf=" in said and "hunter2" not in said
+
+
+@pytest.mark.parametrize("what", [["config", "--schema"], ["config", "--explain", "seed"]])
+def test_a_reader_that_has_gone_is_no_error(what: list[str]) -> None:
+    """As `| head -1` is gone: more than its buffer, and less, which Python writes at the exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "longattn.etl.cli", *what]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=180, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_broken_pipe_elsewhere_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "between", broken)
+    assert cli.main(["run", "--config", "c.yaml"]) == 1
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from longattn.etl.config import SelectConfig
 from longattn.etl.ranking import rank
+from longattn.etl.ranking.rank import cut_of
 from longattn.etl.selection import compare
 
 SIZES = {"arxiv": 600, "a/b": 300, "code": 7}
@@ -123,6 +124,16 @@ def test_other_scorers_are_ranked_by_their_own_scores_and_may_know_less(
     chosen = read(spark, main[["window_id", "domain"]], tmp_path / "main.parquet")
     assert found(compare.shares(chosen, [rankings])) == expected(main, others)
     assert compare.shares(chosen, []).collect() == []
+
+
+def test_by_other_scores_as_many_windows_count_as_a_threshold_has_kept() -> None:
+    config = SelectConfig(threshold={"book": 0.3}, fraction={"code": 0.1}, percentile=[20, 90])
+    other = compare.comparable(config, {"book": 7, "code": 2}, {"book": 33, "code": 19, "web": 3})
+    assert (other.threshold, other.percentile, other.tokens) == (None, None, None)
+    lasts = {d: cut_of(d, n, other).last_rank for d, n in (("book", 33), ("code", 19))}
+    assert lasts == {"book": 7, "code": 2}
+    without = SelectConfig(tokens=10)
+    assert compare.comparable(without, {}, {"book": 1}) == without
 
 
 def test_variants_are_baselines_then_alphas() -> None:

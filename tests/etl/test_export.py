@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from longattn.etl.export import FORMATS
+from longattn.etl.export import files as export_files
 from longattn.etl.export import samples as stage
 from longattn.etl.export.blend import blend
 from longattn.etl.export.card import CARD, _configs, card_license, dataset_card
-from longattn.etl.export.files import MANIFEST, SUMS, Folder
+from longattn.etl.export.files import MANIFEST, SUMS, Folder, described
 from longattn.etl.export.formats import Options
 from longattn.etl.export.job import extras_of
-from longattn.etl.export.write import Written, write_shards
+from longattn.etl.export.write import Written, targets_by_context, write_shards
 from longattn.etl.export.writers import megatron
 from longattn.etl.tables.schema import SELECTIONS, WINDOWS
 from longattn.udfs.errors import ExportError, UserError
@@ -105,6 +107,7 @@ def export(corpus: dict[str, Any], name: str, path: Path, **changes: Any) -> lis
     written = stage_export(corpus, name, folder, **changes)
     extras = FORMATS[name].extras(str(path), written.files, options_at(folder))
     manifest = {"longattn": "0", "format": name, "files": written.files, **sums(written)}
+    manifest["extras"] = described(extras)
     folder.publish(written.names, extras | {MANIFEST: json.dumps(manifest)})
     return written.files
 
@@ -171,6 +174,15 @@ class TestParquet:
             assert row["seq_lens"] == ([10, 6] if packed else [16])
             assert row["score"] == row["lds"] == 1.0 - i
             assert (row["scorer"], row["percentile"]) == ("recall:n=6", 50.0)
+
+    def test_targets_are_counted_before_they_are_written(
+        self, corpus: dict[str, Any], tmp_path: Path
+    ) -> None:
+        rows = stage.bounds(corpus["selection"], corpus["windows"])
+        counts = targets_by_context(rows, options_at(Folder(path=str(tmp_path / "none"))))
+        written = stage_export(corpus, "parquet", Folder(path=str(tmp_path / "out")))
+        octaves = written.context["masked"]["octaves"].values()
+        assert counts.tolist() == [*octaves, *[0] * (len(counts) - len(octaves))]
 
 
 @pytest.mark.spark
@@ -540,6 +552,24 @@ class TestMdsLimits:
             mds.encode_shard([Huge()], b"")
 
 
+def copied_until(moves: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The way of a folder to its place file by file, interrupted after so many."""
+    done: list[str] = []
+
+    def move(system: Any, source: str, target: str) -> None:
+        if len(done) == moves:
+            raise KeyboardInterrupt
+        shutil.move(source, target)
+        done.append(target)
+
+    def copy(folder: Folder) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(export_files, "_move", move)
+            folder._copy()
+
+    return copy
+
+
 @pytest.mark.spark
 class TestAtomic:
     def test_checksums_and_places_are_in_the_manifest(
@@ -584,6 +614,27 @@ class TestAtomic:
         (before / MANIFEST).write_text('{"longattn": "0"}')
         Folder(path=str(tmp_path / "out")).begin()
         assert (tmp_path / "out" / MANIFEST).exists()
+
+    def test_a_run_killed_between_files_that_no_rename_moves_blocks_nothing(
+        self, corpus: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On stores, and in mount points, files go one by one."""
+        export(corpus, "megatron", tmp_path / "out", prefix="old")
+        notes = tmp_path / "out" / "notes.txt"
+        for moves in (0, 1, 5):
+            monkeypatch.setattr(Folder, "_swap", copied_until(moves, monkeypatch))
+            with pytest.raises(KeyboardInterrupt):
+                export(corpus, "megatron", tmp_path / "out")
+            manifest = Folder(path=str(tmp_path / "out")).manifest()
+            assert manifest is not None and manifest["identity"] is None
+            notes.write_text("mine")
+            with pytest.raises(ExportError, match=r"other files, as notes\.txt, which"):
+                Folder(path=str(tmp_path / "out")).begin()
+            notes.unlink()
+        monkeypatch.setattr(Folder, "_swap", Folder._copy)
+        written = export(corpus, "megatron", tmp_path / "out")
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {file["name"] for file in written} | {MANIFEST, "blend.txt"}
 
     def test_the_only_copy_is_no_garbage(self, tmp_path: Path) -> None:
         """Of a run that was killed between its two renames; vacuum asks what is left behind."""

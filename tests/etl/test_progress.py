@@ -33,6 +33,12 @@ def test_without_a_terminal_a_line_says_done_of_rate_and_time_left() -> None:
         assert " a second, " in line and line.endswith(" left")
 
 
+def test_words_between_colons_are_no_pictures() -> None:
+    out = io.StringIO()
+    Progress(Console(file=out), "text").say("score: random:seed=0:b:f32 [bold]")
+    assert out.getvalue() == "score: random:seed=0:b:f32 [bold]\n"
+
+
 def test_as_json_every_line_is_an_object() -> None:
     *told, last = map(json.loads, lines_of("json"))
     assert last.keys() == {"time", "event", "message"} and last["message"] == "done"

@@ -126,7 +126,7 @@ SETTINGS: dict[str, Any] = {
     "score": {"scorer": "recall", "also": {"longattn": {"model": "/m", "layers": [1]}}}
     | {"sample_rows": 8, "k": 64, "stride": 2, "rope_theta": 2.5e6, "background": "none"}
     | {"commit": 9, "cascade": 2.0, "threads": 2, "domains": ["book"], "options": {"pin": 3}},
-    "select": {"name": "mine", "column": "n_tokens", "distance": {"1024": 0.5}, "per_document": 2}
+    "select": {"name": "mine", "distance": {"1024": 0.5}, "per_document": 2}
     | {"where": [{"scorer": "longattn", "measure": "ds", "percentile": [5.0, 95.0]}]}
     | {"fraction": {"book": 0.5, "token": 1.0}, "tokens": {"token": 9_000_000}}
     | {"percentile": {"book": [5.0, 95.0]}, "threshold": {"book": 0.5}},
@@ -139,7 +139,8 @@ SETTINGS: dict[str, Any] = {
     "estimate": {"cpu_hour": 0.1, "gpu_hour": 2.0},
     "spark": {"master": "local[2]", "conf": {"spark.ui.enabled": "false"}},
 }
-LEFT = {"mix.buckets", "select.heads"}  # they go with no export of one length, and with no cascade
+# They go with no export of one length, with no cascade, and with no distance.
+LEFT = {"mix.buckets", "select.heads", "select.column"}
 
 
 def test_the_printed_config_is_the_config(tmp_path: Path) -> None:

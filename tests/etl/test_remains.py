@@ -17,8 +17,10 @@ from longattn.etl.after.reading import read_logs
 from longattn.etl.after.remains import APART, WORDS, remains, remembered, sketch
 from longattn.etl.export import FORMATS
 from longattn.etl.export.files import MANIFEST
+from longattn.etl.export.read import lines_of
 from longattn.etl.run.context import Context
 from longattn.etl.tables.schema import DOCUMENTS
+from longattn.udfs.errors import ExportError
 from longattn.udfs.text.ngrams import distinct_ngrams
 from tests.etl.test_boundaries import LONGEST, Packing, write
 
@@ -58,6 +60,28 @@ def test_words_are_found_in_the_bytes_of_every_format(name: str, tmp_path: Path)
     assert remains(remembered(reader(gone[1])), str(path), decode) == []
     none: Any = SimpleNamespace(made=[], rows=None)
     assert remains(remembered(none), str(path), decode) == []
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ({"format": "arrow"}, "out was made by version 0; export it again"),
+        ({"sequence_length": None}, "it lacks sequence_length: damaged, or of another version"),
+    ],
+)
+def test_an_export_of_another_version_is_told_in_a_line(
+    lacking: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """It ended in a KeyError."""
+    path = write("parquet", [whole(n) for n in range(2)], tmp_path / "out")
+    manifest = json.loads((path / MANIFEST).read_text()) | lacking
+    kept = {key: value for key, value in manifest.items() if value is not None}
+    (path / MANIFEST).write_text(json.dumps(kept))
+    with pytest.raises(ExportError, match=said):
+        remains(remembered(reader(whole(0))), str(path), decode)
+    if "format" in lacking:
+        with pytest.raises(ExportError, match=said):
+            list(lines_of(str(path), 0))
 
 
 def test_a_sketch_is_small_and_of_words_alone() -> None:

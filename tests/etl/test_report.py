@@ -225,14 +225,16 @@ class TestScorers:
         one = frame.assign(scorer="longattn:1", value=[1, 2, 3, 101, 102, 103])
         other = frame.assign(scorer="recall:1", value=[3, 2, 1, 103, 102, 101])
         points = pd.concat([one, other]).assign(selected=False)
-        rows = scorers.side_by_side(points, "longattn:1", set(), {})
+        rows = scorers.side_by_side(points, "longattn:1", meaning_of("longattn"), set(), {})
         assert [row.version for row in rows] == ["longattn:1", "recall:1"]
         assert rows[1].agreement is not None and rows[0].agreement is None
         assert rows[1].agreement.value == -1.0
 
     def test_common_is_the_share_of_the_selection(self) -> None:
         facts = report_pages.facts()
-        rows = scorers.side_by_side(facts.points, facts.scorer, facts.selected, facts.seconds)
+        rows = scorers.side_by_side(
+            facts.points, facts.scorer, facts.score, facts.selected, facts.seconds
+        )
         found = {row.meaning.name: row for row in rows}
         assert found["LDS"].common == 1.0 and found["LDS"].seconds == 0.25
         recall = facts.points[facts.points["scorer"] == report_pages.RECALL]

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,32 @@ def test_windows_of_another_tokenizer_are_named(context: Context, tmp_path: Path
     other.tables.append("lengths", made)
     with pytest.raises(NothingLeft, match=r"no document of book, code fills .* has 5: take"):
         score.run(other.fresh())
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ({"length": 256}, "no document of book fills a window of 256 tokens; the longest has 200:"),
+        ({"length": 200, "bos": True, "max_tokens": 50}, "within window.min_tokens and .* 200 tok"),
+        ({"length": 64, "min_tokens": {"book": 300}}, "no document of book that fills .* within"),
+        ({"length": 256, "strategy": "whole", "min_tokens": 300}, "that fills a window is within"),
+        ({"length": 64}, "no windows of book by .* run `longattn windows`"),
+    ],
+)
+def test_why_documents_have_no_windows_is_said(
+    make_context: MakeContext, tokenizer: str, window: dict[str, Any], said: str
+) -> None:
+    """The documents were measured: they are too short, or beyond the limits, or cut no longer."""
+    sources = {"sources": {"book": []}, "score": {"scorer": "random"}}
+    made = make_context(tokenizer=tokenizer, window=window, **sources)
+    made.tables.append("windows", windows(made, [0], domain="code", windowing="tile-16:other"))
+    row = dict.fromkeys(TABLES["lengths"].columns) | {"domain": "book"}
+    row |= {"windowing": made.recipe.windowing}
+    rows = [row | {"doc_id": f"d{n}", "n_tokens": n} for n in (100, 200)]
+    lengths = made.spark.createDataFrame(rows, TABLES["lengths"].schema)
+    made.tables.append("lengths", lengths)
+    with pytest.raises(NothingLeft, match=said):
+        score.run(made.fresh())
 
 
 def test_two_runs_at_once_commit_a_window_once(context: Context) -> None:
@@ -276,3 +304,21 @@ def test_a_scorer_that_refused_all_windows_is_said_to_have(
     why = r"select: select\.where: cohesion:.* has refused every window .* too_short: 16 tokens in"
     with pytest.raises(NothingLeft, match=why):
         select.run(made.fresh())
+
+
+def test_batches_under_way_are_waited_for_however_often_one_interrupts() -> None:
+    """They may be committing: a thread that outlives the job would do so without a guard."""
+    ended: list[int] = []
+    asked: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **kwargs: Any) -> None:
+            asked.append(1)
+            if len(asked) < 3:
+                raise KeyboardInterrupt
+            super().shutdown(*args, **kwargs)
+
+    pool = Pool(1)
+    pool.submit(lambda: ended.append(time.sleep(0.2) or 1))
+    score._end(pool)
+    assert ended == [1] and len(asked) == 3

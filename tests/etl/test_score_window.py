@@ -133,6 +133,10 @@ def test_bad_lines_are_answered_in_their_place_and_fail_the_command(
         (["--model", "/no/such"], "/no/such: no such folder or file"),
         (["--scorer", "recurrence", "--model", "."], "--model: none is read by recurrence"),
         (["--scorer", "recall", "--k", "0"], "0 is no positive whole number"),
+        (["--model", ".", "--rope-theta", "0"], "0 is no number above 0"),
+        (["--model", ".", "--rope-theta", "nan"], "nan is no number above 0"),
+        (["--model", ".", "--rope-theta=-1"], "-1 is no number above 0"),
+        (["--tokenizer", ""], "argument --tokenizer: it is empty"),
     ],
 )
 def test_what_is_asked_for_is_checked_before_any_line_is_read(

@@ -246,8 +246,9 @@ class TestBaselines:
         assert row["lds"] == expected
 
     def test_a_missing_column_is_named(self, rows: Any) -> None:
-        with pytest.raises(ConfigError, match="no column 'perplexity'"):
-            lds.score_by(rows, SelectConfig(by="column", column="perplexity"), 0)
+        with pytest.raises(ConfigError, match="no column 'x'"):
+            unchecked = SelectConfig(by="lds").model_copy(update={"by": "column", "column": "x"})
+            lds.score_by(rows, unchecked, 0)
 
 
 class TestCandidates:
@@ -261,7 +262,7 @@ class TestCandidates:
             [("w1", "d1", "book", 9, 70)],
             "window_id string, doc_id string, domain string, n_tokens int, doc_tokens bigint",
         )
-        rows = stage.candidates(scores, windows, scorer="s").collect()
+        rows = stage.candidates(scores, windows, "s").collect()
         assert [(r["window_id"], r["scorer"], r["domain"]) for r in rows] == [("w1", "s", "book")]
         assert (rows[0]["window_tokens"], rows[0]["doc_tokens"]) == (9, 70)
 

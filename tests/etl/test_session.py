@@ -22,7 +22,9 @@ from pyspark.sql import SparkSession
 
 import longattn.etl.session.java
 from longattn.etl.config import SparkConfig
-from longattn.etl.session import LOG_CONF, SESSION_CONF, get_spark, restored
+from longattn.etl.run import frames
+from longattn.etl.scoring.stage import gpu_profile
+from longattn.etl.session import LOG_CONF, SESSION_CONF, _set, get_spark, restored, setting
 from longattn.udfs.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -344,3 +346,26 @@ def test_too_few_open_files_are_said_before_java_starts(limit: str, ends: str) -
     command = f"ulimit {limit}; exec {sys.executable} -c {shlex.quote(code)}"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert ends in run.stdout + run.stderr
+
+
+class NotAvailable(PySparkException):
+    """What serverless answers to most keys."""
+
+    def getCondition(self) -> str:
+        return "CONFIG_NOT_AVAILABLE.WITHOUT_SUGGESTION"
+
+
+def test_settings_that_serverless_does_not_tell_are_as_not_set() -> None:
+    """It refuses keys whether they are asked with a default or not, and says no number of tasks."""
+
+    def refuse(*_: Any) -> str:
+        raise NotAvailable("not on serverless")
+
+    serverless: Any = SimpleNamespace(conf=SimpleNamespace(get=refuse, set=refuse))
+    _set(serverless, "spark.x", "1")
+    assert setting(serverless, "spark.master") is None
+    assert frames.setting(serverless, "spark.checkpoint.dir") is None
+    assert frames.slots(serverless) == 200
+    assert gpu_profile(serverless) is None
+    auto: Any = SimpleNamespace(conf=SimpleNamespace(get=lambda *_: "auto"))
+    assert frames.slots(auto) == 200

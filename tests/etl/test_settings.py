@@ -35,6 +35,15 @@ def test_the_help_of_a_job_lists_its_settings_and_all_sections_have_a_job() -> N
     text = settings.of_job("select")
     assert "select: name null, by null, " in text and "mix: tokens null" in text
     assert "select.where[]: scorer required" in text and "window" not in text
+    # what moves the cut or the price of a job stands in its help, whatever the section is called
+    for job, line in (
+        ("windows", "buckets {}"),
+        ("score", "window: length"),
+        ("score", "pack: domains"),
+        ("export", "attend_across false"),
+        ("report", "estimate: cpu_hour null"),
+    ):
+        assert line in settings.of_job(job)
 
 
 def test_changes_are_tried_of_every_setting_that_decides() -> None:

@@ -296,7 +296,7 @@ def test_a_running_job_says_how_far_it_is(config: Config) -> None:
     job = running(config)
     assert job["status"] == "running" and job["seconds"] == 240 and not job["gone"]
     assert job["beat"] == "2026-01-02 04:08:05" and job["progress"]["done"] == 1024
-    assert so_far_words(job) == " 1,024 of 4,096 windows, 17.1 a second, 3 min left"
+    assert so_far_words(job).plain == " 1,024 of 4,096 windows, 17.1 a second, 3 min left"
 
 
 def test_a_running_job_whose_process_has_ended_is_called_so(config: Config) -> None:
@@ -308,7 +308,7 @@ def test_a_job_that_has_ended_has_no_progress(config: Config) -> None:
     running(config)
     found = status_of_logs(config)
     assert found is not None
-    assert "progress" not in found.jobs["select"] and so_far_words(found.jobs["select"]) == ""
+    assert "progress" not in found.jobs["select"] and not so_far_words(found.jobs["select"])
 
 
 def test_views_start_no_jvm_and_import_no_pyspark(config: Config, tmp_path: Path) -> None:
@@ -392,19 +392,33 @@ def test_old_selections_go_by_name_and_that_of_the_config_stays(
 
 
 ENDED = [
-    ({"status": "failed", "metrics": {"added/scores": 2048.0}}, "stopped[/], 2,048 scores added"),
-    ({"status": "failed", "error": "interrupted"}, "stopped[/], nothing added"),
-    ({"status": "failed", "rows_in": 3}, "does not balance[/]"),
-    ({"status": "killed", "metrics": {"added/scores": 2048.0}}, "killed[/], 2,048 scores added"),
-    ({"status": "killed"}, "killed[/]"),
-    ({"status": "done", "rows_in": 3, "balances": True}, "balances[/]"),
+    ({"status": "failed", "metrics": {"added/scores": 2048.0}}, "stopped, 2,048 scores added"),
+    ({"status": "failed", "error": "interrupted"}, "stopped, nothing added"),
+    ({"status": "failed", "rows_in": 3}, "does not balance"),
+    ({"status": "killed", "metrics": {"added/scores": 2048.0}}, "killed, 2,048 scores added"),
+    ({"status": "killed"}, "killed"),
+    ({"status": "done", "rows_in": 3, "balances": True}, "balances"),
 ]
 
 
 @pytest.mark.parametrize(("ended", "said"), ENDED)
 def test_what_a_run_that_did_not_end_had_added_is_said(ended: dict[str, Any], said: str) -> None:
     row = {"rows_in": 0, "balances": False, "metrics": {}} | ended
-    assert ledger_words(row).partition("]")[2] == said  # after the colour
+    assert ledger_words(row).plain == said
+
+
+def test_what_looks_like_a_mark_is_printed_as_it_stands(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables took [models] for a style, :b: for a picture, and ended at [/INST]."""
+    made(config)
+    error = "pip install 'longattn-spark[models]': a:b:c [/INST]"
+    append(config, "runs", [run("export", status="failed", error=error)])
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(config.model_dump(mode="json")))
+    assert cli.main(["status", "--config", str(path)]) == 0
+    shown = [line.split("  ")[2] for line in capsys.readouterr().out.splitlines() if ":b:" in line]
+    assert error.startswith(shown[0].strip().removeprefix("failed "))
 
 
 def test_people_see_the_same(

@@ -20,6 +20,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from longattn.etl.config import TablesConfig
+from longattn.etl.tables import base
 from longattn.etl.tables.base import Table, Txn
 from longattn.etl.tables.delta_rs import DeltaRsTable
 from longattn.etl.tables.native import NativeTable
@@ -168,6 +169,35 @@ def test_overwrite_and_replace_where(table: Table, frame: Any) -> None:
     assert keys(table) == [2]
     table.overwrite(frame([row(9, "c")]))
     assert keys(table) == [9]
+
+
+def test_versions_that_move_no_row_have_the_same_rows(table: Table, frame: Any) -> None:
+    """A vacuum, a merging of small files and a fence: what was made of the rows is still so."""
+    assert table.same_rows(None, None) and not table.same_rows(None, 0)
+    table.append(frame([row(1)]))
+    left = table.append(frame([row(2)])).version
+    table.optimize()
+    table.vacuum(retention_hours=0)
+    table.fence()
+    now = table.version()
+    assert now is not None and now >= left + 3
+    assert table.same_rows(left, now) and not table.same_rows(left - 1, now)
+    assert not table.same_rows(now, left), "a log that has lost its end"
+    assert not table.same_rows(now, table.append(frame([row(3)])).version)
+
+
+@pytest.mark.parametrize(("at_once", "many"), [(2, 100), (2, 3)], ids=["in parts", "all again"])
+def test_rows_are_deleted_by_values_however_many(
+    table: Table, frame: Any, monkeypatch: pytest.MonkeyPatch, at_once: int, many: int
+) -> None:
+    monkeypatch.setattr(base, "AT_ONCE", at_once)
+    monkeypatch.setattr(base, "MANY", many)
+    table.number = iter(range(1, 9)).__next__  # as of one who holds the root
+    table.append(frame([row(i, "ab"[i % 2], text=f"it's {i}") for i in range(6)]))
+    table.append(frame([row(6, None)]))
+    commit = table.delete("text", ["it's 1", "it's 4", "none", "it's 0"])
+    assert (commit.rows, commit.version) == (-3, table.version())
+    assert keys(table) == [2, 3, 5, 6] and keys(table, 1)[:2] == [0, 1]
 
 
 def test_concurrent_appends_lose_nothing_and_know_their_versions(table: Table, frame: Any) -> None:

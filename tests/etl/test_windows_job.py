@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from longattn.etl.run.context import Context
@@ -225,7 +226,7 @@ def test_what_belongs_together_is_packed_in_its_order(spark: Any, name: str, uni
             "doc_id": f"d{(7 * n) % 60:02}",
             "file": f"file:/r{n % 3}.jsonl" if n < 45 else "file:/folder/",
             "uri": f"file:/r{n % 3}.jsonl" if n < 45 else f"file:/folder/{n}.py",
-            "row": n // 3 if n < 45 else None,
+            "row": n // 3 if n < 45 else 1,
             "repo": f"repo{n % 4}",
         }
         for n in range(60)
@@ -264,11 +265,12 @@ def test_records_without_a_repository_are_divided_as_by_source(spark: Any) -> No
         ("file:/r.jsonl", 4095, "{}", "file:/r.jsonl|0"),
         ("file:/r.jsonl", 4096, '{"path": "a"}', "file:/r.jsonl|1"),
         ("file:/r.jsonl", 4097, '{"repo": "mine"}', "mine"),
-        ("file:/a.py", None, None, "file:/a.py"),
+        ("s3a://b/large.jsonl", None, None, "d"),  # not numbered, so not all of one task
     ]
     ddl = "source_uri string, source_row bigint, meta string, expected string"
     unit = Order(name="repository", seed=0, repository="repo").unit()
-    found = spark.createDataFrame(given, ddl).select("expected", unit.alias("unit")).collect()
+    rows = spark.createDataFrame(given, ddl).withColumn("doc_id", F.lit("d"))
+    found = rows.select("expected", unit.alias("unit")).collect()
     assert len(found) == len(given) and all(row["unit"] == row["expected"] for row in found)
 
 

@@ -167,11 +167,15 @@ def _agreeing_mix(made: dict[str, Any], mix: dict[str, Any]) -> None:
 
 
 def _agreeing_select(made: dict[str, Any], select: dict[str, Any]) -> None:
-    """Other scorers' scores are there, with a k for short windows; a distance is of recall."""
+    """Other scorers' scores are there, with a k for short windows; a distance is of recall, and in
+    the shortest windows.
+    """
     if isinstance(select.get("by"), dict) or select.get("where"):
-        made["score"]["also"] = {"recall": {"k": 32}, "recurrence": {"k": 8}}
+        also = {"recall": {"k": 32}, "recurrence": {"k": 8}}
+        also.pop(made["score"]["scorer"], None)  # whose settings stand in score
+        made["score"]["also"] = also
     own = made["score"]["scorer"] == "recall" and select.get("by") == "ds"
-    if not (own or isinstance(select.get("by"), dict)):
+    if not (own or isinstance(select.get("by"), dict)) or made["mix"].get("buckets"):
         select.pop("distance", None)
 
 

@@ -17,6 +17,7 @@ from longattn.etl.config import validate
 from longattn.etl.ingest.current import query
 from longattn.etl.run.context import Context
 from longattn.etl.run.jobs import run_job
+from longattn.etl.tables import base
 from longattn.udfs.errors import UserError
 from tests.conftest import context_for, has_jars
 from tests.faults import world as kills
@@ -122,8 +123,9 @@ def ingested(spark: Any, folder: Path, domain: str, source: dict[str, Any]) -> C
 
 
 def test_rows_of_no_source_go_on_request_and_come_back_with_their_file(
-    spark: Any, tmp_path: Path
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(base, "MANY", 1)  # as of many documents
     world = World(tmp_path)
     world.files["few.jsonl"] = [record(f"f{i}", 70) for i in range(5)]
     world.write("few.jsonl")

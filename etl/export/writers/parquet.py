@@ -32,6 +32,7 @@ FIELDS = pa.schema(
         ("segments", BOUNDARIES),  # the stretches of documents that the sample is made of
         ("seq_lens", pa.list_(pa.int32())),  # tokens within which attention stays, in order
         ("position_ids", pa.list_(pa.int32())),  # from 0 in each of these
+        ("target_weights", pa.list_(pa.float32())),  # of each token in the loss
         ("text", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
     ]
@@ -67,7 +68,11 @@ class ParquetWriter:
 
 def sample_schema(options: Options) -> pa.Schema:
     """The columns of a sample; no `input_ids` where no model knows them."""
-    asked = {"input_ids": options.with_ids, "position_ids": options.position_ids}
+    asked = {
+        "input_ids": options.with_ids,
+        "position_ids": options.position_ids,
+        "target_weights": bool(options.target_weights),
+    }
     return pa.schema([field for field in FIELDS if asked.get(field.name, True)])
 
 
@@ -78,7 +83,7 @@ def sample_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-MADE = {"sample", "segments", "seq_lens", "position_ids"}  # by `as_samples`
+MADE = {"sample", "segments", "seq_lens", "position_ids", "target_weights"}  # by `as_samples`
 COLUMNS = tuple("token_ids" if n == "input_ids" else n for n in FIELDS.names if n not in MADE)
 PARQUET = Format(
     columns=COLUMNS,
