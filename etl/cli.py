@@ -1,7 +1,7 @@
 """The command line: one job is one argv, whether typed, submitted, scheduled or run in a notebook.
 
 Exit codes: 0 done, 1 the job failed, 2 the arguments or the config are wrong, 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM).
+(Ctrl-C), 141 where nobody reads the output any more, 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -711,9 +711,10 @@ def _text(text: str) -> str:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no positive whole number")
-    return int(text)
+    with suppress(ValueError):
+        if int(text) > 0:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no positive whole number")
 
 
 if __name__ == "__main__":

@@ -118,8 +118,9 @@ class Choice:
         from longattn.etl.ranking.rank import sizes
         from longattn.etl.selection import compare
 
-        scored = sizes(self.rows)
-        others = compare.variants(compare.comparable(self.select, sizes(self.kept), scored))
+        scored, by_threshold = sizes(self.rows), self.select.threshold is not None
+        kept = sizes(self.kept) if by_threshold else {}
+        others = compare.variants(compare.comparable(self.select, kept, scored))
         seed = self.config.seed
         rankings = [compare.by_settings(self.rows, others, seed, scored)] if others else []
         shares: pd.DataFrame = compare.shares(self.kept, rankings).toPandas()

@@ -123,27 +123,25 @@ def _numbers(reader: Reader, manifest: Row, window_id: str) -> list[int]:
     taken = f"FROM selections WHERE selection = {literal(manifest['selection'])} AND copies > 0"
     mine = f"SELECT domain, copies, mix_order {taken} AND window_id = {literal(window_id)}"
     found = _rows(reader, "selections", mine)
-    (sums,) = _rows(reader, "selections", f"SELECT sum(copies) AS samples {taken}")
-    if not found or sums["samples"] != manifest["samples"]:
+    if not found or _count(reader, "sum(copies)", taken) != manifest["samples"]:
         return []
     domain, first = found[0]["domain"], 0
     if manifest.get("by_domain"):
         first = sum(n["samples"] for d, n in manifest["domains"].items() if d < domain)
         taken += f" AND domain = {literal(domain)}"
-    orders = orders_of(found[0]["mix_order"], found[0]["copies"])
-    return sorted(first + _before(reader, taken, int(order)) for order in orders)
+    # Windows that are taken once are counted where they lie: there may be millions.
+    several = _rows(reader, "selections", f"SELECT mix_order, copies {taken} AND copies > 1")
+    keys = np.sort(np.concatenate([np.empty(0, np.int64), *(orders_of(**row) for row in several)]))
+    single = f"{taken} AND copies = 1 AND mix_order <"
+    return sorted(
+        first + _count(reader, "count(*)", f"{single} {key}") + int(np.searchsorted(keys, key))
+        for key in orders_of(found[0]["mix_order"], found[0]["copies"])
+    )
 
 
-def _before(reader: Reader, taken: str, order: int) -> int:
-    """How many copies of the windows taken come before one of this shuffle key.
-
-    Those of windows that are taken once are counted where they lie: there may be millions.
-    """
-    single = f"SELECT count(*) AS n {taken} AND copies = 1 AND mix_order < {order}"
-    (counted,) = _rows(reader, "selections", single)
-    several = f"SELECT mix_order, copies {taken} AND copies > 1"
-    others = (orders_of(**row) for row in _rows(reader, "selections", several))
-    return int(counted["n"]) + sum(int((keys < order).sum()) for keys in others)
+def _count(reader: Reader, what: str, taken: str) -> int:
+    (row,) = _rows(reader, "selections", f"SELECT {what} AS n {taken}")
+    return int(row["n"] or 0)
 
 
 # --- the order of copies as etl.selection.mix.copy_order has it: Spark's xxhash64

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from longattn.etl.selection.mix import Supply, plan
 from longattn.udfs.errors import ConfigError, SourceError, did_you_mean
 from longattn.udfs.models.artefact import read_manifest
 from longattn.udfs.scorers.base import ScorerSpec
-from longattn.udfs.scorers.needs import unfit
+from longattn.udfs.scorers.registry import load_scorer
 from longattn.udfs.text.tokens import load_tokenizer
 
 # CPU seconds per MB of text of the jobs around scoring: docs/performance.md, 2.0 GB.
@@ -169,10 +169,10 @@ def _timed_length(config: Config, specs: Sequence[ScorerSpec], scored: Sequence[
     refuse where they are short, so many that none does.
     """
     length, longest = _mean_length(config, scored), config.window.length
-    while config.window.strategy == "whole" and any(unfit(spec, length) for spec in specs):
-        if length >= longest:
-            break
-        length = min(2 * length, longest)
+    for spec in specs if config.window.strategy == "whole" else ():
+        scorer = load_scorer(replace(spec, device="cpu"))
+        while length < longest and scorer.refusal(np.zeros(length, np.int64)):
+            length = min(2 * length, longest)
     return length
 
 

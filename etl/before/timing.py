@@ -45,6 +45,9 @@ def timed(spec: ScorerSpec, length: int, ids: TokenIds) -> Range:
         return load(_shortened(spec, one, length))
 
     window_of = partial(_packed, ids) if spec.scorer in PACKED else partial(np.resize, ids)
+    if refused := scorer_for(length).refusal(window_of(length)):
+        said = f"{spec.scorer} refuses windows of {length:,} tokens, {refused[1]}"
+        raise ConfigError(f"estimate: {said}: no window would be scored")
     quarter, half = length // 4, length // 2
     whole = length <= TIMED or not reads_model(spec.scorer)
     whole = whole or bool(scorer_for(quarter).refusal(window_of(quarter)))
@@ -63,12 +66,9 @@ def _shortened(spec: ScorerSpec, one: int, length: int) -> ScorerSpec:
 
 
 def _seconds(scorer: Scorer, window: TokenIds) -> float:
-    """CPU seconds for one window; ConfigError for one that is refused, which costs nothing."""
+    """CPU seconds for one window."""
     started = time.process_time()
-    (scored,) = score_windows([window], scorer, len(window), Meter())
-    if isinstance(scored, tuple):
-        said = f"{scorer.version.partition(':')[0]} refuses windows of {len(window):,} tokens"
-        raise ConfigError(f"estimate: {said}, {scored[1]}: `longattn check` says what to change")
+    score_windows([window], scorer, len(window), Meter())
     return time.process_time() - started
 
 

@@ -359,13 +359,13 @@ class PackConfig(Section):
     window is full"""
 
     order: PackOrder = None
-    """with concat, which documents stand together: source, those of a file or folder; repository,
-    those of a repository, by path and imported files first; similar, those that share rare n-grams;
-    random, like None, any"""
+    """with concat, which documents stand together: source, those of a file or folder, but any of a
+    table or of a large file in a store; repository, those of a repository, by path and imported
+    files first; similar, those that share rare n-grams; random, like None, any"""
 
     repository: str | None = None
     """with order: repository, the field of `meta` with a document's repository; records without one
-    stand with those beside them in their file"""
+    are as with order: source"""
 
     path: str | None = None
     """with order: repository, the field of `meta` with a file's path in its repository; None means

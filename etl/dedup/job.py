@@ -130,13 +130,14 @@ def _compare_new(tables: TableSet, recipe: Recipe, live: DataFrame) -> tuple[Ids
     documents, pairs = tables.read("documents"), _pairs(tables, recipe)
     new = Ids.of(stage.undecided(live, pairs))
     scopes = live.select("doc_id", "scope").join(new.frame, "doc_id", "left_semi")
-    every = cut_lineage(stage.ever(live, _compared(tables, recipe)))
-    if not new.rows and every.where("NOT live").isEmpty():
+    every = stage.ever(live, _compared(tables, recipe))
+    some_left = not every.where("NOT live").isEmpty()
+    if not new.rows and not some_left:
         return new, {"candidates": 0, "pairs": 0}
     texts = stage.distinct_texts(every, scopes)
     known = pairs.where(F.col("method") == stage.NEAR).select("scope", "doc_a", "doc_b")
-    likely = lsh.candidates(texts).join(known, ["scope", "doc_a", "doc_b"], "left_anti")
-    likely = cut_lineage(likely)
+    likely = lsh.candidates(texts, some_left=some_left)
+    likely = cut_lineage(likely.join(known, ["scope", "doc_a", "doc_b"], "left_anti"))
     candidates = likely.count()
     if not new.rows and not candidates:
         return new, {"candidates": 0, "pairs": 0}

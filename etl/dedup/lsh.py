@@ -18,7 +18,9 @@ from longattn.udfs.text.minhash import estimate, measure_pairs, sketch_batches
 BLOCK = 8 << 20  # bytes of sketches that a task holds twice while it compares two blocks
 
 
-def candidates(texts: DataFrame, max_band_size: int = MAX_BAND_SIZE) -> DataFrame:
+def candidates(
+    texts: DataFrame, max_band_size: int = MAX_BAND_SIZE, some_left: bool = True
+) -> DataFrame:
     """Pairs (scope, doc_a < doc_b) that share a band and of which at least one is new.
 
     A band of at most `max_band_size` texts gives all its pairs. A larger one (a licence header, a
@@ -26,13 +28,16 @@ def candidates(texts: DataFrame, max_band_size: int = MAX_BAND_SIZE) -> DataFram
     shared by a million texts costs a million pairs, not half a billion million. What a star can
     miss: two texts that are alike, are both unlike the first, and share large bands only.
 
-    The live texts of a large band that others have left are looked at once more, as a band of their
-    own: they may have been compared with none but one that has left.
+    Where `some_left` of the texts are not live, the live ones of a large band that has such are
+    looked at once more, as a band of their own: they may have been compared with none but one that
+    has left.
     """
     bands = F.explode("bands").alias("band")
     rows = texts.select("scope", bands, "doc_id", "is_new", "first", "live")
     pairs = _within_bands(rows, max_band_size)
-    return pairs.union(_within_bands(_left(rows, max_band_size), max_band_size)).distinct()
+    if some_left:
+        pairs = pairs.union(_within_bands(_left(rows, max_band_size), max_band_size))
+    return pairs.distinct()
 
 
 def estimated(pairs: DataFrame, texts: DataFrame, at_least: float) -> DataFrame:

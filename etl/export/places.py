@@ -77,9 +77,9 @@ def _of_blend(config: Config) -> Iterator[Refusal]:
     target = config.export.megatron
     if target is None:
         return
-    names = [target.path, *(config.sources if target.by_domain else ())]
+    names = [target.path, target.prefix, *(config.sources if target.by_domain else ())]
     for name in (name for name in names if " " in name):
-        yield "export.megatron.path", f"{name!r} has a space, at which Megatron cuts names of files"
+        yield "export.megatron", f"{name!r} has a space, at which Megatron cuts names of files"
 
 
 def _sources(config: Config) -> Iterator[tuple[str, str]]:

@@ -38,8 +38,8 @@ def version_of(context: Context, named: str, versions: list[str], key: str) -> s
     if not known:
         refuse_refused(context, own, f"select: {key}")
         raise TableError(
-            f"{key}: {named} has no scores here: run `longattn score` with this config, or with"
-            f" --set score.scorer={ScorerId.of(named).name}"
+            f"{key}: {named} has no scores here: run `longattn score` with"
+            f" {ScorerId.of(named).name} in score.also"
         )
     raise TableError(f"{key}: {named} may be any of {', '.join(known)}: name one of them")
 

@@ -72,7 +72,8 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     windows, hits = current_windows(context, "overlap_tokens"), contaminated(context)
     cut, packed = (judged_lengths(context, packed=packed) for packed in (False, True))
     own, done = selected_by(context.recipe, rows), runs_done(tables)
-    recall = own if ScorerId.of(own).name == "recall" else context.recipe.recall
+    named = context.recipe.ranked_as_scored and ScorerId.of(own).name == "recall"
+    recall = own if named else context.recipe.recall
     return Facts(
         config=config,
         selection=name,
@@ -235,6 +236,8 @@ def all_points(
     left_out = {scorer.partition("+cascade=")[0]}
     if recipe.config.score.cascade:  # its exact scores are of windows near the cut alone
         left_out.add(scorer_version(recipe.exact))
+    if recipe.config.select.distance and recipe.recall:  # whose gain from afar it is
+        left_out.add(recipe.recall)
     theirs = (
         scores.where(~F.col("scorer").isin(*left_out))
         .drop("domain")

@@ -5,7 +5,7 @@ windows ten times over.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,14 +83,23 @@ def by_settings(
     return Rankings(tuple(others), left.select(*_COLUMNS), cuts)
 
 
-def by_scores(scores: Mapping[str, DataFrame], config: SelectConfig) -> Rankings:
-    """Windows (window_id, domain, window_tokens, lds) as other scorers rank them, by name."""
+def by_scores(
+    scores: Mapping[str, DataFrame], config: SelectConfig, domains: Collection[str] | None = None
+) -> Rankings:
+    """Windows (window_id, domain, window_tokens, lds) as other scorers rank them, by name.
+
+    Of these domains, if they are given: of others nothing is selected.
+    """
     rows = functools.reduce(
         DataFrame.unionAll,
         (_named(frame, [(name, F.col("lds"))]).select(*_COLUMNS) for name, frame in scores.items()),
     )
     counts = rows.groupBy("name", "of_domain", "domain").agg(F.count("*").alias("n")).collect()
-    cuts = {row["domain"]: cut_of(row["of_domain"], row["n"], config) for row in counts}
+    cuts = {
+        row["domain"]: cut_of(row["of_domain"], row["n"], config)
+        for row in counts
+        if domains is None or row["of_domain"] in domains
+    }
     return Rankings(tuple(sorted({row["name"] for row in counts})), rows, cuts)
 
 

@@ -188,7 +188,7 @@ def _overlaps(
     if not scorers:
         return _shares(selection, rankings)
     with ranked_by_each(context, scorers) as scores:
-        return _shares(selection, [*rankings, compare.by_scores(scores, comparable)])
+        return _shares(selection, [*rankings, compare.by_scores(scores, comparable, scored)])
 
 
 def _shares(selection: DataFrame, rankings: list[compare.Rankings]) -> dict[tuple[str, str], float]:

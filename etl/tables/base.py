@@ -213,6 +213,8 @@ class Table(ABC):
         rows = self.read()
         named = self.spark.createDataFrame([(value,) for value in values], f"{column} string")
         gone = rows.join(named, column, "left_semi").count()
+        if not gone:
+            return Commit(version=self.version() or 0, rows=0)
         kept = rows.join(named, column, "left_anti").select(*rows.columns)
         return Commit(version=self.overwrite(kept).version, rows=-gone)
 

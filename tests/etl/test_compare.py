@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import functions as F
 
 from longattn.etl.config import SelectConfig
 from longattn.etl.ranking import rank
@@ -119,8 +120,11 @@ def test_other_scorers_are_ranked_by_their_own_scores_and_may_know_less(
         for name, rows in {"known": known, "absent": absent}.items()
     }
     scores["none"] = scores["known"].where("false")
-    others = {"known": kept(known, known["lds"]), "absent": absent[:0]}
-    rankings = compare.by_scores(scores, SelectConfig(by="lds", fraction=FRACTION))
+    scores["elsewhere"] = scores["known"].withColumn("domain", F.lit("new"))  # has no cut
+    others = {"known": kept(known, known["lds"]), "absent": absent[:0], "elsewhere": absent[:0]}
+    domains = dict.fromkeys(few["domain"], FRACTION)
+    config = SelectConfig(by="lds", fraction=domains)
+    rankings = compare.by_scores(scores, config, domains)
     chosen = read(spark, main[["window_id", "domain"]], tmp_path / "main.parquet")
     assert found(compare.shares(chosen, [rankings])) == expected(main, others)
     assert compare.shares(chosen, []).collect() == []

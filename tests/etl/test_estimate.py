@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from longattn.etl import cli
+from longattn.etl.before import estimate as estimating
 from longattn.etl.before import sampling, timing
 from longattn.etl.before.estimate import Estimate, _selected_tokens, estimate, hours_table, notes
 from longattn.etl.before.sampling import Range, copies_in, samples
@@ -518,3 +520,15 @@ def test_as_json_an_estimate_has_all_its_figures(tmp_path: Path, tokenizer: str)
     found = json.loads(json.dumps(estimate(config_of(tmp_path, tokenizer)).as_dict()))
     assert {*found} == {*(field.name for field in fields(Estimate)), "money", "rates"}
     assert found["config"] is None and found["windows"].keys() == {"value", "low", "high"}
+
+
+@pytest.mark.parametrize(("longest", "timed"), [(65_536, 3000), (2000, 2000)])
+def test_documents_as_they_are_are_timed_where_no_scorer_refuses_them(
+    monkeypatch: pytest.MonkeyPatch, longest: int, timed: int
+) -> None:
+    """A whole model says only once it is loaded how short is too short."""
+    short = SimpleNamespace(refusal=lambda ids: ("too_short", "") if len(ids) < 2176 else None)
+    monkeypatch.setattr(estimating, "load_scorer", lambda _: short)
+    monkeypatch.setattr(estimating, "_mean_length", lambda *_: 1500)
+    config = validate({"window": {"strategy": "whole", "length": longest}})
+    assert estimating._timed_length(config, [ScorerSpec(scorer="ladm")], []) == timed

@@ -63,6 +63,7 @@ def test_an_export_of_a_selection_as_it_was_before_tells_no_place(
     """A selection of one name was made anew: its places are others, or beyond the last file."""
     config = validate({"export": {"parquet": {"path": str(path)}}})
     assert list(_samples(selected(tmp_path, copies, order), config, "w0")) == []
+    assert list(_samples(LogReader({}, None), config, "w0")) == [], "nothing was ever selected"
 
 
 def test_an_export_whose_file_is_lost_tells_no_place(path: Path, tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ def test_rows_are_deleted_by_values_however_many(
     commit = table.delete("text", ["it's 1", "it's 4", "none", "it's 0"])
     assert (commit.rows, commit.version) == (-3, table.version())
     assert keys(table) == [2, 3, 5, 6] and keys(table, 1)[:2] == [0, 1]
+    assert table.delete("text", ["it's 1", "none", "nobody"]).rows == 0
 
 
 def test_concurrent_appends_lose_nothing_and_know_their_versions(table: Table, frame: Any) -> None:

@@ -525,6 +525,7 @@ OTHERWISE = {
     "yarn": ("qwen2", {"rope.scaling.type": "yarn"}, "qwen2.rope.scaling.type"),
     "linear": ("gemma3", {"rope.scaling.factor": 8.0}, "gemma3.rope.scaling.factor"),
     "another base": ("starcoder2", {"rope.freq_base": 1e5}, "rope.freq_base"),
+    "its first name": ("llama", {"rope.scale_linear": 4.0}, "llama.rope.scale_linear"),
     "a window": ("phi3", {"attention.sliding_window": 2047}, "attention.sliding_window"),
 }
 
@@ -549,6 +550,7 @@ def test_what_transformers_leaves_out_of_a_gguf_is_refused_by_name(
     [
         ("llama", {"rope.scaling.type": "none", "rope.freq_base": 5e5}),
         ("phi3", {"attention.sliding_window": 0, "rope.freq_base": 1e4}),
+        ("phi3", {"rope.scaling.original_context_length": 256}),  # as Phi-4 has it, unscaled
         ("gemma2", {"attention.sliding_window": 48}),
         ("gemma3", {"attention.sliding_window": 48, "rope.freq_base": 1e6}),
         ("starcoder2", {"rope.freq_base": 1e4}),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What positions are turned by beside their base; transformers reads none of them.
 FREQUENCIES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+# Of what a file says of scaling, what scales nothing by itself: Phi-4 has it, and is not scaled.
+UNSCALED = (".original_context_length", ".finetuned")
 
 
 def gguf_file(path: Path) -> Path | None:
@@ -39,7 +41,7 @@ class GgufCheckpoint:
         self.stored = {tensor.name: tensor for tensor in self.reader.tensors}
 
     def config(self) -> Any:
-        """Raises ModelError for a file whose attention transformers would run otherwise."""
+        """Raises ModelError where transformers leaves out a scaling, base or window of it."""
         return copy.deepcopy(self._config)
 
     @functools.cached_property
@@ -50,8 +52,9 @@ class GgufCheckpoint:
             config = AutoConfig.from_pretrained(self.path.parent, gguf_file=self.path.name)
         except ValueError as error:
             raise ModelError(f"{self.path.name}: {first_line(error)}") from None
-        except (LookupError, TypeError) as error:
-            raise _damaged(self.path, error) from None
+        except (LookupError, TypeError) as error:  # a field that the family expects is not there
+            said = f"transformers cannot read its settings: {first_line(error)}"
+            raise ModelError(f"{self.path.name}: {type(error).__name__}: {said}") from None
         if unread := next(self._unread(config), None):
             raise ModelError(
                 f"{self.path.name}: its {unread} is not read; use the safetensors weights"
@@ -62,7 +65,8 @@ class GgufCheckpoint:
         """What attention depends on, as the file calls it, and transformers leaves out."""
         yield from (name for name in FREQUENCIES if name in self.stored)
         if self._of_model("rope.scaling.type") != "none":
-            yield from (name for name in self.reader.fields if ".rope.scaling." in name)
+            scaling = (name for name in self.reader.fields if ".rope.scal" in name)
+            yield from (name for name in scaling if not name.endswith(UNSCALED))
         for key, known in _attention_of(config).items():
             stored = self._of_model(key)
             if stored is not None and not math.isclose(stored, known, rel_tol=1e-6):
