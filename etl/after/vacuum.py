@@ -4,9 +4,10 @@ Deleting holds the root, so that no run is at work on it: what is staged then is
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from deltalake.exceptions import DeltaError
 
@@ -18,7 +19,7 @@ from longattn.etl.export.files import Folder
 from longattn.etl.run.context import Context
 from longattn.etl.run.holding import register_of
 from longattn.etl.run.ledger import holding
-from longattn.etl.run.staging import stale
+from longattn.etl.run.staging import drop, stale, stale_tables
 from longattn.etl.selection.current import name_of_now
 from longattn.udfs.errors import LongAttnError, UserError
 from longattn.udfs.storage import delete
@@ -30,6 +31,7 @@ class Garbage:
 
     what: str
     paths: list[str]
+    remove: Callable[[str], None] = delete
 
 
 def list_garbage(context: Context, folders: list[Folder], hours: float) -> list[Garbage]:
@@ -41,8 +43,9 @@ def vacuum(context: Context, folders: list[Folder], hours: float) -> list[Garbag
     """Delete it, holding the root meanwhile; waits for a run that is at work."""
     with holding(context, "vacuum", uuid.uuid4().hex):
         kinds = list(_garbage(context, folders, hours, apply=True))
-        for path in (path for garbage in kinds[1:] for path in garbage.paths):
-            delete(path)
+        for garbage in kinds:
+            for path in garbage.paths:
+                garbage.remove(path)
     if register := register_of(context.spark, context.config.tables):
         with suppress(DeltaError, OSError):  # a root may lie where no lease can be kept
             register.tidy()
@@ -84,8 +87,12 @@ def _garbage(
         for table in context.tables.values()
         for path in table.vacuum(hours, dry_run=not apply)
     ]
-    yield Garbage(what="data files of old versions and of killed writes", paths=files)
-    staged = stale(context.config.tables.root, all_of_it=apply)
+    what = "data files of old versions and of killed writes"
+    yield Garbage(what=what, paths=files, remove=lambda path: None)  # gone by then
+    root, spark = context.config.tables.root, context.spark
+    staged = stale(root, all_of_it=apply)
     yield Garbage(what="what killed runs had staged", paths=staged)
+    tables = stale_tables(spark, root)
+    yield Garbage(what="tables that runs had staged", paths=tables, remove=partial(drop, spark))
     beside = [path for folder in folders for path in folder.left_behind()]
     yield Garbage(what="exports half written or replaced", paths=beside)

@@ -1,6 +1,7 @@
 """A place for frames that several appends read, so that what made them runs once."""
 
 import os
+import re
 import shutil
 import time
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from longattn.etl.run.context import Context
-from longattn.etl.tables.locations import is_catalog_name, location
+from longattn.etl.tables.locations import is_catalog_name, location, sql_name
 from longattn.udfs.storage import local_path
 
 # A Parquet writer looks at its memory every so many rows; 100, its default, may be 100 books.
@@ -21,6 +22,7 @@ OPTIONS = {
     "compression": "snappy",
 }
 
+STAGED = re.compile(r"_[a-z]+_[0-9a-f]{32}_\w+")  # a table's name: job, run and frame
 LEFT_BEHIND = 24 * 3600  # seconds after which a folder is a killed run's: no run stages so long
 
 Save = Callable[[str, DataFrame], DataFrame]
@@ -55,6 +57,20 @@ def stale(root: str, all_of_it: bool = False) -> list[str]:
     return [str(path) for path in folders if all_of_it or _is_old(path)]
 
 
+def stale_tables(spark: SparkSession, root: str) -> list[str]:
+    """Tables of a schema that runs have staged: killed ones, for who holds the root."""
+    if not is_catalog_name(root):
+        return []
+    rows = spark.sql(f"SHOW TABLES IN {sql_name(root)}").collect()
+    names = (row["tableName"] for row in rows if not row["isTemporary"])
+    return [location(root, name) for name in names if STAGED.fullmatch(name)]
+
+
+def drop(spark: SparkSession, table: str) -> None:
+    """Drop a table that was staged in a schema."""
+    spark.sql(f"DROP TABLE IF EXISTS {table}")
+
+
 def _is_old(path: Path) -> bool:
     try:
         return path.stat().st_mtime < time.time() - LEFT_BEHIND
@@ -85,7 +101,7 @@ def _in_catalog(spark: SparkSession, schema: str, prefix: str) -> Iterator[Save]
         yield save
     finally:
         for table in saved:
-            spark.sql(f"DROP TABLE IF EXISTS {table}")
+            drop(spark, table)
 
 
 def _remove(spark: SparkSession, folder: str) -> None:

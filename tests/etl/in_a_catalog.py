@@ -34,6 +34,9 @@ def main(folder: Path) -> None:
     found["trace"] = command("trace", path, window.window_id)
     for name, words in {"status": ["status"], "check": ["status", "--check"]}.items():
         found[name] = command(words[0], path, *words[1:])
+    left = f"{SCHEMA}._ingest_{'0' * 32}_rows"  # by a run that was killed
+    spark.sql(f"CREATE TABLE {left} USING parquet AS SELECT 1 AS text")
+    found["vacuum"] = command("vacuum", path, "--apply", "--hours", "0")
     found["again"] = command("run", path, "--to", "score")
     found["held"] = while_held(folder / "warehouse" / "longattn.db", path)
     elsewhere = folder / "leases"

@@ -29,6 +29,7 @@ def test_all_jobs_that_write_tables_run_on_those_of_a_catalog(found: Any) -> Non
     assert found["run"]["code"] == 0, found["run"]["out"][-3000:]
     assert "score    16 in, 16 out" in found["run"]["out"]
     assert found["tables"] == TABLES.split()  # what the jobs staged is gone
+    assert found["vacuum"]["code"] == 0 and "_rows" in found["vacuum"]["out"]
 
 
 def test_a_second_run_finds_nothing_to_do(found: Any) -> None:

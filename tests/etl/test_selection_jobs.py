@@ -241,11 +241,21 @@ class TestSelectJob:
             for f in (0.5, 0.3)
         )
         run_job("select", half.fresh())
+        half.tables["scores"].fence()  # a version that changes no row, as a vacuum is
         for mine, other in ((half, third), (third, half)):
             assert current.current_selection(mine.fresh())[0] == "mine"
             with pytest.raises(TableError, match=r"what mine \(select.name\) has was made with"):
                 current.current_selection(other.fresh())
             run_job("select", other.fresh())
+
+    def test_with_a_threshold_others_are_compared_at_as_many_windows(
+        self, context: Context, settings: dict[str, Any]
+    ) -> None:
+        """One that keeps all: so do others, which no fraction cuts."""
+        select = settings["select"] | {"threshold": -1e9, "fraction": None}
+        run = run_job("select", changed(context, settings, select=select).fresh())
+        assert run.outcome is not None and run.outcome.figures.overlaps
+        assert set(run.outcome.figures.overlaps.values()) == {1.0}
 
     def test_a_short_domain_stops_it_before_anything_is_written(
         self, context: Context, settings: dict[str, Any]
