@@ -214,7 +214,7 @@ class Table(ABC):
         named = self.spark.createDataFrame([(value,) for value in values], f"{column} string")
         gone = rows.join(named, column, "left_semi").count()
         if not gone:
-            return Commit(version=self.version() or 0, rows=0)
+            return self.delete_few(column, values[:1])
         kept = rows.join(named, column, "left_anti").select(*rows.columns)
         return Commit(version=self.overwrite(kept).version, rows=-gone)
 
