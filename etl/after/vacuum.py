@@ -92,7 +92,7 @@ def _garbage(
     root, spark = context.config.tables.root, context.spark
     staged = stale(root, all_of_it=apply)
     yield Garbage(what="what killed runs had staged", paths=staged)
-    tables = stale_tables(spark, root)
-    yield Garbage(what="tables that runs had staged", paths=tables, remove=partial(drop, spark))
     beside = [path for folder in folders for path in folder.left_behind()]
     yield Garbage(what="exports half written or replaced", paths=beside)
+    if tables := stale_tables(spark, root):
+        yield Garbage(what="tables that runs had staged", paths=tables, remove=partial(drop, spark))
