@@ -15,7 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from longattn.etl.config import TablesConfig
 from longattn.etl.run.views import names_in
 from longattn.etl.tables.features import refuse_unreadable
-from longattn.etl.tables.files import naming, same_rows
+from longattn.etl.tables.files import naming, unchanged
 from longattn.etl.tables.lease import DeltaRegister, Holder, register_location
 from longattn.etl.tables.locations import is_catalog_name, location
 from longattn.etl.tables.lost import refuse_lost
@@ -43,8 +43,8 @@ class Reader(ABC):
         """version, rows, bytes and files of a table."""
 
     @abstractmethod
-    def same_rows(self, name: str, before: int, now: int) -> bool:
-        """Whether a table has the same rows at two versions."""
+    def unchanged(self, name: str, before: int, now: int) -> bool:
+        """Whether a table has the same rows at a version and at a later one."""
 
     @abstractmethod
     def rows(self, sql: str) -> list[Row]:
@@ -77,8 +77,8 @@ class LogReader(Reader):
         version = self.tables[name].version()
         return {"version": version, "rows": rows, "bytes": sum(sizes), "files": len(sizes)}
 
-    def same_rows(self, name: str, before: int, now: int) -> bool:
-        return same_rows(self.tables[name].table_uri, before, now)
+    def unchanged(self, name: str, before: int, now: int) -> bool:
+        return unchanged(self.tables[name].table_uri, before, now)
 
     def domains(self, name: str) -> dict[str, int]:
         files = self._files(name)
@@ -150,8 +150,8 @@ class SessionReader(Reader):
     def size(self, name: str) -> Row:
         return asdict(self.sizes[name])
 
-    def same_rows(self, name: str, before: int, now: int) -> bool:
-        return self.tables[name].same_rows(before, now)
+    def unchanged(self, name: str, before: int, now: int) -> bool:
+        return self.tables[name].unchanged(before, now)
 
     def rows(self, sql: str) -> list[Row]:
         from longattn.etl.run.frames import by_sql

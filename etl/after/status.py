@@ -226,7 +226,7 @@ def _changed(run: Row | None, reader: Reader, tables: Mapping[str, Row]) -> list
         and name not in written
         and tables[name]["version"] > version
         and (run["job"], name) not in WRITTEN_LATER
-        and not reader.same_rows(name, version, tables[name]["version"])
+        and not reader.unchanged(name, version, tables[name]["version"])
     )
 
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from longattn import udfs
 from longattn.etl.config import Config, ExportTarget
@@ -26,12 +25,10 @@ from longattn.etl.ranking.far import far_gain
 from longattn.etl.ranking.strata import bound
 from longattn.etl.run.context import Context, Outcome, TableSet
 from longattn.etl.run.figures import Figures, FormatFigures
-from longattn.etl.run.recipe import Recipe
-from longattn.etl.selection.current import current_selection
+from longattn.etl.selection.current import current_selection, recall_of, scored_by
 from longattn.etl.tables.locations import is_catalog_name
 from longattn.udfs.digest import fields_digest, hex_digest
 from longattn.udfs.errors import ExportError, LedgerError
-from longattn.udfs.scorers.identity import ScorerId
 from longattn.udfs.storage import resolved
 from longattn.udfs.text.tokens import separator_id, vocabulary
 from longattn.udfs.text.words import NAME as WORDS
@@ -89,13 +86,13 @@ def chosen_by(context: Context) -> Chosen:
     """The selection that the config and the scores of now give."""
     config, (name, rows) = context.config, current_selection(context)
     sections = {"select": config.select, "mix": config.mix}
-    own = _scored_by(context.recipe, rows)
+    own = scored_by(context.recipe, rows)
     return Chosen(
         name=name,
         rows=rows,
         scorer=own or context.recipe.ranker,
         packed_scorer=context.recipe.packed_ranker,
-        recall=own if own and ScorerId.of(own).name == "recall" else context.recipe.recall,
+        recall=recall_of(context.recipe, own),
         scores=context.tables.read("scores"),
         windowing=context.recipe.windowing,
         settings={
@@ -109,16 +106,6 @@ def chosen_by(context: Context) -> Chosen:
             for domain, each in config.sources.items()
         },
     )
-
-
-def _scored_by(recipe: Recipe, rows: DataFrame) -> str | None:
-    """The version of the scorer that select.by names, which may be another than the config gives
-    it; None where the config says it all, and of rows that are too old to say it.
-    """
-    if not recipe.ranked_as_scored:
-        return None
-    own = rows.where(~F.col("domain").isin(*recipe.config.pack.domains)).select("scorer").first()
-    return own["scorer"] if own else None
 
 
 def folders_of(config: Config) -> list[Folder]:

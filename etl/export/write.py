@@ -72,14 +72,16 @@ def targets_by_context(rows: DataFrame, options: Options) -> NDArray[np.int64]:
     """Target tokens of all rows of `bounds` by octave of their context, int64 [OCTAVES]."""
 
     def count(batches: Batches) -> Batches:
-        context = Context()
         for batch in batches:
-            context.add(as_samples(batch, 0, options))
-        yield pa.RecordBatch.from_pydict({"masked": [context.masked.tolist()]}, schema=counted)
+            lengths = segments.boundaries(batch, attend_across=options.attend_across)
+            within = segments.sequence_lengths(lengths).flatten().to_numpy()
+            octaves = segments.context_octaves(within).tolist()
+            yield pa.RecordBatch.from_pydict({"masked": [octaves]}, schema=counted)
 
     counted = pa.schema([PART_SCHEMA.field("masked")])
-    parts = [row["masked"] for row in rows.mapInArrow(count, ddl(counted)).collect()]
-    total: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
+    total = np.zeros(segments.OCTAVES, np.int64)
+    for row in rows.mapInArrow(count, ddl(counted)).collect():
+        total += row["masked"]
     return total
 
 

@@ -30,12 +30,15 @@ from longattn.etl.run.figures import Figures, summed
 from longattn.etl.run.jobs import JOBS
 from longattn.etl.run.ledger import in_utc
 from longattn.etl.run.recipe import Recipe
-from longattn.etl.selection.current import current_selection, figures_of
+from longattn.etl.selection.current import (
+    current_selection,
+    figures_of,
+    recall_of,
+    scored_by,
+)
 from longattn.etl.windows.current import current_windows, judged_lengths
 from longattn.etl.windows.evaluation import contaminated
 from longattn.udfs.errors import ConfigError, LongAttnError
-from longattn.udfs.scorers.identity import ScorerId
-from longattn.udfs.scorers.registry import scorer_version
 from longattn.udfs.storage import write_text
 
 MAX_WINDOWS = 200_000  # brought to the driver to be drawn; more are sampled by hash
@@ -71,16 +74,16 @@ def gather(context: Context, rows: DataFrame) -> Facts:
     documents, duplicates = current_documents(context), tables.read("duplicates")
     windows, hits = current_windows(context, "overlap_tokens"), contaminated(context)
     cut, packed = (judged_lengths(context, packed=packed) for packed in (False, True))
-    own, done = selected_by(context.recipe, rows), runs_done(tables)
-    named = context.recipe.ranked_as_scored and ScorerId.of(own).name == "recall"
-    recall = own if named else context.recipe.recall
+    recipe, done = context.recipe, runs_done(tables)
+    scored = scored_by(recipe, selection)
+    own = scored or recipe.ranker
     return Facts(
         config=config,
         selection=name,
         scorer=own,
-        windowing=context.recipe.windowing,
-        score=context.recipe.meaning,
-        points=all_points(context.recipe, rows, selection, tables.read("scores"), total, own),
+        windowing=recipe.windowing,
+        score=recipe.meaning,
+        points=all_points(recipe, rows, selection, tables.read("scores"), total, own),
         total=total,
         samples=samples_mixed(selection),
         documents=flow.documents_by_fate(documents, duplicates, cut.union(packed)).toPandas(),
@@ -93,7 +96,7 @@ def gather(context: Context, rows: DataFrame) -> Facts:
         runs=job_runs(done, config.hash),
         last_runs=last_runs(done),
         counted=figures_of(context, name),
-        far_gain=far_gain(tables.read("scores"), recall, selection),
+        far_gain=far_gain(tables.read("scores"), recall_of(recipe, scored), selection),
         formats=exported_formats(done, config.hash),
         contexts=exported_contexts(config, name),
         selections=all_selections(tables.read("selections"), selection, done),
@@ -113,12 +116,6 @@ def _ranked(context: Context, rows: DataFrame) -> DataFrame:
     if context.recipe.cross_gain is None:
         return ids
     return ids.union(packed_candidates(context).select("window_id", F.lit(1)))
-
-
-def selected_by(recipe: Recipe, rows: DataFrame) -> str:
-    """The version of the scorer that the selection ranks by, or what else it ranks by."""
-    first = rows.select("scorer").first() if recipe.ranked_as_scored else None
-    return str(first["scorer"]) if first else recipe.ranker
 
 
 def runs_done(tables: TableSet) -> list[Run]:
@@ -233,13 +230,11 @@ def all_points(
     if total > MAX_WINDOWS:
         drawn = F.pmod(F.xxhash64("window_id"), F.lit(total)) < MAX_WINDOWS
     own = own_points(recipe.config, rows, selection, scorer, drawn)
-    left_out = {scorer.partition("+cascade=")[0]}
-    if recipe.config.score.cascade:  # its exact scores are of windows near the cut alone
-        left_out.add(scorer_version(recipe.exact))
-    if recipe.config.select.distance and recipe.recall:  # whose gain from afar it is
+    left_out = {scorer.partition("+cascade=")[0], recipe.near_cut}
+    if recipe.config.select.distance:  # it is recall's gain, from afar
         left_out.add(recipe.recall)
     theirs = (
-        scores.where(~F.col("scorer").isin(*left_out))
+        scores.where(~F.col("scorer").isin(*filter(None, left_out)))
         .drop("domain")
         .join(rows.where(drawn).select("window_id", "domain"), "window_id")
         .select("window_id", "domain", "scorer", "ds", "du")

@@ -189,6 +189,11 @@ class Recipe:
             return run_as(Calibration.read(spec.model).truth, spec)
         return replace(spec, sample_rows=None)
 
+    @property
+    def near_cut(self) -> str | None:
+        """The version of the exact scores that the cascade adds, of windows near the cut alone."""
+        return scorer_version(self.exact) if self.config.score.cascade else None
+
     @cached_property
     def calibration(self) -> Calibration | None:
         """What turns scores of the scorer calibrated into its truth's; None for other scorers."""

@@ -84,11 +84,11 @@ def by_settings(
 
 
 def by_scores(
-    scores: Mapping[str, DataFrame], config: SelectConfig, domains: Collection[str] | None = None
+    scores: Mapping[str, DataFrame], config: SelectConfig, domains: Collection[str]
 ) -> Rankings:
     """Windows (window_id, domain, window_tokens, lds) as other scorers rank them, by name.
 
-    Of these domains, if they are given: of others nothing is selected.
+    Of these domains: of others nothing is selected.
     """
     rows = functools.reduce(
         DataFrame.unionAll,
@@ -98,7 +98,7 @@ def by_scores(
     cuts = {
         row["domain"]: cut_of(row["of_domain"], row["n"], config)
         for row in counts
-        if domains is None or row["of_domain"] in domains
+        if row["of_domain"] in domains
     }
     return Rankings(tuple(sorted({row["name"] for row in counts})), rows, cuts)
 

@@ -12,9 +12,11 @@ from longattn.etl.ranking.candidates import considered, packed_candidates
 from longattn.etl.run.context import Context
 from longattn.etl.run.figures import Figures
 from longattn.etl.run.ledger import are_as_left, done, last_run
+from longattn.etl.run.recipe import Recipe
 from longattn.etl.windows.evaluation import evaluations
 from longattn.udfs.digest import fields_digest
 from longattn.udfs.errors import TableError
+from longattn.udfs.scorers.identity import ScorerId
 
 
 def selection_name(context: Context, rows: DataFrame) -> str:
@@ -94,6 +96,22 @@ def current_selection(context: Context) -> tuple[str, DataFrame]:
             f"selections: none named {name} for this config and these scores: run `longattn select`"
         )
     return name, selection
+
+
+def scored_by(recipe: Recipe, selection: DataFrame) -> str | None:
+    """The version of the scorer that select.by names, which may be another than the config gives
+    it; None where the config says it all, and of rows that are too old to say it.
+    """
+    if not recipe.ranked_as_scored:
+        return None
+    own = selection.where(~F.col("domain").isin(*recipe.config.pack.domains))
+    first = own.select("scorer").first()
+    return first["scorer"] if first else None
+
+
+def recall_of(recipe: Recipe, scored: str | None) -> str | None:
+    """The version of recall that was asked, given `scored_by`; None where none was."""
+    return scored if scored and ScorerId.of(scored).name == "recall" else recipe.recall
 
 
 def figures_of(context: Context, name: str) -> Figures:

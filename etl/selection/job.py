@@ -29,7 +29,7 @@ from longattn.etl.selection.current import selection_name, settings_of
 from longattn.etl.tables.schema import SELECTIONS
 from longattn.udfs.errors import NothingLeft
 from longattn.udfs.scorers.identity import ScorerId
-from longattn.udfs.scorers.registry import known_scorers, scorer_version
+from longattn.udfs.scorers.registry import known_scorers
 
 
 def run(context: Context) -> Outcome:
@@ -199,8 +199,7 @@ def _shares(selection: DataFrame, rankings: list[compare.Rankings]) -> dict[tupl
 def _other_scorers(context: Context, rows: DataFrame) -> dict[str, str]:
     """Versions of all other scorers of the root by what to call them; no filter is theirs."""
     mine = {row["scorer"] for row in rows.select("scorer").distinct().collect()}
-    if context.config.score.cascade:  # its exact scores are of windows near the cut alone
-        mine.add(scorer_version(context.recipe.exact))
+    mine.add(context.recipe.near_cut)
     known = known_scorers()
     versions = [
         version

@@ -144,9 +144,15 @@ class Table(ABC):
     def version(self) -> int | None:
         """Latest version, or None when the table has not been made."""
 
-    @abstractmethod
     def same_rows(self, before: int | None, now: int | None) -> bool:
         """Whether the table has the same rows at two versions; of None it is not made."""
+        if before is None or now is None or before > now:
+            return before == now
+        return self.unchanged(before, now)
+
+    @abstractmethod
+    def unchanged(self, before: int, now: int) -> bool:
+        """Whether no version behind one has added or removed a row, up to a later one."""
 
     @abstractmethod
     def read(

@@ -31,7 +31,7 @@ from longattn.etl.tables.files import (
     commit_info,
     naming,
     partitions,
-    same_rows,
+    unchanged,
     write_files,
 )
 from longattn.etl.tables.locations import as_pattern
@@ -78,8 +78,8 @@ class DeltaRsTable(Table):
         files = self._write(df)
         return self._retry(lambda: self._append(files, txn))
 
-    def same_rows(self, before: int | None, now: int | None) -> bool:
-        return same_rows(self.location, before, now)
+    def unchanged(self, before: int, now: int) -> bool:
+        return unchanged(self.location, before, now)
 
     def fence(self) -> None:
         self._retry(self._fence)

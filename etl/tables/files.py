@@ -95,13 +95,11 @@ def commit_info(location: str, version: int) -> dict[str, Any] | None:
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
-def same_rows(location: str, before: int | None, now: int | None) -> bool:
+def unchanged(location: str, before: int, now: int) -> bool:
     """Whether a table has the same rows at two versions, as its log tells.
 
     A vacuum, a fence and a merging of small files are versions too, and change none.
     """
-    if before is None or now is None or before > now:
-        return before == now
     return not any(_changes_rows(location, version) for version in range(before + 1, now + 1))
 
 

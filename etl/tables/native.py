@@ -78,16 +78,13 @@ class NativeTable(Table):
             frame = frame.where(F.col("_metadata.file_name").isin(*file_names))
         return self.with_values(frame, dict.fromkeys(self.spec.lacking(frame.columns)))
 
-    def same_rows(self, before: int | None, now: int | None) -> bool:
-        if before is None or now is None or before > now:
-            return before == now
-
+    def unchanged(self, before: int, now: int) -> bool:
         def by_history() -> bool:
             commits = self._since(before, now)
             whole = len(commits) == now - before  # of a log that was cleaned up some are gone
             return whole and all(commit["operation"] in MOVES_NO_ROW for commit in commits)
 
-        return self._from_log(lambda log: log.same_rows(before, now), by_history)
+        return self._from_log(lambda log: log.unchanged(before, now), by_history)
 
     def append(self, df: DataFrame, txn: Txn | None = None) -> Commit:
         return self._save(self._writer(df).mode("append"), txn)
